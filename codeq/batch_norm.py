@@ -1,0 +1,39 @@
+"""Re-estimate BatchNorm statistics after training.
+
+Quantized weights oscillate between levels late in training, and the running statistics lag behind them (see
+Nagel et al. 2022, "Overcoming Oscillations in Quantization-Aware Training", arXiv:2203.11086, section 4).
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@torch.no_grad()
+def reestimate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace every BatchNorm's running statistics by their plain average over `batches`, in place.
+
+    Args:
+        model: Any network; its modes and weights are left as they are.
+        batches: Inputs as in training, of the training batch size.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's spelling of a cumulative average
+        norm.train()
+    try:
+        for batch in batches:
+            model(batch)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for module, mode in modes.items():
+            module.training = mode

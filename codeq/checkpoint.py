@@ -1,0 +1,287 @@
+"""Self-describing checkpoints: everything that export needs in one file, and nothing that chooses code to run.
+
+A checkpoint is a dictionary of plain values and tensors, written by `torch.save` and read with `weights_only=True`:
+
+| key | content |
+|---|---|
+| `format`, `format_version` | "codeq.checkpoint" and 1 |
+| `model` | `{"name": registry name or None, "arguments": {...}}` |
+| `input_shape` | one input without its batch dimension |
+| `preprocessing` | `{"mean": [...], "std": [...]}` per channel, of inputs scaled to [0, 1]; {} if none |
+| `quantizers` | weight name to the arguments of its DeadZoneQuantizer |
+| `state_dict` | of the attached network |
+| `calibration_inputs`, `held_inputs` | small float32 batches, preprocessed: from the training and the test set |
+| `metrics` | e.g. `{"test_accuracy": 0.98}` |
+| `training` | what `--resume` needs, or None |
+| `versions` | of codeq and torch |
+"""
+
+import hashlib
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import models
+from codeq.attach import attach_each, quantized_weights
+from codeq.errors import AttachError, CheckpointError
+from codeq.files import replace_atomically
+from codeq.version import __version__
+
+FORMAT = "codeq.checkpoint"
+FORMAT_VERSION = 1
+MODEL_OPTION = "pass --model package.module:factory"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A loaded checkpoint: the network, attached and in eval mode, and what was stored beside it."""
+
+    model: nn.Module
+    path: Path
+    sha256: str
+    name: str | None
+    arguments: dict[str, Any]
+    input_shape: tuple[int, ...]
+    preprocessing: dict[str, list[float]] = field(default_factory=dict)
+    calibration_inputs: Tensor | None = None
+    held_inputs: Tensor | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    training: dict[str, Any] | None = None
+
+
+def save(
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    *,
+    input_shape: tuple[int, ...],
+    name: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    preprocessing: Mapping[str, list[float]] | None = None,
+    calibration_inputs: Tensor | None = None,
+    held_inputs: Tensor | None = None,
+    metrics: Mapping[str, float] | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint, replacing an older one only when the new one is complete.
+
+    Args:
+        path: Target file.
+        model: The network, attached (or plain, for a float twin).
+        input_shape: Shape of one input without its batch dimension.
+        name, arguments: How the registry builds the network, e.g. "resnet8" and `{"in_channels": 1}`. Without a name
+            the file can only be loaded with a factory.
+        preprocessing: `{"mean": [...], "std": [...]}`, recorded for whoever feeds the deployed file.
+        calibration_inputs, held_inputs: Preprocessed float32 batches `(N, *input_shape)`.
+        metrics, training: Plain values (and tensors) to keep.
+
+    Raises:
+        OutputError: The file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> model = models.create("resnet8", in_channels=1)
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = os.path.join(folder.name, "net.pt")
+        >>> save(path, model, input_shape=(1, 32, 32), name="resnet8", arguments={"in_channels": 1})
+        >>> load(path).input_shape
+        (1, 32, 32)
+        >>> folder.cleanup()
+    """
+    payload = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model": {"name": name, "arguments": dict(arguments or {})},
+        "input_shape": list(input_shape),
+        "preprocessing": dict(preprocessing or {}),
+        "quantizers": {weight.name: weight.quantizer.config() for weight in quantized_weights(model)},
+        "state_dict": dict(model.state_dict()),
+        "calibration_inputs": calibration_inputs,
+        "held_inputs": held_inputs,
+        "metrics": dict(metrics or {}),
+        "training": dict(training) if training is not None else None,
+        "versions": {"codeq": __version__, "torch": str(torch.__version__)},
+    }
+    with replace_atomically(Path(path)) as temporary:
+        torch.save(payload, temporary)
+
+
+def load(path: str | os.PathLike[str], factory: Callable[[], nn.Module] | None = None) -> Checkpoint:
+    """Read a checkpoint and rebuild its network.
+
+    The file is read with `weights_only=True`; its names and shapes are compared with the network on torch's meta
+    device, before memory for the network is reserved.
+
+    Args:
+        path: A file written by `save`.
+        factory: Builds the network instead of the registry, for networks that are not ours.
+
+    Returns:
+        The checkpoint, its network attached, loaded and in eval mode.
+
+    Raises:
+        CheckpointError: Missing, truncated, foreign, newer, unsafe, of an unknown network, or not fitting it.
+    """
+    source = Path(path)
+    payload = _read(source)
+    header = _validate_header(source, payload)
+    state = payload["state_dict"]
+
+    build = factory or _registry_factory(source, header)
+    # Twice: on the meta device to compare shapes at no cost, then for real. Neither moves the random state.
+    with torch.random.fork_rng(devices=[]):
+        with torch.device("meta"):
+            skeleton = _build(source, build, payload["quantizers"])
+        _check_state(source, skeleton, state)
+        model = _build(source, build, payload["quantizers"])
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f"{source}: {_first_line(error)}") from error
+
+    with source.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return Checkpoint(
+        model=model.eval(),
+        path=source,
+        sha256=digest,
+        name=header["name"],
+        arguments=header["arguments"],
+        input_shape=tuple(payload["input_shape"]),
+        preprocessing=payload["preprocessing"],
+        calibration_inputs=payload["calibration_inputs"],
+        held_inputs=payload["held_inputs"],
+        metrics=payload["metrics"],
+        training=payload["training"],
+    )
+
+
+def _read(source: Path) -> dict[str, Any]:
+    if not source.exists():
+        raise CheckpointError(f"{source}: no such file")
+    if source.is_dir():
+        raise CheckpointError(f"{source} is a folder, expected a checkpoint file")
+    try:
+        payload = torch.load(source, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own message is a page about weights_only=False, which is the one thing not to do.
+        if "weights_only" in str(error).lower() and zipfile.is_zipfile(source):
+            raise CheckpointError(
+                f"{source}: holds Python objects that could run code, and was not opened; "
+                "expected plain values and tensors, as codeq.save writes them"
+            ) from error
+        raise CheckpointError(f"{source}: not a checkpoint, expected a file written by codeq.save") from error
+    except OSError as error:
+        raise CheckpointError(f"{source}: cannot be read ({error.strerror or error})") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{source}: not a checkpoint, or truncated ({source.stat().st_size} bytes); "
+            "expected a file written by codeq.save"
+        ) from error
+    if not isinstance(payload, dict):
+        raise CheckpointError(f"{source}: holds a {type(payload).__name__}, expected a file written by codeq.save")
+    if payload.get("format") != FORMAT:
+        if payload and all(isinstance(value, Tensor) for value in payload.values()):
+            raise CheckpointError(
+                f"{source}: is a plain state_dict of {len(payload)} tensors, which does not say how it is quantized; "
+                "load it into its network, codeq.attach, and write it with codeq.save"
+            )
+        raise CheckpointError(f"{source}: has no format {FORMAT!r}, expected a file written by codeq.save")
+    return payload
+
+
+def _validate_header(source: Path, payload: dict[str, Any]) -> dict[str, Any]:
+    version = payload.get("format_version")
+    if not isinstance(version, int) or version < 1:
+        raise CheckpointError(f"{source}: format version {version!r}, expected an integer of at least 1")
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{source}: format version {version} is newer than {FORMAT_VERSION}, the newest that codeq "
+            f"{__version__} reads; upgrade codeq"
+        )
+    types: dict[str, type | tuple[type, ...]] = {
+        "model": dict,
+        "input_shape": list,
+        "preprocessing": dict,
+        "quantizers": dict,
+        "state_dict": dict,
+        "calibration_inputs": (Tensor, type(None)),
+        "held_inputs": (Tensor, type(None)),
+        "metrics": dict,
+        "training": (dict, type(None)),
+    }
+    for key, expected in types.items():
+        if key not in payload:
+            raise CheckpointError(f"{source}: has no entry {key!r}; is the file complete?")
+        if not isinstance(payload[key], expected):
+            raise CheckpointError(f"{source}: entry {key!r} is a {type(payload[key]).__name__}")
+    shape = payload["input_shape"]
+    if not shape or not all(isinstance(size, int) and 1 <= size <= 2**24 for size in shape):
+        raise CheckpointError(f"{source}: input_shape is {shape}, expected positive sizes")
+    for key in ("calibration_inputs", "held_inputs"):
+        batch = payload[key]
+        if batch is not None and list(batch.shape[1:]) != shape:
+            raise CheckpointError(f"{source}: {key} have shape {list(batch.shape)}, expected [N, *{shape}]")
+    header: dict[str, Any] = payload["model"]
+    name, arguments = header.get("name"), header.get("arguments")
+    if not isinstance(name, str | None) or not isinstance(arguments, dict):
+        raise CheckpointError(f"{source}: entry 'model' names no network")
+    return header
+
+
+def _registry_factory(source: Path, header: Mapping[str, Any]) -> Callable[[], nn.Module]:
+    name = header["name"]
+    if name is None:
+        raise CheckpointError(f"{source}: was saved without a registry name; {MODEL_OPTION}")
+    if name not in models.MODELS:
+        raise CheckpointError(
+            f"{source}: names the network {name!r}, which is not in the registry "
+            f"({', '.join(models.MODELS)}); {MODEL_OPTION}"
+        )
+    return lambda: models.create(name, **header["arguments"])
+
+
+def _build(source: Path, build: Callable[[], nn.Module], quantizers: Mapping[str, Mapping[str, Any]]) -> nn.Module:
+    try:
+        model = build()
+        attach_each(model, quantizers)
+    except AttachError as error:
+        raise CheckpointError(f"{source}: {error}; was it built with another --model?") from error
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{source}: {_first_line(error)}") from error
+    return model
+
+
+def _check_state(source: Path, skeleton: nn.Module, state: Mapping[str, Any]) -> None:
+    expected = skeleton.state_dict()
+    missing = [name for name in expected if name not in state]
+    unknown = [name for name in state if name not in expected]
+    if missing or unknown:
+        raise CheckpointError(
+            f"{source}: {len(unknown)} unknown and {len(missing)} missing tensors"
+            f"{_examples('unknown', unknown)}{_examples('missing', missing)} (another network or other arguments?)"
+        )
+    for name, tensor in state.items():
+        if not isinstance(tensor, Tensor):
+            raise CheckpointError(f"{source}: {name} is a {type(tensor).__name__}, expected a tensor")
+        if tensor.shape != expected[name].shape:
+            raise CheckpointError(
+                f"{source}: {name} has shape {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
+            )
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{source}: {name} has NaN or infinite entries; the training run diverged")
+
+
+def _examples(title: str, names: list[str]) -> str:
+    more = ", ..." if len(names) > 2 else ""
+    return f"; {title} {', '.join(names[:2])}{more}" if names else ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,146 @@
+"""What our commands have in common: help with defaults and an example, one-line errors, exit codes, progress.
+
+Exit codes: 0 done, 1 a check failed, 2 bad usage or bad input, 130 interrupted.
+Results go to stdout, everything else to stderr.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from codeq.errors import CodeqError
+from codeq.files import replace_atomically
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"{self.prog}: error: {message} (see --help)\n")
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults behind each option, the example as written."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        # A default of None is not worth a word; the help text says what happens then.
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+def build_parser(module: str, description: str, example: str) -> argparse.ArgumentParser:
+    """A parser for `python -m module` whose errors are one line and whose help ends with an example."""
+    return _Parser(
+        prog=f"python -m {module}",
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def integer(low: int, high: int = 2**31) -> Callable[[str], int]:
+    """An argparse type: an integer from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            limit = f"from {low} to {high}" if high < 2**31 else f"of at least {low}"
+            raise argparse.ArgumentTypeError(f"expected an integer {limit}, found {text!r}")
+        return value
+
+    return parse
+
+
+def number(low: float, high: float = float("inf"), *, above: bool = False) -> Callable[[str], float]:
+    """An argparse type: a finite number of at least `low` (above it with `above`), at most `high`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not (value > low if above else value >= low) or value > high or value == float("inf"):
+            limit = f"above {low:g}" if above else f"of at least {low:g}"
+            upper = f" and at most {high:g}" if high < float("inf") else ""
+            raise argparse.ArgumentTypeError(f"expected a number {limit}{upper}, found {text!r}")
+        return value
+
+    return parse
+
+
+def run(main: Callable[[list[str] | None], int]) -> NoReturn:
+    """Call a command's `main` and exit with its status; bad input becomes one line and exit code 2."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    try:
+        status = main(None)
+        sys.stdout.flush()
+    except CodeqError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = EXIT_USAGE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has left (`... | head`): nothing to report, and nothing to flush.
+        sys.stderr.close()
+        status = EXIT_FAILED
+    sys.exit(status)
+
+
+def write_json(path: Path | None, value: dict[str, Any]) -> None:
+    """Write a report for machines; `-` is stdout, None nothing.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    if path is None:
+        return
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    if str(path) == "-":
+        sys.stdout.write(text)
+        return
+    with replace_atomically(path) as temporary:
+        temporary.write_text(text)
+
+
+@contextmanager
+def progress_bar(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """A bar on stderr; yields `update(completed, detail)`. Where stderr is no terminal, a line every tenth."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        lines_due = {max(1, round(total * tenth / 10)) for tenth in range(1, 11)}
+
+        def log(completed: int, detail: str) -> None:
+            if completed in lines_due:
+                lines_due.discard(completed)
+                print(f"{description} {completed}/{total}  {detail}", file=sys.stderr, flush=True)
+
+        yield log
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(description, total=total, detail="")
+
+        def update(completed: int, detail: str) -> None:
+            progress.update(task, completed=completed, detail=detail)
+
+        yield update

@@ -1,0 +1,189 @@
+"""What a network costs: MACs, BOPs, zeros, bits and bytes, per layer and in total.
+
+BOPs of a layer = density * MACs * weight_bits * activation_bits, with activation_bits = 32 as in the paper
+(arXiv:2512.12981); relative BOPs are against dense 32 x 32 bits. MACs of a layer count its multiply-adds
+for one input, biases and activations not counted.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from codeq.attach import WEIGHTS_BY_TYPE, encode
+from codeq.table import format_bytes, render_table
+
+FLOAT_BITS = 32
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Costs of one weight. `entropy_bytes` is the Shannon bound of its codes; a float weight counts 4 bytes each."""
+
+    name: str
+    shape: tuple[int, ...]
+    weight_bits: int
+    nnz: int
+    macs: int
+    entropy_bytes: float
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def sparsity(self) -> float:
+        return 1 - self.nnz / self.numel
+
+    @property
+    def bops(self) -> float:
+        """Bit operations with float32 activations, the paper's definition."""
+        return self.nnz / self.numel * self.macs * self.weight_bits * FLOAT_BITS
+
+
+@dataclass(frozen=True)
+class CostSummary:
+    """Per-layer costs and their totals. `print(summary)` shows a table."""
+
+    layers: tuple[LayerCost, ...]
+
+    @property
+    def numel(self) -> int:
+        return sum(layer.numel for layer in self.layers)
+
+    @property
+    def sparsity(self) -> float:
+        """Zeros over all listed weights."""
+        return 1 - sum(layer.nnz for layer in self.layers) / self.numel
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def bops(self) -> float:
+        return sum(layer.bops for layer in self.layers)
+
+    @property
+    def relative_bops(self) -> float:
+        """BOPs over those of the dense float32 network, in [0, 1]."""
+        return self.bops / (self.macs * FLOAT_BITS * FLOAT_BITS) if self.macs else 0.0
+
+    @property
+    def mean_bits(self) -> float:
+        """Bits per weight, averaged over weights."""
+        return sum(layer.weight_bits * layer.numel for layer in self.layers) / self.numel
+
+    @property
+    def entropy_bytes(self) -> float:
+        return sum(layer.entropy_bytes for layer in self.layers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The table for machines."""
+        derived = ("numel", "sparsity", "bops")
+        layers = [asdict(layer) | {name: getattr(layer, name) for name in derived} for layer in self.layers]
+        totals = ("numel", "sparsity", "macs", "bops", "relative_bops", "mean_bits", "entropy_bytes")
+        return {"layers": layers, "total": {name: getattr(self, name) for name in totals}}
+
+    def __str__(self) -> str:
+        rows = [
+            (
+                layer.name,
+                "x".join(map(str, layer.shape)),
+                str(layer.weight_bits),
+                f"{layer.sparsity:.1%}",
+                f"{layer.macs:,}",
+                f"{layer.bops / 1e6:,.2f}",
+                format_bytes(layer.entropy_bytes),
+            )
+            for layer in self.layers
+        ]
+        total = (
+            "total",
+            f"{self.numel:,}",
+            f"{self.mean_bits:.2f}",
+            f"{self.sparsity:.1%}",
+            f"{self.macs:,}",
+            f"{self.bops / 1e6:,.2f}",
+            format_bytes(self.entropy_bytes),
+        )
+        table = render_table(("weight", "shape", "bits", "zeros", "MACs", "MBOPs", "entropy bound"), rows, total)
+        return f"{table}\nrelative BOPs {self.relative_bops:.2%} of dense 32 x 32 bits"
+
+
+def summary(model: nn.Module, input_shape: tuple[int, ...]) -> CostSummary:
+    """Count what a network costs for one input.
+
+    Args:
+        model: A network, attached or plain. Weights without a quantizer count as dense 32-bit ones.
+        input_shape: Shape of one input without the batch dimension, e.g. `(3, 32, 32)`. Float input.
+
+    Raises:
+        ValueError: A quantized weight has NaN or infinite entries, or the network has no layer that counts.
+    """
+    macs = _count_macs(model, torch.zeros(1, *input_shape))
+    encodings = encode(model)
+    layers = []
+    for name, (shape, nnz, count) in macs.items():
+        encoding = encodings.get(name)
+        if encoding is None:
+            layers.append(LayerCost(name, shape, FLOAT_BITS, nnz, count, math.prod(shape) * FLOAT_BITS / 8))
+        else:
+            entropy_bytes = encoding.entropy_bits() / 8
+            layers.append(LayerCost(name, shape, encoding.bit_width, encoding.nnz, count, entropy_bytes))
+    if not layers:
+        raise ValueError(f"{type(model).__name__} called no convolution or linear layer")
+    return CostSummary(tuple(layers))
+
+
+@torch.no_grad()
+def _count_macs(model: nn.Module, example: Tensor) -> dict[str, tuple[tuple[int, ...], int, int]]:
+    """Weight name to (shape, non-zeros, multiply-adds), from one forward pass; a layer called twice counts twice."""
+    counts: dict[str, tuple[tuple[int, ...], int, int]] = {}
+    handles: list[RemovableHandle] = []
+
+    def watch(layer: str, module: nn.Module, tensor_names: tuple[str, ...]) -> None:
+        def count(_: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+            for tensor_name in tensor_names:
+                weight = getattr(module, tensor_name, None)
+                if weight is None:
+                    continue
+                name = f"{layer}.{tensor_name}" if layer else tensor_name
+                shape, nnz, before = counts.get(name, (tuple(weight.shape), int(torch.count_nonzero(weight)), 0))
+                counts[name] = (shape, nnz, before + _layer_macs(module, weight, inputs, output))
+
+        handles.append(module.register_forward_hook(count))
+
+    for layer, module in model.named_modules():
+        for kind, tensor_names in WEIGHTS_BY_TYPE.items():
+            if isinstance(module, kind):
+                watch(layer, module, tensor_names)
+                break
+    training = {module: module.training for module in model.modules()}
+    try:
+        parameter = next(model.parameters(), example)
+        model.eval()(example.to(parameter.device))
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in training.items():
+            module.training = mode
+    return counts
+
+
+def _layer_macs(module: nn.Module, weight: Tensor, inputs: tuple[Tensor, ...], output: Any) -> int:
+    if isinstance(module, nn.MultiheadAttention):
+        # Each projection multiplies every token with its own (embed, in) block of rows.
+        query, key = inputs[0], inputs[1]
+        rows = module.embed_dim * (query.shape[-1])
+        if weight.shape[0] == 3 * module.embed_dim:
+            return rows * (query.numel() // query.shape[-1] + 2 * (key.numel() // key.shape[-1]))
+        tokens = query if weight is getattr(module, "q_proj_weight", None) else key
+        return weight.numel() * (tokens.numel() // tokens.shape[-1])
+    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        return inputs[0].numel() * weight[0].numel()
+    result: Tensor = output
+    return result.numel() * weight[0].numel()

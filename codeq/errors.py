@@ -1,0 +1,24 @@
+"""What a caller did wrong, as one line: where, what was expected, what was found, the way out.
+
+Commands turn these into exit code 2; any other exception is a bug of ours and keeps its traceback.
+"""
+
+
+class CodeqError(ValueError):
+    """Bad input. The message is one line, complete without a traceback."""
+
+
+class AttachError(CodeqError):
+    """A layer selection that does not fit the network."""
+
+
+class CheckpointError(CodeqError):
+    """A checkpoint that cannot be read, or does not fit what it declares."""
+
+
+class DataError(CodeqError):
+    """A data set that is missing, malformed, or does not fit the network."""
+
+
+class OutputError(CodeqError):
+    """An output path that cannot, or must not, be written."""

@@ -1,0 +1,167 @@
+"""The integer grid: dead-zone levels as int8 codes on one uniform grid, and the record that export reads.
+
+A level index k of the dead-zone quantizer (arXiv:2512.12981) has the value step_size * k + shift * sign(k).
+With shift / step_size snapped to a fraction offset / multiplier of small integers,
+
+    code  = multiplier * k + offset * sign(k)            |code| <= grid_limit
+    value = scale * code                                 scale = abs_range / (multiplier * quant_max + offset)
+
+which is the content of ONE DequantizeLinear (ONNX operator specification, zero point 0). On the paper's own
+grid the shift is kept as a float instead: multiplier = 1, offset = 0, value = scale * code + shift * sign(code).
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+SNAP_TOLERANCE = 1 / 16
+"""Largest error of offset / multiplier, in steps, at which a smaller multiplier is preferred."""
+
+MAX_MULTIPLIER = 16
+"""With multiplier 16 the snapping error is at most 1/32 step: below SNAP_TOLERANCE, so more is never needed."""
+
+
+class Grid(NamedTuple):
+    """Where the levels of one tensor lie. Every field is a float32 tensor of shape `()`.
+
+    `multiplier`, `offset` and `quant_max` hold integers; `scale` and `shift` are in weight units.
+    """
+
+    scale: Tensor
+    multiplier: Tensor
+    offset: Tensor
+    quant_max: Tensor
+    shift: Tensor
+
+
+def fit_quant_max(quant_max: Tensor, dead_fraction: Tensor, grid_limit: int) -> Tensor:
+    """The most levels per sign, at most `quant_max`, whose codes fit into `grid_limit`.
+
+    With a dead zone of half width h = dead_fraction * abs_range, the top code at multiplier 1 is
+    (quant_max - 1/2) / (1 - dead_fraction), so a wide dead zone eats levels of wide bit widths.
+
+    Args:
+        quant_max: Wanted number of levels per sign, `()`.
+        dead_fraction: Half dead zone over range, in [0, 1), `()`.
+        grid_limit: Largest code magnitude.
+
+    Returns:
+        An integer in [1, quant_max], float32 `()`.
+    """
+    room = torch.floor(grid_limit * (1 - dead_fraction) + 0.5)
+    return torch.minimum(quant_max, room).clamp(min=1)
+
+
+def snap_shift(ratio: Tensor, quant_max: Tensor, grid_limit: int) -> tuple[Tensor, Tensor]:
+    """Snap shift / step_size to offset / multiplier, the smallest multiplier within SNAP_TOLERANCE.
+
+    Args:
+        ratio: shift / step_size, at least -1/2, float32 `()`.
+        quant_max: Levels per sign, from `fit_quant_max`, float32 `()`.
+        grid_limit: Largest code magnitude: multiplier * quant_max + offset <= grid_limit.
+
+    Returns:
+        (multiplier, offset), integers in float32 `()`, with multiplier >= 1 and multiplier + offset >= 1.
+        Where no fraction that fits is within SNAP_TOLERANCE, the nearest one.
+    """
+    multipliers = torch.arange(1, MAX_MULTIPLIER + 1, dtype=torch.float32, device=ratio.device)
+    offsets = torch.round(ratio * multipliers)
+    # A multiplier of 1 is always kept: rounding may push its offset one past the limit, and the clamp takes it back.
+    offsets = torch.minimum(offsets, torch.where(multipliers == 1, grid_limit - quant_max, torch.inf))
+    fits = multipliers * quant_max + offsets <= grid_limit
+    error = torch.where(fits, (offsets / multipliers - ratio).abs(), torch.inf)
+    # argmax of a 0/1 tensor returns its first maximum, hence the smallest multiplier.
+    good = error <= SNAP_TOLERANCE
+    index = torch.where(good.any(), good.float().argmax(), error.argmin())
+    return multipliers[index], offsets[index]
+
+
+@dataclass(frozen=True, eq=False)
+class WeightEncoding:
+    """One weight tensor as integers: what training hands to export. Nothing after this rounds a weight again.
+
+    On the integer grid (`shift is None`) `codes.float() * scale` IS the weight, bit for bit.
+    On the paper's grid the weight is `codes.float() * scale + shift * codes.sign()`.
+
+    Attributes:
+        codes: int8, the weight's shape, |code| <= 127.
+        scale: Positive float32, weight units, `()` per tensor or `(C,)` per channel.
+        axis: The channel axis of `codes` that `scale` runs along; None per tensor.
+        bit_width: Bits of a level index with its sign, 2 to 8.
+        quant_max: Levels per sign; at most 2 ** (bit_width - 1) - 1.
+        multiplier, offset: code = multiplier * level + offset * sign(level).
+        shift: None on the integer grid, else float32 with the shape of `scale`, weight units.
+
+    Raises:
+        ValueError: A field contradicts another one; the message names it.
+    """
+
+    codes: Tensor
+    scale: Tensor
+    bit_width: int
+    quant_max: int
+    multiplier: int = 1
+    offset: int = 0
+    axis: int | None = None
+    shift: Tensor | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        if self.codes.dtype != torch.int8:
+            raise ValueError(f"codes have dtype {self.codes.dtype}, expected torch.int8")
+        expected = () if self.axis is None else (self.codes.shape[self.axis],)
+        parameters = {"scale": self.scale} if self.shift is None else {"scale": self.scale, "shift": self.shift}
+        for name, value in parameters.items():
+            if value.dtype != torch.float32 or tuple(value.shape) != expected:
+                raise ValueError(
+                    f"{name} is {value.dtype} of shape {tuple(value.shape)}, "
+                    f"expected torch.float32 of shape {expected} for axis {self.axis}"
+                )
+        if not bool((self.scale > 0).all() and torch.isfinite(self.scale).all()):
+            raise ValueError("scale must be positive and finite")
+        if not 1 <= self.quant_max <= 2 ** (self.bit_width - 1) - 1:
+            raise ValueError(f"quant_max {self.quant_max} does not fit bit_width {self.bit_width}")
+        if self.multiplier < 1 or self.multiplier + self.offset < 1 or self.top_code > 127:
+            raise ValueError(f"multiplier {self.multiplier} and offset {self.offset} leave int8 or the code order")
+
+    @property
+    def top_code(self) -> int:
+        """The largest code that the grid allows."""
+        return self.multiplier * self.quant_max + self.offset
+
+    @property
+    def levels(self) -> Tensor:
+        """Level indices, int8, in [-quant_max, quant_max]: what compact storage needs to keep."""
+        codes = self.codes.to(torch.int16)
+        return ((codes - self.offset * codes.sign()) // self.multiplier).to(torch.int8)
+
+    @property
+    def nnz(self) -> int:
+        """Count of non-zero weights."""
+        return int(torch.count_nonzero(self.codes))
+
+    @property
+    def sparsity(self) -> float:
+        """Exact zeros as a fraction in [0, 1]."""
+        return 1 - self.nnz / max(self.codes.numel(), 1)
+
+    def dequantize(self) -> Tensor:
+        """The weight, float32, exactly as training's forward pass returned it."""
+        codes = self.codes.float()
+        value = codes * self.along_axis(self.scale)
+        return value if self.shift is None else value + self.along_axis(self.shift) * codes.sign()
+
+    def along_axis(self, parameter: Tensor) -> Tensor:
+        """Reshape a per-channel parameter so that it broadcasts against `codes`."""
+        if self.axis is None:
+            return parameter
+        shape = [1] * self.codes.ndim
+        shape[self.axis] = -1
+        return parameter.reshape(shape)
+
+    def entropy_bits(self) -> float:
+        """Shannon bound of the codes: numel times the entropy of their empirical distribution, in bits."""
+        counts = torch.bincount(self.codes.flatten().long() + 128, minlength=256).double()
+        frequencies = counts[counts > 0] / counts.sum()
+        return float(-(frequencies * frequencies.log2()).sum() * self.codes.numel()) + 0.0

@@ -1,0 +1,43 @@
+"""Plain text tables that fit 100 columns and read the same in a terminal, a log file and a README."""
+
+from collections.abc import Sequence
+
+
+def render_table(header: Sequence[str], rows: Sequence[Sequence[str]], footer: Sequence[str] | None = None) -> str:
+    """Align cells under a header: the first column to the left, numbers to the right.
+
+    Args:
+        header: Column names.
+        rows: Cells as text, each row as long as `header`.
+        footer: One more row below a rule, e.g. totals.
+
+    Returns:
+        Lines joined by newlines, without trailing spaces.
+    """
+    table = [tuple(header), *map(tuple, rows)] + ([tuple(footer)] if footer else [])
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    right = [all(_is_number(row[column]) for row in rows) and bool(rows) for column in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = (
+            cell.rjust(width) if aligned else cell.ljust(width)
+            for cell, width, aligned in zip(row, widths, right, strict=True)
+        )
+        return "  ".join(cells).rstrip()
+
+    rule = "  ".join("-" * width for width in widths)
+    lines = [line(header), rule, *map(line, rows)]
+    return "\n".join([*lines, rule, line(footer)] if footer else lines)
+
+
+def format_bytes(size: float) -> str:
+    """Bytes in powers of 1000, as file listings of storage vendors and `du --si` do: 315 B, 31.2 kB, 4.7 MB."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def _is_number(cell: str) -> bool:
+    return cell[:1].isdigit() or cell[:1] in ("-", "+") or cell == ""

@@ -1,0 +1,386 @@
+"""Train a network with CoDeQ: `python -m codeq.train`, and the same as a function.
+
+The schedule: weights under AdamW with a cosine learning rate; thetas under the paper's dynamics (optim.py), with the
+learning rate scaled so that theta travels as far as in the paper's longest recipe however short the run is; grids
+frozen for the last part; BatchNorm re-estimated at the end.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import models
+from codeq import checkpoint, cli
+from codeq.attach import attach, collapsed, encode, freeze
+from codeq.batch_norm import reestimate_batch_norm
+from codeq.cost import CostSummary, summary
+from codeq.data import Dataset, load_dataset, shift_randomly
+from codeq.errors import CheckpointError, CodeqError
+from codeq.files import check_writable
+from codeq.optim import param_groups
+
+FLOAT_BITS = 32
+PAPER_THETA_TRAVEL = 1e-3 * 300 * 98
+"""Learning rate of theta times optimizer steps in the paper's ResNet-20 recipe (1e-3, 300 epochs of 50,000 / 512).
+Shorter runs raise the rate to keep the product, so that a lambda means the same sparsity in any of them."""
+MAX_THETA_LR = 0.2
+STORED_INPUTS = 128
+"""Inputs kept in the checkpoint from each of the training and the test set."""
+BATCH_NORM_BATCHES = 100
+
+
+class DivergedError(CodeqError):
+    """The loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that determines a run. Two runs of one config on one machine give the same bits.
+
+    Attributes:
+        model: Registry name.
+        data: As for `load_dataset`.
+        bits: 2 to 8, None to learn bit widths, 32 for the float twin (no quantizers).
+        epochs, batch_size, seed: As everywhere.
+        lr, weight_decay: Of the weights, AdamW.
+        lambda_dz: More means more zeros. lambda_bit: more means fewer bits, when they are learned.
+        grid, grid_limit: As for `DeadZoneQuantizer`.
+        shift: Augmentation: random shift in pixels; None takes 1 per 14 pixels of image size, at least 1.
+        freeze_fraction: Last part of the epochs, with grids frozen.
+    """
+
+    model: str = "resnet8"
+    data: str = "digits"
+    bits: int | None = 4
+    epochs: int = 60
+    batch_size: int = 64
+    lr: float = 3e-3
+    weight_decay: float = 1e-2
+    lambda_dz: float = 0.02
+    lambda_bit: float = 0.01
+    grid: str = "integer"
+    grid_limit: int = 127
+    shift: int | None = None
+    freeze_fraction: float = 0.2
+    seed: int = 0
+
+    @property
+    def is_float(self) -> bool:
+        """Whether this is the float twin."""
+        return self.bits == FLOAT_BITS
+
+    @property
+    def freeze_epoch(self) -> int:
+        """The first epoch (from 0) that trains on frozen grids."""
+        return self.epochs - math.floor(self.epochs * self.freeze_fraction)
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What an epoch gave: mean training loss; test accuracy and zeros in [0, 1]; mean bits per quantized weight."""
+
+    epoch: int
+    loss: float
+    test_accuracy: float
+    sparsity: float
+    bits: float
+
+    def __str__(self) -> str:
+        return (
+            f"loss {self.loss:.4f}  accuracy {self.test_accuracy:.2%}  zeros {self.sparsity:.1%}  bits {self.bits:.2f}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """The trained network in eval mode, its test accuracy after BatchNorm was re-estimated, and its costs."""
+
+    model: nn.Module
+    test_accuracy: float
+    cost: CostSummary
+    history: tuple[EpochResult, ...]
+
+
+def train(
+    config: TrainConfig,
+    output: Path,
+    *,
+    resume: checkpoint.Checkpoint | None = None,
+    on_epoch: Callable[[EpochResult], None] = lambda result: None,
+) -> TrainResult:
+    """Run a configuration. `output` holds a loadable checkpoint from the start, replaced after every epoch.
+
+    Args:
+        config: The run. With `resume`, the config stored there.
+        output: Where the checkpoint goes.
+        resume: A checkpoint of an unfinished run of `config`: the rest of the run is bit-identical to an
+            uninterrupted one (same machine, same number of threads).
+        on_epoch: Called after each epoch.
+
+    Raises:
+        DataError, CheckpointError, OutputError: Bad input, before training starts.
+        DivergedError: The loss became NaN or infinite; `output` holds the last good epoch.
+    """
+    data = load_dataset(config.data)
+    torch.manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(config.seed)
+    arguments = {
+        "in_channels": data.input_shape[0],
+        "num_classes": data.num_classes,
+        "input_size": data.input_shape[1],
+    }
+    if resume is None:
+        model = models.create(config.model, **arguments)
+        if not config.is_float:
+            attach(model, config.bits, grid=config.grid, grid_limit=config.grid_limit)
+    else:
+        model = resume.model
+        if resume.input_shape != data.input_shape:
+            raise CheckpointError(
+                f"{resume.path}: is for inputs {resume.input_shape}, {config.data} has {data.input_shape}"
+            )
+
+    steps_per_epoch = math.ceil(len(data.train_labels) / config.batch_size)
+    steps = steps_per_epoch * config.epochs
+    groups = param_groups(
+        model,
+        torch.optim.AdamW,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        theta_lr=min(PAPER_THETA_TRAVEL / steps, MAX_THETA_LR),
+        lambda_dz=config.lambda_dz,
+        lambda_bit=config.lambda_bit,
+    )
+    optimizer = torch.optim.AdamW(groups)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
+    history: list[EpochResult] = []
+    if resume is not None:
+        assert resume.training is not None
+        state = resume.training
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+        generator.set_state(state["generator"])
+        history = [EpochResult(**row) for row in state["history"]]
+
+    def save(training: dict[str, Any], metrics: dict[str, float]) -> None:
+        checkpoint.save(
+            output,
+            model,
+            input_shape=data.input_shape,
+            name=config.model,
+            arguments=arguments,
+            preprocessing={"mean": data.mean, "std": data.std},
+            calibration_inputs=data.train_inputs[:STORED_INPUTS].clone(),
+            held_inputs=data.test_inputs[:STORED_INPUTS].clone(),
+            metrics=metrics,
+            training={"config": asdict(config), "history": [asdict(row) for row in history]} | training,
+        )
+
+    def unfinished() -> dict[str, Any]:
+        return {
+            "complete": False,
+            "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict(),
+            "generator": generator.get_state(),
+        }
+
+    if not history:
+        save(unfinished(), {})
+    for epoch in range(len(history), config.epochs):
+        if epoch == config.freeze_epoch:
+            freeze(model)
+        loss = _train_epoch(model, data, config, optimizer, scheduler, generator)
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"the loss became {loss} in epoch {epoch + 1}; {output} holds epoch {epoch}; try a smaller --lr"
+            )
+        history.append(_epoch_result(model, data, epoch, loss))
+        save(unfinished(), {"test_accuracy": history[-1].test_accuracy})
+        on_epoch(history[-1])
+
+    freeze(model)
+    inputs = data.train_inputs.split(config.batch_size)[:BATCH_NORM_BATCHES]
+    reestimate_batch_norm(model, inputs)
+    model.eval()
+    accuracy = evaluate(model, data.test_inputs, data.test_labels)
+    cost = summary(model, data.input_shape)
+    metrics = {
+        "test_accuracy": accuracy,
+        "sparsity": cost.sparsity,
+        "mean_bits": cost.mean_bits,
+        "relative_bops": cost.relative_bops,
+        "entropy_bytes": cost.entropy_bytes,
+    }
+    save({"complete": True}, metrics)
+    return TrainResult(model, accuracy, cost, tuple(history))
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int = 500) -> float:
+    """Share of inputs whose largest output is at their label, in eval mode; the network's mode is left as it was."""
+    training = model.training
+    model.eval()
+    correct = 0
+    for batch, expected in zip(inputs.split(batch_size), labels.split(batch_size), strict=True):
+        correct += int((model(batch).argmax(1) == expected).sum())
+    model.train(training)
+    return correct / len(labels)
+
+
+def _train_epoch(
+    model: nn.Module,
+    data: Dataset,
+    config: TrainConfig,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    generator: torch.Generator,
+) -> float:
+    """One pass over the training set; mean loss, NaN as soon as one batch's loss is not finite."""
+    model.train()
+    total = 0.0
+    for inputs, labels in _batches(data, config, generator):
+        loss = F.cross_entropy(model(inputs), labels)
+        value = loss.item()
+        if not math.isfinite(value):
+            return value
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        total += value * len(labels)
+    return total / len(data.train_labels)
+
+
+def _batches(data: Dataset, config: TrainConfig, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    pixels = config.shift if config.shift is not None else max(1, data.input_shape[1] // 14)
+    for index in torch.randperm(len(data.train_labels), generator=generator).split(config.batch_size):
+        yield shift_randomly(data.train_inputs[index], pixels, generator), data.train_labels[index]
+
+
+def _epoch_result(model: nn.Module, data: Dataset, epoch: int, loss: float) -> EpochResult:
+    encodings = encode(model).values()
+    numel = sum(encoding.codes.numel() for encoding in encodings)
+    return EpochResult(
+        epoch=epoch,
+        loss=loss,
+        test_accuracy=evaluate(model, data.test_inputs, data.test_labels),
+        sparsity=1 - sum(encoding.nnz for encoding in encodings) / numel if numel else 0.0,
+        bits=sum(encoding.bit_width * encoding.codes.numel() for encoding in encodings) / numel
+        if numel
+        else FLOAT_BITS,
+    )
+
+
+def _bits(text: str) -> int | None:
+    if text == "mixed":
+        return None
+    value = int(text) if text.isdecimal() else 0
+    if value != FLOAT_BITS and not 2 <= value <= 8:
+        raise argparse.ArgumentTypeError(
+            f"expected 2 to 8, mixed (learned per layer), or 32 (float twin), found {text!r}"
+        )
+    return value
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = cli.build_parser(
+        "codeq.train",
+        "Train a network with learnable dead zones and write a checkpoint that export needs nothing beside.",
+        "python -m codeq.train --model resnet8 --data digits --bits 4 -o ckpt.pt",
+    )
+    default = TrainConfig()
+
+    # Options of the recipe have no argparse default, so that --resume can tell what was asked for from what was not.
+    def recipe(flag: str, description: str, **options: Any) -> None:
+        value = getattr(default, flag.removeprefix("--").replace("-", "_"))
+        shown = "by image size" if value is None else value
+        parser.add_argument(flag, default=argparse.SUPPRESS, help=f"{description} (default: {shown})", **options)
+
+    recipe("--model", "network", choices=list(models.MODELS))
+    recipe("--data", "digits, or idx:DIR for a folder of IDX files (MNIST and its kin)")
+    recipe("--bits", "weight bits: 2 to 8, mixed, or 32 for the float twin", type=_bits)
+    recipe("--epochs", "passes over the training set", type=cli.integer(1))
+    recipe("--batch-size", "inputs per step", type=cli.integer(2))
+    recipe("--lr", "learning rate of the weights", type=cli.number(0, above=True))
+    recipe("--weight-decay", "decay of the weights", type=cli.number(0))
+    recipe("--lambda-dz", "pull on the dead zones: more means more zeros", type=cli.number(0))
+    recipe("--lambda-bit", "pull on learned bits: more means fewer", type=cli.number(0))
+    recipe(
+        "--grid", "integer is deployable as trained; paper is the operator as published", choices=["integer", "paper"]
+    )
+    recipe("--grid-limit", "largest code; 63 is safe on x86 without VNNI", type=cli.integer(7, 127))
+    recipe("--shift", "augmentation: random shift in pixels", type=cli.integer(0, 64))
+    recipe("--seed", "of initialisation, order and augmentation", type=cli.integer(0))
+    parser.add_argument("--threads", type=cli.integer(1, 1024), help="CPU threads (default: torch's choice)")
+    parser.add_argument("-o", "--output", type=Path, default=Path("ckpt.pt"), help="checkpoint to write")
+    parser.add_argument("--resume", type=Path, metavar="CKPT", help="continue an unfinished run with its own recipe")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing output")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write metrics and costs; - is stdout")
+    return parser
+
+
+def _resumed_config(resume: checkpoint.Checkpoint, asked: dict[str, Any]) -> TrainConfig:
+    if resume.training is None or "config" not in resume.training:
+        raise CheckpointError(f"{resume.path}: was not written by codeq.train, there is nothing to resume")
+    if resume.training["complete"]:
+        raise CheckpointError(f"{resume.path}: the run is complete, there is nothing to resume")
+    try:
+        config = TrainConfig(**resume.training["config"])
+    except TypeError as error:
+        raise CheckpointError(f"{resume.path}: its recipe does not fit this release ({error})") from error
+    for name, value in asked.items():
+        if value != getattr(config, name):
+            flag = "--" + name.replace("_", "-")
+            raise CheckpointError(
+                f"{resume.path}: was started with {flag} {getattr(config, name)}, not {value}; leave {flag} out"
+            )
+    return config
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m codeq.train`; see `--help`."""
+    arguments = vars(_build_parser().parse_args(argv))
+    asked = {field.name: arguments[field.name] for field in fields(TrainConfig) if field.name in arguments}
+    resume = None
+    if arguments["resume"] is None:
+        config = TrainConfig(**asked)
+    else:
+        resume = checkpoint.load(arguments["resume"])
+        config = _resumed_config(resume, asked)
+    same = resume is not None and arguments["output"].resolve() == resume.path.resolve()
+    output = check_writable(arguments["output"], force=arguments["force"] or same)
+    if arguments["threads"]:
+        torch.set_num_threads(arguments["threads"])
+
+    try:
+        with cli.progress_bar(f"{config.model} on {config.data}", config.epochs) as update:
+            result = train(config, output, resume=resume, on_epoch=lambda row: update(row.epoch + 1, str(row)))
+    except KeyboardInterrupt:
+        if output.exists():
+            print(f"stopped; {output} holds the last whole epoch, continue with --resume {output}", file=sys.stderr)
+        return cli.EXIT_INTERRUPTED
+
+    if str(arguments["json"]) != "-":
+        print(result.cost)
+        achieved = f"test accuracy {result.test_accuracy:.2%}, zeros {result.cost.sparsity:.1%}"
+        print(f"{output}: {achieved}, bits {result.cost.mean_bits:.2f}")
+        for name in collapsed(result.model):
+            print(
+                f"{name}: the collapse guard holds its dead zone (theta below 0.25); use a smaller --lambda-dz",
+                file=sys.stderr,
+            )
+    report = {"config": asdict(config), "test_accuracy": result.test_accuracy, "cost": result.cost.to_dict()}
+    cli.write_json(arguments["json"], report | {"history": [asdict(row) for row in result.history]})
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,23 @@
+"""A checkpoint becomes a file for a runtime. `python -m export.onnx ckpt.pt`, or `export_onnx` for a live module."""
+
+from importlib import import_module
+from typing import Any
+
+__all__ = ["ExportError", "ParityError", "Report", "Verdict", "export_onnx", "load_session", "verify"]
+
+_HOME = {
+    "ExportError": "export.errors",
+    "ParityError": "export.errors",
+    "Report": "export.report",
+    "Verdict": "export.verify",
+    "export_onnx": "export.onnx",
+    "load_session": "export.sessions",
+    "verify": "export.verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `python -m export.onnx` does not import itself twice and load_session needs no exporter.
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'export' has no attribute {name!r}")

@@ -1,0 +1,184 @@
+"""Lower a reference program to an ONNX graph: every quantized weight becomes int8 codes behind one DequantizeLinear.
+
+    dequantize(codes, scale)         ->  DequantizeLinear(codes, scale)                               exact
+    dequantize(codes, scale, shift)  ->  values + shift * Sign(values), values = DequantizeLinear     exact
+
+Both compute in float32 what PyTorch computes, product by product and sum by sum, so weights are equal bit for bit.
+Everything else goes through torch's own exporter.
+"""
+
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeGuard
+
+import onnx_ir as ir
+import torch
+from onnx_ir.passes import common as passes
+from onnxscript import opset18 as op
+
+from export.errors import ExportError
+from export.opset import NEWEST_OPSET, lowest_opset, smallest_ir_version
+from export.program import ReferenceProgram
+
+EXPORTER_OPSET = 18
+"""What torch's exporter writes natively; newer ones are converted from it, older ones found by `lowest_opset`."""
+
+
+def lower_program(program: ReferenceProgram, *, opset: int | None = None) -> ir.Model:
+    """Make the ONNX graph of a program.
+
+    Args:
+        program: Inputs become `input` (or the names of the network's arguments where it has several), outputs
+            `output` (or `output_0`, ...). The weight `conv1.weight` is the value `conv1.weight`, computed from the
+            initializers `conv1.weight_quantized` and `conv1.weight_scale`.
+        opset: The opset to write; None takes the lowest that the graph needs.
+
+    Returns:
+        A model without metadata, documentation strings or intermediate shapes.
+
+    Raises:
+        ExportError: An operator without a lowering, or an opset that lacks an operator.
+    """
+    if opset is not None and opset > NEWEST_OPSET:
+        raise ExportError(
+            f"opset {opset} is newer than {NEWEST_OPSET}, the newest that onnx and onnxruntime here share"
+        )
+    model = _export(program, max(opset or 0, EXPORTER_OPSET))
+    _name_values(model, program)
+    _name_batch(model)
+    _plain_reshapes(model)
+    for clean in (
+        passes.DeduplicateInitializersPass(),
+        passes.RemoveUnusedNodesPass(),
+        passes.RemoveUnusedOpsetsPass(),
+        passes.ClearMetadataAndDocStringPass(),
+    ):
+        model = clean(model).model
+    lowest, needed_by = lowest_opset(model.graph)
+    if opset is not None and opset < lowest:
+        raise ExportError(
+            f"opset {opset} lacks {needed_by}, which needs opset {lowest}; use --opset {lowest} or leave it out"
+        )
+    model.opset_imports[""] = opset or lowest
+    model.ir_version = smallest_ir_version(model.opset_imports[""])
+    model.graph.name = "codeq"
+    model.producer_name, model.producer_version = "codeq", ""
+    return model
+
+
+def _export(program: ReferenceProgram, opset: int) -> ir.Model:
+    lowerings: dict[Callable[..., Any], Callable[..., Any]] = {
+        torch.ops.codeq.dequantize.default: _lower_dequantize,
+        torch.ops.aten.adaptive_avg_pool2d.default: _lower_adaptive_average_pool,
+    }
+    if not _only_global_pooling(program):
+        # torch's own lowering knows which other output sizes have a fixed window.
+        del lowerings[torch.ops.aten.adaptive_avg_pool2d.default]
+    inputs = program.exported.graph_signature.user_inputs
+    outputs = program.exported.graph_signature.user_outputs
+    names = [f"output_{index}" for index in range(len(outputs))] if len(outputs) > 1 else ["output"]
+    try:
+        with quiet_exporter():
+            exported = torch.onnx.export(
+                program.exported,
+                dynamo=True,
+                opset_version=opset,
+                custom_translation_table=lowerings,
+                input_names=["input"] if len(inputs) == 1 else None,
+                output_names=names,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter wraps many types; what the user needs is the operator's name
+        raise ExportError(_exporter_reason(error)) from error
+    assert exported is not None
+    return exported.model
+
+
+def _lower_dequantize(codes: Any, scale: Any, shift: Any | None, axis: int) -> Any:
+    values = op.DequantizeLinear(codes, scale, axis=axis) if len(scale.shape) else op.DequantizeLinear(codes, scale)
+    if shift is None:
+        return values
+    return op.Add(values, op.Mul(op.Sign(values), shift))
+
+
+def _lower_adaptive_average_pool(x: Any, output_size: Any) -> Any:
+    return op.GlobalAveragePool(x)
+
+
+def _only_global_pooling(program: ReferenceProgram) -> bool:
+    pool = torch.ops.aten.adaptive_avg_pool2d.default
+    return all(
+        list(node.args[1]) == [1, 1] and node.args[0].meta["val"].ndim == 4
+        for node in program.exported.graph.nodes
+        if node.target is pool
+    )
+
+
+def _name_values(model: ir.Model, program: ReferenceProgram) -> None:
+    """Name each weight as PyTorch does, and its initializers after it."""
+    for state, record in program.weights.items():
+        codes = model.graph.initializers.get(state)
+        if codes is None:
+            continue
+        for dequantize in list(codes.consumers()):
+            values, scale = dequantize.outputs[0], dequantize.inputs[1]
+            assert scale is not None
+            if record.encoding.shift is not None:
+                add = next(user for user in values.consumers() if user.op_type == "Add")
+                values = add.outputs[0]
+            values.name = record.name
+            scale.name = f"{record.name}_scale"
+        codes.name = f"{record.name}_quantized"
+    for name, value in list(model.graph.initializers.items()):
+        value.name = (
+            name.replace(".folded_bias", ".bias").replace(".parametrizations.", ".").replace(".0.shift", "_shift")
+        )
+
+
+def _name_batch(model: ir.Model) -> None:
+    """Call the open dimension `batch`: torch's exporter names it after its own symbols (`s77`)."""
+    symbols = {str(value.shape[0].value) for value in model.graph.inputs if value.shape and _is_open(value.shape[0])}
+    if len(symbols) != 1:
+        return
+    pattern = re.compile(rf"\b{re.escape(symbols.pop())}\b")
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.shape is not None:
+            value.shape = ir.Shape([pattern.sub("batch", str(d.value)) if _is_open(d) else d for d in value.shape])
+
+
+def _is_open(dimension: int | ir.SymbolicDim) -> TypeGuard[ir.SymbolicDim]:
+    return isinstance(dimension, ir.SymbolicDim) and dimension.value is not None
+
+
+def _plain_reshapes(model: ir.Model) -> None:
+    """Drop `allowzero` where no zero is asked for: it is all that keeps such a Reshape from opset 13."""
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        if node.op_type == "Reshape" and len(node.inputs) > 1 and node.inputs[1] is not None:
+            shape = node.inputs[1].const_value
+            if shape is not None and (shape.numpy() != 0).all():
+                node.attributes.pop("allowzero", None)
+
+
+@contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Keep torch's notes to its own developers (deprecations, missing torchvision) off the user's screen."""
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registration.level
+    registration.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        registration.setLevel(level)
+
+
+def _exporter_reason(error: BaseException) -> str:
+    """The innermost cause in one line: the exporter nests its own report around it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return f"torch.onnx.export cannot lower the network: {line}"

@@ -1,0 +1,119 @@
+"""What a file of ours says about itself, in the model's `metadata_props`: plain JSON, read as data only."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import onnx
+
+from codeq.grid import WeightEncoding
+from codeq.version import __version__
+from export.errors import ExportError
+
+KEY = "codeq"
+FORMAT_VERSION = 1
+
+EXACT_SESSION_OPTIONS = {"session.disable_quant_qdq": "1"}
+"""onnxruntime's default replaces DequantizeLinear -> MatMul by a kernel that quantizes activations (relative error
+6e-3); with this entry weights are decoded once, when the session is created, and the file computes in float32."""
+
+KNOWN_SESSION_OPTIONS = frozenset({*EXACT_SESSION_OPTIONS, "session.qdq_matmulnbits_accuracy_level"})
+"""A file cannot set anything else: session options can also load libraries."""
+
+
+@dataclass(frozen=True)
+class WeightMetadata:
+    """One quantized weight of a file: which BatchNorm its scale has absorbed, its grid, and a hash of its codes.
+
+    `codes_sha256` is of the int8 codes in the file, C order. `shifted` says that the grid is the paper's.
+    """
+
+    name: str
+    batch_norm: str | None
+    axis: int | None
+    bit_width: int
+    quant_max: int
+    multiplier: int
+    offset: int
+    shifted: bool
+    codes_sha256: str
+
+
+@dataclass(frozen=True)
+class FileMetadata:
+    """The metadata of a file."""
+
+    session_options: dict[str, str]
+    weights: tuple[WeightMetadata, ...]
+    checkpoint_sha256: str | None
+    preprocessing: dict[str, list[float]]
+    versions: dict[str, str]
+
+
+def describe_weight(name: str, encoding: WeightEncoding, batch_norm: str | None) -> WeightMetadata:
+    """The metadata of one encoding as it is stored."""
+    return WeightMetadata(
+        name=name,
+        batch_norm=batch_norm,
+        axis=encoding.axis,
+        bit_width=encoding.bit_width,
+        quant_max=encoding.quant_max,
+        multiplier=encoding.multiplier,
+        offset=encoding.offset,
+        shifted=encoding.shift is not None,
+        codes_sha256=hashlib.sha256(encoding.codes.contiguous().numpy().tobytes()).hexdigest(),
+    )
+
+
+def metadata_props(
+    weights: Iterable[WeightMetadata],
+    *,
+    checkpoint_sha256: str | None,
+    preprocessing: Mapping[str, list[float]],
+    versions: Mapping[str, str],
+) -> dict[str, str]:
+    """The entry that an export adds to a model, one JSON text."""
+    content = {
+        "format_version": FORMAT_VERSION,
+        "checkpoint_sha256": checkpoint_sha256,
+        "session_options": EXACT_SESSION_OPTIONS,
+        "preprocessing": dict(preprocessing),
+        "versions": {"codeq": __version__, **versions},
+        "weights": [asdict(weight) for weight in weights],
+    }
+    return {KEY: json.dumps(content, separators=(",", ":"), sort_keys=True)}
+
+
+def read_metadata(model: onnx.ModelProto, path: object) -> FileMetadata:
+    """Read the entry back.
+
+    Args:
+        model: The parsed file.
+        path: For messages.
+
+    Raises:
+        ExportError: The file has no such entry, a damaged or a newer one, or sets a session option it may not.
+    """
+    props = {entry.key: entry.value for entry in model.metadata_props}
+    if KEY not in props:
+        raise ExportError(f"{path}: has no {KEY!r} metadata, expected a file written by export.onnx")
+    try:
+        content: dict[str, Any] = json.loads(props[KEY])
+        version = content["format_version"]
+        if version > FORMAT_VERSION:
+            raise ExportError(f"{path}: metadata version {version} is newer than {FORMAT_VERSION}; upgrade codeq")
+        metadata = FileMetadata(
+            session_options={str(key): str(value) for key, value in content["session_options"].items()},
+            weights=tuple(WeightMetadata(**weight) for weight in content["weights"]),
+            checkpoint_sha256=content["checkpoint_sha256"],
+            preprocessing=content["preprocessing"],
+            versions=content["versions"],
+        )
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ExportError(f"{path}: its {KEY!r} metadata is damaged ({error})") from error
+    unknown = sorted(set(metadata.session_options) - KNOWN_SESSION_OPTIONS)
+    if unknown:
+        raise ExportError(f"{path}: asks for the session options {', '.join(unknown)}, which a file may not set")
+    return metadata

@@ -1,0 +1,302 @@
+"""Export to ONNX: `python -m export.onnx ckpt.pt`, and `export_onnx` for a live module.
+
+checkpoint -> encodings -> reference program -> ONNX graph -> sparse initializers -> file -> parity -> published.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxscript
+import torch
+from torch import Tensor, nn
+
+from codeq import checkpoint, cli
+from codeq.attach import encode, quantized_weights
+from codeq.files import check_writable, staging_folder
+from codeq.grid import WeightEncoding
+from export.errors import ExportError, ParityError
+from export.fold_batch_norm import fold_batch_norm
+from export.lower import lower_program
+from export.metadata import describe_weight, metadata_props
+from export.opset import installed_onnxruntime, oldest_onnxruntime
+from export.program import ReferenceProgram, build_reference_program
+from export.report import Report, WeightReport
+from export.sparsify import STORAGES, Storage, StoredWeight, sparsify_initializers
+from export.verify import verify
+
+EXTERNAL_DATA_THRESHOLD = 1_800_000_000
+"""Bytes of initializers above which they go into a file beside the model: a protobuf message ends at 2^31 - 1."""
+DEFAULT_CHECK = 64
+RANDOM_INPUTS_SEED = 0
+
+
+def export_onnx(
+    model: nn.Module,
+    example_inputs: tuple[Tensor, ...],
+    path: str | os.PathLike[str],
+    *,
+    storage: Storage = "auto",
+    opset: int | None = None,
+    force: bool = False,
+    check_inputs: tuple[Tensor, ...] | None = None,
+    dynamic_batch: bool = True,
+    preprocessing: dict[str, list[float]] | None = None,
+    checkpoint_sha256: str | None = None,
+    external_data_threshold: int = EXTERNAL_DATA_THRESHOLD,
+) -> Report:
+    """Write a network as an ONNX file whose weights are exactly those it was trained with.
+
+    The lowering of weights is exact; outputs differ from PyTorch's by the order of float32 sums and by the folding
+    of BatchNorm, which together the parity check bounds. The file appears under its name only after the check held.
+
+    Args:
+        model: Attached with `codeq.attach` (or plain: then a float file). Not changed.
+        example_inputs: One small batch, in the order of the network's arguments.
+        path: Target. With external data, `<path>.data` appears beside it.
+        storage: "auto" stores each weight as `sparse_initializer` exactly where that is smaller, "dense" never,
+            "sparse" always.
+        opset: None takes the lowest that the graph needs.
+        force: Overwrite.
+        check_inputs: Held inputs for the parity check; None takes `example_inputs`.
+        dynamic_batch: Leave the batch size open.
+        preprocessing, checkpoint_sha256: Recorded in the file.
+        external_data_threshold: Bytes of initializers above which they are stored beside the model.
+
+    Returns:
+        What was written, and its parity verdict.
+
+    Raises:
+        ExportError: The network or an option cannot be exported.
+        OutputError: The target exists (without `force`), or cannot be written.
+        ParityError: The file does not compute what the network does; nothing was published.
+
+    Example:
+        report = export_onnx(model, (torch.zeros(1, 3, 32, 32),), "net.onnx")
+        print(report)
+    """
+    if storage not in STORAGES:
+        raise ExportError(f"storage {storage!r}, expected one of {', '.join(STORAGES)}")
+    target = check_writable(path, force=force)
+    disabled = [weight.name for weight in quantized_weights(model) if not weight.quantizer.enabled]
+    if disabled:
+        raise ExportError(f"{disabled[0]}: its quantizer is switched off; call codeq.enable(model) first")
+    try:
+        encodings = encode(model)
+    except ValueError as error:
+        raise ExportError(str(error)) from error
+
+    program = build_reference_program(model, example_inputs, encodings, dynamic_batch=dynamic_batch)
+    folded = fold_batch_norm(program)
+    graph = lower_program(program, opset=opset)
+    graph.metadata_props.update(
+        metadata_props(
+            [describe_weight(record.name, record.encoding, record.batch_norm) for record in program.weights.values()],
+            checkpoint_sha256=checkpoint_sha256,
+            preprocessing=preprocessing or {},
+            versions={
+                "torch": str(torch.__version__),
+                "onnx": onnx.__version__,
+                "onnxscript": onnxscript.__version__,
+                "onnxruntime": installed_onnxruntime(),
+            },
+        )
+    )
+    codes_names = [f"{record.name}_quantized" for record in program.weights.values()]
+    codes_names = [name for name in codes_names if name in graph.graph.initializers]
+    tensors = [value.const_value for value in graph.graph.initializers.values()]
+    external = sum(tensor.nbytes for tensor in tensors if tensor is not None) > external_data_threshold
+
+    with staging_folder(target) as folder:
+        staged = folder / target.name
+        if external:
+            stored = _write_external(graph, codes_names, storage, staged)
+        else:
+            stored = _write_inline(graph, codes_names, storage, staged)
+        verdict = verify(staged, model, check_inputs if check_inputs is not None else example_inputs)
+        if not verdict.ok:
+            raise ParityError(verdict)
+        size_bytes = sum(file.stat().st_size for file in folder.iterdir())
+
+    return Report(
+        path=target,
+        size_bytes=size_bytes,
+        float32_bytes=_float32_bytes(model),
+        opset=graph.opset_imports[""],
+        ir_version=graph.ir_version,
+        oldest_onnxruntime=oldest_onnxruntime(graph.opset_imports[""]),
+        weights=_weight_reports(program, encodings, stored),
+        verdict=verdict,
+        folded_batch_norms=folded,
+        skipped_folds=program.skipped_folds,
+        external_data=_data_name(target) if external else None,
+    )
+
+
+def _write_inline(graph: ir.Model, codes_names: list[str], storage: Storage, staged: Path) -> dict[str, StoredWeight]:
+    proto = _to_proto(graph)
+    onnx.checker.check_model(proto, full_check=True)
+    stored = sparsify_initializers(proto.graph, codes_names, storage)
+    onnx.checker.check_model(proto)
+    staged.write_bytes(proto.SerializeToString(deterministic=True))
+    return stored
+
+
+def _write_external(graph: ir.Model, codes_names: list[str], storage: Storage, staged: Path) -> dict[str, StoredWeight]:
+    """As `_write_inline`, with every initializer that stays dense in `<name>.data`; sparse ones stay in the model."""
+    data_name = _data_name(staged)
+    ir.save(graph, staged, external_data=data_name, size_threshold_bytes=0)
+    onnx.checker.check_model(staged, full_check=True)
+
+    sparse_names = []
+    stored: dict[str, StoredWeight] = {}
+    sparse_graph = onnx.GraphProto()
+    for name in codes_names:
+        value = graph.graph.initializers[name].const_value
+        assert value is not None
+        single = onnx.GraphProto()
+        single.initializer.append(onnx.numpy_helper.from_array(np.asarray(value.numpy()), name))
+        stored |= sparsify_initializers(single, [name], storage)
+        if single.sparse_initializer:
+            sparse_graph.sparse_initializer.extend(single.sparse_initializer)
+            sparse_names.append(name)
+    if sparse_names:
+        # Write again without them: their dense bytes have no place in the data file.
+        for name in sparse_names:
+            graph.graph.initializers.pop(name)
+        (staged.parent / data_name).unlink()
+        ir.save(graph, staged, external_data=data_name, size_threshold_bytes=0)
+    proto = onnx.load(staged, load_external_data=False)
+    proto.graph.sparse_initializer.extend(sparse_graph.sparse_initializer)
+    del proto.graph.value_info[:]
+    staged.write_bytes(proto.SerializeToString(deterministic=True))
+    onnx.checker.check_model(staged)
+    return stored
+
+
+def _to_proto(graph: ir.Model) -> onnx.ModelProto:
+    proto = ir.to_proto(graph)
+    del proto.graph.value_info[:]  # shapes of intermediates: every runtime infers them
+    for tensor in proto.graph.initializer:
+        # int8 in int32_data takes up to ten bytes a value.
+        assert tensor.HasField("raw_data"), tensor.name
+    return proto
+
+
+def _weight_reports(
+    program: ReferenceProgram, encodings: dict[str, WeightEncoding], stored: dict[str, StoredWeight]
+) -> tuple[WeightReport, ...]:
+    reports = []
+    for record in program.weights.values():
+        codes = encodings[record.name].codes
+        place = stored.get(f"{record.name}_quantized", StoredWeight("shared", 0))
+        reports.append(
+            WeightReport(
+                name=record.name,
+                shape=tuple(codes.shape),
+                bit_width=record.encoding.bit_width,
+                sparsity=record.encoding.sparsity,
+                storage=place.storage,
+                size_bytes=place.size_bytes,
+                entropy_bytes=record.encoding.entropy_bits() / 8,
+                float32_bytes=4 * codes.numel(),
+                batch_norm=record.batch_norm,
+                lowering="DequantizeLinear" if record.encoding.shift is None else "DequantizeLinear + shift * Sign",
+            )
+        )
+    return tuple(reports)
+
+
+def _float32_bytes(model: nn.Module) -> int:
+    """What the same network takes in float32: its parameters and float buffers without the quantizers' own."""
+    quantizers = {id(weight.quantizer) for weight in quantized_weights(model)}
+    tensors: dict[int, Tensor] = {}
+    for module in model.modules():
+        if id(module) in quantizers:
+            continue
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            if tensor.is_floating_point():
+                tensors[id(tensor)] = tensor
+    return 4 * sum(tensor.numel() for tensor in tensors.values())
+
+
+def _data_name(target: Path) -> str:
+    return f"{target.name}.data"
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = cli.build_parser(
+        "export.onnx",
+        "Write a checkpoint as an ONNX file that stock onnxruntime runs exactly as trained. "
+        "Exit status: 0 written, 1 parity does not hold (nothing written), 2 bad input.",
+        "python -m export.onnx ckpt.pt -o model.onnx",
+    )
+    parser.add_argument("checkpoint", type=Path, help="a checkpoint of codeq.train or codeq.save")
+    parser.add_argument("-o", "--output", type=Path, help="file to write (default: the checkpoint's name with .onnx)")
+    parser.add_argument(
+        "--storage", choices=STORAGES, default="auto", help="auto: sparse_initializer exactly where that is smaller"
+    )
+    parser.add_argument("--opset", type=cli.integer(1), help="opset to write (default: the lowest the network needs)")
+    parser.add_argument(
+        "--check", type=cli.integer(1), default=DEFAULT_CHECK, metavar="N", help="held inputs to check parity on"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report; - is stdout")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing output")
+    return parser
+
+
+def held_inputs(loaded: checkpoint.Checkpoint, count: int) -> tuple[Tensor, str]:
+    """Up to `count` inputs to judge parity on, and a note for the report where they are fewer or not real."""
+    held = loaded.held_inputs if loaded.held_inputs is not None else loaded.calibration_inputs
+    if held is None or not len(held):
+        generator = torch.Generator().manual_seed(RANDOM_INPUTS_SEED)
+        note = "the checkpoint holds no inputs: parity was checked on random normal ones"
+        return torch.randn(count, *loaded.input_shape, generator=generator), note
+    note = f"the checkpoint holds {len(held)} inputs, not {count}" if len(held) < count else ""
+    return held[:count], note
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m export.onnx`; see `--help`."""
+    arguments = _build_parser().parse_args(argv)
+    output = arguments.output or arguments.checkpoint.with_suffix(".onnx")
+    check_writable(output, force=arguments.force)
+    loaded = checkpoint.load(arguments.checkpoint)
+    inputs, note = held_inputs(loaded, arguments.check)
+    try:
+        report = export_onnx(
+            loaded.model,
+            (inputs[:2],),
+            output,
+            storage=arguments.storage,
+            opset=arguments.opset,
+            force=arguments.force,
+            check_inputs=(inputs,),
+            preprocessing=loaded.preprocessing,
+            checkpoint_sha256=loaded.sha256,
+        )
+    except ParityError as error:
+        print(error.verdict)
+        print(f"{output}: not written, {error}", file=sys.stderr)
+        return cli.EXIT_FAILED
+    _print(report, note, arguments.json)
+    return 0
+
+
+def _print(report: Report, note: str, json_path: Path | None) -> None:
+    values: dict[str, Any] = report.to_dict()
+    if note:
+        values["notes"].append(note)
+        print(f"note: {note}", file=sys.stderr)
+    if str(json_path) != "-":
+        print(report)
+    cli.write_json(json_path, values)
+
+
+if __name__ == "__main__":
+    cli.run(main)

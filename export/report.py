@@ -1,0 +1,129 @@
+"""What an export produced: per weight and in total, and what it was checked with."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from codeq.table import format_bytes, render_table
+from export.verify import Verdict
+
+
+@dataclass(frozen=True)
+class WeightReport:
+    """One quantized weight as it is in the file. Sizes in bytes; `lowering` names the operators that decode it."""
+
+    name: str
+    shape: tuple[int, ...]
+    bit_width: int
+    sparsity: float
+    storage: str
+    size_bytes: int
+    entropy_bytes: float
+    float32_bytes: int
+    batch_norm: str | None
+    lowering: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of `export_onnx`; `print(report)` shows it, `to_dict` is for machines.
+
+    `float32_bytes` is the network's parameters and buffers at 4 bytes each. `oldest_onnxruntime` is the first release
+    whose opset and IR version admit the file.
+    """
+
+    path: Path
+    size_bytes: int
+    float32_bytes: int
+    opset: int
+    ir_version: int
+    oldest_onnxruntime: str
+    weights: tuple[WeightReport, ...]
+    verdict: Verdict
+    folded_batch_norms: int
+    skipped_folds: dict[str, str] = field(default_factory=dict)
+    external_data: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def compression_ratio(self) -> float:
+        """float32 bytes over stored bytes; above 1 is better."""
+        return self.float32_bytes / self.size_bytes
+
+    @property
+    def sparsity(self) -> float:
+        """Zeros over all quantized weights."""
+        numel = sum(weight.float32_bytes for weight in self.weights)
+        return sum(weight.sparsity * weight.float32_bytes for weight in self.weights) / numel if numel else 0.0
+
+    @property
+    def entropy_bytes(self) -> float:
+        return sum(weight.entropy_bytes for weight in self.weights)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, with plain types."""
+        values = {
+            "path": str(self.path),
+            "size_bytes": self.size_bytes,
+            "float32_bytes": self.float32_bytes,
+            "compression_ratio": self.compression_ratio,
+            "sparsity": self.sparsity,
+            "entropy_bytes": self.entropy_bytes,
+            "opset": self.opset,
+            "ir_version": self.ir_version,
+            "oldest_onnxruntime": self.oldest_onnxruntime,
+            "external_data": self.external_data,
+            "folded_batch_norms": self.folded_batch_norms,
+            "skipped_folds": self.skipped_folds,
+            "notes": list(self.notes),
+        }
+        return values | {"weights": [asdict(weight) for weight in self.weights], "parity": self.verdict.to_dict()}
+
+    def __str__(self) -> str:
+        lines = []
+        if self.weights:
+            lines.append(self._table())
+        lines.append(f"fold_batch_norm       {self.folded_batch_norms} folded, {len(self.skipped_folds)} skipped")
+        lines += [f"                      {name}: {reason}" for name, reason in self.skipped_folds.items()]
+        sparse = sum(weight.storage != "dense" for weight in self.weights)
+        lines.append(f"sparse_initializer    {sparse} of {len(self.weights)} weights")
+        lines += [f"note                  {note}" for note in self.notes]
+        oldest = f"onnxruntime {self.oldest_onnxruntime} is the oldest that should load it"
+        lines.append(f"opset {self.opset}, IR {self.ir_version}       {oldest}")
+        data = f" (with {self.external_data})" if self.external_data else ""
+        lines.append(
+            f"{self.path}{data}   {format_bytes(self.float32_bytes)} in float32 -> {format_bytes(self.size_bytes)}"
+            f" ({self.compression_ratio:.1f}x), zeros {self.sparsity:.1%}"
+        )
+        lines.append(
+            f"parity                max_abs_error {self.verdict.max_abs_error:.1e} <= {self.verdict.tolerance:.1e} on "
+            f"{self.verdict.inputs} inputs, weights bit for bit: {'ok' if self.verdict.ok else 'FAILED'}"
+        )
+        return "\n".join(lines)
+
+    def _table(self) -> str:
+        header = ("weight", "shape", "bits", "zeros", "storage", "stored", "entropy bound", "float32")
+        rows = [
+            (
+                weight.name,
+                "x".join(map(str, weight.shape)),
+                str(weight.bit_width),
+                f"{weight.sparsity:.1%}",
+                weight.storage.removesuffix("_initializer"),
+                format_bytes(weight.size_bytes),
+                format_bytes(weight.entropy_bytes),
+                format_bytes(weight.float32_bytes),
+            )
+            for weight in self.weights
+        ]
+        total = (
+            "total",
+            "",
+            "",
+            f"{self.sparsity:.1%}",
+            "",
+            format_bytes(sum(weight.size_bytes for weight in self.weights)),
+            format_bytes(self.entropy_bytes),
+            format_bytes(sum(weight.float32_bytes for weight in self.weights)),
+        )
+        return render_table(header, rows, total)

@@ -1,0 +1,84 @@
+"""How a file of ours is opened: with the session options it carries, so that it computes what was trained."""
+
+import os
+from pathlib import Path
+
+import onnx
+import onnxruntime as ort
+
+from export.errors import ExportError
+from export.metadata import read_metadata
+
+LEVELS = {
+    "disable_all": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "enable_all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+"""The optimization levels of the parity contract."""
+
+
+def load_session(
+    path: str | os.PathLike[str],
+    *,
+    level: str = "enable_all",
+    exact: bool = True,
+    threads: int | None = None,
+) -> ort.InferenceSession:
+    """Open an exported file in onnxruntime on the CPU.
+
+    Args:
+        path: A file written by `export.onnx`.
+        level: "disable_all", "basic" or "enable_all" (onnxruntime's default).
+        exact: Apply the session options stored in the file; False opens it with onnxruntime's defaults, as a
+            program that knows nothing of us would.
+        threads: Threads within an operator; None leaves it to onnxruntime.
+
+    Raises:
+        ExportError: Missing, not an ONNX file, or not one of ours.
+
+    Example:
+        session = load_session("resnet8.onnx")
+        (logits,) = session.run(None, {"input": images})
+    """
+    source = Path(path)
+    options = session_options(level, threads)
+    if exact:
+        for key, value in read_metadata(load_model(source), source).session_options.items():
+            options.add_session_config_entry(key, value)
+    return open_session(source, options, source)
+
+
+def load_model(source: Path) -> onnx.ModelProto:
+    """Parse a file, external data left where it is.
+
+    Raises:
+        ExportError: Missing, or not an ONNX file.
+    """
+    if not source.is_file():
+        raise ExportError(f"{source}: no such file")
+    try:
+        model = onnx.load(source, load_external_data=False)
+    except Exception as error:  # protobuf's DecodeError, from whichever implementation is installed
+        raise ExportError(f"{source}: is not an ONNX file") from error
+    if not model.HasField("graph"):
+        raise ExportError(f"{source}: is not an ONNX file")
+    return model
+
+
+def session_options(level: str, threads: int | None = None) -> ort.SessionOptions:
+    """Options of one optimization level, quiet on stderr."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = LEVELS[level]
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return options
+
+
+def open_session(model: Path | bytes, options: ort.SessionOptions, source: Path) -> ort.InferenceSession:
+    """A CPU session on a file or a serialized model; one that onnxruntime refuses is an ExportError naming `source`."""
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no public base class
+        reason = str(error).strip().splitlines()[0]
+        raise ExportError(f"{source}: onnxruntime {ort.__version__} cannot open it ({reason})") from error

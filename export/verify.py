@@ -1,0 +1,365 @@
+"""The parity contract: an exported file in onnxruntime against its PyTorch network.
+
+PyTorch here is the network itself in eval mode, fake-quantized as in training, not a product of the exporter.
+
+(W) weights   Every quantized weight that onnxruntime computes equals PyTorch's bit for bit. Where a BatchNorm was
+              folded, channel c equals it times float32(scale * |f[c]|) / scale: the codes are the same up to the sign
+              of f[c], and the scale is bit for bit the rounded product, with f computed here from the network.
+(F) outputs   Every output is within 1e-5 of the output's largest magnitude, with the same argmax (axis 1), at batch
+              sizes 1 and 3, at three optimization levels, with the session options stored in the file. Integer and
+              boolean outputs are equal. NaN, a missing output, a wrong shape or a wrong dtype fails.
+
+What onnxruntime computes with its default options is reported beside it and decides nothing.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from torch import Tensor, nn
+
+from codeq.attach import encode
+from codeq.grid import WeightEncoding
+from export.errors import ExportError
+from export.fold_batch_norm import channel_factors
+from export.metadata import WeightMetadata, read_metadata
+from export.sessions import LEVELS, load_model, load_session, open_session, session_options
+
+RELATIVE_TOLERANCE = 1e-5
+"""Of the largest output magnitude: float32 sums in another order, through some tens of layers, stay well below it."""
+BATCH_SIZES = (1, 3)
+
+
+@dataclass(frozen=True)
+class WeightCheck:
+    """One weight at every level. `reason` is empty where it equals PyTorch's."""
+
+    name: str
+    batch_norm: str | None
+    ok: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class OutputCheck:
+    """One output at one level and batch size, over all inputs.
+
+    `max_abs_error` and `tolerance` are in output units. `cosine_similarity` is shown because others show it: it
+    cannot see a wrong scale. `argmax_differences` counts inputs.
+    """
+
+    output: str
+    level: str
+    batch_size: int
+    exact_options: bool
+    max_abs_error: float
+    tolerance: float
+    cosine_similarity: float
+    argmax_differences: int
+    ok: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The contract's answer for one file. `ok` is the conjunction of `weights` and `outputs`."""
+
+    inputs: int
+    onnxruntime_version: str
+    weights: tuple[WeightCheck, ...]
+    outputs: tuple[OutputCheck, ...]
+    default_options: tuple[OutputCheck, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(check.ok for check in self.weights) and all(check.ok for check in self.outputs)
+
+    @property
+    def max_abs_error(self) -> float:
+        """The largest over outputs, levels and batch sizes; infinite where an output could not be compared."""
+        return max(check.max_abs_error for check in self.outputs)
+
+    @property
+    def tolerance(self) -> float:
+        return max(check.tolerance for check in self.outputs)
+
+    @property
+    def first_failure(self) -> str:
+        """One line, empty where the contract holds."""
+        for weight in self.weights:
+            if not weight.ok:
+                return f"{weight.name}: {weight.reason}"
+        for output in self.outputs:
+            if not output.ok:
+                return f"{output.output} at {output.level}, batch {output.batch_size}: {output.reason}"
+        return ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict for machines; an infinite error is written as null."""
+
+        def row(check: OutputCheck) -> dict[str, Any]:
+            values = asdict(check)
+            return {key: None if value in (np.inf, -np.inf) else value for key, value in values.items()}
+
+        return {
+            "ok": self.ok,
+            "inputs": self.inputs,
+            "onnxruntime_version": self.onnxruntime_version,
+            "weights": [asdict(check) for check in self.weights],
+            "outputs": [row(check) for check in self.outputs],
+            "default_options": [row(check) for check in self.default_options],
+        }
+
+    def __str__(self) -> str:
+        exact = sum(check.ok for check in self.weights)
+        lines = [
+            f"weights   {exact} of {len(self.weights)} equal PyTorch's bit for bit: {_word(exact == len(self.weights))}"
+        ]
+        for check in (*self.outputs, *self.default_options):
+            options = "" if check.exact_options else "  default options, for information"
+            verdict = _word(check.ok) if check.exact_options else ("would hold" if check.ok else "would NOT hold")
+            lines.append(
+                f"outputs   {check.output}  {check.level:<11}  batch {check.batch_size}  "
+                f"max_abs_error {check.max_abs_error:.1e} <= {check.tolerance:.1e}  "
+                f"argmax differs {check.argmax_differences}: {verdict}{options}"
+            )
+        if not self.ok:
+            lines.append(f"first failure: {self.first_failure}")
+        lines.append(f"parity    {self.inputs} inputs, onnxruntime {self.onnxruntime_version}: {_word(self.ok)}")
+        return "\n".join(lines)
+
+
+def verify(path: str | os.PathLike[str], model: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Verdict:
+    """Hold an exported file against its network.
+
+    Args:
+        path: A file written by `export.onnx`.
+        model: The network it was made from, attached; run in eval mode, its modes left as they were.
+        inputs: Held inputs, batch first, in the order of the network's arguments.
+
+    Returns:
+        The verdict; a violated contract is a verdict, not an exception.
+
+    Raises:
+        ExportError: The file cannot be opened, is not ours, or does not take these inputs; or there are no inputs.
+    """
+    source = Path(path)
+    held = (inputs,) if isinstance(inputs, Tensor) else inputs
+    count = held[0].shape[0] if held and held[0].ndim else 0
+    if count == 0:
+        raise ExportError("parity needs at least one input")
+    session = load_session(source)
+    _check_inputs(source, session, held)
+    fixed_batch = session.get_inputs()[0].shape[0]
+    batch_sizes = (fixed_batch,) if isinstance(fixed_batch, int) else BATCH_SIZES
+    with _eval_mode(model), torch.no_grad():
+        expected = _run_torch(model, held)
+        weights = _check_weights(source, model)
+    outputs = tuple(
+        check
+        for level in LEVELS
+        for size in batch_sizes
+        for check in _check_outputs(source, held, expected, level, size, exact=True)
+    )
+    defaults = tuple(_check_outputs(source, held, expected, "enable_all", batch_sizes[0], exact=False))
+    return Verdict(count, str(ort.__version__), weights, outputs, defaults)
+
+
+def run_onnxruntime(session: ort.InferenceSession, inputs: Sequence[Tensor], batch_size: int) -> list[np.ndarray]:
+    """All outputs for all inputs, fed `batch_size` at a time and concatenated."""
+    names = [item.name for item in session.get_inputs()]
+    chunks = []
+    for start in range(0, inputs[0].shape[0], batch_size):
+        batch = [tensor[start : start + batch_size].contiguous().numpy() for tensor in inputs]
+        chunks.append(session.run(None, dict(zip(names, batch, strict=True))))
+    return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+
+
+def _run_torch(model: nn.Module, inputs: tuple[Tensor, ...], batch_size: int = 250) -> list[np.ndarray]:
+    chunks = []
+    for start in range(0, inputs[0].shape[0], batch_size):
+        outputs = model(*(tensor[start : start + batch_size] for tensor in inputs))
+        leaves, _ = torch.utils._pytree.tree_flatten(outputs)
+        chunks.append([leaf.detach().numpy() for leaf in leaves])
+    return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+
+
+def _check_inputs(source: Path, session: ort.InferenceSession, inputs: tuple[Tensor, ...]) -> None:
+    wanted = session.get_inputs()
+    if len(wanted) != len(inputs):
+        raise ExportError(f"{source}: takes {len(wanted)} inputs, found {len(inputs)}")
+    for item, tensor in zip(wanted, inputs, strict=True):
+        sizes = item.shape[1:]
+        if len(item.shape) != tensor.ndim or any(
+            isinstance(size, int) and size != found for size, found in zip(sizes, tensor.shape[1:], strict=True)
+        ):
+            raise ExportError(
+                f"{source}: input {item.name!r} takes {item.shape}, found {list(tensor.shape)}; "
+                "is it the file of another network?"
+            )
+
+
+def _check_outputs(
+    source: Path, inputs: tuple[Tensor, ...], expected: list[np.ndarray], level: str, batch_size: int, *, exact: bool
+) -> Iterator[OutputCheck]:
+    session = load_session(source, level=level, exact=exact)
+    names = [item.name for item in session.get_outputs()]
+    try:
+        found = run_onnxruntime(session, inputs, batch_size)
+    except Exception as error:  # onnxruntime's exceptions share no public base class
+        reason = f"onnxruntime cannot run it ({str(error).strip().splitlines()[0]})"
+        yield OutputCheck(names[0], level, batch_size, exact, np.inf, 0.0, 0.0, 0, False, reason)
+        return
+    if len(found) != len(expected):
+        reason = f"{len(found)} outputs, expected {len(expected)}"
+        yield OutputCheck(names[0], level, batch_size, exact, np.inf, 0.0, 0.0, 0, False, reason)
+        return
+    for name, ours, theirs in zip(names, expected, found, strict=True):
+        yield compare_output(name, level, batch_size, exact, ours, theirs)
+
+
+def compare_output(
+    name: str, level: str, batch_size: int, exact: bool, expected: np.ndarray, found: np.ndarray
+) -> OutputCheck:
+    """Judge one output; see the module's docstring for the rule."""
+
+    def failed(reason: str) -> OutputCheck:
+        return OutputCheck(name, level, batch_size, exact, np.inf, 0.0, 0.0, 0, False, reason)
+
+    if found.shape != expected.shape:
+        return failed(f"shape {found.shape}, expected {expected.shape}")
+    if found.dtype != expected.dtype:
+        return failed(f"dtype {found.dtype}, expected {expected.dtype}")
+    if not np.issubdtype(expected.dtype, np.floating):
+        same = bool(np.array_equal(expected, found))
+        differing = 0 if same else int(np.count_nonzero(expected != found))
+        reason = "" if same else f"{differing} elements differ"
+        return OutputCheck(name, level, batch_size, exact, float(not same), 0.0, 1.0, 0, same, reason)
+    if not (np.isfinite(found).all() and np.isfinite(expected).all()):
+        return failed("NaN or infinite values")
+    wide, other = expected.astype(np.float64), found.astype(np.float64)
+    error = float(np.abs(wide - other).max(initial=0))
+    tolerance = RELATIVE_TOLERANCE * float(np.abs(wide).max(initial=0))
+    norms = float(np.linalg.norm(wide) * np.linalg.norm(other))
+    cosine = float((wide * other).sum() / norms) if norms else 1.0
+    differences = int((expected.argmax(1) != found.argmax(1)).sum()) if expected.ndim > 1 else 0
+    reason = ""
+    if error > tolerance:
+        reason = f"max_abs_error {error:.3g} above {tolerance:.3g}"
+    elif differences:
+        reason = f"argmax differs in {differences} places"
+    return OutputCheck(name, level, batch_size, exact, error, tolerance, cosine, differences, not reason, reason)
+
+
+def _check_weights(source: Path, model: nn.Module) -> tuple[WeightCheck, ...]:
+    """(W): the weights as onnxruntime computes them, against the network's own."""
+    proto = load_model(source)
+    described = {weight.name: weight for weight in read_metadata(proto, source).weights}
+    encodings = encode(model)
+    computed = [_compute_weights(proto, source, list(described), level) for level in ("disable_all", "enable_all")]
+    checks = []
+    for name, encoding in encodings.items():
+        weight = described.get(name)
+        if weight is None:
+            checks.append(WeightCheck(name, None, False, "the file has no such weight"))
+            continue
+        reasons = (_compare_weight(model, encoding, weight, values[name]) for values in computed)
+        reason = next((reason for reason in reasons if reason), "")
+        checks.append(WeightCheck(name, weight.batch_norm, not reason, reason))
+    for name in described.keys() - encodings.keys():
+        checks.append(WeightCheck(name, None, False, "the network has no such quantized weight"))
+    return tuple(checks)
+
+
+def _compute_weights(proto: onnx.ModelProto, source: Path, names: list[str], level: str) -> dict[str, np.ndarray]:
+    """Let onnxruntime run the file with its weights as outputs."""
+    if not names:
+        return {}
+    probe = onnx.ModelProto()
+    probe.CopyFrom(proto)
+    del probe.graph.output[:]
+    probe.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    _keep_ancestors(probe.graph, set(names))
+    options = session_options(level)
+    for key, value in read_metadata(proto, source).session_options.items():
+        options.add_session_config_entry(key, value)
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(source.parent))
+    session = open_session(probe.SerializeToString(), options, source)
+    values = session.run(None, {})
+    return dict(zip(names, values, strict=True))
+
+
+def _keep_ancestors(graph: onnx.GraphProto, wanted: set[str]) -> None:
+    """Reduce a graph, in place, to the nodes that compute `wanted`, without inputs."""
+    needed = set(wanted)
+    nodes = []
+    for node in reversed(graph.node):
+        if needed & set(node.output):
+            nodes.append(node)
+            needed |= set(node.input)
+    kept = [tensor for tensor in graph.initializer if tensor.name in needed]
+    sparse = [tensor for tensor in graph.sparse_initializer if tensor.values.name in needed]
+    for repeated, items in ((graph.node, nodes[::-1]), (graph.initializer, kept), (graph.sparse_initializer, sparse)):
+        copies = [type(item).FromString(item.SerializeToString()) for item in items]
+        del repeated[:]
+        repeated.extend(copies)
+    del graph.input[:]
+    del graph.value_info[:]
+
+
+def _compare_weight(model: nn.Module, encoding: WeightEncoding, weight: WeightMetadata, found: np.ndarray) -> str:
+    """An empty string where `found` is what the contract asks for, else the reason."""
+    expected = encoding.dequantize()
+    if weight.batch_norm is not None:
+        expected = _fold(model, encoding, weight)
+    if found.dtype != np.float32 or found.shape != tuple(expected.shape):
+        return f"is {found.dtype} {found.shape}, expected float32 {tuple(expected.shape)}"
+    # Comparing the bits; adding 0 makes the two zeros one.
+    different = int(((found + 0.0).view(np.int32) != (expected.numpy() + 0.0).view(np.int32)).sum())
+    if different:
+        worst = float(np.abs(found - expected.numpy()).max())
+        return f"{different} of {found.size} values differ from PyTorch's, by up to {worst:.3g}"
+    return ""
+
+
+def _fold(model: nn.Module, encoding: WeightEncoding, weight: WeightMetadata) -> Tensor:
+    """The weight times its channels' factors, from the network's own BatchNorm: codes * float32(scale * |f|)."""
+    assert weight.batch_norm is not None
+    norm = dict(model.named_modules()).get(weight.batch_norm)
+    if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or norm.running_var is None:
+        raise ExportError(
+            f"{weight.name}: the file names the BatchNorm {weight.batch_norm!r}, which the network has not"
+        )
+    factors = channel_factors(norm.weight, norm.running_var, norm.eps)
+    shape = [1] * encoding.codes.ndim
+    shape[weight.axis or 0] = -1
+    if shape.count(-1) != 1 or encoding.codes.shape[weight.axis or 0] != len(factors):
+        raise ExportError(f"{weight.name}: does not have the channels of {weight.batch_norm!r}")
+    codes = encoding.codes.float() * factors.sign().float().reshape(shape)
+    scale = (encoding.scale.double() * factors.abs()).float().reshape(shape)
+    folded = codes * scale
+    if encoding.shift is not None:
+        folded = folded + (encoding.shift.double() * factors.abs()).float().reshape(shape) * codes.sign()
+    return folded
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _word(ok: bool) -> str:
+    return "ok" if ok else "FAILED"
