@@ -308,7 +308,9 @@ def _report_rows(model: nn.Module, reasons: Mapping[str, str]) -> Iterator[Attac
             continue
         for tensor_name, parameter in module.named_parameters(recurse=False):
             if isinstance(parameter, nn.parameter.UninitializedParameter):
-                yield AttachRow(_join(layer, tensor_name), layer_type, (), False, reason="lazy: run the network once")
+                if tensor_name in _weight_names(module):
+                    reason = "lazy: run the network once"
+                    yield AttachRow(_join(layer, tensor_name), layer_type, (), False, reason=reason)
             elif parameter.ndim >= 2:
                 name = _join(layer, tensor_name)
                 reason = reasons.get(name, f"{layer_type} is not quantized")

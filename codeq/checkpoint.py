@@ -55,6 +55,21 @@ class Checkpoint:
     metrics: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] | None = None
 
+    def inputs_to_check(self, count: int) -> tuple[Tensor, str]:
+        """Up to `count` inputs to judge an exported file on, `(N, *input_shape)` float32.
+
+        Returns:
+            The inputs, and a note where they are not `count` held ones (empty otherwise).
+        """
+        held = self.held_inputs if self.held_inputs is not None else self.calibration_inputs
+        if held is None or not len(held):
+            generator = torch.Generator().manual_seed(0)
+            note = "the checkpoint holds no inputs: random normal ones were used"
+            return torch.randn(count, *self.input_shape, generator=generator), note
+        if len(held) < count:
+            return held, f"the checkpoint holds {len(held)} inputs, not {count}"
+        return held[:count], ""
+
 
 def save(
     path: str | os.PathLike[str],

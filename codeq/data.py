@@ -152,6 +152,8 @@ def _read_idx(path: Path) -> Tensor:
 
 def _normalise(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor) -> Dataset:
     mean, std = float(train.mean()), float(train.std())
+    if std == 0:
+        raise DataError("all training pixels are equal; there is nothing to learn from")
     return Dataset(
         train_inputs=((train - mean) / std).unsqueeze(1),
         train_labels=train_labels,

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 
 
+MAX_WIDTH = 100
+
+
 def render_table(header: Sequence[str], rows: Sequence[Sequence[str]], footer: Sequence[str] | None = None) -> str:
-    """Align cells under a header: the first column to the left, numbers to the right.
+    """Align cells under a header: text to the left, numbers to the right; the widest column gives way above MAX_WIDTH.
 
     Args:
         header: Column names.
@@ -16,11 +19,15 @@ def render_table(header: Sequence[str], rows: Sequence[Sequence[str]], footer: S
     """
     table = [tuple(header), *map(tuple, rows)] + ([tuple(footer)] if footer else [])
     widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    excess = sum(widths) + 2 * (len(widths) - 1) - MAX_WIDTH
+    if excess > 0:
+        widest = widths.index(max(widths))
+        widths[widest] = max(widths[widest] - excess, 8)
     right = [all(_is_number(row[column]) for row in rows) and bool(rows) for column in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
         cells = (
-            cell.rjust(width) if aligned else cell.ljust(width)
+            _fit(cell, width).rjust(width) if aligned else _fit(cell, width).ljust(width)
             for cell, width, aligned in zip(row, widths, right, strict=True)
         )
         return "  ".join(cells).rstrip()
@@ -37,6 +44,14 @@ def format_bytes(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
+
+
+def _fit(cell: str, width: int) -> str:
+    """Shorten in the middle: both ends of a layer's name matter."""
+    if len(cell) <= width:
+        return cell
+    head = (width - 1) // 2
+    return f"{cell[:head]}…{cell[len(cell) - (width - 1 - head) :]}"
 
 
 def _is_number(cell: str) -> bool:

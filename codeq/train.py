@@ -61,10 +61,10 @@ class TrainConfig:
     data: str = "digits"
     bits: int | None = 4
     epochs: int = 60
-    batch_size: int = 64
-    lr: float = 3e-3
+    batch_size: int = 32
+    lr: float = 6e-3
     weight_decay: float = 1e-2
-    lambda_dz: float = 0.02
+    lambda_dz: float = 0.3
     lambda_bit: float = 0.01
     grid: str = "integer"
     grid_limit: int = 127

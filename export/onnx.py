@@ -33,7 +33,6 @@ from export.verify import verify
 EXTERNAL_DATA_THRESHOLD = 1_800_000_000
 """Bytes of initializers above which they go into a file beside the model: a protobuf message ends at 2^31 - 1."""
 DEFAULT_CHECK = 64
-RANDOM_INPUTS_SEED = 0
 
 
 def export_onnx(
@@ -250,24 +249,13 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def held_inputs(loaded: checkpoint.Checkpoint, count: int) -> tuple[Tensor, str]:
-    """Up to `count` inputs to judge parity on, and a note for the report where they are fewer or not real."""
-    held = loaded.held_inputs if loaded.held_inputs is not None else loaded.calibration_inputs
-    if held is None or not len(held):
-        generator = torch.Generator().manual_seed(RANDOM_INPUTS_SEED)
-        note = "the checkpoint holds no inputs: parity was checked on random normal ones"
-        return torch.randn(count, *loaded.input_shape, generator=generator), note
-    note = f"the checkpoint holds {len(held)} inputs, not {count}" if len(held) < count else ""
-    return held[:count], note
-
-
 def main(argv: list[str] | None = None) -> int:
     """`python -m export.onnx`; see `--help`."""
     arguments = _build_parser().parse_args(argv)
     output = arguments.output or arguments.checkpoint.with_suffix(".onnx")
     check_writable(output, force=arguments.force)
     loaded = checkpoint.load(arguments.checkpoint)
-    inputs, note = held_inputs(loaded, arguments.check)
+    inputs, note = loaded.inputs_to_check(arguments.check)
     try:
         report = export_onnx(
             loaded.model,

@@ -1,0 +1,92 @@
+"""Fixtures shared by tests/ and runtime_tests/."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import codeq
+import models
+from codeq.attach import quantized_weights
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def rng() -> torch.Generator:
+    """A seeded generator, the same for every test."""
+    return torch.Generator().manual_seed(1234)
+
+
+@pytest.fixture
+def run_command() -> Command:
+    """Run `python -m MODULE ARGUMENTS...` as a user would and return the finished process."""
+
+    def run(module: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", module, *map(str, arguments)]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+        return subprocess.run(
+            command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300, check=False
+        )
+
+    return run
+
+
+@torch.no_grad()
+def settle(model: torch.nn.Module, input_shape: tuple[int, ...], theta: float) -> torch.nn.Module:
+    """Give an attached network what training gives it: a real dead zone, BatchNorm statistics, mixed signs of gamma."""
+    generator = torch.Generator().manual_seed(7)
+    for weight in quantized_weights(model):
+        weight.quantizer.theta_dz.fill_(theta)
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            channels = module.num_features
+            module.weight.copy_(torch.randn(channels, generator=generator) * 0.3 + 0.9)
+            module.weight[0] = -module.weight[0].abs()
+            module.bias.copy_(torch.randn(channels, generator=generator) * 0.2)
+    model.train()
+    for _ in range(5):
+        model(torch.randn(32, *input_shape, generator=generator))
+    codeq.freeze(model)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Write a checkpoint of an attached network with a realistic state, without training it."""
+
+    def make(
+        name: str = "resnet8",
+        *,
+        theta: float = 0.3,
+        bits: int | None = 4,
+        grid: str = "integer",
+        input_size: int = 8,
+    ) -> Path:
+        torch.manual_seed(0)
+        arguments = {"in_channels": 1, "num_classes": 10, "input_size": input_size}
+        input_shape = (1, input_size, input_size)
+        model = models.create(name, **arguments)
+        codeq.attach(model, bits, grid=grid)
+        settle(model, input_shape, theta)
+        held = torch.randn(16, *input_shape, generator=torch.Generator().manual_seed(3))
+        path = tmp_path_factory.mktemp("checkpoint") / f"{name}.pt"
+        codeq.save(path, model, input_shape=input_shape, name=name, arguments=arguments, held_inputs=held)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def checkpoint_path(make_checkpoint: Callable[..., Path]) -> Path:
+    """A 4-bit ResNet-8 for 1x8x8 inputs, mostly zeros."""
+    return make_checkpoint()

@@ -1,0 +1,103 @@
+"""Hold an exported file against its checkpoint: `python -m runtime_tests.parity ckpt.pt model.onnx`.
+
+The contract is export/verify.py's. Exit status: 0 it holds, 1 it does not, 2 bad input.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from codeq import checkpoint, cli
+from codeq.data import load_dataset
+from codeq.errors import DataError
+from codeq.train import evaluate
+from export.metadata import read_metadata
+from export.sessions import load_model, load_session
+from export.verify import Verdict, run_onnxruntime, verify
+
+DEFAULT_COUNT = 64
+PREPROCESSING_TOLERANCE = 1e-6
+"""Mean and standard deviation are float32 reductions: equal data gives them within rounding."""
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = cli.build_parser(
+        "runtime_tests.parity",
+        "Check that onnxruntime computes with a file what PyTorch computes with its checkpoint. "
+        "Exit status: 0 it does, 1 it does not, 2 bad input.",
+        "python -m runtime_tests.parity ckpt.pt model.onnx --data digits --count 1000",
+    )
+    parser.add_argument("checkpoint", type=Path, help="the checkpoint that the file was made from")
+    parser.add_argument("file", type=Path, help="a file of export.onnx")
+    parser.add_argument(
+        "--data",
+        help="take inputs from the test set of digits or idx:DIR, and compare the accuracy on all of it "
+        "(default: the inputs held in the checkpoint)",
+    )
+    parser.add_argument("--count", type=cli.integer(1), default=DEFAULT_COUNT, metavar="N", help="inputs to compare")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdict; - is stdout")
+    return parser
+
+
+def compare_accuracy(loaded: checkpoint.Checkpoint, file: Path, inputs: Tensor, labels: Tensor) -> dict[str, float]:
+    """Test accuracy in PyTorch and in onnxruntime with the file's own session options, in [0, 1]."""
+    outputs = run_onnxruntime(load_session(file), (inputs,), 1)[0]
+    correct = (outputs.argmax(1) == labels.numpy()).sum()
+    return {"pytorch": evaluate(loaded.model, inputs, labels), "onnxruntime": float(correct) / len(labels)}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m runtime_tests.parity`; see `--help`."""
+    arguments = _build_parser().parse_args(argv)
+    metadata = read_metadata(load_model(arguments.file), arguments.file)
+    loaded = checkpoint.load(arguments.checkpoint)
+    notes = []
+    if metadata.checkpoint_sha256 not in (None, loaded.sha256):
+        notes.append(f"{arguments.file} says it was made from another checkpoint than {arguments.checkpoint}")
+    accuracy: dict[str, float] = {}
+    if arguments.data is None:
+        inputs, note = loaded.inputs_to_check(arguments.count)
+        notes += [note] if note else []
+    else:
+        data = load_dataset(arguments.data)
+        _check_preprocessing(loaded, arguments.data, data.input_shape, {"mean": data.mean, "std": data.std})
+        inputs = data.test_inputs[: arguments.count]
+        if len(inputs) < arguments.count:
+            notes.append(f"the test set of {arguments.data} holds {len(inputs)} inputs, not {arguments.count}")
+    verdict = verify(arguments.file, loaded.model, inputs)
+    if arguments.data is not None:
+        accuracy = compare_accuracy(loaded, arguments.file, data.test_inputs, data.test_labels)
+
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    if str(arguments.json) != "-":
+        _print(verdict, accuracy)
+    values: dict[str, Any] = {"checkpoint": str(arguments.checkpoint), "file": str(arguments.file), "notes": notes}
+    cli.write_json(arguments.json, values | {"accuracy": accuracy or None} | verdict.to_dict())
+    return 0 if verdict.ok else cli.EXIT_FAILED
+
+
+def _check_preprocessing(
+    loaded: checkpoint.Checkpoint, data: str, input_shape: tuple[int, ...], preprocessing: dict[str, list[float]]
+) -> None:
+    if input_shape != loaded.input_shape:
+        raise DataError(f"{data}: has inputs of shape {input_shape}, {loaded.path} takes {loaded.input_shape}")
+    for name, values in loaded.preprocessing.items():
+        found = preprocessing[name]
+        if len(found) != len(values) or any(
+            abs(a - b) > PREPROCESSING_TOLERANCE for a, b in zip(found, values, strict=True)
+        ):
+            raise DataError(f"{data}: has {name} {found}, {loaded.path} was trained on data with {name} {values}")
+
+
+def _print(verdict: Verdict, accuracy: dict[str, float]) -> None:
+    print(verdict)
+    if accuracy:
+        print(f"accuracy  PyTorch {accuracy['pytorch']:.2%}, onnxruntime {accuracy['onnxruntime']:.2%} on the test set")
+
+
+if __name__ == "__main__":
+    cli.run(main)

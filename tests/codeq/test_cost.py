@@ -1,0 +1,100 @@
+"""Costs of small networks, counted by hand."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import codeq
+from codeq.attach import quantized_weights
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3, padding=1)
+        self.depthwise = nn.Conv2d(4, 4, 3, stride=2, padding=1, groups=4)
+        self.up = nn.ConvTranspose2d(4, 2, 2, stride=2)
+        self.fc = nn.Linear(2 * 64, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.up(self.depthwise(self.conv(x))).flatten(1))
+
+
+def test_macs_by_hand() -> None:
+    summary = codeq.summary(Net(), (2, 8, 8))
+    assert {layer.name: layer.macs for layer in summary.layers} == {
+        "conv.weight": 8 * 8 * 4 * 2 * 9,
+        "depthwise.weight": 4 * 4 * 4 * 9,
+        "up.weight": 4 * 4 * 4 * 2 * 4,
+        "fc.weight": 128 * 5,
+    }
+    assert summary.relative_bops == 1
+    assert summary.sparsity == 0
+    assert summary.entropy_bytes == 4 * summary.numel
+
+
+def test_bops_and_zeros_of_a_quantized_layer() -> None:
+    model = Net()
+    codeq.attach(model, 4, overrides={"fc": {"bits": 8}}, exclude="up")
+    with torch.no_grad():
+        for weight in quantized_weights(model):
+            weight.quantizer.theta_dz.fill_(0.6)
+    encodings = codeq.encode(model)
+    summary = codeq.summary(model, (2, 8, 8))
+    bops = 0.0
+    for layer in summary.layers:
+        encoding = encodings.get(layer.name)
+        density = 1.0 if encoding is None else float((encoding.codes != 0).float().mean())
+        bits = 32 if encoding is None else encoding.bit_width
+        assert layer.weight_bits == bits
+        assert layer.bops == pytest.approx(density * layer.macs * bits * 32)
+        bops += layer.bops
+    assert summary.relative_bops == pytest.approx(bops / (summary.macs * 32 * 32))
+    assert 0.3 < summary.sparsity < 0.9
+    assert summary.to_dict()["total"]["bops"] == pytest.approx(bops)
+    text = str(summary)
+    assert f"relative BOPs {summary.relative_bops:.2%}" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.fc(x))
+
+
+def test_a_layer_called_twice_counts_twice_and_stores_once() -> None:
+    summary = codeq.summary(Twice(), (6,))
+    assert [(layer.macs, layer.numel) for layer in summary.layers] == [(72, 36)]
+
+
+def test_attention_counts_its_projections() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.attention(x, x, x)[0]
+
+    summary = codeq.summary(Attention().train(), (5, 8))
+    assert summary.layers[0].name == "attention.in_proj_weight"
+    assert summary.layers[0].macs == 3 * 5 * 8 * 8
+
+
+def test_counting_leaves_the_network_as_it_was() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).train()
+    model[1].eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    codeq.summary(model, (1, 5, 5))
+    assert [module.training for module in model] == [True, False]
+    assert not model[0]._forward_hooks
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_network_without_layers_is_refused() -> None:
+    with pytest.raises(ValueError, match="ReLU called no convolution or linear layer"):
+        codeq.summary(nn.ReLU(), (3,))
