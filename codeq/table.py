@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-
 MAX_WIDTH = 100
 
 
