@@ -19,6 +19,7 @@ A checkpoint is a dictionary of plain values and tensors, written by `torch.save
 import hashlib
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -183,7 +184,9 @@ def _read(source: Path) -> dict[str, Any]:
     if source.is_dir():
         raise CheckpointError(f"{source} is a folder, expected a checkpoint file")
     try:
-        payload = torch.load(source, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's guesses about foreign files; the message below is ours
+            payload = torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's own message is a page about weights_only=False, which is the one thing not to do.
         if "weights_only" in str(error).lower() and zipfile.is_zipfile(source):

@@ -371,12 +371,11 @@ def main(argv: list[str] | None = None) -> int:
     if str(arguments["json"]) != "-":
         print(result.cost)
         achieved = f"test accuracy {result.test_accuracy:.2%}, zeros {result.cost.sparsity:.1%}"
-        print(f"{output}: {achieved}, bits {result.cost.mean_bits:.2f}")
-        for name in collapsed(result.model):
-            print(
-                f"{name}: the collapse guard holds its dead zone (theta below 0.25); use a smaller --lambda-dz",
-                file=sys.stderr,
-            )
+        print(f"{achieved}, bits {result.cost.mean_bits:.2f}\n{output} written")
+        held = collapsed(result.model)
+        if held:
+            names = ", ".join(held[:2]) + (", ..." if len(held) > 2 else "")
+            print(f"note: the collapse guard holds the dead zone of {len(held)} layers ({names})", file=sys.stderr)
     report = {"config": asdict(config), "test_accuracy": result.test_accuracy, "cost": result.cost.to_dict()}
     cli.write_json(arguments["json"], report | {"history": [asdict(row) for row in result.history]})
     return 0

@@ -1,0 +1,173 @@
+"""Checkpoints round-trip, describe themselves, and are safe to open."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import codeq
+import models
+from codeq.attach import quantized_weights
+
+
+def test_round_trip_is_bit_identical(tmp_path: Path) -> None:
+    arguments = {"in_channels": 1, "num_classes": 7, "input_size": 12}
+    model = models.create("resnet8", **arguments)
+    codeq.attach(model, None, max_bits=6, overrides={"fc": {"grid": "paper", "bits": 5}}, exclude="conv1")
+    model(torch.randn(8, 1, 12, 12))
+    codeq.freeze(model)
+    held = torch.randn(3, 1, 12, 12)
+    path = tmp_path / "net.pt"
+    codeq.save(
+        path,
+        model,
+        input_shape=(1, 12, 12),
+        name="resnet8",
+        arguments=arguments,
+        preprocessing={"mean": [0.5], "std": [2.0]},
+        held_inputs=held,
+        metrics={"test_accuracy": 0.5},
+    )
+    state = torch.get_rng_state()
+    loaded = codeq.load(path)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(loaded.model(held), model.eval()(held))
+    assert [w.quantizer.config() for w in quantized_weights(loaded.model)] == [
+        w.quantizer.config() for w in quantized_weights(model)
+    ]
+    assert (loaded.name, loaded.arguments, loaded.input_shape) == ("resnet8", arguments, (1, 12, 12))
+    assert loaded.preprocessing == {"mean": [0.5], "std": [2.0]}
+    assert loaded.metrics == {"test_accuracy": 0.5}
+    assert loaded.inputs_to_check(2)[0].shape[0] == 2
+    assert loaded.inputs_to_check(5)[1] == "the checkpoint holds 3 inputs, not 5"
+
+
+def test_a_network_of_ones_own_needs_its_factory(tmp_path: Path) -> None:
+    def factory() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+
+    model = factory()
+    codeq.attach(model)
+    path = tmp_path / "own.pt"
+    codeq.save(path, model, input_shape=(1, 2, 2))
+    with pytest.raises(
+        codeq.CheckpointError, match=r"saved without a registry name; pass --model package\.module:factory"
+    ):
+        codeq.load(path)
+    loaded = codeq.load(path, factory)
+    x = torch.randn(2, 1, 2, 2)
+    assert torch.equal(loaded.model(x), model(x))
+    inputs, note = loaded.inputs_to_check(4)
+    assert inputs.shape == (4, 1, 2, 2)
+    assert "random normal" in note
+
+
+@pytest.fixture
+def payload(checkpoint_path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(checkpoint_path, weights_only=True)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "other"}, "has no format 'codeq.checkpoint'"),
+        ({"format_version": 2}, "format version 2 is newer than 1.*upgrade codeq"),
+        ({"format_version": "x"}, "format version 'x', expected an integer"),
+        (
+            {"model": {"name": "resnet999", "arguments": {}}},
+            "names the network 'resnet999', which is not in the registry",
+        ),
+        ({"model": {"name": "resnet8", "arguments": {"num_classes": 10**12}}}, "num_classes must be an integer from 1"),
+        ({"model": {"name": "resnet8", "arguments": {"num_classes": 11, "in_channels": 1}}}, r"fc\.\S+ has shape"),
+        ({"model": {"name": "resnet8", "arguments": {"depth": 3}}}, "takes no argument depth"),
+        ({"model": {"name": 5, "arguments": {}}}, "entry 'model' names no network"),
+        ({"quantizers": {"conv1.weight": {"bits": 40}}}, "bits must be 2 to 8"),
+        ({"quantizers": {"conv1.weight": {"bitz": 4}}}, "unexpected keyword argument 'bitz'"),
+        ({"quantizers": {"bn1.weight": {"bits": 4}}}, "no quantizable weight bn1.weight"),
+        ({"quantizers": {}}, "unknown and .* missing tensors; unknown"),
+        ({"state_dict": []}, "entry 'state_dict' is a list"),
+        ({"input_shape": [0]}, r"input_shape is \[0\]"),
+        ({"held_inputs": torch.zeros(2, 3)}, "held_inputs have shape"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_header_that_does_not_fit_is_named(
+    payload: dict[str, Any], changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "changed.pt"
+    torch.save(payload | changes, path)
+    with pytest.raises(codeq.CheckpointError, match=message) as caught:
+        codeq.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_entry_is_named(payload: dict[str, Any], tmp_path: Path) -> None:
+    del payload["state_dict"]
+    torch.save(payload, tmp_path / "a.pt")
+    with pytest.raises(codeq.CheckpointError, match="has no entry 'state_dict'"):
+        codeq.load(tmp_path / "a.pt")
+
+
+def test_nan_weights_are_named(payload: dict[str, Any], tmp_path: Path) -> None:
+    payload["state_dict"]["fc.bias"][3] = float("nan")
+    torch.save(payload, tmp_path / "a.pt")
+    with pytest.raises(codeq.CheckpointError, match=r"fc\.bias has NaN or infinite entries"):
+        codeq.load(tmp_path / "a.pt")
+
+
+def test_foreign_files_are_told_apart(checkpoint_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    for write, message in [
+        (lambda: None, "no such file"),
+        (lambda: path.write_bytes(b""), r"not a checkpoint, or truncated \(0 bytes\)"),
+        (lambda: path.write_bytes(b"hello, this is text"), "not a checkpoint"),
+        (lambda: path.write_bytes(checkpoint_path.read_bytes()[:-2000]), "not a checkpoint, or truncated"),
+        (lambda: torch.save([1, 2], path), "holds a list"),
+        (lambda: torch.save(models.resnet8().state_dict(), path), "is a plain state_dict of .* tensors"),
+        (lambda: torch.save({"a": 1}, path), "has no format"),
+    ]:
+        write()
+        with pytest.raises(codeq.CheckpointError, match=message):
+            codeq.load(path)
+    with pytest.raises(codeq.CheckpointError, match="is a folder"):
+        codeq.load(tmp_path)
+
+
+class Exploit:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.write_text, (self.target, "ran")
+
+
+@pytest.mark.parametrize("wrapped", [True, False], ids=["torch_archive", "bare_pickle"])
+def test_a_malicious_pickle_does_not_run(wrapped: bool, tmp_path: Path) -> None:
+    path, proof = tmp_path / "evil.pt", tmp_path / "proof"
+    if wrapped:
+        torch.save({"format": "codeq.checkpoint", "x": Exploit(proof)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Exploit(proof)))
+    with pytest.raises(codeq.CheckpointError, match=r"could run code|not a checkpoint"):
+        codeq.load(path)
+    assert not proof.exists()
+
+
+def test_saving_replaces_whole_files_only(
+    checkpoint_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.pt"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(torch, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        codeq.save(path, nn.Linear(2, 2), input_shape=(2,))
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["net.pt"]
+    with pytest.raises(codeq.OutputError, match="cannot write"):
+        codeq.save(tmp_path / "nowhere" / "net.pt", nn.Linear(2, 2), input_shape=(2,))

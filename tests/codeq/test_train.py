@@ -1,0 +1,149 @@
+"""Training: exact resume, freezing, the float twin, interruption, and the command's bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import codeq
+from codeq import checkpoint
+from codeq.attach import quantized_weights
+from codeq.train import DivergedError, EpochResult, TrainConfig, train
+
+SHORT = TrainConfig(epochs=3, batch_size=128, lambda_dz=1.0, freeze_fraction=0.34)
+
+
+def raw_state(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    return content
+
+
+@pytest.mark.parametrize("bits", [4, None], ids=["fixed", "mixed"])
+@pytest.mark.parametrize("stop_after", [1, 2], ids=["before_freezing", "after_freezing"])
+def test_resume_is_bit_identical(bits: int | None, stop_after: int, tmp_path: Path) -> None:
+    config = replace(SHORT, bits=bits, epochs=3)
+    assert config.freeze_epoch == 2
+    whole = train(config, tmp_path / "whole.pt")
+
+    def stop(row: EpochResult) -> None:
+        if row.epoch + 1 == stop_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "part.pt", on_epoch=stop)
+    torch.manual_seed(99)  # what happens in between must not matter
+    rest = train(config, tmp_path / "part.pt", resume=checkpoint.load(tmp_path / "part.pt"))
+    assert rest.history == whole.history
+    expected, found = raw_state(tmp_path / "whole.pt"), raw_state(tmp_path / "part.pt")
+    assert expected["metrics"] == found["metrics"]
+    for name, tensor in expected["state_dict"].items():
+        assert torch.equal(tensor, found["state_dict"][name]), name
+
+
+def test_a_run_freezes_and_stores_what_export_needs(tmp_path: Path) -> None:
+    result = train(SHORT, tmp_path / "a.pt")
+    loaded = codeq.load(tmp_path / "a.pt")
+    assert all(bool(weight.quantizer.frozen) for weight in quantized_weights(loaded.model))
+    assert result.cost.sparsity == loaded.metrics["sparsity"]
+    assert result.history[1].sparsity > result.history[0].sparsity > 0
+    assert loaded.held_inputs is not None
+    assert loaded.held_inputs.shape == (128, 1, 8, 8)
+    assert set(loaded.preprocessing) == {"mean", "std"}
+    assert loaded.training is not None
+    assert loaded.training["complete"]
+
+
+def test_the_float_twin_has_no_quantizers(tmp_path: Path) -> None:
+    result = train(replace(SHORT, bits=32, epochs=1), tmp_path / "a.pt")
+    assert not list(quantized_weights(codeq.load(tmp_path / "a.pt").model))
+    assert result.cost.relative_bops == 1
+
+
+def test_mixed_precision_learns_fewer_bits(tmp_path: Path) -> None:
+    result = train(replace(SHORT, bits=None, epochs=2, lambda_bit=2.0), tmp_path / "a.pt")
+    assert 2 <= result.history[-1].bits < 8
+    assert result.cost.mean_bits == pytest.approx(result.history[-1].bits)
+
+
+def test_a_diverging_run_stops_and_leaves_the_last_epoch(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match="holds epoch 0; try a smaller --lr"):
+        train(replace(SHORT, lr=1e30), tmp_path / "a.pt")
+    assert codeq.load(tmp_path / "a.pt").training is not None
+
+
+def test_ctrl_c_leaves_a_loadable_checkpoint_that_resumes(tmp_path: Path) -> None:
+    output = tmp_path / "ckpt.pt"
+    command = [sys.executable, "-m", "codeq.train", "--epochs", "40", "--batch-size", "128", "-o", str(output)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    deadline = time.monotonic() + 120
+    while not (output.exists() and raw_state(output)["training"]["history"]):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"continue with --resume {output}" in log
+    assert "Traceback" not in log
+    loaded = codeq.load(output)
+    assert loaded.training is not None
+    assert 1 <= len(loaded.training["history"]) < 40
+    assert [file.name for file in tmp_path.iterdir()] == ["ckpt.pt"]
+
+
+def test_the_command_prints_a_table_and_writes_json(run_command: Any, tmp_path: Path) -> None:
+    done = run_command("codeq.train", "--epochs", 1, "--json", "a.json", "-o", "a.pt", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "relative BOPs" in done.stdout
+    assert "test accuracy" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert "Warning" not in done.stderr
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert report["config"]["epochs"] == 1
+    assert len(report["history"]) == 1
+    assert 0 < report["test_accuracy"] <= 1
+
+
+def test_bad_input_to_the_command(run_command: Any, tmp_path: Path, checkpoint_path: Path) -> None:
+    existing = tmp_path / "old.pt"
+    existing.write_bytes(b"old")
+    complete = tmp_path / "complete.pt"
+    train(replace(SHORT, epochs=1), complete)
+    partial = tmp_path / "partial.pt"
+    content = raw_state(complete)
+    content["training"]["complete"] = False
+    torch.save(content, partial)
+    for arguments, message in [
+        (["--bits", "1"], "expected 2 to 8, mixed (learned per layer), or 32 (float twin), found '1'"),
+        (["--bits", "40"], "expected 2 to 8, mixed (learned per layer), or 32 (float twin), found '40'"),
+        (["--epochs", "0"], "expected an integer of at least 1, found '0'"),
+        (["--lr", "-1"], "expected a number above 0, found '-1'"),
+        (["--lambda-dz", "nan"], "expected a number of at least 0, found 'nan'"),
+        (["--model", "resnet9"], "invalid choice: 'resnet9'"),
+        (["--data", "mnist"], "unknown data set 'mnist', expected digits or idx:DIR"),
+        (["--data", f"idx:{tmp_path}"], "has no train-images-idx3-ubyte"),
+        (["-o", existing], "exists; use --force to overwrite it"),
+        (["-o", tmp_path / "nowhere" / "a.pt"], "there is no folder"),
+        (["--resume", existing], "not a checkpoint"),
+        (["--resume", complete], "the run is complete"),
+        (["--resume", checkpoint_path], "was not written by codeq.train"),
+        (["--resume", partial, "--epochs", "9"], "was started with --epochs 1, not 9; leave --epochs out"),
+    ]:
+        if "-o" not in arguments:
+            arguments = [*arguments, "-o", tmp_path / "new.pt"]
+        done = run_command("codeq.train", *arguments)
+        assert done.returncode == 2, (arguments, done)
+        assert message in done.stderr, (arguments, done.stderr)
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert done.stdout == ""
+        assert not (tmp_path / "new.pt").exists()
+    assert existing.read_bytes() == b"old"
