@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-__all__ = ["ExportError", "ParityError", "Report", "Verdict", "export_onnx", "load_session", "verify"]
+__all__ = ["ExportError", "ParityError", "Report", "Verdict", "check_parity", "export_onnx", "load_session"]
 
 _HOME = {
     "ExportError": "export.errors",
@@ -12,7 +12,7 @@ _HOME = {
     "Verdict": "export.verify",
     "export_onnx": "export.onnx",
     "load_session": "export.sessions",
-    "verify": "export.verify",
+    "check_parity": "export.verify",
 }
 
 

@@ -25,6 +25,7 @@ from export.program import (
     ReferenceProgram,
     add_tensor,
     remove_unused_tensors,
+    replace_node,
     set_tensor,
     state_name,
 )
@@ -151,8 +152,7 @@ def _fold(program: ReferenceProgram, node: Node, name: str) -> str | None:
     layer_name = record.name.rpartition(".")[0]
     new_bias = add_tensor(program, f"{layer_name}.folded_bias".lstrip("."), folded_bias)
     layer.args = (*layer.args[:2], new_bias, *layer.args[3:])
-    node.replace_all_uses_with(layer)
-    program.exported.graph.erase_node(node)
+    replace_node(program, node, layer)
     record.encoding, record.batch_norm = encoding, name
     return None
 

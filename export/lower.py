@@ -51,7 +51,7 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None) -> ir.
     _name_batch(model)
     _plain_reshapes(model)
     for clean in (
-        passes.DeduplicateInitializersPass(),
+        passes.DeduplicateHashedInitializersPass(),
         passes.RemoveUnusedNodesPass(),
         passes.RemoveUnusedOpsetsPass(),
         passes.ClearMetadataAndDocStringPass(),

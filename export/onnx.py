@@ -28,10 +28,12 @@ from export.opset import installed_onnxruntime, oldest_onnxruntime
 from export.program import ReferenceProgram, build_reference_program
 from export.report import Report, WeightReport
 from export.sparsify import STORAGES, Storage, StoredWeight, sparsify_initializers
-from export.verify import verify
+from export.verify import check_parity
 
 EXTERNAL_DATA_THRESHOLD = 1_800_000_000
 """Bytes of initializers above which they go into a file beside the model: a protobuf message ends at 2^31 - 1."""
+SMALLEST_EXTERNAL = 1024
+"""Bytes; smaller tensors stay in the model: shapes among them are read by onnx's shape inference."""
 DEFAULT_CHECK = 64
 
 
@@ -117,7 +119,7 @@ def export_onnx(
             stored = _write_external(graph, codes_names, storage, staged)
         else:
             stored = _write_inline(graph, codes_names, storage, staged)
-        verdict = verify(staged, model, check_inputs if check_inputs is not None else example_inputs)
+        verdict = check_parity(staged, model, check_inputs if check_inputs is not None else example_inputs)
         if not verdict.ok:
             raise ParityError(verdict)
         size_bytes = sum(file.stat().st_size for file in folder.iterdir())
@@ -147,9 +149,9 @@ def _write_inline(graph: ir.Model, codes_names: list[str], storage: Storage, sta
 
 
 def _write_external(graph: ir.Model, codes_names: list[str], storage: Storage, staged: Path) -> dict[str, StoredWeight]:
-    """As `_write_inline`, with every initializer that stays dense in `<name>.data`; sparse ones stay in the model."""
+    """As `_write_inline`, with the initializers that stay dense in `<name>.data`; sparse ones stay in the model."""
     data_name = _data_name(staged)
-    ir.save(graph, staged, external_data=data_name, size_threshold_bytes=0)
+    ir.save(graph, staged, external_data=data_name, size_threshold_bytes=SMALLEST_EXTERNAL)
     onnx.checker.check_model(staged, full_check=True)
 
     sparse_names = []
@@ -169,7 +171,7 @@ def _write_external(graph: ir.Model, codes_names: list[str], storage: Storage, s
         for name in sparse_names:
             graph.graph.initializers.pop(name)
         (staged.parent / data_name).unlink()
-        ir.save(graph, staged, external_data=data_name, size_threshold_bytes=0)
+        ir.save(graph, staged, external_data=data_name, size_threshold_bytes=SMALLEST_EXTERNAL)
     proto = onnx.load(staged, load_external_data=False)
     proto.graph.sparse_initializer.extend(sparse_graph.sparse_initializer)
     del proto.graph.value_info[:]

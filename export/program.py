@@ -114,12 +114,19 @@ def add_tensor(program: ReferenceProgram, name: str, value: Tensor) -> Node:
     """Give a program one more buffer; returns its placeholder."""
     graph = program.exported.graph
     with graph.inserting_before(next(iter(graph.nodes))):
-        node = graph.placeholder(name.replace(".", "_"))
+        node = graph.placeholder("b_" + name.replace(".", "_"))
     spec = InputSpec(InputKind.BUFFER, TensorArgument(node.name), name, persistent=True)
     program.exported.graph_signature.input_specs.insert(0, spec)
     program.exported.state_dict[name] = value
     node.meta["val"] = _fake_mode(program).from_tensor(value, static_shapes=True)
     return node
+
+
+def replace_node(program: ReferenceProgram, old: Node, new: Node) -> None:
+    """Let everything that read `old` read `new`, the program's outputs included, and remove `old`."""
+    old.replace_all_uses_with(new)
+    program.exported.graph_signature.replace_all_uses(old.name, new.name)
+    program.exported.graph.erase_node(old)
 
 
 def remove_unused_tensors(program: ReferenceProgram) -> None:

@@ -1,5 +1,6 @@
 """What an export produced: per weight and in total, and what it was checked with."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,11 @@ class Report:
             lines.append(self._table())
         lines.append(f"fold_batch_norm       {self.folded_batch_norms} folded, {len(self.skipped_folds)} skipped")
         lines += [f"                      {name}: {reason}" for name, reason in self.skipped_folds.items()]
-        sparse = sum(weight.storage != "dense" for weight in self.weights)
-        lines.append(f"sparse_initializer    {sparse} of {len(self.weights)} weights")
+        if self.weights:
+            sparse = sum(weight.storage == "sparse_initializer" for weight in self.weights)
+            lines.append(f"sparse_initializer    {sparse} of {len(self.weights)} weights")
+        for lowering, count in Counter(weight.lowering for weight in self.weights).items():
+            lines.append(f"weights               {count} by {lowering}, exact")
         lines += [f"note                  {note}" for note in self.notes]
         oldest = f"onnxruntime {self.oldest_onnxruntime} is the oldest that should load it"
         lines.append(f"opset {self.opset}, IR {self.ir_version}       {oldest}")

@@ -136,7 +136,7 @@ class Verdict:
         return "\n".join(lines)
 
 
-def verify(path: str | os.PathLike[str], model: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Verdict:
+def check_parity(path: str | os.PathLike[str], model: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Verdict:
     """Hold an exported file against its network.
 
     Args:

@@ -16,7 +16,7 @@ from codeq.errors import DataError
 from codeq.train import evaluate
 from export.metadata import read_metadata
 from export.sessions import load_model, load_session
-from export.verify import Verdict, run_onnxruntime, verify
+from export.verify import Verdict, check_parity, run_onnxruntime
 
 DEFAULT_COUNT = 64
 PREPROCESSING_TOLERANCE = 1e-6
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         inputs = data.test_inputs[: arguments.count]
         if len(inputs) < arguments.count:
             notes.append(f"the test set of {arguments.data} holds {len(inputs)} inputs, not {arguments.count}")
-    verdict = verify(arguments.file, loaded.model, inputs)
+    verdict = check_parity(arguments.file, loaded.model, inputs)
     if arguments.data is not None:
         accuracy = compare_accuracy(loaded, arguments.file, data.test_inputs, data.test_labels)
 
