@@ -7,6 +7,7 @@ Results go to stdout, everything else to stderr.
 import argparse
 import json
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -83,6 +84,8 @@ def number(low: float, high: float = float("inf"), *, above: bool = False) -> Ca
 
 def run(main: Callable[[list[str] | None], int]) -> NoReturn:
     """Call a command's `main` and exit with its status; bad input becomes one line and exit code 2."""
+    # An exit, not a death: temporary files are removed on the way out.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
         status = main(None)

@@ -122,6 +122,7 @@ def export_onnx(
         verdict = check_parity(staged, model, check_inputs if check_inputs is not None else example_inputs)
         if not verdict.ok:
             raise ParityError(verdict)
+        external = (folder / _data_name(target)).exists()
         size_bytes = sum(file.stat().st_size for file in folder.iterdir())
 
     return Report(
@@ -173,6 +174,8 @@ def _write_external(graph: ir.Model, codes_names: list[str], storage: Storage, s
         (staged.parent / data_name).unlink()
         ir.save(graph, staged, external_data=data_name, size_threshold_bytes=SMALLEST_EXTERNAL)
     proto = onnx.load(staged, load_external_data=False)
+    if not any(tensor.external_data for tensor in proto.graph.initializer):
+        (staged.parent / data_name).unlink(missing_ok=True)  # every large tensor became sparse
     proto.graph.sparse_initializer.extend(sparse_graph.sparse_initializer)
     del proto.graph.value_info[:]
     staged.write_bytes(proto.SerializeToString(deterministic=True))

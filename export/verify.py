@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from codeq.attach import encode
 from codeq.grid import WeightEncoding
+from codeq.table import render_table
 from export.errors import ExportError
 from export.fold_batch_norm import channel_factors
 from export.metadata import WeightMetadata, read_metadata
@@ -119,17 +120,34 @@ class Verdict:
 
     def __str__(self) -> str:
         exact = sum(check.ok for check in self.weights)
-        lines = [
-            f"weights   {exact} of {len(self.weights)} equal PyTorch's bit for bit: {_word(exact == len(self.weights))}"
-        ]
-        for check in (*self.outputs, *self.default_options):
-            options = "" if check.exact_options else "  default options, for information"
-            verdict = _word(check.ok) if check.exact_options else ("would hold" if check.ok else "would NOT hold")
-            lines.append(
-                f"outputs   {check.output}  {check.level:<11}  batch {check.batch_size}  "
-                f"max_abs_error {check.max_abs_error:.1e} <= {check.tolerance:.1e}  "
-                f"argmax differs {check.argmax_differences}: {verdict}{options}"
+        rows = [
+            (
+                check.output,
+                check.level,
+                "the file's" if check.exact_options else "default",
+                str(check.batch_size),
+                f"{check.max_abs_error:.1e}",
+                f"{check.tolerance:.1e}",
+                str(check.argmax_differences),
+                _word(check.ok) if check.exact_options else ("would hold" if check.ok else "would fail"),
             )
+            for check in (*self.outputs, *self.default_options)
+        ]
+        header = (
+            "output",
+            "optimization",
+            "options",
+            "batch",
+            "max_abs_error",
+            "tolerance",
+            "argmax differs",
+            "verdict",
+        )
+        counts = f"{exact} of {len(self.weights)}"
+        lines = [
+            render_table(header, rows),
+            f"weights   {counts} equal PyTorch's bit for bit: {_word(exact == len(self.weights))}",
+        ]
         if not self.ok:
             lines.append(f"first failure: {self.first_failure}")
         lines.append(f"parity    {self.inputs} inputs, onnxruntime {self.onnxruntime_version}: {_word(self.ok)}")

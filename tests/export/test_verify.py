@@ -116,7 +116,7 @@ def test_an_intact_file_holds(loaded: Checkpoint, exported: Path) -> None:
     assert [check.exact_options for check in verdict.default_options] == [False]
     assert len(verdict.weights) == 10
     assert verdict.to_dict()["ok"] is True
-    assert max(map(len, str(verdict).splitlines())) <= 150
+    assert max(map(len, str(verdict).splitlines())) <= 100
 
 
 def test_a_weight_of_another_network_fails(exported: Path, make_checkpoint: Callable[..., Path]) -> None:

@@ -1,0 +1,48 @@
+# make demo   train, export, prove: the whole product in one go
+# make test   format, lint, types and the test suite
+# Both set up .venv first. On Linux without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu saves gigabytes.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+DEMO := demo
+
+.DEFAULT_GOAL := demo
+.PHONY: demo test check format fashion-mnist clean
+
+$(READY): pyproject.toml constraints.txt
+	@echo "setting up .venv (a minute or two)" >&2
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,test]'
+	@touch $@
+
+demo: $(READY)
+	@mkdir -p $(DEMO)
+	$(BIN)/python -m codeq.train --model resnet8 --data digits --bits 4 -o $(DEMO)/ckpt.pt --force
+	$(BIN)/python -m export.onnx $(DEMO)/ckpt.pt -o $(DEMO)/model.onnx --force
+	$(BIN)/python -m runtime_tests.parity $(DEMO)/ckpt.pt $(DEMO)/model.onnx --data digits --count 359
+
+test: check
+	$(BIN)/python -m pytest -n 2
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The demo at full size: about 20 minutes on 2 cores. FASHION_MNIST is a folder with the four IDX files.
+FASHION_MNIST ?= /usr/share/datasets/fashion-mnist
+fashion-mnist: $(READY)
+	@mkdir -p $(DEMO)
+	$(BIN)/python -m codeq.train --model resnet20 --data idx:$(FASHION_MNIST) --bits 4 --epochs 5 --batch-size 64 \
+	    --lr 3e-3 --lambda-dz 0.05 -o $(DEMO)/resnet20.pt --json $(DEMO)/resnet20-train.json --force
+	$(BIN)/python -m export.onnx $(DEMO)/resnet20.pt -o $(DEMO)/resnet20.onnx --json $(DEMO)/resnet20-export.json --force
+	$(BIN)/python -m runtime_tests.parity $(DEMO)/resnet20.pt $(DEMO)/resnet20.onnx \
+	    --data idx:$(FASHION_MNIST) --count 1000 --json $(DEMO)/resnet20-parity.json
+
+clean:
+	rm -rf .venv $(DEMO) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,158 @@
+"""`python -m export.onnx` as a user runs it: what it prints, and one line with exit code 2 for every bad input."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import models
+
+
+def test_the_command_alone_does_the_right_thing(run_command: Any, checkpoint_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    path.write_bytes(checkpoint_path.read_bytes())
+    done = run_command("export.onnx", "net.pt", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "net.onnx").exists()
+    assert "parity                max_abs_error" in done.stdout
+    assert "weights bit for bit: ok" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert done.stderr == "note: the checkpoint holds 16 inputs, not 64\n"  # and no third-party noise
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["net.onnx", "net.pt"]
+
+    report = run_command(
+        "export.onnx",
+        "net.pt",
+        "-o",
+        "b.onnx",
+        "--check",
+        7,
+        "--storage",
+        "dense",
+        "--opset",
+        17,
+        "--json",
+        "-",
+        cwd=tmp_path,
+    )
+    values = json.loads(report.stdout)
+    assert values["parity"]["inputs"] == 7
+    assert values["opset"] == 17
+    assert {weight["storage"] for weight in values["weights"]} == {"dense"}
+
+
+class Exploit:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.target}",)
+
+
+def checkpoint_files(folder: Path, good: Path) -> dict[str, tuple[Path, str]]:
+    """One file per kind of bad checkpoint, with what the command must say of it."""
+    content = torch.load(good, weights_only=True)
+
+    def changed(name: str, **entries: Any) -> Path:
+        path = folder / f"{name}.pt"
+        torch.save(content | entries, path)
+        return path
+
+    def raw(name: str, data: bytes) -> Path:
+        path = folder / f"{name}.pt"
+        path.write_bytes(data)
+        return path
+
+    def saved(name: str, value: object) -> Path:
+        path = folder / f"{name}.pt"
+        torch.save(value, path)
+        return path
+
+    state = content["state_dict"]
+    other_shape = state | {"fc.bias": torch.zeros(11)}
+    with_nan = state | {"fc.bias": torch.full((10,), float("nan"))}
+    return {
+        "missing": (folder / "missing.pt", "no such file"),
+        "not_a_checkpoint": (raw("text", b"print('hello')\n"), "not a checkpoint"),
+        "truncated": (raw("truncated", good.read_bytes()[: good.stat().st_size // 2]), "truncated"),
+        "newer": (changed("newer", format_version=99), "format version 99 is newer than 1"),
+        "state_dict": (saved("state_dict", models.resnet8().state_dict()), "is a plain state_dict"),
+        "malicious": (
+            saved("malicious", {"format": "codeq.checkpoint", "x": Exploit(folder / "ran")}),
+            "could run code",
+        ),
+        "malicious_bare": (raw("bare", pickle.dumps(Exploit(folder / "ran"))), "not a checkpoint"),
+        "unknown_model": (changed("unknown", model={"name": "os.system", "arguments": {}}), "is not in the registry"),
+        "wrong_shapes": (changed("shapes", state_dict=other_shape), "fc.bias has shape (11,), expected (10,)"),
+        "nan": (changed("nan", state_dict=with_nan), "fc.bias has NaN or infinite entries"),
+    }
+
+
+def test_every_bad_checkpoint_gets_one_line(run_command: Any, checkpoint_path: Path, tmp_path: Path) -> None:
+    target = tmp_path / "net.onnx"
+    for name, (path, message) in checkpoint_files(tmp_path, checkpoint_path).items():
+        done = run_command("export.onnx", path, "-o", target)
+        assert done.returncode == 2, (name, done)
+        assert message in done.stderr, (name, done.stderr)
+        assert len(done.stderr.strip().splitlines()) == 1, (name, done.stderr)
+        assert done.stdout == "", name
+        assert not target.exists(), name
+    assert not (tmp_path / "ran").exists()
+    assert not [file for file in tmp_path.iterdir() if ".tmp" in file.name]
+
+
+def test_outputs_and_options_that_cannot_be(run_command: Any, checkpoint_path: Path, tmp_path: Path) -> None:
+    existing = tmp_path / "old.onnx"
+    existing.write_bytes(b"old")
+    for arguments, message in [
+        (["-o", existing], "exists; use --force to overwrite it"),
+        (["-o", tmp_path / "nowhere" / "net.onnx"], "there is no folder"),
+        (["-o", tmp_path], "is a folder, expected a file name"),
+        (["-o", "/proc/net.onnx"], "cannot write /proc/net.onnx"),
+        (["-o", tmp_path / "a.onnx", "--opset", "11"], "opset 11 lacks DequantizeLinear, which needs opset 13"),
+        (["-o", tmp_path / "a.onnx", "--opset", "99"], "opset 99 is newer than"),
+        (["-o", tmp_path / "a.onnx", "--check", "0"], "expected an integer of at least 1, found '0'"),
+        (["-o", tmp_path / "a.onnx", "--storage", "zip"], "invalid choice: 'zip'"),
+    ]:
+        done = run_command("export.onnx", checkpoint_path, *arguments)
+        assert done.returncode == 2, (arguments, done)
+        assert message in done.stderr, (arguments, done.stderr)
+        assert len(done.stderr.strip().splitlines()) == 1, (arguments, done.stderr)
+        assert done.stdout == ""
+    assert existing.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["old.onnx"]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL], ids=["terminated", "killed"])
+@pytest.mark.parametrize("old", [None, b"old"], ids=["new", "overwriting"])
+def test_killed_at_any_moment_it_leaves_no_file_or_the_old_one(
+    stop: signal.Signals, old: bytes | None, checkpoint_path: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "net.onnx"
+    command = [sys.executable, "-m", "export.onnx", str(checkpoint_path), "-o", str(target), "--force"]
+    # The moment the staging folder appears is the first at which anything could be half written.
+    for delay in (0.0, 0.1):
+        if old is not None:
+            target.write_bytes(old)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not any(file.name.startswith(".net.onnx.") for file in tmp_path.iterdir()):
+            time.sleep(0.002)
+        time.sleep(delay)
+        process.send_signal(stop)
+        process.wait(60)
+        if process.returncode == 0:
+            continue  # it was faster than the signal, and had nothing left to interrupt
+        assert process.returncode in (-stop, 128 + stop)
+        assert (target.read_bytes() if target.exists() else None) == old
+        left = [file.name for file in tmp_path.iterdir() if file.name != "net.onnx"]
+        assert left == [] if stop == signal.SIGTERM else all(name.endswith(".tmp") for name in left)
+        for name in left:
+            subprocess.run(["rm", "-r", tmp_path / name], check=True)
