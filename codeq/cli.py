@@ -9,6 +9,7 @@ import json
 import logging
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from codeq.files import replace_atomically
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+QUIET_SECONDS = 10
 
 
 class _Parser(argparse.ArgumentParser):
@@ -120,15 +122,31 @@ def write_json(path: Path | None, value: dict[str, Any]) -> None:
 
 
 @contextmanager
-def progress_bar(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """A bar on stderr; yields `update(completed, detail)`. Where stderr is no terminal, a line every tenth."""
+def spinner(description: str) -> Iterator[None]:
+    """Show on stderr that work goes on, where somebody is there to see it."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        lines_due = {max(1, round(total * tenth / 10)) for tenth in range(1, 11)}
+        yield
+        return
+    with console.status(description):
+        yield
+
+
+@contextmanager
+def progress_bar(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """A bar on stderr; yields `update(completed, detail)`. Where stderr is no terminal, at most ten lines.
+
+    Work shorter than ten seconds leaves no line behind.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        due = time.monotonic() + QUIET_SECONDS
+        tenths_shown = 0
 
         def log(completed: int, detail: str) -> None:
-            if completed in lines_due:
-                lines_due.discard(completed)
+            nonlocal tenths_shown
+            if completed * 10 // total > tenths_shown and time.monotonic() >= due:
+                tenths_shown = completed * 10 // total
                 print(f"{description} {completed}/{total}  {detail}", file=sys.stderr, flush=True)
 
         yield log

@@ -64,7 +64,7 @@ class TrainConfig:
     batch_size: int = 32
     lr: float = 6e-3
     weight_decay: float = 1e-2
-    lambda_dz: float = 0.3
+    lambda_dz: float = 0.25
     lambda_bit: float = 0.01
     grid: str = "integer"
     grid_limit: int = 127

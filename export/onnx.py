@@ -262,17 +262,18 @@ def main(argv: list[str] | None = None) -> int:
     loaded = checkpoint.load(arguments.checkpoint)
     inputs, note = loaded.inputs_to_check(arguments.check)
     try:
-        report = export_onnx(
-            loaded.model,
-            (inputs[:2],),
-            output,
-            storage=arguments.storage,
-            opset=arguments.opset,
-            force=arguments.force,
-            check_inputs=(inputs,),
-            preprocessing=loaded.preprocessing,
-            checkpoint_sha256=loaded.sha256,
-        )
+        with cli.spinner(f"exporting {arguments.checkpoint}"):
+            report = export_onnx(
+                loaded.model,
+                (inputs[:2],),
+                output,
+                storage=arguments.storage,
+                opset=arguments.opset,
+                force=arguments.force,
+                check_inputs=(inputs,),
+                preprocessing=loaded.preprocessing,
+                checkpoint_sha256=loaded.sha256,
+            )
     except ParityError as error:
         print(error.verdict)
         print(f"{output}: not written, {error}", file=sys.stderr)

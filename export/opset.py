@@ -24,14 +24,14 @@ ONNXRUNTIME_BY_OPSET = {
     16: "1.11",
     17: "1.12",
     18: "1.14",
-    19: "1.15",
+    19: "1.16",
     20: "1.17",
     21: "1.18",
     22: "1.21",
     23: "1.23",
 }
-"""First onnxruntime release that implements an opset (onnxruntime's own compatibility table). From opset 19 on the
-releases were tried (docs/results); those before 1.15 are not to be had for Python 3.11."""
+"""First onnxruntime release that opens a file of an opset: tried for 1.15 and later (docs/results), from onnxruntime's
+own compatibility table before that, where there is no file for Python 3.11."""
 
 NEWEST_OPSET = min(max(ONNXRUNTIME_BY_OPSET), onnx.defs.onnx_opset_version())
 

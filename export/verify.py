@@ -13,7 +13,7 @@ What onnxruntime computes with its default options is reported beside it and dec
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ from export.sessions import LEVELS, load_model, load_session, open_session, sess
 RELATIVE_TOLERANCE = 1e-5
 """Of the largest output magnitude: float32 sums in another order, through some tens of layers, stay well below it."""
 BATCH_SIZES = (1, 3)
+PROGRESS_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -154,13 +155,20 @@ class Verdict:
         return "\n".join(lines)
 
 
-def check_parity(path: str | os.PathLike[str], model: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Verdict:
+def check_parity(
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    inputs: Tensor | tuple[Tensor, ...],
+    *,
+    on_progress: Callable[[int, str], None] | None = None,
+) -> Verdict:
     """Hold an exported file against its network.
 
     Args:
         path: A file written by `export.onnx`.
         model: The network it was made from, attached; run in eval mode, its modes left as they were.
         inputs: Held inputs, batch first, in the order of the network's arguments.
+        on_progress: Called with the share done, of PROGRESS_STEPS, and what was just finished.
 
     Returns:
         The verdict; a violated contract is a verdict, not an exception.
@@ -180,14 +188,20 @@ def check_parity(path: str | os.PathLike[str], model: nn.Module, inputs: Tensor 
     with _eval_mode(model), torch.no_grad():
         expected = _run_torch(model, held)
         weights = _check_weights(source, model)
-    outputs = tuple(
-        check
-        for level in LEVELS
-        for size in batch_sizes
-        for check in _check_outputs(source, held, expected, level, size, exact=True)
+    runs = [(level, size, True) for level in LEVELS for size in batch_sizes]
+    runs.append(("enable_all", batch_sizes[0], False))
+    checks: list[OutputCheck] = []
+    for done, (level, size, exact) in enumerate(runs, start=1):
+        checks += _check_outputs(source, held, expected, level, size, exact=exact)
+        if on_progress is not None:
+            on_progress(PROGRESS_STEPS * done // len(runs), f"{level}, batch {size}")
+    return Verdict(
+        inputs=count,
+        onnxruntime_version=str(ort.__version__),
+        weights=weights,
+        outputs=tuple(check for check in checks if check.exact_options),
+        default_options=tuple(check for check in checks if not check.exact_options),
     )
-    defaults = tuple(_check_outputs(source, held, expected, "enable_all", batch_sizes[0], exact=False))
-    return Verdict(count, str(ort.__version__), weights, outputs, defaults)
 
 
 def run_onnxruntime(session: ort.InferenceSession, inputs: Sequence[Tensor], batch_size: int) -> list[np.ndarray]:

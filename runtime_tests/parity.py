@@ -16,7 +16,7 @@ from codeq.errors import DataError
 from codeq.train import evaluate
 from export.metadata import read_metadata
 from export.sessions import load_model, load_session
-from export.verify import Verdict, check_parity, run_onnxruntime
+from export.verify import PROGRESS_STEPS, Verdict, check_parity, run_onnxruntime
 
 DEFAULT_COUNT = 64
 PREPROCESSING_TOLERANCE = 1e-6
@@ -44,7 +44,9 @@ def _build_parser() -> argparse.ArgumentParser:
 
 def compare_accuracy(loaded: checkpoint.Checkpoint, file: Path, inputs: Tensor, labels: Tensor) -> dict[str, float]:
     """Test accuracy in PyTorch and in onnxruntime with the file's own session options, in [0, 1]."""
-    outputs = run_onnxruntime(load_session(file), (inputs,), 1)[0]
+    session = load_session(file)
+    batch_size = session.get_inputs()[0].shape[0]
+    outputs = run_onnxruntime(session, (inputs,), batch_size if isinstance(batch_size, int) else 100)[0]
     correct = (outputs.argmax(1) == labels.numpy()).sum()
     return {"pytorch": evaluate(loaded.model, inputs, labels), "onnxruntime": float(correct) / len(labels)}
 
@@ -67,7 +69,8 @@ def main(argv: list[str] | None = None) -> int:
         inputs = data.test_inputs[: arguments.count]
         if len(inputs) < arguments.count:
             notes.append(f"the test set of {arguments.data} holds {len(inputs)} inputs, not {arguments.count}")
-    verdict = check_parity(arguments.file, loaded.model, inputs)
+    with cli.progress_bar("parity", PROGRESS_STEPS) as update:
+        verdict = check_parity(arguments.file, loaded.model, inputs, on_progress=update)
     if arguments.data is not None:
         accuracy = compare_accuracy(loaded, arguments.file, data.test_inputs, data.test_labels)
 
