@@ -4,6 +4,7 @@ Layers are chosen by type, never by "has a weight", so that norms and embeddings
 """
 
 import fnmatch
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from codeq.dead_zone import DeadZoneQuantizer
 from codeq.errors import AttachError
 from codeq.grid import WeightEncoding
 from codeq.table import render_table
+
+logger = logging.getLogger(__name__)
 
 WEIGHTS_BY_TYPE: Mapping[type[nn.Module], tuple[str, ...]] = {
     nn.Conv1d: ("weight",),
@@ -211,10 +214,16 @@ def encode(model: nn.Module) -> dict[str, WeightEncoding]:
 
 
 def freeze(model: nn.Module) -> None:
-    """Fix every grid as it is now; weights go on training on it. Do this for the last part of training."""
+    """Fix every grid as it is now; weights go on training on it. Do this for the last part of training.
+
+    Logs a warning that names the weights whose dead zone the collapse guard is holding.
+    """
     for weight in quantized_weights(model):
         if not bool(weight.quantizer.frozen):
             weight.quantizer.freeze(weight.original)
+    held = collapsed(model)
+    if held:
+        logger.warning("the collapse guard holds the dead zones of %d layers: %s", len(held), _shorten(held, 2))
 
 
 def enable(model: nn.Module, enabled: bool = True) -> None:

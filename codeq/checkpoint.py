@@ -292,6 +292,8 @@ def _check_state(source: Path, skeleton: nn.Module, state: Mapping[str, Any]) ->
             raise CheckpointError(
                 f"{source}: {name} has shape {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
             )
+        if tensor.dtype != expected[name].dtype:
+            raise CheckpointError(f"{source}: {name} is {tensor.dtype}, expected {expected[name].dtype}")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{source}: {name} has NaN or infinite entries; the training run diverged")
 

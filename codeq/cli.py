@@ -12,11 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from torch import nn
 
 from codeq.errors import CodeqError
 from codeq.files import replace_atomically
@@ -82,6 +84,39 @@ def number(low: float, high: float = float("inf"), *, above: bool = False) -> Ca
         return value
 
     return parse
+
+
+def import_factory(spec: str | None) -> Callable[[], nn.Module] | None:
+    """The network factory that a user names as `package.module:function`; None for None.
+
+    Only a command line may name code like this, never a file.
+
+    Raises:
+        CodeqError: It cannot be imported or called without arguments, or does not return a torch.nn.Module.
+    """
+    if spec is None:
+        return None
+    module_name, _, name = spec.partition(":")
+    if not module_name or not name:
+        raise CodeqError(f"--model {spec}: expected package.module:factory")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        factory = getattr(import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise CodeqError(f"--model {spec}: cannot be imported ({error})") from error
+    finally:
+        sys.path.pop(0)
+
+    def build() -> nn.Module:
+        try:
+            model = factory()
+        except TypeError as error:
+            raise CodeqError(f"--model {spec}: cannot be called without arguments ({error})") from error
+        if not isinstance(model, nn.Module):
+            raise CodeqError(f"--model {spec}: returned a {type(model).__name__}, expected a torch.nn.Module")
+        return model
+
+    return build
 
 
 def run(main: Callable[[list[str] | None], int]) -> NoReturn:

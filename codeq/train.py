@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import models
 from codeq import checkpoint, cli
-from codeq.attach import attach, collapsed, encode, freeze
+from codeq.attach import attach, encode, freeze
 from codeq.batch_norm import reestimate_batch_norm
 from codeq.cost import CostSummary, summary
 from codeq.data import Dataset, load_dataset, shift_randomly
@@ -206,7 +206,8 @@ def train(
         save(unfinished(), {"test_accuracy": history[-1].test_accuracy})
         on_epoch(history[-1])
 
-    freeze(model)
+    if config.freeze_epoch == config.epochs:
+        freeze(model)  # the run was too short to have a last part
     inputs = data.train_inputs.split(config.batch_size)[:BATCH_NORM_BATCHES]
     reestimate_batch_norm(model, inputs)
     model.eval()
@@ -364,7 +365,7 @@ def main(argv: list[str] | None = None) -> int:
         with cli.progress_bar(f"{config.model} on {config.data}", config.epochs) as update:
             result = train(config, output, resume=resume, on_epoch=lambda row: update(row.epoch + 1, str(row)))
     except KeyboardInterrupt:
-        if output.exists():
+        if output.exists():  # else it was interrupted before anything was trained
             print(f"stopped; {output} holds the last whole epoch, continue with --resume {output}", file=sys.stderr)
         return cli.EXIT_INTERRUPTED
 
@@ -372,10 +373,6 @@ def main(argv: list[str] | None = None) -> int:
         print(result.cost)
         achieved = f"test accuracy {result.test_accuracy:.2%}, zeros {result.cost.sparsity:.1%}"
         print(f"{achieved}, bits {result.cost.mean_bits:.2f}\n{output} written")
-        held = collapsed(result.model)
-        if held:
-            names = ", ".join(held[:2]) + (", ..." if len(held) > 2 else "")
-            print(f"note: the collapse guard holds the dead zone of {len(held)} layers ({names})", file=sys.stderr)
     report = {"config": asdict(config), "test_accuracy": result.test_accuracy, "cost": result.cost.to_dict()}
     cli.write_json(arguments["json"], report | {"history": [asdict(row) for row in result.history]})
     return 0

@@ -43,9 +43,7 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None) -> ir.
         ExportError: An operator without a lowering, or an opset that lacks an operator.
     """
     if opset is not None and opset > NEWEST_OPSET:
-        raise ExportError(
-            f"opset {opset} is newer than {NEWEST_OPSET}, the newest that onnx and onnxruntime here share"
-        )
+        raise ExportError(f"opset {opset} is newer than {NEWEST_OPSET}, the newest that is written here")
     model = _export(program, max(opset or 0, EXPORTER_OPSET))
     _name_values(model, program)
     _name_batch(model)

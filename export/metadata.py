@@ -40,6 +40,12 @@ class WeightMetadata:
     shifted: bool
     codes_sha256: str
 
+    def __post_init__(self) -> None:
+        numbers = (self.bit_width, self.quant_max, self.multiplier, self.offset, self.axis or 0)
+        texts = (self.name, self.codes_sha256, self.batch_norm or "")
+        if not (all(isinstance(n, int) for n in numbers) and all(isinstance(t, str) for t in texts)):
+            raise TypeError(f"weight {self.name!r} is described by values of the wrong type")
+
 
 @dataclass(frozen=True)
 class FileMetadata:

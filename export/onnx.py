@@ -249,6 +249,9 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--check", type=cli.integer(1), default=DEFAULT_CHECK, metavar="N", help="held inputs to check parity on"
     )
+    parser.add_argument(
+        "--model", metavar="MODULE:FACTORY", help="build the network by this function (default: by the registry)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report; - is stdout")
     parser.add_argument("--force", action="store_true", help="overwrite an existing output")
     return parser
@@ -259,7 +262,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _build_parser().parse_args(argv)
     output = arguments.output or arguments.checkpoint.with_suffix(".onnx")
     check_writable(output, force=arguments.force)
-    loaded = checkpoint.load(arguments.checkpoint)
+    loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model))
     inputs, note = loaded.inputs_to_check(arguments.check)
     try:
         with cli.spinner(f"exporting {arguments.checkpoint}"):

@@ -38,6 +38,9 @@ def _build_parser() -> argparse.ArgumentParser:
         "(default: the inputs held in the checkpoint)",
     )
     parser.add_argument("--count", type=cli.integer(1), default=DEFAULT_COUNT, metavar="N", help="inputs to compare")
+    parser.add_argument(
+        "--model", metavar="MODULE:FACTORY", help="build the network by this function (default: by the registry)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdict; - is stdout")
     return parser
 
@@ -55,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     """`python -m runtime_tests.parity`; see `--help`."""
     arguments = _build_parser().parse_args(argv)
     metadata = read_metadata(load_model(arguments.file), arguments.file)
-    loaded = checkpoint.load(arguments.checkpoint)
+    loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model))
     notes = []
     if metadata.checkpoint_sha256 not in (None, loaded.sha256):
         notes.append(f"{arguments.file} says it was made from another checkpoint than {arguments.checkpoint}")

@@ -201,8 +201,11 @@ def test_attention_computes_with_quantized_projections() -> None:
     assert torch.equal(attention(x, x, x)[0], quantized)
 
 
-def test_collapsed_names_the_layers_that_the_guard_holds() -> None:
+def test_collapsed_names_the_layers_that_the_guard_holds(caplog: pytest.LogCaptureFixture) -> None:
     model = models.resnet8()
     codeq.attach(model)
     model.fc.parametrizations.weight[0].theta_dz.data.fill_(0.1)
     assert codeq.collapsed(model) == ["fc.weight"]
+    with caplog.at_level("WARNING"):
+        codeq.freeze(model)
+    assert "holds the dead zones of 1 layers: fc.weight" in caplog.text

@@ -112,6 +112,13 @@ def test_a_missing_entry_is_named(payload: dict[str, Any], tmp_path: Path) -> No
         codeq.load(tmp_path / "a.pt")
 
 
+def test_a_tensor_of_another_dtype_is_named(payload: dict[str, Any], tmp_path: Path) -> None:
+    payload["state_dict"]["fc.bias"] = payload["state_dict"]["fc.bias"].half()
+    torch.save(payload, tmp_path / "a.pt")
+    with pytest.raises(codeq.CheckpointError, match=r"fc\.bias is torch\.float16, expected torch\.float32"):
+        codeq.load(tmp_path / "a.pt")
+
+
 def test_nan_weights_are_named(payload: dict[str, Any], tmp_path: Path) -> None:
     payload["state_dict"]["fc.bias"][3] = float("nan")
     torch.save(payload, tmp_path / "a.pt")

@@ -83,7 +83,15 @@ def test_ctrl_c_leaves_a_loadable_checkpoint_that_resumes(tmp_path: Path) -> Non
     output = tmp_path / "ckpt.pt"
     command = [sys.executable, "-m", "codeq.train", "--epochs", "40", "--batch-size", "128", "-o", str(output)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        # A test run in the background (nohup, some CI) ignores SIGINT, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while not (output.exists() and raw_state(output)["training"]["history"]):
         assert process.poll() is None, process.communicate()
@@ -122,7 +130,17 @@ def test_bad_input_to_the_command(run_command: Any, tmp_path: Path, checkpoint_p
     content = raw_state(complete)
     content["training"]["complete"] = False
     torch.save(content, partial)
+    empty, mismatched = tmp_path / "empty", tmp_path / "mismatched"
+    for folder, labels in ((empty, 2), (mismatched, 3)):
+        folder.mkdir()
+        for split in ("train", "t10k"):
+            header = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 4])
+            (folder / f"{split}-images-idx3-ubyte").write_bytes(header + bytes(range(32)))
+            (folder / f"{split}-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, labels]) + bytes(labels))
+    (empty / "train-images-idx3-ubyte").write_bytes(b"")
     for arguments, message in [
+        (["--data", f"idx:{empty}"], "train-images-idx3-ubyte: not an IDX file of unsigned bytes"),
+        (["--data", f"idx:{mismatched}"], "2 train images but 3 labels"),
         (["--bits", "1"], "expected 2 to 8, mixed (learned per layer), or 32 (float twin), found '1'"),
         (["--bits", "40"], "expected 2 to 8, mixed (learned per layer), or 32 (float twin), found '40'"),
         (["--epochs", "0"], "expected an integer of at least 1, found '0'"),

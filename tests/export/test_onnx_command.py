@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+import codeq
 import models
 
 
@@ -47,6 +48,34 @@ def test_the_command_alone_does_the_right_thing(run_command: Any, checkpoint_pat
     assert values["parity"]["inputs"] == 7
     assert values["opset"] == 17
     assert {weight["storage"] for weight in values["weights"]} == {"dense"}
+
+
+def test_a_network_of_ones_own_is_named_on_the_command_line(run_command: Any, tmp_path: Path) -> None:
+    (tmp_path / "mynet.py").write_text(
+        "from torch import nn\n\ndef tiny():\n    return nn.Sequential(nn.Flatten(), nn.Linear(12, 3))\n\n"
+        "def sized(n):\n    return nn.Linear(n, n)\n\ndef number():\n    return 3\n"
+    )
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
+    codeq.attach(model)
+    codeq.save(tmp_path / "net.pt", model, input_shape=(3, 4))
+    cases = [
+        ([], "saved without a registry name; pass --model package.module:factory"),
+        (["--model", "mynet"], "expected package.module:factory"),
+        (["--model", "nothere:tiny"], "cannot be imported (No module named 'nothere')"),
+        (["--model", "mynet:huge"], "cannot be imported (module 'mynet' has no attribute 'huge'"),
+        (["--model", "mynet:sized"], "cannot be called without arguments"),
+        (["--model", "mynet:number"], "returned a int, expected a torch.nn.Module"),
+    ]
+    for arguments, message in cases:
+        done = run_command("export.onnx", "net.pt", *arguments, cwd=tmp_path)
+        assert done.returncode == 2, done
+        assert message in done.stderr, done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    done = run_command("export.onnx", "net.pt", "--model", "mynet:tiny", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "random normal ones were used" in done.stderr
+    done = run_command("runtime_tests.parity", "net.pt", "net.onnx", "--model", "mynet:tiny", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 class Exploit:
