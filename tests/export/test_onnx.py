@@ -208,6 +208,7 @@ LIVE: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
         lambda: nn.Sequential(nn.ConvTranspose2d(4, 6, 3, groups=2), nn.BatchNorm2d(6)),
         ((3, 4, 5, 5),),
     ),
+    "tokens": (lambda: nn.Sequential(nn.Linear(16, 32), nn.LayerNorm(32), nn.Linear(32, 8, bias=False)), ((3, 5, 16),)),
     "mlp": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.BatchNorm1d(32), nn.GELU()), ((3, 4, 4),)),
     "one_by_one_input": (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.Softmax(1)), ((1, 1, 6, 6),)),
 }
@@ -271,23 +272,17 @@ def test_metadata_says_where_the_file_comes_from(checkpoint_path: Path, tmp_path
     assert content["weights"][0]["batch_norm"] == "bn1"
 
 
-def test_the_exact_session_differs_from_the_default_where_it_must(tmp_path: Path) -> None:
-    # DequantizeLinear -> MatMul is where onnxruntime's default options quantize activations.
-    class MatMul(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = nn.Linear(256, 256, bias=False)
+def test_sessions_are_opened_with_the_options_in_the_file(checkpoint_path: Path, tmp_path: Path) -> None:
+    model, x = resnet8(checkpoint_path)
+    export_onnx(model, (x,), tmp_path / "net.onnx")
 
-        def forward(self, x: Tensor) -> Tensor:
-            return self.fc(x)
+    def option(exact: bool) -> str:
+        session = load_session(tmp_path / "net.onnx", exact=exact, threads=1)
+        return str(session.get_session_options().get_session_config_entry("session.disable_quant_qdq"))
 
-    model = MatMul()
-    codeq.attach(model, 4)
-    x = torch.randn(8, 4, 256)
-    report = export_onnx(model, (x,), tmp_path / "net.onnx")
-    assert report.verdict.ok
-    exact = load_session(tmp_path / "net.onnx").run(None, {"input": x.numpy()})[0]
-    np.testing.assert_allclose(exact, model(x).detach().numpy(), atol=1e-5)
+    assert option(exact=True) == "1"
+    with pytest.raises(RuntimeError, match="does not have configuration with key"):
+        option(exact=False)
 
 
 @pytest.mark.parametrize(
