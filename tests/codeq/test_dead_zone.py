@@ -115,6 +115,15 @@ def test_levels_by_hand(weight: float, level: int) -> None:
     assert unrounded.item() == pytest.approx(math.copysign(max(abs(weight) - 2.5, 0) / 2, weight))
 
 
+@pytest.mark.parametrize("offset", [-1.0, 0.0, 3.0])
+def test_zeros_have_no_sign(offset: float) -> None:
+    # A small negative weight rounds to -0, which would not survive int8 and back bit for bit.
+    grid = Grid(*map(torch.tensor, (1.0, 4.0, offset, 3.0, 0.0)))
+    levels, _ = quantize_levels(torch.tensor([-0.0, -1e-3, -0.4]), grid)
+    assert levels.tolist() == [0.0, 0.0, 0.0]
+    assert not levels.signbit().any()
+
+
 @pytest.mark.parametrize("bits", [2, 3, 4])
 def test_every_level_is_reached_and_decoded(bits: int) -> None:
     quantizer = DeadZoneQuantizer(bits, theta_init=0.8)

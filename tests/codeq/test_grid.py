@@ -15,7 +15,7 @@ from codeq.grid import SNAP_TOLERANCE, WeightEncoding, fit_quant_max, snap_shift
     [
         (0.0, 7, 127, (1, 0)),
         (-0.5, 7, 127, (2, -1)),
-        (2.02, 7, 127, (1, 2)),  # within the tolerance: the smaller multiplier wins
+        (2.04, 7, 127, (1, 2)),  # within the tolerance: the smaller multiplier wins, though 27 / 13 is nearer
         (2.5, 7, 127, (2, 5)),
         (1 / 3, 7, 127, (3, 1)),
         (0.12, 126, 127, (1, 0)),  # no room for a multiplier: the nearest that fits
