@@ -1,6 +1,7 @@
 """Outputs appear whole or not at all: written to a temporary name beside the target, then renamed."""
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -34,34 +35,13 @@ def check_writable(path: str | os.PathLike[str], *, force: bool) -> Path:
 
 @contextmanager
 def replace_atomically(target: Path) -> Iterator[Path]:
-    """Yield a temporary path in the target's folder; on success it becomes the target, on failure it is removed.
+    """Yield a temporary path to write; on success it becomes the target, on failure it is removed.
 
     Raises:
         OutputError: The folder cannot be written.
     """
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-        os.close(handle)
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
-    temporary = Path(name)
-    try:
-        yield temporary
-        mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
-        temporary.chmod(mode)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(target)
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with staging_folder(target) as folder:
+        yield folder / target.name
 
 
 @contextmanager
@@ -74,11 +54,10 @@ def staging_folder(target: Path) -> Iterator[Path]:
     Raises:
         OutputError: The folder cannot be written.
     """
+    # Named before it is made: a signal between the two must not leave it behind.
+    folder = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
-    try:
+        folder.mkdir()
         yield folder
         companions = [file for file in folder.iterdir() if file.name != target.name]
         if companions:
