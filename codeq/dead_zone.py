@@ -169,12 +169,12 @@ class DeadZoneQuantizer(nn.Module):
         if self.theta_bit is None:
             assert self.bits is not None
             return torch.tensor(float(self.bits), device=self.theta_dz.device)
-        learned = torch.tanh(self.theta_bit.abs()) * (self.max_bits - MIN_BITS) + MIN_BITS
+        learned = torch.tanh(self.theta_bit.float().abs()) * (self.max_bits - MIN_BITS) + MIN_BITS
         return straight_through(learned.round(), learned)
 
     def effective_theta(self) -> Tensor:
         """|theta_dz|, held at MIN_THETA or above; the gradient of the hold is the identity, so theta can return."""
-        magnitude = self.theta_dz.abs()
+        magnitude = self.theta_dz.float().abs()
         return straight_through(magnitude.clamp(min=MIN_THETA), magnitude)
 
     def collapsed(self) -> bool:
@@ -240,6 +240,30 @@ class DeadZoneQuantizer(nn.Module):
         self.frozen.fill_(True)
         self._hold_thetas()
 
+    def validate_frozen(self) -> None:
+        """Check a frozen grid that came from a file.
+
+        Raises:
+            ValueError: It is none that `freeze` writes; the message names the field.
+        """
+        if not bool(self.frozen):
+            return
+        grid = {name: float(value) for name, value in self._frozen()._asdict().items()}
+        whole = all(grid[name].is_integer() for name in ("multiplier", "offset", "quant_max"))
+        limit = self.grid_limit if self.grid == "integer" else 127
+        levels = 2 ** ((self.bits or self.max_bits) - 1) - 1
+        good = {
+            "scale": 0 < grid["scale"] < math.inf,
+            "multiplier": whole and grid["multiplier"] >= 1,
+            "quant_max": whole and 1 <= grid["quant_max"] <= levels,
+            "offset": whole and grid["multiplier"] + grid["offset"] >= 1,
+            "shift": math.isfinite(grid["shift"]) and (self.grid == "paper" or grid["shift"] == 0),
+        }
+        good["offset"] &= grid["multiplier"] * grid["quant_max"] + grid["offset"] <= limit
+        for name, holds in good.items():
+            if not holds:
+                raise ValueError(f"frozen grid has {name} {grid[name]:g}, which no training writes")
+
     def extra_repr(self) -> str:
         bits = self.bits if self.bits is not None else f"learned, at most {self.max_bits}"
         limit = f", grid_limit={self.grid_limit}" if self.grid == "integer" else ""
@@ -256,13 +280,14 @@ class DeadZoneQuantizer(nn.Module):
             self._hold_thetas()
 
     def _frozen(self) -> Grid:
-        return Grid(*self.frozen_grid.unbind())
+        return Grid(*self.frozen_grid.float().unbind())
 
     def _derive(self, w: Tensor) -> tuple[Grid, Tensor, Tensor]:
         """The grid of `w` under the present thetas, and its step size and shift as functions of them."""
         bit_width = self.bit_width()
         levels_per_sign = torch.exp2(bit_width - 1) - 1
         quant_max = straight_through(levels_per_sign.round(), levels_per_sign)
+        # Learned bits that arrive at 2 on the paper's grid keep the paper's range, with its large error.
         ternary = self.grid == "integer" and bool(bit_width == MIN_BITS)
         reach = abs_range(w, TERNARY_RANGE_QUANTILE if ternary else RANGE_QUANTILE)
         dead_fraction = 1 - torch.tanh(self.effective_theta())
@@ -302,4 +327,5 @@ def _as_float32(weight: Tensor) -> Tensor:
             f"weight has dtype {weight.dtype}, expected float32 or float64: keep the master weights in float32 "
             "and use torch.autocast for mixed precision"
         )
-    return weight.float()
+    # float64 values beyond float32 would become infinite; 1e37 leaves room for the operator's sums.
+    return weight if weight.dtype == torch.float32 else weight.clamp(-1e37, 1e37).float()

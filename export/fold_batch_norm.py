@@ -35,6 +35,9 @@ CHANNEL_AXIS = {
     aten.conv1d.default: 0,
     aten.conv2d.default: 0,
     aten.conv3d.default: 0,
+    aten.conv1d.padding: 0,
+    aten.conv2d.padding: 0,
+    aten.conv3d.padding: 0,
     aten.linear.default: 0,
     aten.conv_transpose1d.default: 1,
     aten.conv_transpose2d.input: 1,
@@ -46,8 +49,9 @@ GROUPS_ARGUMENT = 6  # of the transposed convolutions: (input, weight, bias, str
 
 def channel_factors(gamma: Tensor | None, variance: Tensor, eps: float) -> Tensor:
     """f = gamma / sqrt(variance + eps), float64 `(C,)`; gamma None counts as 1."""
-    inverse = (variance.double() + eps).rsqrt()
-    return inverse if gamma is None else gamma.double() * inverse
+    # A square root and a quotient, which IEEE 754 rounds correctly: whoever checks computes the same bits.
+    numerator = torch.ones_like(variance) if gamma is None else gamma
+    return numerator.double() / (variance.double() + eps).sqrt()
 
 
 def fold_into_encoding(encoding: WeightEncoding, factors: Tensor, axis: int) -> WeightEncoding:

@@ -20,8 +20,8 @@ from onnx_ir.passes import common as passes
 from onnxscript import opset18 as op
 
 from export.errors import ExportError
-from export.opset import NEWEST_OPSET, lowest_opset, smallest_ir_version
-from export.program import ReferenceProgram
+from export.opset import NEWEST_OPSET, lowest_opset, stamp_opset
+from export.program import ReferenceProgram, WeightRecord
 
 EXPORTER_OPSET = 18
 """What torch's exporter writes natively; newer ones are converted from it, older ones found by `lowest_opset`."""
@@ -60,8 +60,7 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None) -> ir.
         raise ExportError(
             f"opset {opset} lacks {needed_by}, which needs opset {lowest}; use --opset {lowest} or leave it out"
         )
-    model.opset_imports[""] = opset or lowest
-    model.ir_version = smallest_ir_version(model.opset_imports[""])
+    stamp_opset(model, opset or lowest)
     model.graph.name = "codeq"
     model.producer_name, model.producer_version = "codeq", ""
     return model
@@ -116,24 +115,44 @@ def _only_global_pooling(program: ReferenceProgram) -> bool:
 
 
 def _name_values(model: ir.Model, program: ReferenceProgram) -> None:
-    """Name each weight as PyTorch does, and its initializers after it."""
+    """Name each weight as PyTorch does, and its initializers after it; note under which name each is in the graph.
+
+    The exporter merges equal weights (tied ones, or two layers of zeros): the later then goes by the earlier's name.
+    """
+    initializers = model.graph.initializers
+    named: list[WeightRecord] = []
     for state, record in program.weights.items():
-        codes = model.graph.initializers.get(state)
+        codes = initializers.get(state)
         if codes is None:
+            record.value_name = next((other.value_name for other in named if _equal(other, record)), None)
             continue
         for dequantize in list(codes.consumers()):
-            values, scale = dequantize.outputs[0], dequantize.inputs[1]
+            weight, scale = dequantize.outputs[0], dequantize.inputs[1]
             assert scale is not None
             if record.encoding.shift is not None:
-                add = next(user for user in values.consumers() if user.op_type == "Add")
-                values = add.outputs[0]
-            values.name = record.name
+                sign = next(user for user in weight.consumers() if user.op_type == "Sign")
+                (product,) = (user for user in sign.outputs[0].consumers() if user.op_type == "Mul")
+                shift = product.inputs[1]
+                assert shift is not None
+                shift.name = f"{record.name}_shift"
+                weight = next(user for user in product.outputs[0].consumers() if user.op_type == "Add").outputs[0]
+            weight.name = record.name
             scale.name = f"{record.name}_scale"
         codes.name = f"{record.name}_quantized"
-    for name, value in list(model.graph.initializers.items()):
-        value.name = (
-            name.replace(".folded_bias", ".bias").replace(".parametrizations.", ".").replace(".0.shift", "_shift")
-        )
+        record.value_name = record.name
+        named.append(record)
+        layer = record.name.rpartition(".")[0]
+        bias = initializers.get(f"{layer}.folded_bias".lstrip("."))
+        if bias is not None:
+            bias.name = f"{layer}.bias".lstrip(".")
+
+
+def _equal(first: WeightRecord, second: WeightRecord) -> bool:
+    one, other = first.encoding, second.encoding
+    if one.codes.shape != other.codes.shape or one.axis != other.axis or (one.shift is None) != (other.shift is None):
+        return False
+    pairs = [(one.codes, other.codes), (one.scale, other.scale), (one.shift, other.shift)]
+    return all(a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)
 
 
 def _name_batch(model: ir.Model) -> None:

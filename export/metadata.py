@@ -4,13 +4,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from codeq.grid import WeightEncoding
 from codeq.version import __version__
 from export.errors import ExportError
+
+if TYPE_CHECKING:
+    from export.program import WeightRecord
 
 KEY = "codeq"
 FORMAT_VERSION = 1
@@ -27,10 +29,12 @@ KNOWN_SESSION_OPTIONS = frozenset({*EXACT_SESSION_OPTIONS, "session.qdq_matmulnb
 class WeightMetadata:
     """One quantized weight of a file: which BatchNorm its scale has absorbed, its grid, and a hash of its codes.
 
+    `value_name` is the graph value that holds it: its own name, that of an equal weight, or None where it is not used.
     `codes_sha256` is of the int8 codes in the file, C order. `shifted` says that the grid is the paper's.
     """
 
     name: str
+    value_name: str | None
     batch_norm: str | None
     axis: int | None
     bit_width: int
@@ -42,7 +46,7 @@ class WeightMetadata:
 
     def __post_init__(self) -> None:
         numbers = (self.bit_width, self.quant_max, self.multiplier, self.offset, self.axis or 0)
-        texts = (self.name, self.codes_sha256, self.batch_norm or "")
+        texts = (self.name, self.codes_sha256, self.batch_norm or "", self.value_name or "")
         if not (all(isinstance(n, int) for n in numbers) and all(isinstance(t, str) for t in texts)):
             raise TypeError(f"weight {self.name!r} is described by values of the wrong type")
 
@@ -58,11 +62,13 @@ class FileMetadata:
     versions: dict[str, str]
 
 
-def describe_weight(name: str, encoding: WeightEncoding, batch_norm: str | None) -> WeightMetadata:
-    """The metadata of one encoding as it is stored."""
+def describe_weight(record: "WeightRecord") -> WeightMetadata:
+    """The metadata of one weight as it is stored."""
+    encoding = record.encoding
     return WeightMetadata(
-        name=name,
-        batch_norm=batch_norm,
+        name=record.name,
+        value_name=record.value_name,
+        batch_norm=record.batch_norm,
         axis=encoding.axis,
         bit_width=encoding.bit_width,
         quant_max=encoding.quant_max,

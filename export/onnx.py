@@ -87,6 +87,9 @@ def export_onnx(
     disabled = [weight.name for weight in quantized_weights(model) if not weight.quantizer.enabled]
     if disabled:
         raise ExportError(f"{disabled[0]}: its quantizer is switched off; call codeq.enable(model) first")
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise ExportError(f"{name} is {tensor.dtype}, expected torch.float32; call model.float() before the export")
     try:
         encodings = encode(model)
     except ValueError as error:
@@ -97,7 +100,7 @@ def export_onnx(
     graph = lower_program(program, opset=opset)
     graph.metadata_props.update(
         metadata_props(
-            [describe_weight(record.name, record.encoding, record.batch_norm) for record in program.weights.values()],
+            [describe_weight(record) for record in program.weights.values()],
             checkpoint_sha256=checkpoint_sha256,
             preprocessing=preprocessing or {},
             versions={
@@ -113,6 +116,10 @@ def export_onnx(
     tensors = [value.const_value for value in graph.graph.initializers.values()]
     external = sum(tensor.nbytes for tensor in tensors if tensor is not None) > external_data_threshold
 
+    data = target.parent / _data_name(target)
+    if external:
+        check_writable(data, force=force)
+    stale = target.exists() and not external
     with staging_folder(target) as folder:
         staged = folder / target.name
         if external:
@@ -125,6 +132,8 @@ def export_onnx(
         external = (folder / _data_name(target)).exists()
         size_bytes = sum(file.stat().st_size for file in folder.iterdir())
 
+    if stale:
+        data.unlink(missing_ok=True)  # of the file that was just overwritten
     return Report(
         path=target,
         size_bytes=size_bytes,
@@ -198,7 +207,8 @@ def _weight_reports(
     reports = []
     for record in program.weights.values():
         codes = encodings[record.name].codes
-        place = stored.get(f"{record.name}_quantized", StoredWeight("shared", 0))
+        elsewhere = "unused" if record.value_name is None else "shared"
+        place = stored.get(f"{record.name}_quantized", StoredWeight(elsewhere, 0))
         reports.append(
             WeightReport(
                 name=record.name,

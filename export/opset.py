@@ -55,6 +55,20 @@ def lowest_opset(graph: ir.Graph) -> tuple[int, str]:
     return lowest, needed_by
 
 
+def stamp_opset(model: ir.Model, opset: int) -> None:
+    """Declare an opset that `lowest_opset` allows, in place, and drop the attributes it does not know yet.
+
+    Those hold the default that older operators have for lack of a choice: `lowest_opset` made sure of it.
+    """
+    model.opset_imports[""] = opset
+    model.ir_version = smallest_ir_version(opset)
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        if node.domain in ("", "ai.onnx"):
+            known = onnx.defs.get_schema(node.op_type, opset, "").attributes
+            for name in [name for name in node.attributes if name not in known]:
+                node.attributes.pop(name)
+
+
 def smallest_ir_version(opset: int) -> int:
     """The IR version of the onnx release that brought an opset."""
     return int(onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)]))

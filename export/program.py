@@ -27,11 +27,13 @@ class WeightRecord:
         name: As in `codeq.encode`, e.g. `layer1.0.conv1.weight`.
         encoding: As stored now: after folding, per channel and possibly with channels negated.
         batch_norm: Name of the BatchNorm folded into it, e.g. `layer1.0.bn1`; None if none was.
+        value_name: The value that holds it in the lowered graph; None where the network does not use it.
     """
 
     name: str
     encoding: WeightEncoding
     batch_norm: str | None = None
+    value_name: str | None = None
 
 
 @dataclass(eq=False)
@@ -91,6 +93,10 @@ def build_reference_program(
     except Exception as error:  # torch.export raises dozens of types; all mean that this network has no graph
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ExportError(f"torch.export cannot trace {type(model).__name__}: {reason}") from error
+    for index, spec in enumerate(exported.graph_signature.output_specs):
+        if not isinstance(spec.arg, TensorArgument):
+            found = getattr(spec.arg, "value", spec.arg)
+            raise ExportError(f"output {index} of {type(model).__name__} is {found!r}, expected a tensor")
     return ReferenceProgram(exported, weights)
 
 

@@ -69,7 +69,7 @@ def session_options(level: str, threads: int | None = None) -> ort.SessionOption
     """Options of one optimization level, quiet on stderr."""
     options = ort.SessionOptions()
     options.graph_optimization_level = LEVELS[level]
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # refusals come as exceptions, whose reason we report
     if threads is not None:
         options.intra_op_num_threads = threads
     return options

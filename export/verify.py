@@ -2,9 +2,9 @@
 
 PyTorch here is the network itself in eval mode, fake-quantized as in training, not a product of the exporter.
 
-(W) weights   Every quantized weight that onnxruntime computes equals PyTorch's bit for bit. Where a BatchNorm was
-              folded, channel c equals it times float32(scale * |f[c]|) / scale: the codes are the same up to the sign
-              of f[c], and the scale is bit for bit the rounded product, with f computed here from the network.
+(W) weights   Every quantized weight that onnxruntime computes equals the network's own, bit for bit. Where a BatchNorm
+              was folded, it equals the network's times the channel's factor f[c], bit for bit in this form: the
+              network's codes (negated where f[c] < 0) times float32(scale * |f[c]|), f computed here from the network.
 (F) outputs   Every output is within 1e-5 of the output's largest magnitude, with the same argmax (axis 1), at batch
               sizes 1 and 3, at three optimization levels, with the session options stored in the file. Integer and
               boolean outputs are equal. NaN, a missing output, a wrong shape or a wrong dtype fails.
@@ -25,17 +25,16 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from codeq.attach import encode
-from codeq.grid import WeightEncoding
+from codeq.attach import QuantizedWeight, quantized_weights
 from codeq.table import render_table
 from export.errors import ExportError
-from export.fold_batch_norm import channel_factors
 from export.metadata import WeightMetadata, read_metadata
 from export.sessions import LEVELS, load_model, load_session, open_session, session_options
 
 RELATIVE_TOLERANCE = 1e-5
 """Of the largest output magnitude: float32 sums in another order, through some tens of layers, stay well below it."""
 BATCH_SIZES = (1, 3)
+TORCH_BATCH_SIZE = 250
 PROGRESS_STEPS = 100
 
 
@@ -167,14 +166,15 @@ def check_parity(
     Args:
         path: A file written by `export.onnx`.
         model: The network it was made from, attached; run in eval mode, its modes left as they were.
-        inputs: Held inputs, batch first, in the order of the network's arguments.
+        inputs: Held inputs, batch first, in the order of the network's arguments. Fewer than a batch are repeated.
         on_progress: Called with the share done, of PROGRESS_STEPS, and what was just finished.
 
     Returns:
         The verdict; a violated contract is a verdict, not an exception.
 
     Raises:
-        ExportError: The file cannot be opened, is not ours, or does not take these inputs; or there are no inputs.
+        ExportError: The file cannot be opened, is not ours, or does not take these inputs; the network's outputs have
+            no batch dimension or depend on the batch; or there are no inputs.
     """
     source = Path(path)
     held = (inputs,) if isinstance(inputs, Tensor) else inputs
@@ -185,8 +185,13 @@ def check_parity(
     _check_inputs(source, session, held)
     fixed_batch = session.get_inputs()[0].shape[0]
     batch_sizes = (fixed_batch,) if isinstance(fixed_batch, int) else BATCH_SIZES
+    # A batch must be a whole one, or "batch 3" would be judged at another size.
+    rows = torch.arange(max(batch_sizes) * -(-count // max(batch_sizes))) % count
+    held = tuple(tensor[rows] for tensor in held)
     with _eval_mode(model), torch.no_grad():
-        expected = _run_torch(model, held)
+        expected = _run_torch(model, held, batch_sizes[0] if isinstance(fixed_batch, int) else TORCH_BATCH_SIZE)
+        if not isinstance(fixed_batch, int):
+            _check_batch_independence(model, held, expected)
         weights = _check_weights(source, model)
     runs = [(level, size, True) for level in LEVELS for size in batch_sizes]
     runs.append(("enable_all", batch_sizes[0], False))
@@ -214,13 +219,32 @@ def run_onnxruntime(session: ort.InferenceSession, inputs: Sequence[Tensor], bat
     return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
 
-def _run_torch(model: nn.Module, inputs: tuple[Tensor, ...], batch_size: int = 250) -> list[np.ndarray]:
+def _run_torch(model: nn.Module, inputs: tuple[Tensor, ...], batch_size: int) -> list[np.ndarray]:
     chunks = []
     for start in range(0, inputs[0].shape[0], batch_size):
-        outputs = model(*(tensor[start : start + batch_size] for tensor in inputs))
-        leaves, _ = torch.utils._pytree.tree_flatten(outputs)
+        batch = tuple(tensor[start : start + batch_size] for tensor in inputs)
+        leaves, _ = torch.utils._pytree.tree_flatten(model(*batch))
+        for index, leaf in enumerate(leaves):
+            if not leaf.ndim or leaf.shape[0] != batch[0].shape[0]:
+                raise ExportError(
+                    f"output {index} of {type(model).__name__} has shape {tuple(leaf.shape)} "
+                    f"for a batch of {batch[0].shape[0]}; its first dimension must be the batch"
+                )
         chunks.append([leaf.detach().numpy() for leaf in leaves])
     return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+
+
+def _check_batch_independence(model: nn.Module, inputs: tuple[Tensor, ...], expected: list[np.ndarray]) -> None:
+    """A network whose answer for one input depends on the others cannot be held to any."""
+    alone = _run_torch(model, tuple(tensor[: max(BATCH_SIZES)] for tensor in inputs), 1)
+    for index, (one, many) in enumerate(zip(alone, expected, strict=True)):
+        together = many[: len(one)].astype(np.float64)
+        error = np.abs(one - together).max(initial=0)
+        if np.isfinite(error) and error > RELATIVE_TOLERANCE * np.abs(many).max(initial=0):
+            raise ExportError(
+                f"output {index} of {type(model).__name__} depends on the batch: alone, an input gives another answer "
+                f"(by {error:.3g}); a file for single inputs cannot compute it"
+            )
 
 
 def _check_inputs(source: Path, session: ort.InferenceSession, inputs: tuple[Tensor, ...]) -> None:
@@ -291,21 +315,29 @@ def compare_output(
 
 
 def _check_weights(source: Path, model: nn.Module) -> tuple[WeightCheck, ...]:
-    """(W): the weights as onnxruntime computes them, against the network's own."""
+    """(W): the weights as onnxruntime computes them, against those that the network's forward pass computes with."""
     proto = load_model(source)
     described = {weight.name: weight for weight in read_metadata(proto, source).weights}
-    encodings = encode(model)
-    computed = [_compute_weights(proto, source, list(described), level) for level in ("disable_all", "enable_all")]
+    values = sorted({weight.value_name for weight in described.values() if weight.value_name is not None})
+    computed = [_compute_weights(proto, source, values, level) for level in ("disable_all", "enable_all")]
     checks = []
-    for name, encoding in encodings.items():
-        weight = described.get(name)
+    for quantized in quantized_weights(model):
+        weight = described.pop(quantized.name, None)
         if weight is None:
-            checks.append(WeightCheck(name, None, False, "the file has no such weight"))
-            continue
-        reasons = (_compare_weight(model, encoding, weight, values[name]) for values in computed)
-        reason = next((reason for reason in reasons if reason), "")
-        checks.append(WeightCheck(name, weight.batch_norm, not reason, reason))
-    for name in described.keys() - encodings.keys():
+            checks.append(WeightCheck(quantized.name, None, False, "the file has no such weight"))
+        elif weight.value_name is None:
+            checks.append(WeightCheck(quantized.name, None, True))  # not part of the graph; (F) judges the rest
+        else:
+            expected = _expected_weight(model, quantized, weight)
+            reasons = [expected] if isinstance(expected, str) else []
+            reasons += [
+                _compare_weight(expected, found[weight.value_name])
+                for found in computed
+                if not isinstance(expected, str)
+            ]
+            reason = next((reason for reason in reasons if reason), "")
+            checks.append(WeightCheck(quantized.name, weight.batch_norm, not reason, reason))
+    for name in described:
         checks.append(WeightCheck(name, None, False, "the network has no such quantized weight"))
     return tuple(checks)
 
@@ -346,40 +378,49 @@ def _keep_ancestors(graph: onnx.GraphProto, wanted: set[str]) -> None:
     del graph.value_info[:]
 
 
-def _compare_weight(model: nn.Module, encoding: WeightEncoding, weight: WeightMetadata, found: np.ndarray) -> str:
-    """An empty string where `found` is what the contract asks for, else the reason."""
-    expected = encoding.dequantize()
-    if weight.batch_norm is not None:
-        expected = _fold(model, encoding, weight)
-    if found.dtype != np.float32 or found.shape != tuple(expected.shape):
-        return f"is {found.dtype} {found.shape}, expected float32 {tuple(expected.shape)}"
+def _compare_weight(expected: np.ndarray, found: np.ndarray) -> str:
+    """An empty string where `found` is `expected` bit for bit, else the reason."""
+    if found.dtype != np.float32 or found.shape != expected.shape:
+        return f"is {found.dtype} {found.shape}, expected float32 {expected.shape}"
     # Comparing the bits; adding 0 makes the two zeros one.
-    different = int(((found + 0.0).view(np.int32) != (expected.numpy() + 0.0).view(np.int32)).sum())
+    different = int(((found + 0.0).view(np.int32) != (expected + 0.0).view(np.int32)).sum())
     if different:
-        worst = float(np.abs(found - expected.numpy()).max())
+        worst = float(np.abs(found - expected).max())
         return f"{different} of {found.size} values differ from PyTorch's, by up to {worst:.3g}"
     return ""
 
 
-def _fold(model: nn.Module, encoding: WeightEncoding, weight: WeightMetadata) -> Tensor:
-    """The weight times its channels' factors, from the network's own BatchNorm: codes * float32(scale * |f|)."""
-    assert weight.batch_norm is not None
+def _expected_weight(model: nn.Module, quantized: QuantizedWeight, weight: WeightMetadata) -> np.ndarray | str:
+    """What the file must compute, float32, or the reason why nothing could be right.
+
+    Unfolded, the weight of the network's own forward pass. Folded, its codes times float32(scale * |f|); that the codes
+    times the scale are the forward pass's weight is checked on the way.
+    """
+    forward = getattr(quantized.module, quantized.tensor_name).detach().numpy()
+    if weight.batch_norm is None:
+        return np.asarray(forward)
+    try:
+        encoding = quantized.quantizer.encode(quantized.original)
+    except ValueError as error:
+        raise ExportError(f"{weight.name}: {error}") from error
+    if _compare_weight(forward, encoding.dequantize().numpy()):
+        return "the network's codes times their scale are not its weight"
     norm = dict(model.named_modules()).get(weight.batch_norm)
     if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or norm.running_var is None:
-        raise ExportError(
-            f"{weight.name}: the file names the BatchNorm {weight.batch_norm!r}, which the network has not"
-        )
-    factors = channel_factors(norm.weight, norm.running_var, norm.eps)
-    shape = [1] * encoding.codes.ndim
-    shape[weight.axis or 0] = -1
-    if shape.count(-1) != 1 or encoding.codes.shape[weight.axis or 0] != len(factors):
-        raise ExportError(f"{weight.name}: does not have the channels of {weight.batch_norm!r}")
-    codes = encoding.codes.float() * factors.sign().float().reshape(shape)
-    scale = (encoding.scale.double() * factors.abs()).float().reshape(shape)
-    folded = codes * scale
+        return f"the file names the BatchNorm {weight.batch_norm!r}, which the network has not"
+    codes = encoding.codes.numpy().astype(np.float32)
+    axis = weight.axis if weight.axis is not None else 0
+    if not 0 <= axis < codes.ndim or codes.shape[axis] != norm.num_features:
+        return f"has no {norm.num_features} channels on axis {axis}, as {weight.batch_norm!r} does"
+    shape = [1] * codes.ndim
+    shape[axis] = -1
+    gamma = np.ones(norm.num_features) if norm.weight is None else norm.weight.detach().double().numpy()
+    factors = (gamma / np.sqrt(norm.running_var.double().numpy() + norm.eps)).reshape(shape)
+    codes = codes * np.sign(factors).astype(np.float32)
+    folded = codes * (float(encoding.scale) * np.abs(factors)).astype(np.float32)
     if encoding.shift is not None:
-        folded = folded + (encoding.shift.double() * factors.abs()).float().reshape(shape) * codes.sign()
-    return folded
+        folded = folded + (float(encoding.shift) * np.abs(factors)).astype(np.float32) * np.sign(codes)
+    return np.asarray(folded)
 
 
 @contextmanager
