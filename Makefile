@@ -43,7 +43,7 @@ fashion-mnist: $(READY)
 	    --lr 3e-3 --lambda-dz 0.05 -o $(DEMO)/resnet20.pt --json $(DEMO)/resnet20-train.json --force
 	$(BIN)/python -m export.onnx $(DEMO)/resnet20.pt -o $(DEMO)/resnet20.onnx --json $(DEMO)/resnet20-export.json --force
 	$(BIN)/python -m runtime_tests.parity $(DEMO)/resnet20.pt $(DEMO)/resnet20.onnx \
-	    --data idx:$(FASHION_MNIST) --count 1000 --json $(DEMO)/resnet20-parity.json
+	    --data idx:$(FASHION_MNIST) --count 1000 --json $(DEMO)/resnet20-parity.json --force
 
 clean:
 	rm -rf .venv $(DEMO) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -148,22 +148,27 @@ def attach_each(model: nn.Module, configs: Mapping[str, Mapping[str, Any]]) -> N
     """Attach one quantizer per named weight, with its own arguments: what a checkpoint's header asks for.
 
     Raises:
-        AttachError: A name that is no quantizable weight of this network.
+        AttachError: A name that is no quantizable weight of this network, or one shared parameter with two sets of
+            arguments. The network is then as it was.
         ValueError: A quantizer argument is out of range.
     """
     candidates = {name: (module, tensor_name) for name, module, tensor_name in _quantizable_weights(model)}
     unknown = [name for name in configs if name not in candidates]
     if unknown:
         raise AttachError(f"no quantizable weight {', '.join(unknown[:3])} in {type(model).__name__}")
-    quantizers: dict[int, DeadZoneQuantizer] = {}
+    # All quantizers first: a bad argument must not leave the network half attached.
+    quantizers: dict[int, tuple[str, DeadZoneQuantizer]] = {}
     for name, config in configs.items():
         module, tensor_name = candidates[name]
         parameter = getattr(module, tensor_name)
-        quantizer = quantizers.get(id(parameter))
-        if quantizer is None:
-            quantizer = quantizers[id(parameter)] = DeadZoneQuantizer(**config)
-            quantizer.to(parameter.device)
-            quantizer.train(module.training)
+        first, quantizer = quantizers.setdefault(id(parameter), (name, DeadZoneQuantizer(**config)))
+        if quantizer.config() != DeadZoneQuantizer(**config).config():
+            raise AttachError(f"{first} and {name} are one parameter, and cannot be quantized in two ways")
+        quantizer.to(parameter.device)
+    for name in configs:
+        module, tensor_name = candidates[name]
+        _, quantizer = quantizers[id(getattr(module, tensor_name))]
+        quantizer.train(module.training)
         # unsafe skips a trial forward, which would sort the whole weight; shape and dtype are kept by construction.
         parametrize.register_parametrization(module, tensor_name, quantizer, unsafe=True)
 
@@ -244,11 +249,15 @@ def detach(model: nn.Module) -> nn.Module:
     Returns:
         The same `model`, for chaining.
     """
-    weights = list(quantized_weights(model))
-    values = [weight.quantizer(weight.original) for weight in weights]
-    for weight, value in zip(weights, values, strict=True):
+    plain: dict[DeadZoneQuantizer, nn.Parameter] = {}
+    for weight in list(quantized_weights(model)):
+        if weight.quantizer not in plain:
+            weight.quantizer.enabled = True
+            plain[weight.quantizer] = nn.Parameter(weight.quantizer(weight.original))
         remove_quantizer(weight)
-        getattr(weight.module, weight.tensor_name).copy_(value)
+        # A parameter of their own, shared among the layers that shared the quantizer: the float one may also serve a
+        # layer that was never quantized, such as a tied embedding.
+        setattr(weight.module, weight.tensor_name, plain[weight.quantizer])
     return model
 
 
@@ -265,7 +274,9 @@ def _quantizable_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str
     for layer, module in model.named_modules():
         for tensor_name in _weight_names(module):
             parameter = module._parameters.get(tensor_name)
-            if parameter is not None and not isinstance(parameter, nn.parameter.UninitializedParameter):
+            if parameter is None or isinstance(parameter, nn.parameter.UninitializedParameter):
+                continue
+            if parameter.numel():
                 yield _join(layer, tensor_name), module, tensor_name
 
 
@@ -313,6 +324,10 @@ def _report_rows(model: nn.Module, reasons: Mapping[str, str]) -> Iterator[Attac
                 quantizer = weight.quantizer
                 shape = tuple(weight.original.shape)
                 yield AttachRow(weight.name, layer_type, shape, True, quantizer.bits, quantizer.grid)
+            elif tensor_name in _weight_names(module):
+                shape = tuple(getattr(module, tensor_name).shape)
+                reason = "it has another parametrization"
+                yield AttachRow(_join(layer, tensor_name), layer_type, shape, False, reason=reason)
         if isinstance(module, parametrize.ParametrizationList):
             continue
         for tensor_name, parameter in module.named_parameters(recurse=False):

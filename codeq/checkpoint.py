@@ -31,12 +31,13 @@ from torch import Tensor, nn
 
 import models
 from codeq.attach import attach_each, quantized_weights
-from codeq.errors import AttachError, CheckpointError
+from codeq.errors import AttachError, CheckpointError, OutputError
 from codeq.files import replace_atomically
 from codeq.version import __version__
 
 FORMAT = "codeq.checkpoint"
 FORMAT_VERSION = 1
+INPUT_DTYPES = (torch.float32, torch.int64, torch.int32)
 MODEL_OPTION = "pass --model package.module:factory"
 
 
@@ -98,6 +99,7 @@ def save(
         metrics, training: Plain values (and tensors) to keep.
 
     Raises:
+        CheckpointError: A value that `load` would refuse: neither plain nor a tensor, or not fitting the others.
         OutputError: The file cannot be written.
 
     Example:
@@ -124,8 +126,16 @@ def save(
         "training": dict(training) if training is not None else None,
         "versions": {"codeq": __version__, "torch": str(torch.__version__)},
     }
+    payload = {key: _plain(key, value) for key, value in payload.items()}
+    # What cannot be loaded is not saved.
+    header = _validate_header(Path(path), payload)
+    if name is not None:
+        _registry_factory(Path(path), header)
     with replace_atomically(Path(path)) as temporary:
-        torch.save(payload, temporary)
+        try:
+            torch.save(payload, temporary)
+        except RuntimeError as error:  # torch's zip writer: the disk is full, or a limit was reached
+            raise OutputError(f"cannot write {path}: {_first_line(error)}") from error
 
 
 def load(path: str | os.PathLike[str], factory: Callable[[], nn.Module] | None = None) -> Checkpoint:
@@ -150,15 +160,19 @@ def load(path: str | os.PathLike[str], factory: Callable[[], nn.Module] | None =
     state = payload["state_dict"]
 
     build = factory or _registry_factory(source, header)
-    # Twice: on the meta device to compare shapes at no cost, then for real. Neither moves the random state.
-    with torch.random.fork_rng(devices=[]):
-        with torch.device("meta"):
-            skeleton = _build(source, build, payload["quantizers"])
-        _check_state(source, skeleton, state)
+    with torch.random.fork_rng(devices=[]):  # building must not move the caller's random state
+        if factory is None:
+            # Once on the meta device, to compare shapes before memory is reserved for what a file asks for.
+            with torch.device("meta"):
+                skeleton = _build(source, build, payload["quantizers"])
+            _check_state(source, skeleton, state)
         model = _build(source, build, payload["quantizers"])
+        _check_state(source, model, state)
     try:
         model.load_state_dict(state)
-    except RuntimeError as error:
+        for weight in quantized_weights(model):
+            weight.quantizer.validate_frozen()
+    except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{source}: {_first_line(error)}") from error
 
     with source.open("rb") as content:
@@ -244,8 +258,15 @@ def _validate_header(source: Path, payload: dict[str, Any]) -> dict[str, Any]:
         raise CheckpointError(f"{source}: input_shape is {shape}, expected positive sizes")
     for key in ("calibration_inputs", "held_inputs"):
         batch = payload[key]
-        if batch is not None and list(batch.shape[1:]) != shape:
+        if batch is None:
+            continue
+        if batch.dtype not in INPUT_DTYPES:
+            raise CheckpointError(f"{source}: {key} are {batch.dtype}, expected torch.float32, int64 or int32")
+        if list(batch.shape[1:]) != shape:
             raise CheckpointError(f"{source}: {key} have shape {list(batch.shape)}, expected [N, *{shape}]")
+    for name, values in payload["preprocessing"].items():
+        if not isinstance(values, list) or not all(isinstance(value, float | int) for value in values):
+            raise CheckpointError(f"{source}: preprocessing has {name} {values!r}, expected a list of numbers")
     header: dict[str, Any] = payload["model"]
     name, arguments = header.get("name"), header.get("arguments")
     if not isinstance(name, str | None) or not isinstance(arguments, dict):
@@ -288,6 +309,8 @@ def _check_state(source: Path, skeleton: nn.Module, state: Mapping[str, Any]) ->
     for name, tensor in state.items():
         if not isinstance(tensor, Tensor):
             raise CheckpointError(f"{source}: {name} is a {type(tensor).__name__}, expected a tensor")
+        if tensor.layout != torch.strided:
+            raise CheckpointError(f"{source}: {name} has layout {tensor.layout}, expected torch.strided")
         if tensor.shape != expected[name].shape:
             raise CheckpointError(
                 f"{source}: {name} has shape {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
@@ -296,6 +319,19 @@ def _check_state(source: Path, skeleton: nn.Module, state: Mapping[str, Any]) ->
             raise CheckpointError(f"{source}: {name} is {tensor.dtype}, expected {expected[name].dtype}")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{source}: {name} has NaN or infinite entries; the training run diverged")
+
+
+def _plain(where: str, value: Any) -> Any:
+    """A value as `weights_only=True` reads it back: numpy's numbers become Python's."""
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
+        return value.item()  # before the next line: numpy's float64 is a float
+    if value is None or isinstance(value, bool | int | float | str | Tensor):
+        return value
+    if isinstance(value, Mapping):
+        return {_plain(where, key): _plain(f"{where}.{key}", item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(where, item) for item in value)
+    raise CheckpointError(f"{where} holds a {type(value).__name__}, expected plain values and tensors")
 
 
 def _examples(title: str, names: list[str]) -> str:

@@ -1,6 +1,7 @@
 """What our commands have in common: help with defaults and an example, one-line errors, exit codes, progress.
 
-Exit codes: 0 done, 1 a check failed, 2 bad usage or bad input, 130 interrupted.
+Exit codes: 0 done, 1 a check failed, 2 bad usage or bad input; as shells have them, 130 interrupted
+and 141 the reader of the output has left.
 Results go to stdout, everything else to stderr.
 """
 
@@ -20,12 +21,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from codeq.errors import CodeqError
-from codeq.files import replace_atomically
+from codeq.errors import CodeqError, OutputError
+from codeq.files import check_writable, replace_atomically
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+EXIT_PIPE = 141
 QUIET_SECONDS = 10
 
 
@@ -34,8 +36,11 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"{self.prog}: error: {message} (see --help)\n")
 
 
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Defaults behind each option, the example as written."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("example:") else super()._fill_text(text, width, indent)
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         # A default of None is not worth a word; the help text says what happens then.
@@ -136,8 +141,27 @@ def run(main: Callable[[list[str] | None], int]) -> NoReturn:
     except BrokenPipeError:
         # The reader of our output has left (`... | head`): nothing to report, and nothing to flush.
         sys.stderr.close()
-        status = EXIT_FAILED
+        status = EXIT_PIPE
     sys.exit(status)
+
+
+def check_json(path: Path | None, *others: Path, force: bool) -> None:
+    """Say before the work starts whether `--json` may write there.
+
+    Args:
+        path: As for `write_json`.
+        others: Inputs and outputs of the command, which it must not replace.
+        force: Overwrite an older report.
+
+    Raises:
+        OutputError: It would replace another file of this command, exists, or cannot be written.
+    """
+    if path is None or str(path) == "-":
+        return
+    if any(path.resolve() == other.resolve() for other in others):
+        raise OutputError(f"--json {path}: is a file that this command reads or writes; name another one")
+    if not path.exists() or path.is_file() or path.is_dir():
+        check_writable(path, force=force)
 
 
 def write_json(path: Path | None, value: dict[str, Any]) -> None:
@@ -151,9 +175,11 @@ def write_json(path: Path | None, value: dict[str, Any]) -> None:
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     if str(path) == "-":
         sys.stdout.write(text)
-        return
-    with replace_atomically(path) as temporary:
-        temporary.write_text(text)
+    elif path.exists() and not path.is_file():
+        path.write_text(text)  # a pipe or a device, which a rename would replace
+    else:
+        with replace_atomically(path) as temporary:
+            temporary.write_text(text)
 
 
 @contextmanager

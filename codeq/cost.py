@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
 from codeq.attach import WEIGHTS_BY_TYPE, encode
@@ -124,48 +125,60 @@ def summary(model: nn.Module, input_shape: tuple[int, ...]) -> CostSummary:
     Raises:
         ValueError: A quantized weight has NaN or infinite entries, or the network has no layer that counts.
     """
-    macs = _count_macs(model, torch.zeros(1, *input_shape))
+    parameter = next(model.parameters(), torch.zeros(()))
+    macs = _count_macs(model, torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device))
     encodings = encode(model)
     layers = []
-    for name, (shape, nnz, count) in macs.items():
+    for name, (weight, names) in _weights(model).items():
+        shape, count = tuple(weight.shape), sum(macs.get(alias, 0) for alias in names)
         encoding = encodings.get(name)
         if encoding is None:
+            nnz = int(torch.count_nonzero(weight))
             layers.append(LayerCost(name, shape, FLOAT_BITS, nnz, count, math.prod(shape) * FLOAT_BITS / 8))
         else:
             entropy_bytes = encoding.entropy_bits() / 8
             layers.append(LayerCost(name, shape, encoding.bit_width, encoding.nnz, count, entropy_bytes))
     if not layers:
-        raise ValueError(f"{type(model).__name__} called no convolution or linear layer")
+        raise ValueError(f"{type(model).__name__} has no convolution or linear layer")
     return CostSummary(tuple(layers))
 
 
 @torch.no_grad()
-def _count_macs(model: nn.Module, example: Tensor) -> dict[str, tuple[tuple[int, ...], int, int]]:
-    """Weight name to (shape, non-zeros, multiply-adds), from one forward pass; a layer called twice counts twice."""
-    counts: dict[str, tuple[tuple[int, ...], int, int]] = {}
+def _weights(model: nn.Module) -> dict[str, tuple[Tensor, list[str]]]:
+    """Every weight of a type that can be quantized, as its layer computes with it, and all names it goes by."""
+    weights: dict[int, tuple[Tensor, list[str]]] = {}
+    for layer, module in model.named_modules():
+        for tensor_name in _tensor_names(module):
+            tensor = getattr(module, tensor_name, None)
+            if tensor is None:
+                continue
+            parametrized = parametrize.is_parametrized(module, tensor_name)
+            source = module.parametrizations[tensor_name].original if parametrized else tensor
+            _, names = weights.setdefault(id(source), (tensor.detach(), []))
+            names.append(f"{layer}.{tensor_name}".lstrip("."))
+    return {names[0]: (weight, names) for weight, names in weights.values()}
+
+
+@torch.no_grad()
+def _count_macs(model: nn.Module, example: Tensor) -> dict[str, int]:
+    """Weight name to multiply-adds in one forward pass; a layer called twice counts twice."""
+    counts: dict[str, int] = {}
     handles: list[RemovableHandle] = []
 
-    def watch(layer: str, module: nn.Module, tensor_names: tuple[str, ...]) -> None:
-        def count(_: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
-            for tensor_name in tensor_names:
-                weight = getattr(module, tensor_name, None)
-                if weight is None:
-                    continue
-                name = f"{layer}.{tensor_name}" if layer else tensor_name
-                shape, nnz, before = counts.get(name, (tuple(weight.shape), int(torch.count_nonzero(weight)), 0))
-                counts[name] = (shape, nnz, before + _layer_macs(module, weight, inputs, output))
+    def watch(layer: str, module: nn.Module) -> None:
+        def count(_: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
+            for tensor_name, macs in _layer_macs(module, inputs, keywords, output).items():
+                name = f"{layer}.{tensor_name}".lstrip(".")
+                counts[name] = counts.get(name, 0) + macs
 
-        handles.append(module.register_forward_hook(count))
+        handles.append(module.register_forward_hook(count, with_kwargs=True))
 
     for layer, module in model.named_modules():
-        for kind, tensor_names in WEIGHTS_BY_TYPE.items():
-            if isinstance(module, kind):
-                watch(layer, module, tensor_names)
-                break
+        if _tensor_names(module):
+            watch(layer, module)
     training = {module: module.training for module in model.modules()}
     try:
-        parameter = next(model.parameters(), example)
-        model.eval()(example.to(parameter.device))
+        model.eval()(example)
     finally:
         for handle in handles:
             handle.remove()
@@ -174,16 +187,25 @@ def _count_macs(model: nn.Module, example: Tensor) -> dict[str, tuple[tuple[int,
     return counts
 
 
-def _layer_macs(module: nn.Module, weight: Tensor, inputs: tuple[Tensor, ...], output: Any) -> int:
+def _tensor_names(module: nn.Module) -> tuple[str, ...]:
+    return next((names for kind, names in WEIGHTS_BY_TYPE.items() if isinstance(module, kind)), ())
+
+
+def _layer_macs(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> dict[str, int]:
+    """Multiply-adds of one call, by the name of the weight within the layer."""
     if isinstance(module, nn.MultiheadAttention):
-        # Each projection multiplies every token with its own (embed, in) block of rows.
-        query, key = inputs[0], inputs[1]
-        rows = module.embed_dim * (query.shape[-1])
-        if weight.shape[0] == 3 * module.embed_dim:
-            return rows * (query.numel() // query.shape[-1] + 2 * (key.numel() // key.shape[-1]))
-        tokens = query if weight is getattr(module, "q_proj_weight", None) else key
-        return weight.numel() * (tokens.numel() // tokens.shape[-1])
-    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-        return inputs[0].numel() * weight[0].numel()
-    result: Tensor = output
-    return result.numel() * weight[0].numel()
+        query, key, value = (*inputs, *(keywords[name] for name in ("query", "key", "value")[len(inputs) :]))[:3]
+        tokens = [tensor.numel() // tensor.shape[-1] for tensor in (query, key, value)]
+        # Attention calls its output projection as a function, which no hook of that layer sees.
+        macs = {"out_proj.weight": tokens[0] * module.out_proj.weight.numel()}
+        if module._qkv_same_embed_dim:
+            return macs | {"in_proj_weight": sum(tokens) * module.embed_dim * module.embed_dim}
+        projections = (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
+        names = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
+        return macs | {
+            name: count * weight.numel() for name, count, weight in zip(names, tokens, projections, strict=True)
+        }
+    x = inputs[0] if inputs else keywords["input"]
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    transposed = isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
+    return {"weight": (x if transposed else output).numel() * weight[0].numel()}

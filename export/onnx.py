@@ -263,7 +263,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "--model", metavar="MODULE:FACTORY", help="build the network by this function (default: by the registry)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report; - is stdout")
-    parser.add_argument("--force", action="store_true", help="overwrite an existing output")
+    parser.add_argument("--force", action="store_true", help="overwrite existing outputs")
     return parser
 
 
@@ -271,7 +271,10 @@ def main(argv: list[str] | None = None) -> int:
     """`python -m export.onnx`; see `--help`."""
     arguments = _build_parser().parse_args(argv)
     output = arguments.output or arguments.checkpoint.with_suffix(".onnx")
+    if output.resolve() == arguments.checkpoint.resolve():
+        raise ExportError(f"{output}: is the checkpoint itself; name another output with -o")
     check_writable(output, force=arguments.force)
+    cli.check_json(arguments.json, arguments.checkpoint, output, force=arguments.force)
     loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model))
     inputs, note = loaded.inputs_to_check(arguments.check)
     try:

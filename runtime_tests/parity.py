@@ -42,6 +42,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "--model", metavar="MODULE:FACTORY", help="build the network by this function (default: by the registry)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdict; - is stdout")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing verdict")
     return parser
 
 
@@ -57,6 +58,7 @@ def compare_accuracy(loaded: checkpoint.Checkpoint, file: Path, inputs: Tensor, 
 def main(argv: list[str] | None = None) -> int:
     """`python -m runtime_tests.parity`; see `--help`."""
     arguments = _build_parser().parse_args(argv)
+    cli.check_json(arguments.json, arguments.checkpoint, arguments.file, force=arguments.force)
     metadata = read_metadata(load_model(arguments.file), arguments.file)
     loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model))
     notes = []
@@ -92,7 +94,7 @@ def _check_preprocessing(
     if input_shape != loaded.input_shape:
         raise DataError(f"{data}: has inputs of shape {input_shape}, {loaded.path} takes {loaded.input_shape}")
     for name, values in loaded.preprocessing.items():
-        found = preprocessing[name]
+        found = preprocessing.get(name, [])
         if len(found) != len(values) or any(
             abs(a - b) > PREPROCESSING_TOLERANCE for a, b in zip(found, values, strict=True)
         ):

@@ -209,3 +209,45 @@ def test_collapsed_names_the_layers_that_the_guard_holds(caplog: pytest.LogCaptu
     with caplog.at_level("WARNING"):
         codeq.freeze(model)
     assert "holds the dead zones of 1 layers: fc.weight" in caplog.text
+
+
+def test_detach_leaves_a_layer_that_shares_the_parameter_unquantized() -> None:
+    class TiedEmbedding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.head = nn.Embedding(9, 6), nn.Linear(6, 9, bias=False)
+            self.head.weight = self.embedding.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.embedding(x))
+
+    model = TiedEmbedding()
+    codeq.attach(model, 3)
+    x = torch.arange(9)
+    expected = model(x)
+    assert torch.equal(codeq.detach(model)(x), expected)
+    assert not torch.equal(model.head.weight, model.embedding.weight)
+
+
+def test_detach_quantizes_even_where_quantizers_are_switched_off() -> None:
+    model = models.resnet8()
+    codeq.attach(model)
+    expected = model.fc.weight.clone()
+    codeq.enable(model, False)
+    assert torch.equal(codeq.detach(model).fc.weight, expected)
+
+
+def test_a_bad_override_leaves_the_network_as_it_was() -> None:
+    model = models.resnet8()
+    with pytest.raises(ValueError, match="bits must be 2 to 8"):
+        codeq.attach(model, overrides={"fc": {"bits": 99}})
+    assert not list(quantized_weights(model))
+    with pytest.raises(codeq.AttachError, match=r"encoder\.weight and decoder\.weight are one parameter"):
+        codeq.attach(Tied(), overrides={"encoder": {"bits": 2}})
+
+
+def test_foreign_parametrizations_are_listed() -> None:
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(8, 8)), nn.Linear(8, 4))
+    report = codeq.attach(model)
+    assert report.quantized == ("1.weight",)
+    assert report.skipped["0.weight"] == "it has another parametrization"

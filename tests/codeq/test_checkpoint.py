@@ -4,6 +4,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -91,6 +92,8 @@ def payload(checkpoint_path: Path) -> dict[str, Any]:
         ({"quantizers": {}}, "unknown and .* missing tensors; unknown"),
         ({"state_dict": []}, "entry 'state_dict' is a list"),
         ({"input_shape": [0]}, r"input_shape is \[0\]"),
+        ({"held_inputs": torch.zeros(2, 1, 8, 8).double()}, r"held_inputs are torch\.float64"),
+        ({"preprocessing": {"mean": torch.zeros(1)}}, "preprocessing has mean tensor.*expected a list of numbers"),
         ({"held_inputs": torch.zeros(2, 3)}, "held_inputs have shape"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -178,3 +181,55 @@ def test_saving_replaces_whole_files_only(
     assert [file.name for file in tmp_path.iterdir()] == ["net.pt"]
     with pytest.raises(codeq.OutputError, match="cannot write"):
         codeq.save(tmp_path / "nowhere" / "net.pt", nn.Linear(2, 2), input_shape=(2,))
+
+
+def test_a_frozen_grid_that_no_training_writes_is_named(payload: dict[str, Any], tmp_path: Path) -> None:
+    name = next(name for name in payload["state_dict"] if name.endswith("frozen_grid"))
+    good = payload["state_dict"][name]
+    for field, value, message in [
+        (0, 0.0, "frozen grid has scale 0"),
+        (1, 1.5, "frozen grid has multiplier 1.5"),
+        (2, 200.0, "frozen grid has offset 200"),
+        (3, 9.0, "frozen grid has quant_max 9"),
+        (4, 0.5, "frozen grid has shift 0.5"),
+    ]:
+        changed = good.clone()
+        changed[field] = value
+        payload["state_dict"][name] = changed
+        torch.save(payload, tmp_path / "a.pt")
+        with pytest.raises(codeq.CheckpointError, match=message):
+            codeq.load(tmp_path / "a.pt")
+
+
+def test_a_sparse_tensor_is_named(payload: dict[str, Any], tmp_path: Path) -> None:
+    payload["state_dict"]["fc.bias"] = payload["state_dict"]["fc.bias"].to_sparse()
+    torch.save(payload, tmp_path / "a.pt")
+    with pytest.raises(codeq.CheckpointError, match=r"fc\.bias has layout torch\.sparse_coo|not a checkpoint"):
+        codeq.load(tmp_path / "a.pt")
+
+
+def test_what_cannot_be_loaded_is_not_saved(tmp_path: Path) -> None:
+    path, model = tmp_path / "a.pt", nn.Linear(2, 2)
+    for options, message in [
+        ({"metrics": {"x": object()}}, r"metrics\.x holds a object, expected plain values"),
+        ({"name": "resnet999"}, "names the network 'resnet999'"),
+        ({"held_inputs": torch.zeros(3, 5)}, "held_inputs have shape"),
+        ({"preprocessing": {"mean": 0.5}}, "expected a list of numbers"),
+    ]:
+        with pytest.raises(codeq.CheckpointError, match=message):
+            codeq.save(path, model, **({"input_shape": (2,)} | options))  # type: ignore[arg-type]
+        assert not path.exists()
+    size = np.int64(2)
+    codeq.save(path, model, input_shape=(size,), metrics={"test_accuracy": np.float64(0.5)})  # type: ignore[arg-type]
+    loaded = codeq.load(path, lambda: nn.Linear(2, 2))
+    assert loaded.metrics == {"test_accuracy": 0.5}
+    assert loaded.input_shape == (2,)
+
+
+def test_a_factory_may_compute_while_it_builds(tmp_path: Path) -> None:
+    def factory() -> nn.Module:  # stochastic depth reads its rates this way; the meta device has no values
+        rates = [rate.item() for rate in torch.linspace(0, 0.1, 3)]
+        return nn.Sequential(*(nn.Sequential(nn.Linear(2, 2), nn.Dropout(rate)) for rate in rates))
+
+    codeq.save(tmp_path / "a.pt", factory(), input_shape=(2,))
+    assert isinstance(codeq.load(tmp_path / "a.pt", factory).model, nn.Sequential)

@@ -71,18 +71,50 @@ def test_a_layer_called_twice_counts_twice_and_stores_once() -> None:
     assert [(layer.macs, layer.numel) for layer in summary.layers] == [(72, 36)]
 
 
-def test_attention_counts_its_projections() -> None:
-    class Attention(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+def test_a_shared_weight_is_stored_once_and_counts_for_every_layer() -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
+    model[2].weight = model[0].weight
+    codeq.attach(model)
+    assert [(layer.name, layer.macs) for layer in codeq.summary(model, (6,)).layers] == [("0.weight", 72)]
 
-        def forward(self, x: Tensor) -> Tensor:
-            return self.attention(x, x, x)[0]
 
-    summary = codeq.summary(Attention().train(), (5, 8))
-    assert summary.layers[0].name == "attention.in_proj_weight"
-    assert summary.layers[0].macs == 3 * 5 * 8 * 8
+class Attention(nn.Module):
+    def __init__(self, **options: int) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True, **options)
+        self.memory = nn.Linear(8, 8 if not options else options["kdim"])
+        self.unused = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        memory = self.memory(x)[:, :3]
+        result: Tensor = self.attention(query=x, key=memory, value=memory)[0]
+        return result
+
+
+@pytest.mark.parametrize(
+    ("options", "projections"),
+    [
+        ({}, {"attention.in_proj_weight": (5 + 3 + 3) * 8 * 8}),
+        (
+            {"kdim": 6, "vdim": 6},
+            {
+                "attention.q_proj_weight": 5 * 8 * 8,
+                "attention.k_proj_weight": 3 * 6 * 8,
+                "attention.v_proj_weight": 3 * 6 * 8,
+            },
+        ),
+    ],
+    ids=["packed", "separate"],
+)
+def test_attention_counts_its_projections(options: dict[str, int], projections: dict[str, int]) -> None:
+    model = Attention(**options)
+    codeq.attach(model)
+    summary = codeq.summary(model, (5, 8))
+    memory = {"memory.weight": 5 * 8 * (options.get("kdim", 8))}
+    # Every weight is listed: those that no hook sees, and those that this forward pass does not call.
+    expected = projections | {"attention.out_proj.weight": 5 * 8 * 8, "unused.weight": 0} | memory
+    assert {layer.name: layer.macs for layer in summary.layers} == expected
+    assert all(layer.weight_bits == 4 for layer in summary.layers)
 
 
 def test_counting_leaves_the_network_as_it_was() -> None:
@@ -96,5 +128,5 @@ def test_counting_leaves_the_network_as_it_was() -> None:
 
 
 def test_a_network_without_layers_is_refused() -> None:
-    with pytest.raises(ValueError, match="ReLU called no convolution or linear layer"):
+    with pytest.raises(ValueError, match="ReLU has no convolution or linear layer"):
         codeq.summary(nn.ReLU(), (3,))

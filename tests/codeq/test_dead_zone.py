@@ -254,6 +254,19 @@ def test_float64_is_quantized_in_float32(rng: torch.Generator) -> None:
     assert torch.equal(weight.grad, torch.ones_like(weight))
 
 
+def test_a_float64_module_computes_the_same(rng: torch.Generator) -> None:
+    weight = torch.randn(50, generator=rng)
+    single, double = DeadZoneQuantizer(None, theta_init=0.7), DeadZoneQuantizer(None, theta_init=0.7).double()
+    assert torch.equal(double(weight.double()), single(weight).double())
+    assert torch.equal(double.encode(weight.double()).codes, single.encode(weight).codes)
+    double.freeze(weight.double())
+    assert double.encode(weight.double()).scale.dtype == torch.float32
+    huge = torch.tensor([1e300, -1.0], dtype=torch.float64, requires_grad=True)
+    value = double(huge)
+    value.sum().backward()
+    assert value.isfinite().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int8])
 def test_other_dtypes_are_refused(dtype: torch.dtype) -> None:
     with pytest.raises(TypeError, match=r"expected float32 or float64: keep the master weights in float32"):

@@ -86,7 +86,7 @@ def double_output(model: onnx.ModelProto) -> None:
         (lambda m: change(m, "fc.bias", nan_bias), "NaN or infinite"),
         (lambda m: change(m, "fc.bias", wrong_bias), "max_abs_error 0.01 above"),
         (rename_output, "2 outputs, expected 1"),
-        (transpose_output, r"shape \(16, 1, 10\), expected \(16, 10\)"),
+        (transpose_output, r"shape \(\d+, 1, 10\), expected \(\d+, 10\)"),
         (double_output, "dtype float64, expected float32"),
     ],
     ids=["code", "scale", "nan", "bias", "extra_output", "shape", "dtype"],
