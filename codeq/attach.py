@@ -228,7 +228,7 @@ def freeze(model: nn.Module) -> None:
             weight.quantizer.freeze(weight.original)
     held = collapsed(model)
     if held:
-        logger.warning("the collapse guard holds the dead zones of %d layers: %s", len(held), _shorten(held, 2))
+        logger.warning("the collapse guard holds the dead zone of %s", _shorten(held, 2))
 
 
 def enable(model: nn.Module, enabled: bool = True) -> None:

@@ -208,7 +208,7 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[int, str], 
             nonlocal tenths_shown
             if completed * 10 // total > tenths_shown and time.monotonic() >= due:
                 tenths_shown = completed * 10 // total
-                print(f"{description} {completed}/{total}  {detail}", file=sys.stderr, flush=True)
+                print(f"{description} {completed / total:.0%}  {detail}", file=sys.stderr, flush=True)
 
         yield log
         return

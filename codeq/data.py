@@ -136,6 +136,8 @@ def _read_idx(path: Path) -> Tensor:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
         raise DataError(f"{path}: cannot be read ({error})") from error
+    if len(content) >= 4 and content[3] not in (1, 3):
+        raise DataError(f"{path}: declares {content[3]} dimensions, expected 3 (images) or 1 (labels)")
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         found = content[:4].hex(" ") or "an empty file"
         raise DataError(f"{path}: not an IDX file of unsigned bytes, expected it to begin 00 00 08, found {found}")

@@ -23,7 +23,7 @@ from codeq.attach import attach, encode, freeze
 from codeq.batch_norm import reestimate_batch_norm
 from codeq.cost import CostSummary, summary
 from codeq.data import Dataset, load_dataset, shift_randomly
-from codeq.errors import CheckpointError, CodeqError
+from codeq.errors import CheckpointError, CodeqError, DataError
 from codeq.files import check_writable
 from codeq.optim import param_groups
 
@@ -32,6 +32,9 @@ PAPER_THETA_TRAVEL = 1e-3 * 300 * 98
 """Learning rate of theta times optimizer steps in the paper's ResNet-20 recipe (1e-3, 300 epochs of 50,000 / 512).
 Shorter runs raise the rate to keep the product, so that a lambda means the same sparsity in any of them."""
 MAX_THETA_LR = 0.2
+MAX_LR = 1e3
+"""Far above anything that trains, far below what leaves float32."""
+PROGRESS_STEPS = 1000
 STORED_INPUTS = 128
 """Inputs kept in the checkpoint from each of the training and the test set."""
 BATCH_NORM_BATCHES = 100
@@ -71,6 +74,24 @@ class TrainConfig:
     shift: int | None = None
     freeze_fraction: float = 0.2
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        ranges: dict[str, tuple[float, float]] = {
+            "epochs": (1, 10**6),
+            "batch_size": (2, 10**6),
+            "lr": (0, MAX_LR),
+            "weight_decay": (0, MAX_LR),
+            "lambda_dz": (0, MAX_LR),
+            "lambda_bit": (0, MAX_LR),
+            "freeze_fraction": (0, 1),
+            "seed": (0, 2**63 - 1),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+                raise ValueError(f"{name} must be a number from {low} to {high}, found {value!r}")
+        if self.bits is not None and self.bits != FLOAT_BITS and self.bits not in range(2, 9):
+            raise ValueError(f"bits must be 2 to 8, None (learned) or {FLOAT_BITS} (float), found {self.bits!r}")
 
     @property
     def is_float(self) -> bool:
@@ -115,6 +136,7 @@ def train(
     *,
     resume: checkpoint.Checkpoint | None = None,
     on_epoch: Callable[[EpochResult], None] = lambda result: None,
+    on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
 ) -> TrainResult:
     """Run a configuration. `output` holds a loadable checkpoint from the start, replaced after every epoch.
 
@@ -124,6 +146,7 @@ def train(
         resume: A checkpoint of an unfinished run of `config`: the rest of the run is bit-identical to an
             uninterrupted one (same machine, same number of threads).
         on_epoch: Called after each epoch.
+        on_step: Called after each optimizer step with its number from 1, their total, and the loss.
 
     Raises:
         DataError, CheckpointError, OutputError: Bad input, before training starts.
@@ -137,8 +160,13 @@ def train(
         "num_classes": data.num_classes,
         "input_size": data.input_shape[1],
     }
+    if len(data.train_labels) < 2:
+        raise DataError(f"{config.data}: one training image is too few")
     if resume is None:
-        model = models.create(config.model, **arguments)
+        try:
+            model = models.create(config.model, **arguments)
+        except ValueError as error:
+            raise DataError(f"{config.data} does not fit {config.model}: {error}") from error
         if not config.is_float:
             attach(model, config.bits, grid=config.grid, grid_limit=config.grid_limit)
     else:
@@ -148,8 +176,7 @@ def train(
                 f"{resume.path}: is for inputs {resume.input_shape}, {config.data} has {data.input_shape}"
             )
 
-    steps_per_epoch = math.ceil(len(data.train_labels) / config.batch_size)
-    steps = steps_per_epoch * config.epochs
+    steps = len(_split(torch.arange(len(data.train_labels)), config.batch_size)) * config.epochs
     groups = param_groups(
         model,
         torch.optim.AdamW,
@@ -163,12 +190,14 @@ def train(
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
     history: list[EpochResult] = []
     if resume is not None:
-        assert resume.training is not None
-        state = resume.training
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
-        generator.set_state(state["generator"])
-        history = [EpochResult(**row) for row in state["history"]]
+        state = resume.training or {}
+        try:
+            optimizer.load_state_dict(state["optimizer"])
+            scheduler.load_state_dict(state["scheduler"])
+            generator.set_state(state["generator"])
+            history = [EpochResult(**row) for row in state["history"]]
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise CheckpointError(f"{resume.path}: its training state is damaged ({error})") from error
 
     def save(training: dict[str, Any], metrics: dict[str, float]) -> None:
         checkpoint.save(
@@ -197,7 +226,7 @@ def train(
     for epoch in range(len(history), config.epochs):
         if epoch == config.freeze_epoch:
             freeze(model)
-        loss = _train_epoch(model, data, config, optimizer, scheduler, generator)
+        loss = _train_epoch(model, data, config, optimizer, scheduler, generator, steps, on_step)
         if not math.isfinite(loss):
             raise DivergedError(
                 f"the loss became {loss} in epoch {epoch + 1}; {output} holds epoch {epoch}; try a smaller --lr"
@@ -243,6 +272,8 @@ def _train_epoch(
     optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
     generator: torch.Generator,
+    steps: int,
+    on_step: Callable[[int, int, float], None],
 ) -> float:
     """One pass over the training set; mean loss, NaN as soon as one batch's loss is not finite."""
     model.train()
@@ -257,13 +288,22 @@ def _train_epoch(
         optimizer.step()
         scheduler.step()
         total += value * len(labels)
+        on_step(scheduler.last_epoch, steps, value)
     return total / len(data.train_labels)
 
 
 def _batches(data: Dataset, config: TrainConfig, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     pixels = config.shift if config.shift is not None else max(1, data.input_shape[1] // 14)
-    for index in torch.randperm(len(data.train_labels), generator=generator).split(config.batch_size):
+    for index in _split(torch.randperm(len(data.train_labels), generator=generator), config.batch_size):
         yield shift_randomly(data.train_inputs[index], pixels, generator), data.train_labels[index]
+
+
+def _split(order: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+    """Batches of an epoch; a last one of a single input joins the one before: BatchNorm has no variance of one."""
+    batches = order.split(batch_size)
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        return (*batches[:-2], torch.cat(batches[-2:]))
+    return batches
 
 
 def _epoch_result(model: nn.Module, data: Dataset, epoch: int, loss: float) -> EpochResult:
@@ -310,10 +350,10 @@ def _build_parser() -> argparse.ArgumentParser:
     recipe("--bits", "weight bits: 2 to 8, mixed, or 32 for the float twin", type=_bits)
     recipe("--epochs", "passes over the training set", type=cli.integer(1))
     recipe("--batch-size", "inputs per step", type=cli.integer(2))
-    recipe("--lr", "learning rate of the weights", type=cli.number(0, above=True))
-    recipe("--weight-decay", "decay of the weights", type=cli.number(0))
-    recipe("--lambda-dz", "pull on the dead zones: more means more zeros", type=cli.number(0))
-    recipe("--lambda-bit", "pull on learned bits: more means fewer", type=cli.number(0))
+    recipe("--lr", "learning rate of the weights", type=cli.number(0, MAX_LR, above=True))
+    recipe("--weight-decay", "decay of the weights", type=cli.number(0, MAX_LR))
+    recipe("--lambda-dz", "pull on the dead zones: more means more zeros", type=cli.number(0, MAX_LR))
+    recipe("--lambda-bit", "pull on learned bits: more means fewer", type=cli.number(0, MAX_LR))
     recipe(
         "--grid", "integer is deployable as trained; paper is the operator as published", choices=["integer", "paper"]
     )
@@ -331,11 +371,11 @@ def _build_parser() -> argparse.ArgumentParser:
 def _resumed_config(resume: checkpoint.Checkpoint, asked: dict[str, Any]) -> TrainConfig:
     if resume.training is None or "config" not in resume.training:
         raise CheckpointError(f"{resume.path}: was not written by codeq.train, there is nothing to resume")
-    if resume.training["complete"]:
+    if resume.training.get("complete"):
         raise CheckpointError(f"{resume.path}: the run is complete, there is nothing to resume")
     try:
         config = TrainConfig(**resume.training["config"])
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise CheckpointError(f"{resume.path}: its recipe does not fit this release ({error})") from error
     for name, value in asked.items():
         if value != getattr(config, name):
@@ -358,14 +398,26 @@ def main(argv: list[str] | None = None) -> int:
         config = _resumed_config(resume, asked)
     same = resume is not None and arguments["output"].resolve() == resume.path.resolve()
     output = check_writable(arguments["output"], force=arguments["force"] or same)
+    inputs = [] if resume is None else [resume.path]
+    cli.check_json(arguments["json"], output, *inputs, force=arguments["force"])
     if arguments["threads"]:
         torch.set_num_threads(arguments["threads"])
 
+    last, before = "", _modified(output)
+
+    def remember(row: EpochResult) -> None:
+        nonlocal last
+        last = f"epoch {row.epoch + 1}/{config.epochs}  {row}"
+
     try:
-        with cli.progress_bar(f"{config.model} on {config.data}", config.epochs) as update:
-            result = train(config, output, resume=resume, on_epoch=lambda row: update(row.epoch + 1, str(row)))
+        with cli.progress_bar(f"{config.model} on {config.data}", PROGRESS_STEPS) as update:
+
+            def show(step: int, steps: int, loss: float) -> None:
+                update(PROGRESS_STEPS * step // steps, last or f"loss {loss:.4f}")
+
+            result = train(config, output, resume=resume, on_epoch=remember, on_step=show)
     except KeyboardInterrupt:
-        if output.exists():  # else it was interrupted before anything was trained
+        if _modified(output) != before:  # else it was interrupted before anything was written
             print(f"stopped; {output} holds the last whole epoch, continue with --resume {output}", file=sys.stderr)
         return cli.EXIT_INTERRUPTED
 
@@ -376,6 +428,10 @@ def main(argv: list[str] | None = None) -> int:
     report = {"config": asdict(config), "test_accuracy": result.test_accuracy, "cost": result.cost.to_dict()}
     cli.write_json(arguments["json"], report | {"history": [asdict(row) for row in result.history]})
     return 0
+
+
+def _modified(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 if __name__ == "__main__":

@@ -194,8 +194,11 @@ def quiet_exporter() -> Iterator[None]:
 
 
 def _exporter_reason(error: BaseException) -> str:
-    """The innermost cause in one line: the exporter nests its own report around it."""
+    """The operator and the innermost cause in one line: the exporter nests its own report around them."""
+    operator = ""
     while error.__cause__ is not None:
+        found = re.search(r"target=torch\.ops\.([\w.]+)", str(error))
+        operator = f"{found[1]}: " if found else operator
         error = error.__cause__
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return f"torch.onnx.export cannot lower the network: {line}"
+    return f"torch.onnx.export cannot lower the network: {operator}{line}"

@@ -208,7 +208,7 @@ def test_collapsed_names_the_layers_that_the_guard_holds(caplog: pytest.LogCaptu
     assert codeq.collapsed(model) == ["fc.weight"]
     with caplog.at_level("WARNING"):
         codeq.freeze(model)
-    assert "holds the dead zones of 1 layers: fc.weight" in caplog.text
+    assert "the collapse guard holds the dead zone of fc.weight" in caplog.text
 
 
 def test_detach_leaves_a_layer_that_shares_the_parameter_unquantized() -> None:

@@ -16,7 +16,7 @@ import torch
 import codeq
 from codeq import checkpoint
 from codeq.attach import quantized_weights
-from codeq.train import DivergedError, EpochResult, TrainConfig, train
+from codeq.train import DivergedError, EpochResult, TrainConfig, _split, train
 
 SHORT = TrainConfig(epochs=3, batch_size=128, lambda_dz=1.0, freeze_fraction=0.34)
 
@@ -67,6 +67,20 @@ def test_the_float_twin_has_no_quantizers(tmp_path: Path) -> None:
     assert result.cost.relative_bops == 1
 
 
+@pytest.mark.parametrize(
+    "changes", [{"epochs": 0}, {"batch_size": 1}, {"freeze_fraction": 2.0}, {"bits": 9}, {"lr": "x"}]
+)
+def test_a_recipe_out_of_range_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(changes))} must be"):
+        TrainConfig(**changes)
+
+
+def test_a_last_batch_of_one_joins_the_one_before() -> None:
+    assert [len(batch) for batch in _split(torch.arange(9), 4)] == [4, 5]
+    assert [len(batch) for batch in _split(torch.arange(10), 4)] == [4, 4, 2]
+    assert [len(batch) for batch in _split(torch.arange(1), 4)] == [1]
+
+
 def test_mixed_precision_learns_fewer_bits(tmp_path: Path) -> None:
     result = train(replace(SHORT, bits=None, epochs=2, lambda_bit=2.0), tmp_path / "a.pt")
     assert 2 <= result.history[-1].bits < 8
@@ -75,7 +89,7 @@ def test_mixed_precision_learns_fewer_bits(tmp_path: Path) -> None:
 
 def test_a_diverging_run_stops_and_leaves_the_last_epoch(tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match="holds epoch 0; try a smaller --lr"):
-        train(replace(SHORT, lr=1e30), tmp_path / "a.pt")
+        train(replace(SHORT, lr=1e3), tmp_path / "a.pt")
     assert codeq.load(tmp_path / "a.pt").training is not None
 
 
@@ -138,14 +152,34 @@ def test_bad_input_to_the_command(run_command: Any, tmp_path: Path, checkpoint_p
             (folder / f"{split}-images-idx3-ubyte").write_bytes(header + bytes(range(32)))
             (folder / f"{split}-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, labels]) + bytes(labels))
     (empty / "train-images-idx3-ubyte").write_bytes(b"")
+    tiny, deep = tmp_path / "tiny", tmp_path / "deep"
+    for folder in (tiny, deep):
+        folder.mkdir()
+        for split in ("train", "t10k"):
+            images = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 2]) + bytes(range(8))
+            (folder / f"{split}-images-idx3-ubyte").write_bytes(images)
+            (folder / f"{split}-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2, 0, 1]))
+    (deep / "train-images-idx3-ubyte").write_bytes(bytes([0, 0, 8, 255]) + bytes(2000))
+    damaged, strange = tmp_path / "damaged.pt", tmp_path / "strange.pt"
+    config = content["training"]["config"]
+    torch.save(content | {"training": {"config": config, "complete": False}}, damaged)
+    torch.save(content | {"training": {"config": config | {"epochs": "x"}, "complete": False}}, strange)
     for arguments, message in [
         (["--data", f"idx:{empty}"], "train-images-idx3-ubyte: not an IDX file of unsigned bytes"),
         (["--data", f"idx:{mismatched}"], "2 train images but 3 labels"),
+        (["--lr", "1e39"], "expected a number above 0 and at most 1000, found '1e39'"),
+        (["--json", tmp_path / "new.pt", "-o", tmp_path / "new.pt"], "is a file that this command reads or writes"),
+        (["--json", existing], "exists; use --force to overwrite it"),
+        (["--json", tmp_path / "nowhere" / "a.json"], "there is no folder"),
+        (["--data", f"idx:{tiny}"], "does not fit resnet8: input_size must be an integer from 4"),
+        (["--data", f"idx:{deep}"], "declares 255 dimensions, expected 3 (images) or 1 (labels)"),
+        (["--resume", damaged], "its training state is damaged"),
+        (["--resume", strange], "its recipe does not fit this release"),
         (["--bits", "1"], "expected 2 to 8, mixed (learned per layer), or 32 (float twin), found '1'"),
         (["--bits", "40"], "expected 2 to 8, mixed (learned per layer), or 32 (float twin), found '40'"),
         (["--epochs", "0"], "expected an integer of at least 1, found '0'"),
-        (["--lr", "-1"], "expected a number above 0, found '-1'"),
-        (["--lambda-dz", "nan"], "expected a number of at least 0, found 'nan'"),
+        (["--lr", "-1"], "expected a number above 0 and at most 1000, found '-1'"),
+        (["--lambda-dz", "nan"], "expected a number of at least 0 and at most 1000, found 'nan'"),
         (["--model", "resnet9"], "invalid choice: 'resnet9'"),
         (["--data", "mnist"], "unknown data set 'mnist', expected digits or idx:DIR"),
         (["--data", f"idx:{tmp_path}"], "has no train-images-idx3-ubyte"),

@@ -1,5 +1,6 @@
 """export_onnx on live modules: what is in the file, in every mode, and what is refused."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -195,6 +196,48 @@ class Attention(nn.Module):
         return self.norm(x + self.attention(x, x, x, need_weights=False)[0])
 
 
+class GlobalMean(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding="same")
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.conv(x))
+        return y - y.mean((1, 2, 3), keepdim=True)
+
+
+class ScaledDotProduct(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return F.scaled_dot_product_attention(y, y, y)
+
+
+class Unused(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.spare = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x)
+
+
+def equal_layers() -> nn.Module:
+    layer = nn.Linear(16, 16)
+    return nn.Sequential(layer, nn.ReLU(), copy.deepcopy(layer))
+
+
+def zero_layers() -> nn.Module:
+    model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3))
+    for layer in model:
+        nn.init.zeros_(layer.weight)
+    return model
+
+
 LIVE: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
     "heads": (Heads, ((3, 4), (3, 6))),
     "tied": (Tied, ((3, 40),)),
@@ -209,6 +252,19 @@ LIVE: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
         ((3, 4, 5, 5),),
     ),
     "tokens": (lambda: nn.Sequential(nn.Linear(16, 32), nn.LayerNorm(32), nn.Linear(32, 8, bias=False)), ((3, 5, 16),)),
+    "group_norm": (lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8)), ((3, 3, 9, 9),)),
+    "global_mean": (GlobalMean, ((3, 3, 9, 9),)),
+    "scaled_dot_product": (ScaledDotProduct, ((3, 4, 6, 6),)),
+    "equal_layers": (equal_layers, ((3, 16),)),
+    "zero_layers": (zero_layers, ((3, 3, 9, 9),)),
+    "encoder_copies": (
+        lambda: nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2, enable_nested_tensor=False
+        ),
+        ((3, 5, 16),),
+    ),
+    "unused": (Unused, ((3, 4),)),
+    "one_input_only": (lambda: nn.Sequential(nn.Linear(4, 4)), ((1, 4),)),
     "mlp": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.BatchNorm1d(32), nn.GELU()), ((3, 4, 4),)),
     "one_by_one_input": (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.Softmax(1)), ((1, 1, 6, 6),)),
 }
@@ -229,6 +285,10 @@ def test_live_modules(name: str, grid: str, tmp_path: Path) -> None:
     report, proto = exported(model, tuple(torch.randn(shape) for shape in shapes), tmp_path / "net.onnx")
     assert report.verdict.ok, report.verdict
     assert len(report.verdict.weights) == len(report.weights) == len(list(quantized_weights(model)))
+    if name == "unused":
+        assert [weight.storage for weight in report.weights] == ["dense", "unused"]
+    if name == "global_mean":
+        assert report.folded_batch_norms == 1
     if name == "tied":
         assert sum(np.prod(t.dims) == 1600 for t in proto.graph.initializer) == 1
         assert [weight.storage for weight in report.weights] == ["dense", "shared"]
@@ -360,3 +420,70 @@ def test_overwriting_needs_force(checkpoint_path: Path, tmp_path: Path) -> None:
     assert path.read_bytes() == b"old"
     export_onnx(model, (x,), path, force=True)
     assert path.read_bytes() != b"old"
+
+
+def test_a_stale_data_file_goes_and_a_foreign_one_stays(checkpoint_path: Path, tmp_path: Path) -> None:
+    model, x = resnet8(checkpoint_path)
+    path, data = tmp_path / "net.onnx", tmp_path / "net.onnx.data"
+    data.write_bytes(b"somebody's")
+    with pytest.raises(codeq.OutputError, match=r"net\.onnx\.data exists; use --force"):
+        export_onnx(model, (x,), path, external_data_threshold=1000, storage="dense")
+    export_onnx(model, (x,), path)
+    assert data.read_bytes() == b"somebody's"
+    export_onnx(model, (x,), path, external_data_threshold=1000, storage="dense", force=True)
+    assert data.stat().st_size > 1000
+    export_onnx(model, (x,), path, force=True)
+    assert not data.exists()
+
+
+class FixedBatch(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x).reshape(4, 2, 2)
+
+
+def test_a_fixed_batch_is_checked_at_its_own_size(tmp_path: Path) -> None:
+    model = FixedBatch()
+    codeq.attach(model)
+    report = export_onnx(
+        model, (torch.randn(4, 4),), tmp_path / "net.onnx", dynamic_batch=False, check_inputs=(torch.randn(10, 4),)
+    )
+    assert {check.batch_size for check in report.verdict.outputs} == {4}
+    assert report.verdict.ok
+
+
+class Centred(nn.Module):
+    def __init__(self, answer: str) -> None:
+        super().__init__()
+        self.fc, self.answer = nn.Linear(4, 4), answer
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.fc(x)
+        return {"centred": y - y.mean(0), "sum": y.sum(0), "none": (y, None), "number": (y, 3)}[self.answer]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("centred", "output 0 of Centred depends on the batch: alone, an input gives another answer"),
+        ("sum", r"output 0 of Centred has shape \(4,\) for a batch of .*; its first dimension must be the batch"),
+        ("none", "output 1 of Centred is None, expected a tensor"),
+        ("number", "output 1 of Centred is 3, expected a tensor"),
+    ],
+)
+def test_outputs_that_no_file_can_compute(answer: str, message: str, tmp_path: Path) -> None:
+    model = Centred(answer).eval()
+    codeq.attach(model)
+    with pytest.raises(ExportError, match=message):
+        export_onnx(model, (torch.randn(3, 4),), tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_float64_network_is_refused_in_a_line(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    codeq.attach(model)
+    with pytest.raises(ExportError, match=r"is torch\.float64, expected torch\.float32; call model\.float\(\)"):
+        export_onnx(model.double(), (torch.randn(3, 4).double(),), tmp_path / "net.onnx")

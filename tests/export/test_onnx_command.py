@@ -143,6 +143,13 @@ def test_outputs_and_options_that_cannot_be(run_command: Any, checkpoint_path: P
     existing = tmp_path / "old.onnx"
     existing.write_bytes(b"old")
     for arguments, message in [
+        (["-o", checkpoint_path, "--force"], "is the checkpoint itself"),
+        (
+            ["-o", tmp_path / "a.onnx", "--json", checkpoint_path, "--force"],
+            "is a file that this command reads or writes",
+        ),
+        (["-o", tmp_path / "a.onnx", "--json", tmp_path / "a.onnx"], "is a file that this command reads or writes"),
+        (["-o", tmp_path / "a.onnx", "--json", existing], "exists; use --force to overwrite it"),
         (["-o", existing], "exists; use --force to overwrite it"),
         (["-o", tmp_path / "nowhere" / "net.onnx"], "there is no folder"),
         (["-o", tmp_path], "is a folder, expected a file name"),
@@ -159,6 +166,14 @@ def test_outputs_and_options_that_cannot_be(run_command: Any, checkpoint_path: P
         assert done.stdout == ""
     assert existing.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["old.onnx"]
+
+
+@pytest.mark.parametrize("module", ["codeq.train", "export.onnx", "runtime_tests.parity"])
+def test_help_fits_the_screen_and_ends_with_an_example(run_command: Any, module: str) -> None:
+    done = run_command(module, "--help")
+    assert done.returncode == 0
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert done.stdout.splitlines()[-1].startswith(f"  python -m {module} ")
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL], ids=["terminated", "killed"])

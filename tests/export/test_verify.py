@@ -119,10 +119,46 @@ def test_an_intact_file_holds(loaded: Checkpoint, exported: Path) -> None:
     assert max(map(len, str(verdict).splitlines())) <= 100
 
 
+def test_weights_are_those_of_the_forward_pass_not_of_the_encoder(
+    loaded: Checkpoint, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = codeq.DeadZoneQuantizer.forward
+    monkeypatch.setattr(codeq.DeadZoneQuantizer, "forward", lambda self, w: forward(self, w) * (1 + 1e-6))
+    assert loaded.held_inputs is not None
+    verdict = check_parity(exported, loaded.model, loaded.held_inputs)
+    assert not any(check.ok for check in verdict.weights)
+
+
+def test_a_file_for_one_input_fails_at_batch_3_even_with_one_held_input(
+    loaded: Checkpoint, exported: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(exported)
+    reshape = next(node for node in model.graph.node if node.op_type == "Reshape")
+    change(model, reshape.input[1], lambda shape: np.array([1, 64]))
+    path = tmp_path / "one.onnx"
+    onnx.save(model, path)
+    assert loaded.held_inputs is not None
+    verdict = check_parity(path, loaded.model, loaded.held_inputs[:1])
+    assert verdict.inputs == 1
+    assert {check.batch_size for check in verdict.outputs if not check.ok} == {3}
+
+
 def test_a_weight_of_another_network_fails(exported: Path, make_checkpoint: Callable[..., Path]) -> None:
     other = codeq.load(make_checkpoint(theta=0.8))
     assert other.held_inputs is not None
     assert not check_parity(exported, other.model, other.held_inputs).ok
+
+
+@pytest.mark.parametrize("axis", [9, -9, 1])
+def test_a_wrong_axis_in_the_metadata_fails(loaded: Checkpoint, exported: Path, axis: int, tmp_path: Path) -> None:
+    model = onnx.load(exported)
+    (entry,) = (item for item in model.metadata_props if item.key == KEY)
+    entry.value = entry.value.replace('"axis":0', f'"axis":{axis}')
+    path = tmp_path / "axis.onnx"
+    onnx.save(model, path)
+    assert loaded.held_inputs is not None
+    verdict = check_parity(path, loaded.model, loaded.held_inputs)
+    assert "channels on axis" in verdict.first_failure
 
 
 def test_the_networks_modes_are_left_as_they_were(loaded: Checkpoint, exported: Path) -> None:
