@@ -26,6 +26,13 @@ from export.program import ReferenceProgram, WeightRecord
 EXPORTER_OPSET = 18
 """What torch's exporter writes natively; newer ones are converted from it, older ones found by `lowest_opset`."""
 
+CLEANING_PASSES = (
+    passes.DeduplicateHashedInitializersPass(),
+    passes.RemoveUnusedNodesPass(),
+    passes.RemoveUnusedOpsetsPass(),
+    passes.ClearMetadataAndDocStringPass(),
+)
+
 
 def lower_program(program: ReferenceProgram, *, opset: int | None = None) -> ir.Model:
     """Make the ONNX graph of a program.
@@ -48,13 +55,9 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None) -> ir.
     _name_values(model, program)
     _name_batch(model)
     _plain_reshapes(model)
-    for clean in (
-        passes.DeduplicateHashedInitializersPass(),
-        passes.RemoveUnusedNodesPass(),
-        passes.RemoveUnusedOpsetsPass(),
-        passes.ClearMetadataAndDocStringPass(),
-    ):
-        model = clean(model).model
+    with quiet_exporter():
+        for clean in CLEANING_PASSES:
+            model = clean(model).model
     lowest, needed_by = lowest_opset(model.graph)
     if opset is not None and opset < lowest:
         raise ExportError(
@@ -143,7 +146,7 @@ def _name_values(model: ir.Model, program: ReferenceProgram) -> None:
         named.append(record)
         layer = record.name.rpartition(".")[0]
         bias = initializers.get(f"{layer}.folded_bias".lstrip("."))
-        if bias is not None:
+        if bias is not None and f"{layer}.bias".lstrip(".") not in initializers:
             bias.name = f"{layer}.bias".lstrip(".")
 
 
@@ -182,15 +185,17 @@ def _plain_reshapes(model: ir.Model) -> None:
 @contextmanager
 def quiet_exporter() -> Iterator[None]:
     """Keep torch's notes to its own developers (deprecations, missing torchvision) off the user's screen."""
-    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = registration.level
-    registration.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        registration.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _exporter_reason(error: BaseException) -> str:
