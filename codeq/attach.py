@@ -272,7 +272,7 @@ def remove_quantizer(weight: QuantizedWeight) -> None:
 
 def _quantizable_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
     for layer, module in model.named_modules():
-        for tensor_name in _weight_names(module):
+        for tensor_name in weight_names(module):
             parameter = module._parameters.get(tensor_name)
             if parameter is None or isinstance(parameter, nn.parameter.UninitializedParameter):
                 continue
@@ -280,7 +280,8 @@ def _quantizable_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str
                 yield _join(layer, tensor_name), module, tensor_name
 
 
-def _weight_names(module: nn.Module) -> tuple[str, ...]:
+def weight_names(module: nn.Module) -> tuple[str, ...]:
+    """The parameters of a layer that its type makes quantizable; empty for other layers."""
     return next((names for kind, names in WEIGHTS_BY_TYPE.items() if isinstance(module, kind)), ())
 
 
@@ -324,7 +325,7 @@ def _report_rows(model: nn.Module, reasons: Mapping[str, str]) -> Iterator[Attac
                 quantizer = weight.quantizer
                 shape = tuple(weight.original.shape)
                 yield AttachRow(weight.name, layer_type, shape, True, quantizer.bits, quantizer.grid)
-            elif tensor_name in _weight_names(module):
+            elif tensor_name in weight_names(module):
                 shape = tuple(getattr(module, tensor_name).shape)
                 reason = "it has another parametrization"
                 yield AttachRow(_join(layer, tensor_name), layer_type, shape, False, reason=reason)
@@ -332,7 +333,7 @@ def _report_rows(model: nn.Module, reasons: Mapping[str, str]) -> Iterator[Attac
             continue
         for tensor_name, parameter in module.named_parameters(recurse=False):
             if isinstance(parameter, nn.parameter.UninitializedParameter):
-                if tensor_name in _weight_names(module):
+                if tensor_name in weight_names(module):
                     reason = "lazy: run the network once"
                     yield AttachRow(_join(layer, tensor_name), layer_type, (), False, reason=reason)
             elif parameter.ndim >= 2:

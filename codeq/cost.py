@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
-from codeq.attach import WEIGHTS_BY_TYPE, encode
+from codeq.attach import encode, weight_names
 from codeq.table import format_bytes, render_table
 
 FLOAT_BITS = 32
@@ -148,7 +148,7 @@ def _weights(model: nn.Module) -> dict[str, tuple[Tensor, list[str]]]:
     """Every weight of a type that can be quantized, as its layer computes with it, and all names it goes by."""
     weights: dict[int, tuple[Tensor, list[str]]] = {}
     for layer, module in model.named_modules():
-        for tensor_name in _tensor_names(module):
+        for tensor_name in weight_names(module):
             tensor = getattr(module, tensor_name, None)
             if tensor is None:
                 continue
@@ -174,7 +174,7 @@ def _count_macs(model: nn.Module, example: Tensor) -> dict[str, int]:
         handles.append(module.register_forward_hook(count, with_kwargs=True))
 
     for layer, module in model.named_modules():
-        if _tensor_names(module):
+        if weight_names(module):
             watch(layer, module)
     training = {module: module.training for module in model.modules()}
     try:
@@ -185,10 +185,6 @@ def _count_macs(model: nn.Module, example: Tensor) -> dict[str, int]:
         for module, mode in training.items():
             module.training = mode
     return counts
-
-
-def _tensor_names(module: nn.Module) -> tuple[str, ...]:
-    return next((names for kind, names in WEIGHTS_BY_TYPE.items() if isinstance(module, kind)), ())
 
 
 def _layer_macs(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> dict[str, int]:
