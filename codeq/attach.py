@@ -253,7 +253,8 @@ def detach(model: nn.Module) -> nn.Module:
     for weight in list(quantized_weights(model)):
         if weight.quantizer not in plain:
             weight.quantizer.enabled = True
-            plain[weight.quantizer] = nn.Parameter(weight.quantizer(weight.original))
+            value = weight.quantizer(weight.original)
+            plain[weight.quantizer] = nn.Parameter(value, requires_grad=weight.original.requires_grad)
         remove_quantizer(weight)
         # A parameter of their own, shared among the layers that shared the quantizer: the float one may also serve a
         # layer that was never quantized, such as a tied embedding.

@@ -260,6 +260,8 @@ def _validate_header(source: Path, payload: dict[str, Any]) -> dict[str, Any]:
         batch = payload[key]
         if batch is None:
             continue
+        if batch.layout != torch.strided or batch.device.type != "cpu":
+            raise CheckpointError(f"{source}: {key} are {batch.layout} on {batch.device}, expected a dense CPU tensor")
         if batch.dtype not in INPUT_DTYPES:
             raise CheckpointError(f"{source}: {key} are {batch.dtype}, expected torch.float32, int64 or int32")
         if list(batch.shape[1:]) != shape:
@@ -267,6 +269,8 @@ def _validate_header(source: Path, payload: dict[str, Any]) -> dict[str, Any]:
     for name, values in payload["preprocessing"].items():
         if not isinstance(values, list) or not all(isinstance(value, float | int) for value in values):
             raise CheckpointError(f"{source}: preprocessing has {name} {values!r}, expected a list of numbers")
+    if not all(isinstance(name, str) and isinstance(value, dict) for name, value in payload["quantizers"].items()):
+        raise CheckpointError(f"{source}: entry 'quantizers' does not map names to arguments")
     header: dict[str, Any] = payload["model"]
     name, arguments = header.get("name"), header.get("arguments")
     if not isinstance(name, str | None) or not isinstance(arguments, dict):
@@ -299,6 +303,8 @@ def _build(source: Path, build: Callable[[], nn.Module], quantizers: Mapping[str
 
 def _check_state(source: Path, skeleton: nn.Module, state: Mapping[str, Any]) -> None:
     expected = skeleton.state_dict()
+    if not all(isinstance(name, str) for name in state):
+        raise CheckpointError(f"{source}: state_dict has names that are no text")
     missing = [name for name in expected if name not in state]
     unknown = [name for name in state if name not in expected]
     if missing or unknown:
@@ -307,6 +313,8 @@ def _check_state(source: Path, skeleton: nn.Module, state: Mapping[str, Any]) ->
             f"{_examples('unknown', unknown)}{_examples('missing', missing)} (another network or other arguments?)"
         )
     for name, tensor in state.items():
+        if isinstance(tensor, Tensor) and tensor.device.type != "cpu":
+            raise CheckpointError(f"{source}: {name} is on {tensor.device}, and has no values here")
         if not isinstance(tensor, Tensor):
             raise CheckpointError(f"{source}: {name} is a {type(tensor).__name__}, expected a tensor")
         if tensor.layout != torch.strided:
@@ -317,6 +325,8 @@ def _check_state(source: Path, skeleton: nn.Module, state: Mapping[str, Any]) ->
             )
         if tensor.dtype != expected[name].dtype:
             raise CheckpointError(f"{source}: {name} is {tensor.dtype}, expected {expected[name].dtype}")
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            raise CheckpointError(f"{source}: {name} has negative entries, which no variance has")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{source}: {name} has NaN or infinite entries; the training run diverged")
 

@@ -58,7 +58,7 @@ def build_parser(module: str, description: str, example: str) -> argparse.Argume
     )
 
 
-def integer(low: int, high: int = 2**31) -> Callable[[str], int]:
+def integer(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
     """An argparse type: an integer from `low` to `high`."""
 
     def parse(text: str) -> int:
@@ -67,7 +67,7 @@ def integer(low: int, high: int = 2**31) -> Callable[[str], int]:
         except ValueError:
             value = low - 1
         if not low <= value <= high:
-            limit = f"from {low} to {high}" if high < 2**31 else f"of at least {low}"
+            limit = f"from {low} to {high}" if high < 2**63 - 1 else f"of at least {low}"
             raise argparse.ArgumentTypeError(f"expected an integer {limit}, found {text!r}")
         return value
 
@@ -107,8 +107,8 @@ def import_factory(spec: str | None) -> Callable[[], nn.Module] | None:
     sys.path.insert(0, str(Path.cwd()))
     try:
         factory = getattr(import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise CodeqError(f"--model {spec}: cannot be imported ({error})") from error
+    except Exception as error:  # the user's module may raise anything; its first line says what to mend
+        raise CodeqError(f"--model {spec}: cannot be imported ({_one_line(error)})") from error
     finally:
         sys.path.pop(0)
 
@@ -116,12 +116,18 @@ def import_factory(spec: str | None) -> Callable[[], nn.Module] | None:
         try:
             model = factory()
         except TypeError as error:
-            raise CodeqError(f"--model {spec}: cannot be called without arguments ({error})") from error
+            raise CodeqError(f"--model {spec}: cannot be called without arguments ({_one_line(error)})") from error
+        except Exception as error:  # as above
+            raise CodeqError(f"--model {spec}: raised {type(error).__name__} ({_one_line(error)})") from error
         if not isinstance(model, nn.Module):
             raise CodeqError(f"--model {spec}: returned a {type(model).__name__}, expected a torch.nn.Module")
         return model
 
     return build
+
+
+def _one_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def run(main: Callable[[list[str] | None], int]) -> NoReturn:

@@ -361,7 +361,9 @@ def _build_parser() -> argparse.ArgumentParser:
     recipe("--shift", "augmentation: random shift in pixels", type=cli.integer(0, 64))
     recipe("--seed", "of initialisation, order and augmentation", type=cli.integer(0))
     parser.add_argument("--threads", type=cli.integer(1, 1024), help="CPU threads (default: torch's choice)")
-    parser.add_argument("-o", "--output", type=Path, default=Path("ckpt.pt"), help="checkpoint to write")
+    parser.add_argument(
+        "-o", "--output", type=Path, help="checkpoint to write (default: ckpt.pt, or with --resume the same file)"
+    )
     parser.add_argument("--resume", type=Path, metavar="CKPT", help="continue an unfinished run with its own recipe")
     parser.add_argument("--force", action="store_true", help="overwrite an existing output")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write metrics and costs; - is stdout")
@@ -380,9 +382,9 @@ def _resumed_config(resume: checkpoint.Checkpoint, asked: dict[str, Any]) -> Tra
     for name, value in asked.items():
         if value != getattr(config, name):
             flag = "--" + name.replace("_", "-")
-            raise CheckpointError(
-                f"{resume.path}: was started with {flag} {getattr(config, name)}, not {value}; leave {flag} out"
-            )
+            stored = {None: "mixed"}.get(getattr(config, name), getattr(config, name))
+            found = {None: "mixed"}.get(value, value)
+            raise CheckpointError(f"{resume.path}: was started with {flag} {stored}, not {found}; leave {flag} out")
     return config
 
 
@@ -396,8 +398,9 @@ def main(argv: list[str] | None = None) -> int:
     else:
         resume = checkpoint.load(arguments["resume"])
         config = _resumed_config(resume, asked)
-    same = resume is not None and arguments["output"].resolve() == resume.path.resolve()
-    output = check_writable(arguments["output"], force=arguments["force"] or same)
+    output = arguments["output"] or arguments["resume"] or Path("ckpt.pt")
+    same = resume is not None and output.resolve() == resume.path.resolve()
+    check_writable(output, force=arguments["force"] or same)
     inputs = [] if resume is None else [resume.path]
     cli.check_json(arguments["json"], output, *inputs, force=arguments["force"])
     if arguments["threads"]:

@@ -7,11 +7,8 @@ Both compute in float32 what PyTorch computes, product by product and sum by sum
 Everything else goes through torch's own exporter.
 """
 
-import logging
 import re
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeGuard
 
 import onnx_ir as ir
@@ -20,11 +17,17 @@ from onnx_ir.passes import common as passes
 from onnxscript import opset18 as op
 
 from export.errors import ExportError
-from export.opset import NEWEST_OPSET, lowest_opset, stamp_opset
+from export.opset import NEWEST_OPSET, lowest_opset, lowest_version, stamp_opset
 from export.program import ReferenceProgram, WeightRecord
+from export.quiet import quiet_torch
 
 EXPORTER_OPSET = 18
 """What torch's exporter writes natively; newer ones are converted from it, older ones found by `lowest_opset`."""
+
+REDUCTIONS = frozenset(
+    f"Reduce{kind}" for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
+)
+"""Reductions whose axes became an input at opset 18 (ReduceSum's did at 13)."""
 
 CLEANING_PASSES = (
     passes.DeduplicateHashedInitializersPass(),
@@ -55,7 +58,8 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None) -> ir.
     _name_values(model, program)
     _name_batch(model)
     _plain_reshapes(model)
-    with quiet_exporter():
+    _axes_as_attributes(model)
+    with quiet_torch():
         for clean in CLEANING_PASSES:
             model = clean(model).model
     lowest, needed_by = lowest_opset(model.graph)
@@ -81,7 +85,7 @@ def _export(program: ReferenceProgram, opset: int) -> ir.Model:
     outputs = program.exported.graph_signature.user_outputs
     names = [f"output_{index}" for index in range(len(outputs))] if len(outputs) > 1 else ["output"]
     try:
-        with quiet_exporter():
+        with quiet_torch():
             exported = torch.onnx.export(
                 program.exported,
                 dynamo=True,
@@ -182,20 +186,30 @@ def _plain_reshapes(model: ir.Model) -> None:
                 node.attributes.pop("allowzero", None)
 
 
-@contextmanager
-def quiet_exporter() -> Iterator[None]:
-    """Keep torch's notes to its own developers (deprecations, missing torchvision) off the user's screen."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+def _axes_as_attributes(model: ir.Model) -> None:
+    """Give constant axes of a reduction as the attribute they were before opset 18, when an older opset will do.
+
+    Before: ReduceMean(x, axes)          After: ReduceMean<axes>(x), valid at opsets 13 to 17
+    Only where nothing else keeps the graph at opset 18: there the attribute is gone.
+    """
+    reductions = [
+        node
+        for node in ir.traversal.RecursiveGraphIterator(model.graph)
+        if node.op_type in REDUCTIONS and node.domain == ""
+    ]
+    axes = [node.inputs[1].const_value if len(node.inputs) > 1 and node.inputs[1] else None for node in reductions]
+    if any(value is None for value in axes) or model.opset_imports[""] > EXPORTER_OPSET:
+        return
+    others = [node for node in ir.traversal.RecursiveGraphIterator(model.graph) if node not in reductions]
+    if any(lowest_version(node, model.opset_imports[""]) >= EXPORTER_OPSET for node in others):
+        return
+    for node, value in zip(reductions, axes, strict=True):
+        assert value is not None
+        node.resize_inputs(1)
+        node.attributes["axes"] = ir.AttrInt64s("axes", [int(axis) for axis in value.numpy()])
+        node.attributes.pop("noop_with_empty_axes", None)
+    if reductions:
+        model.opset_imports[""] = EXPORTER_OPSET - 1
 
 
 def _exporter_reason(error: BaseException) -> str:

@@ -49,7 +49,7 @@ def lowest_opset(graph: ir.Graph) -> tuple[int, str]:
     for node in ir.traversal.RecursiveGraphIterator(graph):
         if node.domain not in ("", "ai.onnx"):
             continue
-        version = _lowest_version(node, graph.opset_imports[""])
+        version = lowest_version(node, graph.opset_imports[""])
         if version > lowest:
             lowest, needed_by = version, node.op_type
     return lowest, needed_by
@@ -84,7 +84,8 @@ def installed_onnxruntime() -> str:
     return str(onnxruntime.__version__)
 
 
-def _lowest_version(node: ir.Node, opset: int) -> int:
+def lowest_version(node: ir.Node, opset: int) -> int:
+    """The lowest version of a node's operator, but MIN_OPSET at least, that means the same as the one at `opset`."""
     schema = onnx.defs.get_schema(node.op_type, opset, "")
     floor = MEANING_CHANGED.get(node.op_type, 1)
     while schema.since_version > max(floor, MIN_OPSET):
@@ -103,7 +104,8 @@ def _means_the_same(node: ir.Node, newer: OpSchema, older: OpSchema) -> bool:
     for name, attribute in newer.attributes.items():
         known = older.attributes.get(name)
         if known is None:
-            if name in node.attributes and not _is_default(node.attributes[name], attribute):
+            given = node.attributes.get(name)
+            if given is not None and not (_is_default(given, attribute) or _is_implied(node, name)):
                 return False
         elif known.type != attribute.type or (
             name not in node.attributes and known.default_value != attribute.default_value
@@ -125,7 +127,8 @@ def _ports_fit(
         if value is None:
             continue
         port, before = _port(newer, index), _port(older, index)
-        if before is None or port is None or port.name != before.name:
+        # By position: names of ports change (mean became input_mean), their order does not.
+        if before is None or port is None:
             return False
         allowed = constraints.get(before.type_str, [before.type_str])
         if value.dtype is None or f"tensor({_type_name(value.dtype)})" not in allowed:
@@ -146,4 +149,11 @@ def _type_name(dtype: ir.DataType) -> str:
 
 
 def _is_default(attribute: ir.Attr, definition: OpSchema.Attribute) -> bool:
-    return bool(attribute.value == onnx.helper.get_attribute_value(definition.default_value))
+    default = onnx.helper.get_attribute_value(definition.default_value)
+    return bool(attribute.value == (default.decode() if isinstance(default, bytes) else default))
+
+
+def _is_implied(node: ir.Node, name: str) -> bool:
+    """Split's `num_outputs`, new at 18, says what the outputs say already, where all parts are equal."""
+    shapes = {str(output.shape) for output in node.outputs}
+    return (node.op_type, name) == ("Split", "num_outputs") and len(shapes) == 1 and "None" not in shapes

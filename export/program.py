@@ -4,7 +4,6 @@ It runs in PyTorch, and every runtime's file is made from it. The helpers below 
 """
 
 import copy
-import warnings
 from dataclasses import dataclass, field
 
 import torch
@@ -17,6 +16,7 @@ from codeq.attach import quantized_weights
 from codeq.grid import WeightEncoding
 from export.dequantize import replace_quantizer
 from export.errors import ExportError
+from export.quiet import quiet_torch
 
 
 @dataclass(eq=False)
@@ -87,8 +87,7 @@ def build_reference_program(
         # torch.export takes a batch of 1 for a constant.
         example_inputs = tuple(torch.cat([x, x]) if x.shape[0] == 1 else x for x in example_inputs)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's own deprecations, not the caller's to act on
+        with quiet_torch():
             exported = torch.export.export(traced, example_inputs, dynamic_shapes=shapes)
     except Exception as error:  # torch.export raises dozens of types; all mean that this network has no graph
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -177,7 +177,7 @@ def check_parity(
             no batch dimension or depend on the batch; or there are no inputs.
     """
     source = Path(path)
-    held = (inputs,) if isinstance(inputs, Tensor) else inputs
+    held = tuple(tensor.detach() for tensor in ((inputs,) if isinstance(inputs, Tensor) else inputs))
     count = held[0].shape[0] if held and held[0].ndim else 0
     if count == 0:
         raise ExportError("parity needs at least one input")
@@ -223,7 +223,13 @@ def _run_torch(model: nn.Module, inputs: tuple[Tensor, ...], batch_size: int) ->
     chunks = []
     for start in range(0, inputs[0].shape[0], batch_size):
         batch = tuple(tensor[start : start + batch_size] for tensor in inputs)
-        leaves, _ = torch.utils._pytree.tree_flatten(model(*batch))
+        try:
+            outputs = model(*batch)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            shapes = ", ".join(f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in batch)
+            reason = str(error).strip().splitlines()[0]
+            raise ExportError(f"{type(model).__name__} does not take inputs of {shapes}: {reason}") from error
+        leaves, _ = torch.utils._pytree.tree_flatten(outputs)
         for index, leaf in enumerate(leaves):
             if not leaf.ndim or leaf.shape[0] != batch[0].shape[0]:
                 raise ExportError(
@@ -326,7 +332,9 @@ def _check_weights(source: Path, model: nn.Module) -> tuple[WeightCheck, ...]:
         if weight is None:
             checks.append(WeightCheck(quantized.name, None, False, "the file has no such weight"))
         elif weight.value_name is None:
-            checks.append(WeightCheck(quantized.name, None, True))  # not part of the graph; (F) judges the rest
+            # Not part of the graph, says the file; then nothing of that name may be.
+            reason = "the file calls it unused, but holds it" if _mentions(proto.graph, quantized.name) else ""
+            checks.append(WeightCheck(quantized.name, None, not reason, reason))
         else:
             expected = _expected_weight(model, quantized, weight)
             reasons = [expected] if isinstance(expected, str) else []
@@ -340,6 +348,12 @@ def _check_weights(source: Path, model: nn.Module) -> tuple[WeightCheck, ...]:
     for name in described:
         checks.append(WeightCheck(name, None, False, "the network has no such quantized weight"))
     return tuple(checks)
+
+
+def _mentions(graph: onnx.GraphProto, name: str) -> bool:
+    names = {output for node in graph.node for output in node.output} | {tensor.name for tensor in graph.initializer}
+    names |= {tensor.values.name for tensor in graph.sparse_initializer}
+    return name in names or f"{name}_quantized" in names
 
 
 def _compute_weights(proto: onnx.ModelProto, source: Path, names: list[str], level: str) -> dict[str, np.ndarray]:

@@ -22,6 +22,13 @@ def graph(body: str, opset: int = 18) -> ir.Graph:
         ("y = LayerNormalization(x, x)", (17, "LayerNormalization")),
         ("axes = Constant<value_ints = [1]>() y = ReduceMean<keepdims = 1>(x, axes)", (18, "ReduceMean")),  # an input
         ("y = ReduceMean<keepdims = 1>(x)", (13, "DequantizeLinear")),
+        ("y, z = Split<axis = 1, num_outputs = 2>(x)", (13, "DequantizeLinear")),  # equal parts need no number
+        ("y, z, u = Split<axis = 1, num_outputs = 3>(x)", (18, "Split")),
+        (
+            's = Constant<value_floats = [1.0, 2.0]>() y = Resize<keep_aspect_ratio_policy = "stretch">(x, "", s)',
+            (13, "DequantizeLinear"),
+        ),
+        ('s = Constant<value_floats = [1.0, 2.0]>() y = Resize<antialias = 1>(x, "", s)', (18, "Resize")),
         ("s = Constant<value_ints = [-1, 2]>() y = Reshape(x, s)", (13, "DequantizeLinear")),
         ("s = Constant<value_ints = [-1, 2]>() y = Reshape<allowzero = 0>(x, s)", (13, "DequantizeLinear")),
         ("s = Constant<value_ints = [0, 2]>() y = Reshape<allowzero = 1>(x, s)", (14, "Reshape")),

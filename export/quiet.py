@@ -1,0 +1,25 @@
+"""Keep what torch and onnx note for their own developers off the user's screen while they work for us."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+NOISY = ("torch.onnx", "torch.export", "torch._subclasses", "torch._dynamo", "torch.fx", "onnxscript", "onnx_ir")
+"""Loggers of deprecations, of a missing torchvision, and of errors that also arrive as exceptions."""
+
+
+@contextmanager
+def quiet_torch() -> Iterator[None]:
+    """Silence warnings and those loggers; exceptions pass."""
+    loggers = [logging.getLogger(name) for name in NOISY]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
