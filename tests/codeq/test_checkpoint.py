@@ -201,6 +201,23 @@ def test_a_frozen_grid_that_no_training_writes_is_named(payload: dict[str, Any],
             codeq.load(tmp_path / "a.pt")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("bn1.running_var", -torch.ones(16), r"bn1\.running_var has negative entries"),
+        ("fc.bias", torch.empty(10, device="meta"), r"fc\.bias is on meta|not a checkpoint"),
+        (5, torch.zeros(1), "state_dict has names that are no text"),
+    ],
+)
+def test_tensors_that_cannot_be_are_named(
+    payload: dict[str, Any], name: Any, value: torch.Tensor, message: str, tmp_path: Path
+) -> None:
+    payload["state_dict"][name] = value
+    torch.save(payload, tmp_path / "a.pt")
+    with pytest.raises(codeq.CheckpointError, match=message):
+        codeq.load(tmp_path / "a.pt")
+
+
 def test_a_sparse_tensor_is_named(payload: dict[str, Any], tmp_path: Path) -> None:
     payload["state_dict"]["fc.bias"] = payload["state_dict"]["fc.bias"].to_sparse()
     torch.save(payload, tmp_path / "a.pt")

@@ -54,7 +54,8 @@ def test_the_command_alone_does_the_right_thing(run_command: Any, checkpoint_pat
 def test_a_network_of_ones_own_is_named_on_the_command_line(run_command: Any, tmp_path: Path) -> None:
     (tmp_path / "mynet.py").write_text(
         "from torch import nn\n\ndef tiny():\n    return nn.Sequential(nn.Flatten(), nn.Linear(12, 3))\n\n"
-        "def sized(n):\n    return nn.Linear(n, n)\n\ndef number():\n    return 3\n"
+        "def sized(n):\n    return nn.Linear(n, n)\n\ndef number():\n    return 3\n\n"
+        "def broken():\n    raise RuntimeError('no weights')\n"
     )
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
     codeq.attach(model)
@@ -65,6 +66,7 @@ def test_a_network_of_ones_own_is_named_on_the_command_line(run_command: Any, tm
         (["--model", "nothere:tiny"], "cannot be imported (No module named 'nothere')"),
         (["--model", "mynet:huge"], "cannot be imported (module 'mynet' has no attribute 'huge'"),
         (["--model", "mynet:sized"], "cannot be called without arguments"),
+        (["--model", "mynet:broken"], "raised RuntimeError (no weights)"),
         (["--model", "mynet:number"], "returned a int, expected a torch.nn.Module"),
     ]
     for arguments, message in cases:
@@ -72,6 +74,12 @@ def test_a_network_of_ones_own_is_named_on_the_command_line(run_command: Any, tm
         assert done.returncode == 2, done
         assert message in done.stderr, done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
+    # torch logs a traceback of its own where shapes do not meet; the user gets one line all the same.
+    codeq.save(tmp_path / "wrong.pt", model, input_shape=(3, 5))
+    done = run_command("export.onnx", "wrong.pt", "--model", "mynet:tiny", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "torch.export cannot trace Sequential" in done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == done.stderr.splitlines()
     done = run_command("export.onnx", "net.pt", "--model", "mynet:tiny", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "random normal ones were used" in done.stderr

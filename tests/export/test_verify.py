@@ -149,6 +149,18 @@ def test_a_weight_of_another_network_fails(exported: Path, make_checkpoint: Call
     assert not check_parity(exported, other.model, other.held_inputs).ok
 
 
+def test_a_file_cannot_excuse_a_weight_that_it_holds(loaded: Checkpoint, exported: Path, tmp_path: Path) -> None:
+    model = onnx.load(exported)
+    (entry,) = (item for item in model.metadata_props if item.key == KEY)
+    assert '"value_name":"fc.weight"' in entry.value
+    entry.value = entry.value.replace('"value_name":"fc.weight"', '"value_name":null')
+    path = tmp_path / "excused.onnx"
+    onnx.save(model, path)
+    assert loaded.held_inputs is not None
+    verdict = check_parity(path, loaded.model, loaded.held_inputs)
+    assert verdict.first_failure == "fc.weight: the file calls it unused, but holds it"
+
+
 @pytest.mark.parametrize("axis", [9, -9, 1])
 def test_a_wrong_axis_in_the_metadata_fails(loaded: Checkpoint, exported: Path, axis: int, tmp_path: Path) -> None:
     model = onnx.load(exported)
@@ -174,6 +186,9 @@ def test_the_networks_modes_are_left_as_they_were(loaded: Checkpoint, exported: 
 def test_inputs_that_do_not_fit_are_refused(loaded: Checkpoint, exported: Path) -> None:
     with pytest.raises(ExportError, match=r"input 'input' takes \['batch', 1, 8, 8\], found \[2, 1, 9, 9\]"):
         check_parity(exported, loaded.model, torch.zeros(2, 1, 9, 9))
+    with pytest.raises(ExportError, match=r"ResNet8 does not take inputs of torch\.int64 \(3, 1, 8, 8\)"):
+        check_parity(exported, loaded.model, torch.zeros(3, 1, 8, 8, dtype=torch.int64))
+    assert check_parity(exported, loaded.model, torch.zeros(3, 1, 8, 8, requires_grad=True)).ok
     with pytest.raises(ExportError, match="takes 1 inputs, found 2"):
         check_parity(exported, loaded.model, (torch.zeros(1, 1, 8, 8), torch.zeros(1)))
     with pytest.raises(ExportError, match="at least one input"):
