@@ -161,8 +161,9 @@ def attach_each(model: nn.Module, configs: Mapping[str, Mapping[str, Any]]) -> N
     for name, config in configs.items():
         module, tensor_name = candidates[name]
         parameter = getattr(module, tensor_name)
-        first, quantizer = quantizers.setdefault(id(parameter), (name, DeadZoneQuantizer(**config)))
-        if quantizer.config() != DeadZoneQuantizer(**config).config():
+        wanted = DeadZoneQuantizer(**config)
+        first, quantizer = quantizers.setdefault(id(parameter), (name, wanted))
+        if quantizer.config() != wanted.config():
             raise AttachError(f"{first} and {name} are one parameter, and cannot be quantized in two ways")
         quantizer.to(parameter.device)
     for name in configs:
@@ -197,7 +198,7 @@ def quantized_weights(model: nn.Module) -> Iterator[QuantizedWeight]:
         for tensor_name, parametrizations in module.parametrizations.items():
             for parametrization in parametrizations:
                 if isinstance(parametrization, DeadZoneQuantizer):
-                    yield QuantizedWeight(_join(layer, tensor_name), module, tensor_name, parametrization)
+                    yield QuantizedWeight(weight_name(layer, tensor_name), module, tensor_name, parametrization)
 
 
 def encode(model: nn.Module) -> dict[str, WeightEncoding]:
@@ -278,7 +279,7 @@ def _quantizable_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str
             if parameter is None or isinstance(parameter, nn.parameter.UninitializedParameter):
                 continue
             if parameter.numel():
-                yield _join(layer, tensor_name), module, tensor_name
+                yield weight_name(layer, tensor_name), module, tensor_name
 
 
 def weight_names(module: nn.Module) -> tuple[str, ...]:
@@ -321,7 +322,7 @@ def _report_rows(model: nn.Module, reasons: Mapping[str, str]) -> Iterator[Attac
     for layer, module in model.named_modules():
         layer_type = type(module).__name__.removeprefix("Parametrized")
         for tensor_name in getattr(module, "parametrizations", ()):
-            weight = quantizers.get(_join(layer, tensor_name))
+            weight = quantizers.get(weight_name(layer, tensor_name))
             if weight is not None:
                 quantizer = weight.quantizer
                 shape = tuple(weight.original.shape)
@@ -329,21 +330,22 @@ def _report_rows(model: nn.Module, reasons: Mapping[str, str]) -> Iterator[Attac
             elif tensor_name in weight_names(module):
                 shape = tuple(getattr(module, tensor_name).shape)
                 reason = "it has another parametrization"
-                yield AttachRow(_join(layer, tensor_name), layer_type, shape, False, reason=reason)
+                yield AttachRow(weight_name(layer, tensor_name), layer_type, shape, False, reason=reason)
         if isinstance(module, parametrize.ParametrizationList):
             continue
         for tensor_name, parameter in module.named_parameters(recurse=False):
             if isinstance(parameter, nn.parameter.UninitializedParameter):
                 if tensor_name in weight_names(module):
                     reason = "lazy: run the network once"
-                    yield AttachRow(_join(layer, tensor_name), layer_type, (), False, reason=reason)
+                    yield AttachRow(weight_name(layer, tensor_name), layer_type, (), False, reason=reason)
             elif parameter.ndim >= 2:
-                name = _join(layer, tensor_name)
+                name = weight_name(layer, tensor_name)
                 reason = reasons.get(name, f"{layer_type} is not quantized")
                 yield AttachRow(name, layer_type, tuple(parameter.shape), False, reason=reason)
 
 
-def _join(layer: str, tensor_name: str) -> str:
+def weight_name(layer: str, tensor_name: str) -> str:
+    """`layer1.conv1` and `weight` give `layer1.conv1.weight`; the root layer has no name."""
     return f"{layer}.{tensor_name}" if layer else tensor_name
 
 

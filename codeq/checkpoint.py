@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 import models
 from codeq.attach import attach_each, quantized_weights
-from codeq.errors import AttachError, CheckpointError, OutputError
+from codeq.errors import AttachError, CheckpointError, OutputError, first_line
 from codeq.files import replace_atomically
 from codeq.version import __version__
 
@@ -135,7 +135,7 @@ def save(
         try:
             torch.save(payload, temporary)
         except RuntimeError as error:  # torch's zip writer: the disk is full, or a limit was reached
-            raise OutputError(f"cannot write {path}: {_first_line(error)}") from error
+            raise OutputError(f"cannot write {path}: {first_line(error)}") from error
 
 
 def load(path: str | os.PathLike[str], factory: Callable[[], nn.Module] | None = None) -> Checkpoint:
@@ -164,16 +164,16 @@ def load(path: str | os.PathLike[str], factory: Callable[[], nn.Module] | None =
         if factory is None:
             # Once on the meta device, to compare shapes before memory is reserved for what a file asks for.
             with torch.device("meta"):
-                skeleton = _build(source, build, payload["quantizers"])
-            _check_state(source, skeleton, state)
+                _check_state(source, _build(source, build, payload["quantizers"]), state)
         model = _build(source, build, payload["quantizers"])
-        _check_state(source, model, state)
+        if factory is not None:
+            _check_state(source, model, state)
     try:
         model.load_state_dict(state)
         for weight in quantized_weights(model):
             weight.quantizer.validate_frozen()
     except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{source}: {_first_line(error)}") from error
+        raise CheckpointError(f"{source}: {first_line(error)}") from error
 
     with source.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
@@ -297,7 +297,7 @@ def _build(source: Path, build: Callable[[], nn.Module], quantizers: Mapping[str
     except AttachError as error:
         raise CheckpointError(f"{source}: {error}; was it built with another --model?") from error
     except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{source}: {_first_line(error)}") from error
+        raise CheckpointError(f"{source}: {first_line(error)}") from error
     return model
 
 
@@ -347,7 +347,3 @@ def _plain(where: str, value: Any) -> Any:
 def _examples(title: str, names: list[str]) -> str:
     more = ", ..." if len(names) > 2 else ""
     return f"; {title} {', '.join(names[:2])}{more}" if names else ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

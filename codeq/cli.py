@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from codeq.errors import CodeqError, OutputError
+from codeq.errors import CodeqError, OutputError, first_line
 from codeq.files import check_writable, replace_atomically
 
 EXIT_FAILED = 1
@@ -91,6 +91,13 @@ def number(low: float, high: float = float("inf"), *, above: bool = False) -> Ca
     return parse
 
 
+def add_model_option(parser: argparse.ArgumentParser) -> None:
+    """`--model`, for `import_factory`: how a command names a network that the registry has not."""
+    parser.add_argument(
+        "--model", metavar="MODULE:FACTORY", help="build the network by this function (default: by the registry)"
+    )
+
+
 def import_factory(spec: str | None) -> Callable[[], nn.Module] | None:
     """The network factory that a user names as `package.module:function`; None for None.
 
@@ -108,7 +115,7 @@ def import_factory(spec: str | None) -> Callable[[], nn.Module] | None:
     try:
         factory = getattr(import_module(module_name), name)
     except Exception as error:  # the user's module may raise anything; its first line says what to mend
-        raise CodeqError(f"--model {spec}: cannot be imported ({_one_line(error)})") from error
+        raise CodeqError(f"--model {spec}: cannot be imported ({first_line(error)})") from error
     finally:
         sys.path.pop(0)
 
@@ -116,18 +123,14 @@ def import_factory(spec: str | None) -> Callable[[], nn.Module] | None:
         try:
             model = factory()
         except TypeError as error:
-            raise CodeqError(f"--model {spec}: cannot be called without arguments ({_one_line(error)})") from error
+            raise CodeqError(f"--model {spec}: cannot be called without arguments ({first_line(error)})") from error
         except Exception as error:  # as above
-            raise CodeqError(f"--model {spec}: raised {type(error).__name__} ({_one_line(error)})") from error
+            raise CodeqError(f"--model {spec}: raised {type(error).__name__} ({first_line(error)})") from error
         if not isinstance(model, nn.Module):
             raise CodeqError(f"--model {spec}: returned a {type(model).__name__}, expected a torch.nn.Module")
         return model
 
     return build
-
-
-def _one_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def run(main: Callable[[list[str] | None], int]) -> NoReturn:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
-from codeq.attach import encode, weight_names
+from codeq.attach import encode, weight_name, weight_names
 from codeq.table import format_bytes, render_table
 
 FLOAT_BITS = 32
@@ -155,7 +155,7 @@ def _weights(model: nn.Module) -> dict[str, tuple[Tensor, list[str]]]:
             parametrized = parametrize.is_parametrized(module, tensor_name)
             source = module.parametrizations[tensor_name].original if parametrized else tensor
             _, names = weights.setdefault(id(source), (tensor.detach(), []))
-            names.append(f"{layer}.{tensor_name}".lstrip("."))
+            names.append(weight_name(layer, tensor_name))
     return {names[0]: (weight, names) for weight, names in weights.values()}
 
 
@@ -168,7 +168,7 @@ def _count_macs(model: nn.Module, example: Tensor) -> dict[str, int]:
     def watch(layer: str, module: nn.Module) -> None:
         def count(_: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
             for tensor_name, macs in _layer_macs(module, inputs, keywords, output).items():
-                name = f"{layer}.{tensor_name}".lstrip(".")
+                name = weight_name(layer, tensor_name)
                 counts[name] = counts.get(name, 0) + macs
 
         handles.append(module.register_forward_hook(count, with_kwargs=True))

@@ -22,3 +22,8 @@ class DataError(CodeqError):
 
 class OutputError(CodeqError):
     """An output path that cannot, or must not, be written."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a message that says something, or the exception's type where none does."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

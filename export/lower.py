@@ -16,6 +16,7 @@ import torch
 from onnx_ir.passes import common as passes
 from onnxscript import opset18 as op
 
+from codeq.errors import first_line
 from export.errors import ExportError
 from export.opset import NEWEST_OPSET, lowest_opset, lowest_version, stamp_opset
 from export.program import ReferenceProgram, WeightRecord
@@ -219,5 +220,4 @@ def _exporter_reason(error: BaseException) -> str:
         found = re.search(r"target=torch\.ops\.([\w.]+)", str(error))
         operator = f"{found[1]}: " if found else operator
         error = error.__cause__
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return f"torch.onnx.export cannot lower the network: {operator}{line}"
+    return f"torch.onnx.export cannot lower the network: {operator}{first_line(error)}"

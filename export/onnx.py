@@ -259,9 +259,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--check", type=cli.integer(1), default=DEFAULT_CHECK, metavar="N", help="held inputs to check parity on"
     )
-    parser.add_argument(
-        "--model", metavar="MODULE:FACTORY", help="build the network by this function (default: by the registry)"
-    )
+    cli.add_model_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report; - is stdout")
     parser.add_argument("--force", action="store_true", help="overwrite existing outputs")
     return parser

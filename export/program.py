@@ -13,6 +13,7 @@ from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
 
 from codeq.attach import quantized_weights
+from codeq.errors import first_line
 from codeq.grid import WeightEncoding
 from export.dequantize import replace_quantizer
 from export.errors import ExportError
@@ -90,8 +91,7 @@ def build_reference_program(
         with quiet_torch():
             exported = torch.export.export(traced, example_inputs, dynamic_shapes=shapes)
     except Exception as error:  # torch.export raises dozens of types; all mean that this network has no graph
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ExportError(f"torch.export cannot trace {type(model).__name__}: {reason}") from error
+        raise ExportError(f"torch.export cannot trace {type(model).__name__}: {first_line(error)}") from error
     for index, spec in enumerate(exported.graph_signature.output_specs):
         if not isinstance(spec.arg, TensorArgument):
             found = getattr(spec.arg, "value", spec.arg)

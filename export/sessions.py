@@ -6,6 +6,7 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 
+from codeq.errors import first_line
 from export.errors import ExportError
 from export.metadata import read_metadata
 
@@ -80,5 +81,4 @@ def open_session(model: Path | bytes, options: ort.SessionOptions, source: Path)
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no public base class
-        reason = str(error).strip().splitlines()[0]
-        raise ExportError(f"{source}: onnxruntime {ort.__version__} cannot open it ({reason})") from error
+        raise ExportError(f"{source}: onnxruntime {ort.__version__} cannot open it ({first_line(error)})") from error

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from codeq.attach import QuantizedWeight, quantized_weights
+from codeq.errors import first_line
 from codeq.table import render_table
 from export.errors import ExportError
 from export.metadata import WeightMetadata, read_metadata
@@ -227,8 +228,9 @@ def _run_torch(model: nn.Module, inputs: tuple[Tensor, ...], batch_size: int) ->
             outputs = model(*batch)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             shapes = ", ".join(f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in batch)
-            reason = str(error).strip().splitlines()[0]
-            raise ExportError(f"{type(model).__name__} does not take inputs of {shapes}: {reason}") from error
+            raise ExportError(
+                f"{type(model).__name__} does not take inputs of {shapes}: {first_line(error)}"
+            ) from error
         leaves, _ = torch.utils._pytree.tree_flatten(outputs)
         for index, leaf in enumerate(leaves):
             if not leaf.ndim or leaf.shape[0] != batch[0].shape[0]:
@@ -276,7 +278,7 @@ def _check_outputs(
     try:
         found = run_onnxruntime(session, inputs, batch_size)
     except Exception as error:  # onnxruntime's exceptions share no public base class
-        reason = f"onnxruntime cannot run it ({str(error).strip().splitlines()[0]})"
+        reason = f"onnxruntime cannot run it ({first_line(error)})"
         yield OutputCheck(names[0], level, batch_size, exact, np.inf, 0.0, 0.0, 0, False, reason)
         return
     if len(found) != len(expected):
@@ -337,13 +339,11 @@ def _check_weights(source: Path, model: nn.Module) -> tuple[WeightCheck, ...]:
             checks.append(WeightCheck(quantized.name, None, not reason, reason))
         else:
             expected = _expected_weight(model, quantized, weight)
-            reasons = [expected] if isinstance(expected, str) else []
-            reasons += [
-                _compare_weight(expected, found[weight.value_name])
-                for found in computed
-                if not isinstance(expected, str)
-            ]
-            reason = next((reason for reason in reasons if reason), "")
+            if isinstance(expected, str):
+                reason = expected
+            else:
+                reasons = (_compare_weight(expected, found[weight.value_name]) for found in computed)
+                reason = next((reason for reason in reasons if reason), "")
             checks.append(WeightCheck(quantized.name, weight.batch_norm, not reason, reason))
     for name in described:
         checks.append(WeightCheck(name, None, False, "the network has no such quantized weight"))

@@ -38,9 +38,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "(default: the inputs held in the checkpoint)",
     )
     parser.add_argument("--count", type=cli.integer(1), default=DEFAULT_COUNT, metavar="N", help="inputs to compare")
-    parser.add_argument(
-        "--model", metavar="MODULE:FACTORY", help="build the network by this function (default: by the registry)"
-    )
+    cli.add_model_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdict; - is stdout")
     parser.add_argument("--force", action="store_true", help="overwrite an existing verdict")
     return parser
