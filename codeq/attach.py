@@ -3,10 +3,8 @@
 Layers are chosen by type, never by "has a weight", so that norms and embeddings stay as they are.
 """
 
-import fnmatch
 import logging
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +15,7 @@ from torch.nn.utils import parametrize
 from codeq.dead_zone import DeadZoneQuantizer
 from codeq.errors import AttachError
 from codeq.grid import WeightEncoding
+from codeq.patterns import matches
 from codeq.table import render_table
 
 logger = logging.getLogger(__name__)
@@ -293,10 +292,10 @@ def _select(
     """The candidate weights that match any pattern; every pattern must match at least one."""
     selected: set[str] = set()
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        found = {name for name in candidates if _matches(pattern, (name, name.rpartition(".")[0]))}
+        found = {name for name in candidates if matches(pattern, (name, name.rpartition(".")[0]))}
         if not found:
             layers = dict(model.named_modules())
-            others = [name for name in layers if name and _matches(pattern, (name,))]
+            others = [name for name in layers if name and matches(pattern, (name,))]
             detail = (
                 f"matches {others[0]} ({type(layers[others[0]]).__name__}), which is not quantizable"
                 if others
@@ -305,16 +304,6 @@ def _select(
             raise AttachError(f"{role}: {pattern!r} {detail}")
         selected |= found
     return selected
-
-
-def _matches(pattern: str, names: Sequence[str]) -> bool:
-    if pattern.startswith("re:"):
-        try:
-            expression = re.compile(pattern.removeprefix("re:"))
-        except re.error as error:
-            raise AttachError(f"{pattern!r} is not a regular expression: {error}") from error
-        return any(expression.fullmatch(name) for name in names)
-    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
 def _report_rows(model: nn.Module, reasons: Mapping[str, str]) -> Iterator[AttachRow]:

@@ -4,13 +4,14 @@ A checkpoint is a dictionary of plain values and tensors, written by `torch.save
 
 | key | content |
 |---|---|
-| `format`, `format_version` | "codeq.checkpoint" and 1 |
+| `format`, `format_version` | "codeq.checkpoint" and 2 |
 | `model` | `{"name": registry name or None, "arguments": {...}}` |
 | `input_shape` | one input without its batch dimension |
 | `preprocessing` | `{"mean": [...], "std": [...]}` per channel, of inputs scaled to [0, 1]; {} if none |
 | `quantizers` | weight name to the arguments of its DeadZoneQuantizer |
 | `state_dict` | of the attached network |
 | `calibration_inputs`, `held_inputs` | small float32 batches, preprocessed: from the training and the test set |
+| `activations` | name of a quantized activation to `{"scale": float, "zero_point": int}`, None if they are float |
 | `metrics` | e.g. `{"test_accuracy": 0.98}` |
 | `training` | what `--resume` needs, or None |
 | `versions` | of codeq and torch |
@@ -22,7 +23,7 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,12 @@ import models
 from codeq.attach import attach_each, quantized_weights
 from codeq.errors import AttachError, CheckpointError, OutputError, first_line
 from codeq.files import replace_atomically
+from codeq.ranges import ActivationEncoding
 from codeq.version import __version__
 
 FORMAT = "codeq.checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2 brought `activations`; files of version 1 have none."""
 INPUT_DTYPES = (torch.float32, torch.int64, torch.int32)
 MODEL_OPTION = "pass --model package.module:factory"
 
@@ -56,6 +59,7 @@ class Checkpoint:
     held_inputs: Tensor | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] | None = None
+    activations: dict[str, ActivationEncoding] | None = None
 
     def inputs_to_check(self, count: int) -> tuple[Tensor, str]:
         """Up to `count` inputs to judge an exported file on, `(N, *input_shape)` float32.
@@ -85,6 +89,7 @@ def save(
     held_inputs: Tensor | None = None,
     metrics: Mapping[str, float] | None = None,
     training: Mapping[str, Any] | None = None,
+    activations: Mapping[str, ActivationEncoding] | None = None,
 ) -> None:
     """Write a checkpoint, replacing an older one only when the new one is complete.
 
@@ -97,6 +102,7 @@ def save(
         preprocessing: `{"mean": [...], "std": [...]}`, recorded for whoever feeds the deployed file.
         calibration_inputs, held_inputs: Preprocessed float32 batches `(N, *input_shape)`.
         metrics, training: Plain values (and tensors) to keep.
+        activations: The grids that training gave to activations, by name.
 
     Raises:
         CheckpointError: A value that `load` would refuse: neither plain nor a tensor, or not fitting the others.
@@ -122,6 +128,7 @@ def save(
         "state_dict": dict(model.state_dict()),
         "calibration_inputs": calibration_inputs,
         "held_inputs": held_inputs,
+        "activations": None if activations is None else {name: asdict(grid) for name, grid in activations.items()},
         "metrics": dict(metrics or {}),
         "training": dict(training) if training is not None else None,
         "versions": {"codeq": __version__, "torch": str(torch.__version__)},
@@ -129,6 +136,7 @@ def save(
     payload = {key: _plain(key, value) for key, value in payload.items()}
     # What cannot be loaded is not saved.
     header = _validate_header(Path(path), payload)
+    _read_activations(Path(path), payload["activations"])
     if name is not None:
         _registry_factory(Path(path), header)
     with replace_atomically(Path(path)) as temporary:
@@ -189,6 +197,7 @@ def load(path: str | os.PathLike[str], factory: Callable[[], nn.Module] | None =
         held_inputs=payload["held_inputs"],
         metrics=payload["metrics"],
         training=payload["training"],
+        activations=_read_activations(source, payload.get("activations")),
     )
 
 
@@ -276,6 +285,15 @@ def _validate_header(source: Path, payload: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(name, str | None) or not isinstance(arguments, dict):
         raise CheckpointError(f"{source}: entry 'model' names no network")
     return header
+
+
+def _read_activations(source: Path, values: Any) -> dict[str, ActivationEncoding] | None:
+    if values is None:
+        return None
+    try:
+        return {str(name): ActivationEncoding(**grid) for name, grid in values.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{source}: entry 'activations' holds no grids ({first_line(error)})") from error
 
 
 def _registry_factory(source: Path, header: Mapping[str, Any]) -> Callable[[], nn.Module]:

@@ -20,6 +20,14 @@ class DataError(CodeqError):
     """A data set that is missing, malformed, or does not fit the network."""
 
 
+class TraceError(CodeqError):
+    """A network that torch.export cannot turn into a graph."""
+
+
+class CalibrationError(CodeqError):
+    """Calibration inputs, or what a network makes of them, that give no range for an activation."""
+
+
 class OutputError(CodeqError):
     """An output path that cannot, or must not, be written."""
 

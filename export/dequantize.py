@@ -1,4 +1,4 @@
-"""The operator that stands for a quantized weight in a reference program: integer codes in, float weight out."""
+"""The operators between integer codes and float values in a reference program."""
 
 import torch
 from torch import Tensor, nn
@@ -9,29 +9,54 @@ from codeq.grid import WeightEncoding
 
 
 @torch.library.custom_op("codeq::dequantize", mutates_args=())
-def dequantize(codes: Tensor, scale: Tensor, shift: Tensor | None, axis: int) -> Tensor:
-    """codes * scale, or codes * scale + shift * sign(codes): ONNX DequantizeLinear with zero point 0, then the shift.
+def dequantize(
+    codes: Tensor, scale: Tensor, shift: Tensor | None, axis: int, zero_point: Tensor | None = None
+) -> Tensor:
+    """(codes - zero_point) * scale, plus shift * sign(codes) where there is a shift: ONNX DequantizeLinear, then it.
 
     Args:
-        codes: int8.
+        codes: int8 weights, uint8 activations or an int32 bias.
         scale: float32, `()` or `(codes.shape[axis],)`.
         shift: None, or float32 that broadcasts against `codes`.
         axis: The channel axis of a per-channel scale; without meaning for `()`.
+        zero_point: None for zero, or the dtype of `codes` and the shape of `scale`.
 
     Returns:
         float32, the shape of `codes`.
     """
-    values = codes.float()
+    shape = [1] * codes.ndim
     if scale.ndim:
-        shape = [1] * codes.ndim
         shape[axis] = -1
-        scale = scale.reshape(shape)
-    return values * scale if shift is None else values * scale + shift * values.sign()
+    values = codes.float()
+    if zero_point is not None:
+        values = values - zero_point.float().reshape(shape)
+    values = values * scale.reshape(shape)
+    return values if shift is None else values + shift * codes.float().sign()
 
 
 @dequantize.register_fake
-def _(codes: Tensor, scale: Tensor, shift: Tensor | None, axis: int) -> Tensor:
+def _(codes: Tensor, scale: Tensor, shift: Tensor | None, axis: int, zero_point: Tensor | None = None) -> Tensor:
     return torch.empty_like(codes, dtype=torch.float32)
+
+
+@torch.library.custom_op("codeq::quantize", mutates_args=())
+def quantize(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    """clip(rint(x / scale) + zero_point): ONNX QuantizeLinear, rint to even.
+
+    Args:
+        x: float32, any shape.
+        scale: float32 `()`.
+        zero_point: uint8 `()`.
+
+    Returns:
+        uint8, the shape of `x`.
+    """
+    return ((x / scale).round() + zero_point.float()).clamp(0, 255).to(torch.uint8)
+
+
+@quantize.register_fake
+def _(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    return torch.empty_like(x, dtype=torch.uint8)
 
 
 class Dequantize(nn.Module):

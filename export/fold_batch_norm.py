@@ -20,14 +20,13 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from codeq.graph import replace_node, state_name
 from codeq.grid import WeightEncoding
 from export.program import (
     ReferenceProgram,
     add_tensor,
     remove_unused_tensors,
-    replace_node,
     set_tensor,
-    state_name,
 )
 
 aten = torch.ops.aten
@@ -126,10 +125,10 @@ def _fold(program: ReferenceProgram, node: Node, name: str) -> str | None:
     def value(argument: object) -> Tensor | None:
         if not isinstance(argument, Node):
             return None
-        state = state_name(program, argument)
+        state = state_name(program.exported, argument)
         return None if state is None else program.exported.state_dict[state]
 
-    codes_name = state_name(program, codes_node)
+    codes_name = state_name(program.exported, codes_node)
     assert codes_name is not None
     record = program.weights[codes_name]
     mean_value, variance_value = value(mean), value(variance)
@@ -156,14 +155,14 @@ def _fold(program: ReferenceProgram, node: Node, name: str) -> str | None:
     layer_name = record.name.rpartition(".")[0]
     new_bias = add_tensor(program, f"{layer_name}.folded_bias".lstrip("."), folded_bias)
     layer.args = (*layer.args[:2], new_bias, *layer.args[3:])
-    replace_node(program, node, layer)
+    replace_node(program.exported, node, layer)
     record.encoding, record.batch_norm = encoding, name
     return None
 
 
 def _batch_norm_name(program: ReferenceProgram, node: Node) -> str:
     for argument in node.args[1:5]:
-        state = state_name(program, argument) if isinstance(argument, Node) else None
+        state = state_name(program.exported, argument) if isinstance(argument, Node) else None
         if state is not None:
             return state.rpartition(".")[0]
     return node.name

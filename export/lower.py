@@ -7,6 +7,7 @@ Both compute in float32 what PyTorch computes, product by product and sum by sum
 Everything else goes through torch's own exporter.
 """
 
+import ast
 import re
 from collections.abc import Callable
 from typing import Any, TypeGuard
@@ -17,10 +18,11 @@ from onnx_ir.passes import common as passes
 from onnxscript import opset18 as op
 
 from codeq.errors import first_line
+from codeq.quiet import quiet_torch
 from export.errors import ExportError
 from export.opset import NEWEST_OPSET, lowest_opset, lowest_version, stamp_opset
-from export.program import ReferenceProgram, WeightRecord
-from export.quiet import quiet_torch
+from export.program import LAYER_SCOPE, ReferenceProgram, WeightRecord
+from export.push_dequantize import push_dequantize
 
 EXPORTER_OPSET = 18
 """What torch's exporter writes natively; newer ones are converted from it, older ones found by `lowest_opset`."""
@@ -57,6 +59,9 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None) -> ir.
         raise ExportError(f"opset {opset} is newer than {NEWEST_OPSET}, the newest that is written here")
     model = _export(program, max(opset or 0, EXPORTER_OPSET))
     _name_values(model, program)
+    if program.activations is not None:
+        _name_layers(model)
+        push_dequantize(model)
     _name_batch(model)
     _plain_reshapes(model)
     _axes_as_attributes(model)
@@ -77,6 +82,7 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None) -> ir.
 def _export(program: ReferenceProgram, opset: int) -> ir.Model:
     lowerings: dict[Callable[..., Any], Callable[..., Any]] = {
         torch.ops.codeq.dequantize.default: _lower_dequantize,
+        torch.ops.codeq.quantize.default: _lower_quantize,
         torch.ops.aten.adaptive_avg_pool2d.default: _lower_adaptive_average_pool,
     }
     if not _only_global_pooling(program):
@@ -102,11 +108,16 @@ def _export(program: ReferenceProgram, opset: int) -> ir.Model:
     return exported.model
 
 
-def _lower_dequantize(codes: Any, scale: Any, shift: Any | None, axis: int) -> Any:
-    values = op.DequantizeLinear(codes, scale, axis=axis) if len(scale.shape) else op.DequantizeLinear(codes, scale)
+def _lower_dequantize(codes: Any, scale: Any, shift: Any | None, axis: int, zero_point: Any | None = None) -> Any:
+    operands = (codes, scale) if zero_point is None else (codes, scale, zero_point)
+    values = op.DequantizeLinear(*operands, axis=axis) if len(scale.shape) else op.DequantizeLinear(*operands)
     if shift is None:
         return values
     return op.Add(values, op.Mul(op.Sign(values), shift))
+
+
+def _lower_quantize(x: Any, scale: Any, zero_point: Any) -> Any:
+    return op.QuantizeLinear(x, scale, zero_point)
 
 
 def _lower_adaptive_average_pool(x: Any, output_size: Any) -> Any:
@@ -153,6 +164,25 @@ def _name_values(model: ir.Model, program: ReferenceProgram) -> None:
         bias = initializers.get(f"{layer}.folded_bias".lstrip("."))
         if bias is not None and f"{layer}.bias".lstrip(".") not in initializers:
             bias.name = f"{layer}.bias".lstrip(".")
+
+
+def _name_layers(model: ir.Model) -> None:
+    """Name the nodes of a layer, and its quantized output, after the layer: onnxruntime's fused nodes keep the name.
+
+    Before: Conv node_conv2d -> QuantizeLinear -> quantize       After: Conv conv1 -> QuantizeLinear -> conv1_quantized
+    """
+    taken: set[str] = set()
+    for node in model.graph:
+        scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
+        name = scopes[-2].removeprefix(LAYER_SCOPE) if len(scopes) > 1 and scopes[-2].startswith(LAYER_SCOPE) else ""
+        if node.op_type == "QuantizeLinear":
+            codes = node.outputs[0]
+            codes.name = f"{name}_quantized"
+            for reader in codes.consumers():
+                reader.outputs[0].name = f"{name}_dequantized"
+        elif name:
+            node.name = name if name not in taken else f"{name}/{node.op_type}"
+            taken.add(name)
 
 
 def _equal(first: WeightRecord, second: WeightRecord) -> bool:

@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from codeq.ranges import ActivationEncoding
 from codeq.version import __version__
 from export.errors import ExportError
 
 if TYPE_CHECKING:
-    from export.program import WeightRecord
+    from export.program import QuantizedActivations, WeightRecord
 
 KEY = "codeq"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2 brought `activations`, without which a reader would hold such a file to the wrong contract."""
 
 EXACT_SESSION_OPTIONS = {"session.disable_quant_qdq": "1"}
 """onnxruntime's default replaces DequantizeLinear -> MatMul by a kernel that quantizes activations (relative error
 6e-3); with this entry weights are decoded once, when the session is created, and the file computes in float32."""
 
-KNOWN_SESSION_OPTIONS = frozenset({*EXACT_SESSION_OPTIONS, "session.qdq_matmulnbits_accuracy_level"})
+INTEGER_SESSION_OPTIONS = {"session.qdq_matmulnbits_accuracy_level": "0"}
+"""For files with quantized activations, which need that optimization: layers left in float stay exact."""
+
+KNOWN_SESSION_OPTIONS = frozenset({*EXACT_SESSION_OPTIONS, *INTEGER_SESSION_OPTIONS})
 """A file cannot set anything else: session options can also load libraries."""
 
 
@@ -53,13 +58,15 @@ class WeightMetadata:
 
 @dataclass(frozen=True)
 class FileMetadata:
-    """The metadata of a file."""
+    """The metadata of a file. `activations` is the grid of every quantized tensor, None where activations are float."""
 
     session_options: dict[str, str]
     weights: tuple[WeightMetadata, ...]
     checkpoint_sha256: str | None
     preprocessing: dict[str, list[float]]
     versions: dict[str, str]
+    activations: dict[str, ActivationEncoding] | None = None
+    activations_except: tuple[str, ...] = ()
 
 
 def describe_weight(record: "WeightRecord") -> WeightMetadata:
@@ -85,16 +92,20 @@ def metadata_props(
     checkpoint_sha256: str | None,
     preprocessing: Mapping[str, list[float]],
     versions: Mapping[str, str],
+    activations: "QuantizedActivations | None" = None,
 ) -> dict[str, str]:
     """The entry that an export adds to a model, one JSON text."""
     content = {
         "format_version": FORMAT_VERSION,
         "checkpoint_sha256": checkpoint_sha256,
-        "session_options": EXACT_SESSION_OPTIONS,
+        "session_options": EXACT_SESSION_OPTIONS if activations is None else INTEGER_SESSION_OPTIONS,
         "preprocessing": dict(preprocessing),
         "versions": {"codeq": __version__, **versions},
         "weights": [asdict(weight) for weight in weights],
     }
+    if activations is not None:
+        content["activations"] = {name: asdict(encoding) for name, encoding in activations.encodings.items()}
+        content["activations_except"] = activations.exclude
     return {KEY: json.dumps(content, separators=(",", ":"), sort_keys=True)}
 
 
@@ -122,10 +133,18 @@ def read_metadata(model: onnx.ModelProto, path: object) -> FileMetadata:
             checkpoint_sha256=content["checkpoint_sha256"],
             preprocessing=content["preprocessing"],
             versions=content["versions"],
+            activations=_read_encodings(content.get("activations")),
+            activations_except=tuple(str(pattern) for pattern in content.get("activations_except", ())),
         )
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except ExportError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ExportError(f"{path}: its {KEY!r} metadata is damaged ({error})") from error
     unknown = sorted(set(metadata.session_options) - KNOWN_SESSION_OPTIONS)
     if unknown:
         raise ExportError(f"{path}: asks for the session options {', '.join(unknown)}, which a file may not set")
     return metadata
+
+
+def _read_encodings(values: dict[str, Any] | None) -> dict[str, ActivationEncoding] | None:
+    return None if values is None else {name: ActivationEncoding(**value) for name, value in values.items()}

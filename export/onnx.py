@@ -4,10 +4,12 @@ checkpoint -> encodings -> reference program -> ONNX graph -> sparse initializer
 """
 
 import argparse
+import math
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -17,16 +19,21 @@ import torch
 from torch import Tensor, nn
 
 from codeq import checkpoint, cli
+from codeq.activations import ActivationPlan
 from codeq.attach import encode, quantized_weights
+from codeq.calibrate import BATCH_SIZE as CALIBRATION_BATCH_SIZE
+from codeq.calibrate import calibrate, load_calibration
 from codeq.files import check_writable, staging_folder
 from codeq.grid import WeightEncoding
+from codeq.ranges import METHODS, ActivationEncoding, Method
+from export.activations import COMPARED_INPUTS, quantize_program
 from export.errors import ExportError, ParityError
 from export.fold_batch_norm import fold_batch_norm
 from export.lower import lower_program
 from export.metadata import describe_weight, metadata_props
 from export.opset import installed_onnxruntime, oldest_onnxruntime
 from export.program import ReferenceProgram, build_reference_program
-from export.report import Report, WeightReport
+from export.report import ActivationReport, Report, WeightReport
 from export.sparsify import STORAGES, Storage, StoredWeight, sparsify_initializers
 from export.verify import check_parity
 
@@ -35,6 +42,12 @@ EXTERNAL_DATA_THRESHOLD = 1_800_000_000
 SMALLEST_EXTERNAL = 1024
 """Bytes; smaller tensors stay in the model: shapes among them are read by onnx's shape inference."""
 DEFAULT_CHECK = 64
+CHECKED_VALUES = 2**19
+"""Of inputs that a check takes by default: 64 of 3 x 32 x 32, 3 of 3 x 224 x 224."""
+CALIBRATION_VALUES = 2**21
+"""Of the checkpoint's inputs that calibration takes: all 128 of 3 x 64 x 64, 13 of 3 x 224 x 224."""
+Activations = Literal["float32", "int8"]
+ACTIVATIONS: tuple[Activations, ...] = ("float32", "int8")
 
 
 def export_onnx(
@@ -50,11 +63,18 @@ def export_onnx(
     preprocessing: dict[str, list[float]] | None = None,
     checkpoint_sha256: str | None = None,
     external_data_threshold: int = EXTERNAL_DATA_THRESHOLD,
+    activations: Activations = "float32",
+    calibration: Tensor | tuple[Tensor, ...] | None = None,
+    ranges: Method = "mse",
+    activations_except: Sequence[str] = (),
+    activation_encodings: Mapping[str, ActivationEncoding] | None = None,
 ) -> Report:
     """Write a network as an ONNX file whose weights are exactly those it was trained with.
 
-    The lowering of weights is exact; outputs differ from PyTorch's by the order of float32 sums and by the folding
-    of BatchNorm, which together the parity check bounds. The file appears under its name only after the check held.
+    The lowering of weights is exact. With float32 activations, outputs differ from PyTorch's by the order of float32
+    sums and by the folding of BatchNorm, which together the parity check bounds. With int8 activations the file
+    computes what the integer reference does, bit for bit in integer kernels; against the float network each quantized
+    tensor is off by half a step, plus what saturates. The file appears under its name only after the check held.
 
     Args:
         model: Attached with `codeq.attach` (or plain: then a float file). Not changed.
@@ -68,6 +88,11 @@ def export_onnx(
         dynamic_batch: Leave the batch size open.
         preprocessing, checkpoint_sha256: Recorded in the file.
         external_data_threshold: Bytes of initializers above which they are stored beside the model.
+        activations: "float32", or "int8" for integer kernels: uint8 activations, int32 biases.
+        calibration: Inputs whose activations give the ranges; None takes `example_inputs`.
+        ranges: "mse", "percentile" or "min-max": how a range is chosen from what calibration gives.
+        activations_except: Layers that stay float: names, globs, `re:` expressions or types such as `Linear`.
+        activation_encodings: Scales and zero points by tensor name, as training stored them, instead of calibration.
 
     Returns:
         What was written, and its parity verdict.
@@ -75,6 +100,7 @@ def export_onnx(
     Raises:
         ExportError: The network or an option cannot be exported.
         OutputError: The target exists (without `force`), or cannot be written.
+        CalibrationError: No inputs, or a tensor without a usable range.
         ParityError: The file does not compute what the network does; nothing was published.
 
     Example:
@@ -83,6 +109,10 @@ def export_onnx(
     """
     if storage not in STORAGES:
         raise ExportError(f"storage {storage!r}, expected one of {', '.join(STORAGES)}")
+    if activations not in ACTIVATIONS:
+        raise ExportError(f"activations {activations!r}, expected one of {', '.join(ACTIVATIONS)}")
+    if ranges not in METHODS:
+        raise ExportError(f"ranges {ranges!r}, expected one of {', '.join(METHODS)}")
     target = check_writable(path, force=force)
     disabled = [weight.name for weight in quantized_weights(model) if not weight.quantizer.enabled]
     if disabled:
@@ -97,6 +127,18 @@ def export_onnx(
 
     program = build_reference_program(model, example_inputs, encodings, dynamic_batch=dynamic_batch)
     folded = fold_batch_norm(program)
+    held = check_inputs if check_inputs is not None else example_inputs
+    if activations == "int8":
+        given = (calibration,) if isinstance(calibration, Tensor) else calibration or example_inputs
+
+        def choose(plan: ActivationPlan) -> Mapping[str, ActivationEncoding]:
+            if activation_encodings is not None:
+                return activation_encodings
+            batch = CALIBRATION_BATCH_SIZE if dynamic_batch else example_inputs[0].shape[0]
+            return calibrate(program.exported, plan, given, ranges, batch_size=batch)
+
+        compared = tuple(tensor[:COMPARED_INPUTS] for tensor in held) if dynamic_batch else example_inputs
+        quantize_program(program, model, compared, choose, exclude=activations_except)
     graph = lower_program(program, opset=opset)
     graph.metadata_props.update(
         metadata_props(
@@ -109,6 +151,7 @@ def export_onnx(
                 "onnxscript": onnxscript.__version__,
                 "onnxruntime": installed_onnxruntime(),
             },
+            activations=program.activations,
         )
     )
     codes_names = [f"{record.name}_quantized" for record in program.weights.values()]
@@ -126,7 +169,7 @@ def export_onnx(
             stored = _write_external(graph, codes_names, storage, staged)
         else:
             stored = _write_inline(graph, codes_names, storage, staged)
-        verdict = check_parity(staged, model, check_inputs if check_inputs is not None else example_inputs)
+        verdict = check_parity(staged, model, held, program=program)
         if not verdict.ok:
             raise ParityError(verdict)
         external = (folder / _data_name(target)).exists()
@@ -146,6 +189,7 @@ def export_onnx(
         folded_batch_norms=folded,
         skipped_folds=program.skipped_folds,
         external_data=_data_name(target) if external else None,
+        activations=None if program.activations is None else _activation_report(program, activation_encodings, ranges),
     )
 
 
@@ -226,6 +270,19 @@ def _weight_reports(
     return tuple(reports)
 
 
+def _activation_report(
+    program: ReferenceProgram, stored: Mapping[str, ActivationEncoding] | None, ranges: Method
+) -> ActivationReport:
+    assert program.activations is not None
+    codes = [record.encoding.codes for record in program.weights.values()]
+    return ActivationReport(
+        ranges="learned in training" if stored is not None else ranges,
+        tensors=len(program.activations.encodings),
+        largest_code=max((int(tensor.abs().max()) for tensor in codes if tensor.numel()), default=0),
+        exclude=program.activations.exclude,
+    )
+
+
 def _float32_bytes(model: nn.Module) -> int:
     """What the same network takes in float32: its parameters and float buffers without the quantizers' own."""
     quantizers = {id(weight.quantizer) for weight in quantized_weights(model)}
@@ -257,7 +314,31 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--opset", type=cli.integer(1), help="opset to write (default: the lowest the network needs)")
     parser.add_argument(
-        "--check", type=cli.integer(1), default=DEFAULT_CHECK, metavar="N", help="held inputs to check parity on"
+        "--activations",
+        choices=ACTIVATIONS,
+        help="int8: integer kernels, uint8 activations (default: int8 where training stored activation scales)",
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE.npz",
+        help="inputs for activation ranges: one float32 array (N, ...) (default: those in the checkpoint)",
+    )
+    parser.add_argument(
+        "--ranges", choices=METHODS, help="how activation ranges are chosen from calibration inputs (default: mse)"
+    )
+    parser.add_argument(
+        "--activations-except",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="layers that stay float: name, glob, re:EXPRESSION or type; may be repeated",
+    )
+    parser.add_argument(
+        "--check",
+        type=cli.integer(1),
+        metavar="N",
+        help=f"held inputs to check parity on (default: {DEFAULT_CHECK}, fewer of large ones)",
     )
     cli.add_model_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report; - is stdout")
@@ -274,7 +355,9 @@ def main(argv: list[str] | None = None) -> int:
     check_writable(output, force=arguments.force)
     cli.check_json(arguments.json, arguments.checkpoint, output, force=arguments.force)
     loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model))
-    inputs, note = loaded.inputs_to_check(arguments.check)
+    values = math.prod(loaded.input_shape)
+    inputs, note = loaded.inputs_to_check(arguments.check or max(1, min(DEFAULT_CHECK, CHECKED_VALUES // values)))
+    quantization = _quantization(arguments, loaded)
     try:
         with cli.spinner(f"exporting {arguments.checkpoint}"):
             report = export_onnx(
@@ -287,6 +370,7 @@ def main(argv: list[str] | None = None) -> int:
                 check_inputs=(inputs,),
                 preprocessing=loaded.preprocessing,
                 checkpoint_sha256=loaded.sha256,
+                **quantization,
             )
     except ParityError as error:
         print(error.verdict)
@@ -294,6 +378,29 @@ def main(argv: list[str] | None = None) -> int:
         return cli.EXIT_FAILED
     _print(report, note, arguments.json)
     return 0
+
+
+def _quantization(arguments: argparse.Namespace, loaded: checkpoint.Checkpoint) -> dict[str, Any]:
+    """The arguments of `export_onnx` about activations."""
+    recalibrate = arguments.calibration is not None or arguments.ranges is not None
+    chosen = arguments.activations or ("float32" if loaded.activations is None and not recalibrate else "int8")
+    if chosen == "float32":
+        if recalibrate or arguments.activations_except:
+            raise ExportError("--calibration, --ranges and --activations-except are for --activations int8")
+        return {}
+    options = {
+        "activations": "int8",
+        "ranges": arguments.ranges or "mse",
+        "activations_except": arguments.activations_except,
+    }
+    if loaded.activations is not None and not recalibrate:
+        return options | {"activation_encodings": loaded.activations}
+    if arguments.calibration is not None:
+        return options | {"calibration": load_calibration(arguments.calibration, loaded.input_shape)}
+    inputs = loaded.calibration_inputs
+    if inputs is None or not len(inputs):
+        raise ExportError(f"{loaded.path}: holds no calibration inputs; give some with --calibration FILE.npz")
+    return options | {"calibration": inputs[: max(1, CALIBRATION_VALUES // math.prod(loaded.input_shape))]}
 
 
 def _print(report: Report, note: str, json_path: Path | None) -> None:

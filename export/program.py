@@ -4,20 +4,27 @@ It runs in PyTorch, and every runtime's file is made from it. The helpers below 
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
 
+from codeq.activations import FloatLayer
 from codeq.attach import quantized_weights
-from codeq.errors import first_line
+from codeq.errors import TraceError
+from codeq.graph import GraphRunner, state_name, trace
 from codeq.grid import WeightEncoding
+from codeq.ranges import ActivationEncoding
 from export.dequantize import replace_quantizer
 from export.errors import ExportError
-from export.quiet import quiet_torch
+
+
+LAYER_SCOPE = "layer:"
+"""Prefix of the module scope that carries a layer's name through torch's exporter."""
 
 
 @dataclass(eq=False)
@@ -37,19 +44,57 @@ class WeightRecord:
     value_name: str | None = None
 
 
+@dataclass(frozen=True)
+class QuantizedLayer:
+    """One layer of a program that computes in integers.
+
+    Attributes:
+        name, operator: E.g. `layer1.0.conv1` and `conv2d`.
+        kernel: What onnxruntime should make of it.
+        sum_limit: The largest magnitude that its integer sum, bias included, can reach; 0 where there is no weight.
+    """
+
+    name: str
+    operator: str
+    kernel: str
+    sum_limit: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedActivations:
+    """What was quantized in a program.
+
+    Attributes:
+        layers: Those that compute in integers.
+        float_layers: The others, with the reason.
+        encodings: The grid of every quantized tensor, by name.
+        exclude: The patterns of layers that were left out.
+        program_error, program_tolerance: How far the program was from its network before, in output units.
+    """
+
+    layers: tuple[QuantizedLayer, ...]
+    float_layers: tuple[FloatLayer, ...]
+    encodings: Mapping[str, ActivationEncoding]
+    exclude: tuple[str, ...]
+    program_error: float
+    program_tolerance: float
+
+
 @dataclass(eq=False)
 class ReferenceProgram:
-    """An exported graph, its quantized weights by state name, and why a BatchNorm was left alone."""
+    """An exported graph, its quantized weights by state name, and why a BatchNorm was left alone.
+
+    `activations` is None where activations are float32.
+    """
 
     exported: ExportedProgram
     weights: dict[str, WeightRecord]
     skipped_folds: dict[str, str] = field(default_factory=dict)
+    activations: QuantizedActivations | None = None
 
     def run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Compute in PyTorch; outputs flattened to a tuple."""
-        outputs = self.exported.module()(*inputs)
-        leaves, _ = torch.utils._pytree.tree_flatten(outputs)
-        return tuple(leaves)
+        """Compute in PyTorch, activations fake-quantized where they are quantized; outputs flattened to a tuple."""
+        return GraphRunner(self.exported).compute(inputs)
 
 
 def build_reference_program(
@@ -81,35 +126,16 @@ def build_reference_program(
     for parameter in traced.parameters():
         parameter.requires_grad_(False)
 
-    shapes = None
-    if dynamic_batch:
-        batch = Dim("batch", min=1)
-        shapes = tuple({0: batch} for _ in example_inputs)
-        # torch.export takes a batch of 1 for a constant.
-        example_inputs = tuple(torch.cat([x, x]) if x.shape[0] == 1 else x for x in example_inputs)
     try:
-        with quiet_torch():
-            exported = torch.export.export(traced, example_inputs, dynamic_shapes=shapes)
-    except Exception as error:  # torch.export raises dozens of types; all mean that this network has no graph
-        raise ExportError(f"torch.export cannot trace {type(model).__name__}: {first_line(error)}") from error
-    for index, spec in enumerate(exported.graph_signature.output_specs):
-        if not isinstance(spec.arg, TensorArgument):
-            found = getattr(spec.arg, "value", spec.arg)
-            raise ExportError(f"output {index} of {type(model).__name__} is {found!r}, expected a tensor")
+        exported = trace(traced, example_inputs, dynamic_batch=dynamic_batch)
+    except TraceError as error:
+        raise ExportError(str(error)) from error
     return ReferenceProgram(exported, weights)
-
-
-def state_name(program: ReferenceProgram, node: Node) -> str | None:
-    """The parameter or buffer that a placeholder stands for; None for anything else."""
-    signature = program.exported.graph_signature
-    if node.op != "placeholder":
-        return None
-    return signature.inputs_to_parameters.get(node.name) or signature.inputs_to_buffers.get(node.name)
 
 
 def set_tensor(program: ReferenceProgram, node: Node, value: Tensor) -> None:
     """Replace the tensor behind a placeholder; its shape may change."""
-    name = state_name(program, node)
+    name = state_name(program.exported, node)
     assert name is not None
     program.exported.state_dict[name] = value
     node.meta["val"] = _fake_mode(program).from_tensor(value, static_shapes=True)
@@ -124,14 +150,8 @@ def add_tensor(program: ReferenceProgram, name: str, value: Tensor) -> Node:
     program.exported.graph_signature.input_specs.insert(0, spec)
     program.exported.state_dict[name] = value
     node.meta["val"] = _fake_mode(program).from_tensor(value, static_shapes=True)
+    node.meta["constant"] = True
     return node
-
-
-def replace_node(program: ReferenceProgram, old: Node, new: Node) -> None:
-    """Let everything that read `old` read `new`, the program's outputs included, and remove `old`."""
-    old.replace_all_uses_with(new)
-    program.exported.graph_signature.replace_all_uses(old.name, new.name)
-    program.exported.graph.erase_node(old)
 
 
 def remove_unused_tensors(program: ReferenceProgram) -> None:

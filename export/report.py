@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from codeq.table import format_bytes, render_table
+from export.kernels import LayerKernel
 from export.verify import Verdict
+
+SAFE_CODE = 63
+"""2 x 255 x 63 is below 2^15; 2 x 255 x 65 is not."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,21 @@ class WeightReport:
     float32_bytes: int
     batch_norm: str | None
     lowering: str
+
+
+@dataclass(frozen=True)
+class ActivationReport:
+    """How activations were quantized. `largest_code` is of the weights; `exclude` the patterns left float."""
+
+    ranges: str
+    tensors: int
+    largest_code: int
+    exclude: tuple[str, ...]
+
+    @property
+    def safe_without_vnni(self) -> bool:
+        """Whether sums of two u8 x s8 products fit into int16, as old x86 kernels hold them."""
+        return self.largest_code <= SAFE_CODE
 
 
 @dataclass(frozen=True)
@@ -44,6 +63,7 @@ class Report:
     folded_batch_norms: int
     skipped_folds: dict[str, str] = field(default_factory=dict)
     external_data: str | None = None
+    activations: ActivationReport | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -77,13 +97,27 @@ class Report:
             "folded_batch_norms": self.folded_batch_norms,
             "skipped_folds": self.skipped_folds,
             "notes": list(self.notes),
+            "activations": self._activations_dict(),
         }
         return values | {"weights": [asdict(weight) for weight in self.weights], "parity": self.verdict.to_dict()}
+
+    @property
+    def kernels(self) -> tuple[LayerKernel, ...]:
+        """What every layer became in onnxruntime; empty where activations are float32."""
+        return () if self.verdict.integer is None else self.verdict.integer.kernels
+
+    def _activations_dict(self) -> dict[str, Any] | None:
+        if self.activations is None:
+            return None
+        values = asdict(self.activations) | {"safe_without_vnni": self.activations.safe_without_vnni}
+        return values | {"kernels": [asdict(kernel) | {"integer": kernel.is_integer} for kernel in self.kernels]}
 
     def __str__(self) -> str:
         lines = []
         if self.weights:
             lines.append(self._table())
+        if self.kernels:
+            lines.append(self._kernel_table())
         lines.append(f"fold_batch_norm       {self.folded_batch_norms} folded, {len(self.skipped_folds)} skipped")
         lines += [f"                      {name}: {reason}" for name, reason in self.skipped_folds.items()]
         if self.weights:
@@ -91,6 +125,7 @@ class Report:
             lines.append(f"sparse_initializer    {sparse} of {len(self.weights)} weights")
         for lowering, count in Counter(weight.lowering for weight in self.weights).items():
             lines.append(f"weights               {count} by {lowering}, exact")
+        lines += self._activation_lines()
         lines += [f"note                  {note}" for note in self.notes]
         oldest = f"onnxruntime {self.oldest_onnxruntime} is the oldest that should load it"
         lines.append(f"opset {self.opset}, IR {self.ir_version}       {oldest}")
@@ -99,11 +134,25 @@ class Report:
             f"{self.path}{data}   {format_bytes(self.float32_bytes)} in float32 -> {format_bytes(self.size_bytes)}"
             f" ({self.compression_ratio:.1f}x), zeros {self.sparsity:.1%}"
         )
-        lines.append(
-            f"parity                max_abs_error {self.verdict.max_abs_error:.1e} <= {self.verdict.tolerance:.1e} on "
-            f"{self.verdict.inputs} inputs, weights bit for bit: {'ok' if self.verdict.ok else 'FAILED'}"
-        )
+        lines.append(f"parity                {self.verdict.summary}")
         return "\n".join(lines)
+
+    def _activation_lines(self) -> list[str]:
+        if self.activations is None:
+            return []
+        counts = Counter(kernel.kernel for kernel in self.kernels if kernel.is_integer)
+        stayed = sum(not kernel.is_integer for kernel in self.kernels)
+        safety = "safe" if self.activations.safe_without_vnni else "may saturate; train with --grid-limit 63"
+        return [
+            f"activations           {self.activations.tensors} tensors uint8, ranges: {self.activations.ranges}",
+            f"integer kernels       {', '.join(f'{count} {kernel}' for kernel, count in counts.items())}",
+            f"stayed float          {stayed} layers",
+            f"x86 without VNNI      weight codes within {self.activations.largest_code}: {safety}",
+        ]
+
+    def _kernel_table(self) -> str:
+        rows = [(kernel.name, kernel.operator, kernel.kernel, kernel.reason) for kernel in self.kernels]
+        return render_table(("layer", "operator", "kernel", "why float"), rows)
 
     def _table(self) -> str:
         header = ("weight", "shape", "bits", "zeros", "storage", "stored", "entropy bound", "float32")

@@ -9,12 +9,13 @@ PyTorch here is the network itself in eval mode, fake-quantized as in training, 
               sizes 1 and 3, at three optimization levels, with the session options stored in the file. Integer and
               boolean outputs are equal. NaN, a missing output, a wrong shape or a wrong dtype fails.
 
-What onnxruntime computes with its default options is reported beside it and decides nothing.
+What onnxruntime computes with its default options is reported beside it and decides nothing. A file with quantized
+activations is held to (W) and, instead of (F), to the integer reference: export/verify_integer.py.
 """
 
+import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,17 @@ import onnx
 import onnxruntime as ort
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from codeq.attach import QuantizedWeight, quantized_weights
 from codeq.errors import first_line
 from codeq.table import render_table
 from export.errors import ExportError
 from export.metadata import WeightMetadata, read_metadata
+from export.program import ReferenceProgram
+from export.run import eval_mode, run_network, run_onnxruntime
 from export.sessions import LEVELS, load_model, load_session, open_session, session_options
+from export.verify_integer import IntegerVerdict, check_integer, rebuild_program
 
 RELATIVE_TOLERANCE = 1e-5
 """Of the largest output magnitude: float32 sums in another order, through some tens of layers, stay well below it."""
@@ -71,26 +76,45 @@ class OutputCheck:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The contract's answer for one file. `ok` is the conjunction of `weights` and `outputs`."""
+    """The contract's answer for one file. `ok` is the conjunction of `weights`, `outputs` and `integer`.
+
+    A file with quantized activations has `integer` instead of `outputs` and `default_options`.
+    """
 
     inputs: int
     onnxruntime_version: str
     weights: tuple[WeightCheck, ...]
     outputs: tuple[OutputCheck, ...]
     default_options: tuple[OutputCheck, ...]
+    integer: IntegerVerdict | None = None
 
     @property
     def ok(self) -> bool:
-        return all(check.ok for check in self.weights) and all(check.ok for check in self.outputs)
+        return not self.first_failure
 
     @property
     def max_abs_error(self) -> float:
         """The largest over outputs, levels and batch sizes; infinite where an output could not be compared."""
-        return max(check.max_abs_error for check in self.outputs)
+        checks = self.outputs if self.integer is None else self.integer.outputs
+        return max(check.max_abs_error for check in checks)
 
     @property
     def tolerance(self) -> float:
-        return max(check.tolerance for check in self.outputs)
+        """For `max_abs_error`, where activations are float."""
+        return max((check.tolerance for check in self.outputs), default=0.0)
+
+    @property
+    def summary(self) -> str:
+        """What was held and whether it did, in one line."""
+        if self.integer is None:
+            outputs = f"max_abs_error {self.max_abs_error:.1e} <= {self.tolerance:.1e} on {self.inputs} inputs"
+        else:
+            exact, rounded = (
+                f"{self.integer.differing(integer_kernels=kind):,} of {self.integer.elements(integer_kernels=kind):,}"
+                for kind in (True, False)
+            )
+            return f"codes differ: {exact}, in float kernels {rounded}; {self.inputs} inputs: {_word(self.ok)}"
+        return f"{outputs}, weights bit for bit: {_word(self.ok)}"
 
     @property
     def first_failure(self) -> str:
@@ -101,7 +125,7 @@ class Verdict:
         for output in self.outputs:
             if not output.ok:
                 return f"{output.output} at {output.level}, batch {output.batch_size}: {output.reason}"
-        return ""
+        return "" if self.integer is None else self.integer.first_failure
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict for machines; an infinite error is written as null."""
@@ -117,6 +141,7 @@ class Verdict:
             "weights": [asdict(check) for check in self.weights],
             "outputs": [row(check) for check in self.outputs],
             "default_options": [row(check) for check in self.default_options],
+            "integer": None if self.integer is None else self.integer.to_dict(),
         }
 
     def __str__(self) -> str:
@@ -146,11 +171,13 @@ class Verdict:
         )
         counts = f"{exact} of {len(self.weights)}"
         lines = [
-            render_table(header, rows),
+            render_table(header, rows) if self.integer is None else str(self.integer),
             f"weights   {counts} equal PyTorch's bit for bit: {_word(exact == len(self.weights))}",
         ]
         if not self.ok:
             lines.append(f"first failure: {self.first_failure}")
+        if self.integer is not None:
+            lines.append(f"codes     {self.summary}")
         lines.append(f"parity    {self.inputs} inputs, onnxruntime {self.onnxruntime_version}: {_word(self.ok)}")
         return "\n".join(lines)
 
@@ -160,6 +187,7 @@ def check_parity(
     model: nn.Module,
     inputs: Tensor | tuple[Tensor, ...],
     *,
+    program: ReferenceProgram | None = None,
     on_progress: Callable[[int, str], None] | None = None,
 ) -> Verdict:
     """Hold an exported file against its network.
@@ -168,6 +196,8 @@ def check_parity(
         path: A file written by `export.onnx`.
         model: The network it was made from, attached; run in eval mode, its modes left as they were.
         inputs: Held inputs, batch first, in the order of the network's arguments. Fewer than a batch are repeated.
+        program: What the file was made from, where its activations are quantized; None rebuilds it from the network
+            and the file's own scales.
         on_progress: Called with the share done, of PROGRESS_STEPS, and what was just finished.
 
     Returns:
@@ -189,11 +219,28 @@ def check_parity(
     # A batch must be a whole one, or "batch 3" would be judged at another size.
     rows = torch.arange(max(batch_sizes) * -(-count // max(batch_sizes))) % count
     held = tuple(tensor[rows] for tensor in held)
-    with _eval_mode(model), torch.no_grad():
-        expected = _run_torch(model, held, batch_sizes[0] if isinstance(fixed_batch, int) else TORCH_BATCH_SIZE)
+    with eval_mode(model), parametrize.cached(), torch.no_grad():
+        expected = run_network(model, held, batch_sizes[0] if isinstance(fixed_batch, int) else TORCH_BATCH_SIZE)
         if not isinstance(fixed_batch, int):
             _check_batch_independence(model, held, expected)
         weights = _check_weights(source, model)
+    metadata = read_metadata(load_model(source), source)
+    if metadata.activations is not None:
+        steps = len(LEVELS) * len(batch_sizes)
+        done = iter(range(1, steps + 1))
+        if program is None:
+            program = rebuild_program(
+                model, held, metadata, fixed_batch=fixed_batch if isinstance(fixed_batch, int) else None
+            )
+        integer = check_integer(
+            source,
+            program,
+            held,
+            expected,
+            batch_sizes,
+            on_progress=lambda detail: on_progress(PROGRESS_STEPS * next(done) // steps, detail) if on_progress else None,
+        )
+        return Verdict(count, str(ort.__version__), weights, (), (), integer)
     runs = [(level, size, True) for level in LEVELS for size in batch_sizes]
     runs.append(("enable_all", batch_sizes[0], False))
     checks: list[OutputCheck] = []
@@ -210,41 +257,9 @@ def check_parity(
     )
 
 
-def run_onnxruntime(session: ort.InferenceSession, inputs: Sequence[Tensor], batch_size: int) -> list[np.ndarray]:
-    """All outputs for all inputs, fed `batch_size` at a time and concatenated."""
-    names = [item.name for item in session.get_inputs()]
-    chunks = []
-    for start in range(0, inputs[0].shape[0], batch_size):
-        batch = [tensor[start : start + batch_size].contiguous().numpy() for tensor in inputs]
-        chunks.append(session.run(None, dict(zip(names, batch, strict=True))))
-    return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
-
-
-def _run_torch(model: nn.Module, inputs: tuple[Tensor, ...], batch_size: int) -> list[np.ndarray]:
-    chunks = []
-    for start in range(0, inputs[0].shape[0], batch_size):
-        batch = tuple(tensor[start : start + batch_size] for tensor in inputs)
-        try:
-            outputs = model(*batch)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            shapes = ", ".join(f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in batch)
-            raise ExportError(
-                f"{type(model).__name__} does not take inputs of {shapes}: {first_line(error)}"
-            ) from error
-        leaves, _ = torch.utils._pytree.tree_flatten(outputs)
-        for index, leaf in enumerate(leaves):
-            if not leaf.ndim or leaf.shape[0] != batch[0].shape[0]:
-                raise ExportError(
-                    f"output {index} of {type(model).__name__} has shape {tuple(leaf.shape)} "
-                    f"for a batch of {batch[0].shape[0]}; its first dimension must be the batch"
-                )
-        chunks.append([leaf.detach().numpy() for leaf in leaves])
-    return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
-
-
 def _check_batch_independence(model: nn.Module, inputs: tuple[Tensor, ...], expected: list[np.ndarray]) -> None:
     """A network whose answer for one input depends on the others cannot be held to any."""
-    alone = _run_torch(model, tuple(tensor[: max(BATCH_SIZES)] for tensor in inputs), 1)
+    alone = run_network(model, tuple(tensor[: max(BATCH_SIZES)] for tensor in inputs), 1)
     for index, (one, many) in enumerate(zip(alone, expected, strict=True)):
         together = many[: len(one)].astype(np.float64)
         error = np.abs(one - together).max(initial=0)
@@ -327,7 +342,8 @@ def _check_weights(source: Path, model: nn.Module) -> tuple[WeightCheck, ...]:
     proto = load_model(source)
     described = {weight.name: weight for weight in read_metadata(proto, source).weights}
     values = sorted({weight.value_name for weight in described.values() if weight.value_name is not None})
-    computed = [_compute_weights(proto, source, values, level) for level in ("disable_all", "enable_all")]
+    unoptimized = {name: _digest(value) for name, value in _compute_weights(proto, source, values, "disable_all").items()}
+    computed = _compute_weights(proto, source, values, "enable_all")
     checks = []
     for quantized in quantized_weights(model):
         weight = described.pop(quantized.name, None)
@@ -342,12 +358,17 @@ def _check_weights(source: Path, model: nn.Module) -> tuple[WeightCheck, ...]:
             if isinstance(expected, str):
                 reason = expected
             else:
-                reasons = (_compare_weight(expected, found[weight.value_name]) for found in computed)
-                reason = next((reason for reason in reasons if reason), "")
+                reason = _compare_weight(expected, computed[weight.value_name])
+                if not reason and _digest(computed[weight.value_name]) != unoptimized[weight.value_name]:
+                    reason = "is another one without onnxruntime's optimizations"
             checks.append(WeightCheck(quantized.name, weight.batch_norm, not reason, reason))
     for name in described:
         checks.append(WeightCheck(name, None, False, "the network has no such quantized weight"))
     return tuple(checks)
+
+
+def _digest(value: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(value)).digest()
 
 
 def _mentions(graph: onnx.GraphProto, name: str) -> bool:
@@ -435,17 +456,6 @@ def _expected_weight(model: nn.Module, quantized: QuantizedWeight, weight: Weigh
     if encoding.shift is not None:
         folded = folded + (float(encoding.shift) * np.abs(factors)).astype(np.float32) * np.sign(codes)
     return np.asarray(folded)
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _word(ok: bool) -> str:

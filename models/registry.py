@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from models.resnet8 import resnet8
+from models.resnet18 import resnet18
 from models.resnet20 import resnet20
 
 MODELS: Mapping[str, Callable[..., nn.Module]] = {
     "resnet8": resnet8,
+    "resnet18": resnet18,
     "resnet20": resnet20,
 }
 

@@ -15,8 +15,9 @@ from codeq.data import load_dataset
 from codeq.errors import DataError
 from codeq.train import evaluate
 from export.metadata import read_metadata
+from export.run import run_onnxruntime
 from export.sessions import load_model, load_session
-from export.verify import PROGRESS_STEPS, Verdict, check_parity, run_onnxruntime
+from export.verify import PROGRESS_STEPS, Verdict, check_parity
 
 DEFAULT_COUNT = 64
 PREPROCESSING_TOLERANCE = 1e-6

@@ -213,7 +213,7 @@ def test_foreign_and_tampered_files_are_refused(loaded: Checkpoint, exported: Pa
             original.replace("session.disable_quant_qdq", "session.custom_library"),
             "session.custom_library, which a file",
         ),
-        (original.replace('"format_version":1', '"format_version":9'), "metadata version 9 is newer than 1"),
+        (original.replace('"format_version":2', '"format_version":9'), "metadata version 9 is newer than 2"),
         (original[:-5], "metadata is damaged"),
         ("[]", "metadata is damaged"),
         (original.replace('"axis":0', '"axis":"x"'), "metadata is damaged"),

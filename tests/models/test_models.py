@@ -15,17 +15,19 @@ def count(model: torch.nn.Module, *, statistics: bool) -> int:
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "statistics", "macs"),
+    ("name", "parameters", "statistics", "macs", "input_shape"),
     [
         # MLPerf Tiny counts BatchNorm's statistics as parameters, as Keras does.
-        ("resnet8", 78_666, True, 12_501_632),
-        ("resnet20", 269_722, False, 40_551_040),
+        ("resnet8", 78_666, True, 12_501_632, (3, 32, 32)),
+        ("resnet20", 269_722, False, 40_551_040, (3, 32, 32)),
+        ("resnet18", 11_689_512, False, 1_814_073_344, (3, 224, 224)),
     ],
 )
-def test_published_counts(name: str, parameters: int, statistics: bool, macs: int) -> None:
+def test_published_counts(name: str, parameters: int, statistics: bool, macs: int, input_shape: tuple[int, ...]) -> None:
     model = models.create(name)
     assert count(model, statistics=statistics) == parameters
-    assert codeq.summary(model, (3, 32, 32)).macs == macs
+    assert codeq.summary(model, input_shape).macs == macs
+    assert model.input_shape == input_shape
 
 
 @pytest.mark.parametrize("name", models.MODELS)
@@ -45,7 +47,7 @@ def test_arguments_out_of_range_are_named(arguments: dict[str, int]) -> None:
 
 
 def test_unknown_name_and_argument() -> None:
-    with pytest.raises(models.UnknownModelError, match="unknown model 'resnet9', expected one of resnet8, resnet20"):
+    with pytest.raises(models.UnknownModelError, match="unknown model 'resnet9', expected one of resnet8, resnet18, resnet20"):
         models.create("resnet9")
     with pytest.raises(models.UnknownModelError, match="takes no argument depth"):
         models.create("resnet8", depth=3)

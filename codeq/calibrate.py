@@ -1,0 +1,96 @@
+"""Calibration: run inputs through a traced network in float and choose a grid for every quantized tensor."""
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.fx import Node
+
+from codeq.activations import ActivationPlan
+from codeq.errors import CalibrationError, first_line
+from codeq.graph import GraphRunner
+from codeq.ranges import ActivationEncoding, Method, RangeObserver
+
+BATCH_SIZE = 8
+
+
+@torch.no_grad()
+def calibrate(
+    exported: ExportedProgram,
+    plan: ActivationPlan,
+    inputs: tuple[Tensor, ...],
+    method: Method = "mse",
+    *,
+    tensors: Mapping[str, Tensor] | None = None,
+    batch_size: int = BATCH_SIZE,
+) -> dict[str, ActivationEncoding]:
+    """Choose scale and zero point of every quantized tensor.
+
+    Args:
+        exported: The network, activations in float.
+        plan: Which of its values are quantized.
+        inputs: Calibration inputs, batch first, in the order of the network's arguments.
+        method: "min-max" takes the whole observed range, "percentile" cuts off its extremes, "mse" takes the range of
+            least squared error.
+        tensors: Parameters and buffers by name, where they are not the traced ones.
+        batch_size: Inputs per run.
+
+    Returns:
+        Name of a quantized tensor, as in the plan, to its grid.
+
+    Raises:
+        CalibrationError: No inputs; NaN, infinite or nothing but zero values somewhere.
+    """
+    count = inputs[0].shape[0]
+    if count == 0:
+        raise CalibrationError("calibration needs at least one input, found none")
+    observers = {grid: RangeObserver(grid) for grid in dict.fromkeys(plan.grids.values())}
+
+    def on_value(node: Node, value: Any) -> Any:
+        name = plan.tensors.get(node)
+        if name is not None:
+            observers[plan.grids[name]].observe(value)
+        return value
+
+    runner = GraphRunner(exported, on_value, keep_constants=True)
+    for start in range(0, count, batch_size):
+        runner.compute(tuple(tensor[start : start + batch_size] for tensor in inputs), tensors)
+    encodings = {grid: observer.encoding(method) for grid, observer in observers.items()}
+    return {name: encodings[grid] for name, grid in plan.grids.items()}
+
+
+def load_calibration(path: Path, input_shape: tuple[int, ...]) -> Tensor:
+    """Read calibration inputs: an .npz file with one float32 array `(N, *input_shape)`, preprocessed as in training.
+
+    Raises:
+        CalibrationError: Missing, no such file, another shape or dtype, no inputs, NaN or infinite values.
+    """
+    if not path.is_file():
+        raise CalibrationError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            if not isinstance(content, np.lib.npyio.NpzFile):
+                raise CalibrationError(f"{path}: is one array, expected an .npz file (numpy.savez)")
+            arrays = {name: content[name] for name in content.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+        if isinstance(error, CalibrationError):
+            raise
+        raise CalibrationError(f"{path}: is not an .npz file of plain arrays ({first_line(error)})") from error
+    if len(arrays) != 1:
+        raise CalibrationError(f"{path}: holds {len(arrays)} arrays, expected one of inputs")
+    ((name, array),) = arrays.items()
+    expected = f"float32 (N, {', '.join(map(str, input_shape))})"
+    if array.dtype != np.float32 or array.shape[1:] != input_shape or array.ndim == 0:
+        raise CalibrationError(f"{path}: {name!r} is {array.dtype} {array.shape}, expected {expected}")
+    if not len(array):
+        raise CalibrationError(f"{path}: {name!r} holds no inputs, expected {expected}")
+    if not np.isfinite(array).all():
+        first = int(np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(1))[0])
+        raise CalibrationError(f"{path}: input {first} of {name!r} has NaN or infinite values")
+    return torch.from_numpy(array)

@@ -1,0 +1,80 @@
+"""One spelling per operation, so that one rule per operation is enough (in place, exact up to the order of sums).
+
+    relu_(x), x later read                ->  y = relu(x), y read instead
+    silu(x)                               ->  mul(x, sigmoid(x)): both have integer kernels
+    mean(x, (2, 3)) of an image           ->  adaptive_avg_pool2d(x, 1): ReduceMean has no integer kernel
+    linear(x) of three or more dimensions ->  reshape, linear of two, reshape: only Gemm takes a bias as integers
+"""
+
+import torch
+from torch.export import ExportedProgram
+from torch.fx import Node
+
+from codeq.graph import insert_call, operator_name, replace_node
+
+aten = torch.ops.aten
+
+
+def canonicalize(exported: ExportedProgram) -> None:
+    """Rewrite a traced network, in place."""
+    for node in list(exported.graph.nodes):
+        if node.op != "call_function":
+            continue
+        if _writes_in_place(node):
+            node = _out_of_place(exported, node)
+        if node.target is aten.silu.default:
+            (x,) = node.args
+            new = insert_call(node, aten.mul.Tensor, (x, insert_call(node, aten.sigmoid.default, (x,))))
+            replace_node(exported, node, new)
+        elif node.target is aten.mean.dim:
+            _pool_mean(exported, node)
+        elif node.target is aten.linear.default and node.meta["val"].ndim > 2:
+            _flatten_linear(exported, node)
+    exported.graph_module.recompile()
+
+
+def _writes_in_place(node: Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable and operator_name(node).endswith("_") and len(node.args) > 0
+
+
+def _out_of_place(exported: ExportedProgram, node: Node) -> Node:
+    """Where the written tensor is another operator's own result; a view or an input stays written in place."""
+    written = node.args[0]
+    packet = getattr(aten, operator_name(node).removesuffix("_"), None)
+    functional = getattr(packet, getattr(node.target, "_overloadname", ""), None)
+    if functional is None or not isinstance(written, Node) or written.op != "call_function":
+        return node
+    schema = getattr(written.target, "_schema", None)
+    if schema is None or any(result.alias_info is not None for result in schema.returns):
+        return node
+    new = insert_call(node, functional, node.args)
+    replace_node(exported, node, new)
+    written.replace_all_uses_with(new, delete_user_cb=lambda user: new < user)
+    return new
+
+
+def _pool_mean(exported: ExportedProgram, node: Node) -> None:
+    x, dimensions = node.args[0], node.args[1]
+    keep = bool(node.args[2]) if len(node.args) > 2 else bool(node.kwargs.get("keepdim", False))
+    assert isinstance(x, Node)
+    value = x.meta["val"]
+    if value.ndim != 4 or not isinstance(dimensions, list | tuple) or "dtype" in node.kwargs:
+        return
+    if sorted(int(d) % 4 for d in dimensions) != [2, 3]:  # type: ignore[arg-type]
+        return
+    new = insert_call(node, aten.adaptive_avg_pool2d.default, (x, [1, 1]))
+    if not keep:
+        new = insert_call(node, aten.flatten.using_ints, (new, 1))
+    replace_node(exported, node, new)
+
+
+def _flatten_linear(exported: ExportedProgram, node: Node) -> None:
+    x = node.args[0]
+    assert isinstance(x, Node)
+    sizes = list(node.meta["val"].shape)
+    if not all(isinstance(size, int) for size in sizes[1:]):
+        return
+    flat = insert_call(node, aten.reshape.default, (x, [-1, x.meta["val"].shape[-1]]))
+    linear = insert_call(node, aten.linear.default, (flat, *node.args[1:]))
+    replace_node(exported, node, insert_call(node, aten.reshape.default, (linear, [-1, *sizes[1:]])))

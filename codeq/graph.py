@@ -1,0 +1,184 @@
+"""A network as a graph of aten operators: traced once, named by its layers, run node by node.
+
+What trains and what is exported agree on where activations are quantized because both read this graph.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import InputKind, TensorArgument
+from torch.fx import Graph, Interpreter, Node
+from torch.fx.node import map_arg
+
+from codeq.errors import TraceError, first_line
+from codeq.quiet import quiet_torch
+
+
+def trace(model: nn.Module, example_inputs: tuple[Tensor, ...], *, dynamic_batch: bool = True) -> ExportedProgram:
+    """Trace a network with torch.export.
+
+    Args:
+        model: In the mode in which it is to be traced.
+        example_inputs: Float or integer tensors whose first dimension is the batch.
+        dynamic_batch: Leave the batch size open. The network must then not depend on it.
+
+    Raises:
+        TraceError: torch.export refuses the network (its reason in one line), or an output is no tensor.
+    """
+    shapes = None
+    if dynamic_batch:
+        batch = Dim("batch", min=1)
+        shapes = tuple({0: batch} for _ in example_inputs)
+        # torch.export takes a batch of 1 for a constant.
+        example_inputs = tuple(torch.cat([x, x]) if x.shape[0] == 1 else x for x in example_inputs)
+    try:
+        with quiet_torch():
+            exported = torch.export.export(model, example_inputs, dynamic_shapes=shapes)
+    except Exception as error:  # torch.export raises dozens of types; all mean that this network has no graph
+        raise TraceError(f"torch.export cannot trace {type(model).__name__}: {first_line(error)}") from error
+    for index, spec in enumerate(exported.graph_signature.output_specs):
+        if not isinstance(spec.arg, TensorArgument):
+            found = getattr(spec.arg, "value", spec.arg)
+            raise TraceError(f"output {index} of {type(model).__name__} is {found!r}, expected a tensor")
+    targets = {spec.arg.name: spec.target for spec in exported.graph_signature.input_specs}
+    for node in exported.graph.nodes:
+        if node.op == "placeholder":
+            node.meta["constant"] = targets[node.name] is not None
+        else:
+            node.meta["constant"] = node.op != "output" and all(map(is_constant, node.all_input_nodes))
+    return exported
+
+
+def operator_name(node: Node) -> str:
+    """What a node computes, as aten calls it: `conv2d`, `add`, `adaptive_avg_pool2d`; "" for no aten operator."""
+    packet = getattr(node.target, "overloadpacket", None)
+    return "" if packet is None else str(packet.__name__)
+
+
+def module_type(node: Node) -> str:
+    """The class of the innermost module that a node was traced in, e.g. `Conv2d`; "" outside of any."""
+    _, kind = _scope(node)
+    return kind.rpartition(".")[2].removeprefix("Parametrized")
+
+
+def layer_names(graph: Graph) -> dict[Node, str]:
+    """A unique readable name for every operator of a graph.
+
+    `layer1.0.conv1` where the module is that operator, else module and operator: `layer1.0.add`. A second use gets
+    `_1`. The names depend on the network alone: weights may be quantized or not, BatchNorms folded or not.
+    """
+    names: dict[Node, str] = {}
+    uses: dict[str, int] = {}
+    for node in graph.nodes:
+        operator = operator_name(node)
+        if node.op != "call_function" or not operator or node.target.namespace == "codeq":
+            continue
+        path, _ = _scope(node)
+        is_operator = operator.replace("_", "") in module_type(node).lower()
+        name = path if path and is_operator else f"{path}.{operator}".lstrip(".")
+        uses[name] = uses.get(name, -1) + 1
+        names[node] = f"{name}_{uses[name]}" if uses[name] else name
+    return names
+
+
+def insert_call(node: Node, target: Any, args: tuple[Any, ...]) -> Node:
+    """Add a call before `node`, in the same place of the network, and return it."""
+    with node.graph.inserting_before(node):
+        new = node.graph.call_function(target, args)
+    new.meta = {key: node.meta[key] for key in ("nn_module_stack", "stack_trace") if key in node.meta}
+    new.meta["constant"] = all(is_constant(operand) for operand in new.all_input_nodes)
+    new.meta["val"] = target(*map_arg(args, lambda argument: argument.meta["val"]))
+    return new
+
+
+def replace_node(exported: ExportedProgram, old: Node, new: Node) -> None:
+    """Let everything that read `old` read `new`, the program's outputs included, and remove `old`."""
+    old.replace_all_uses_with(new)
+    exported.graph_signature.replace_all_uses(old.name, new.name)
+    exported.graph.erase_node(old)
+
+
+def state_name(exported: ExportedProgram, node: Node) -> str | None:
+    """The parameter, buffer or constant that a placeholder stands for; None for anything else."""
+    if node.op != "placeholder":
+        return None
+    specs = exported.graph_signature.input_specs
+    return next((spec.target for spec in specs if spec.arg.name == node.name), None)
+
+
+def is_float_tensor(node: Node) -> bool:
+    """Whether a node's value is one float32 tensor."""
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and value.dtype == torch.float32
+
+
+def is_constant(node: Node) -> bool:
+    """Whether a value is the same for all inputs: parameters, buffers and what is made of them alone."""
+    return bool(node.meta["constant"])
+
+
+class GraphRunner(Interpreter):
+    """Runs a traced network node by node. A value is freed after its last use."""
+
+    def __init__(
+        self,
+        exported: ExportedProgram,
+        on_value: Callable[[Node, Any], Any] | None = None,
+        *,
+        keep_constants: bool = False,
+    ) -> None:
+        """Make a runner of one network.
+
+        Args:
+            exported: The network.
+            on_value: Sees each node's value and gives the one that readers get.
+            keep_constants: Compute what is made of parameters and buffers alone, such as a dequantized weight, in the
+                first run only.
+        """
+        super().__init__(exported.graph_module, graph=exported.graph)
+        self.exported = exported
+        self.on_value = on_value
+        self.keep_constants = keep_constants
+        self.kept: dict[Node, Any] = {}
+
+    def run_node(self, n: Node) -> Any:
+        if n in self.kept:
+            return self.kept[n]
+        value = self.compute_node(n)
+        if self.keep_constants and n.op == "call_function" and n.meta["constant"]:
+            self.kept[n] = value
+        return value if self.on_value is None else self.on_value(n, value)
+
+    def compute_node(self, n: Node) -> Any:
+        """The value of a node; what subclasses replace."""
+        return super().run_node(n)
+
+    def compute(self, inputs: tuple[Tensor, ...], tensors: Mapping[str, Tensor] | None = None) -> tuple[Any, ...]:
+        """The outputs, flattened.
+
+        Args:
+            inputs: In the order of the network's arguments.
+            tensors: Values of parameters and buffers by name, instead of the traced ones.
+        """
+        stored = {**self.exported.constants, **self.exported.state_dict}
+        given = iter(inputs)
+        arguments = []
+        for spec in self.exported.graph_signature.input_specs:
+            if spec.kind is InputKind.USER_INPUT:
+                arguments.append(next(given))
+                continue
+            assert spec.target is not None
+            arguments.append((stored if tensors is None else tensors)[spec.target])
+        return tuple(self.run(*arguments, enable_io_processing=False))
+
+
+def _scope(node: Node) -> tuple[str, str]:
+    """Path and class name of the innermost module around a node."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    if not stack:
+        return "", ""
+    path, kind = stack[-1]
+    return str(path), kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"

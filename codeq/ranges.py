@@ -1,0 +1,170 @@
+"""The grid of an activation: uint8, one scale and zero point, chosen from the values that calibration inputs give.
+
+    real = scale * (code - zero_point), code in [0, 255]        (ONNX operator specification, DequantizeLinear)
+
+The range always includes zero, so that zero is a code: paddings and relu are exact.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codeq.errors import CalibrationError
+
+QUANT_MAX = 255
+Method = Literal["mse", "percentile", "min-max"]
+METHODS: tuple[Method, ...] = ("mse", "percentile", "min-max")
+BINS = 2048
+"""Of each sign."""
+PERCENTILE = 0.9999
+"""Share of values inside the range of "percentile"; the rest saturates."""
+CLIPS = np.linspace(0.2, 1.0, 81)
+"""Shares of the observed range that "mse" tries."""
+
+
+@dataclass(frozen=True)
+class ActivationEncoding:
+    """The grid of one tensor. `scale` is a float32 value, `zero_point` an integer from 0 to 255.
+
+    Raises:
+        ValueError: A scale that is no positive normal float32 number, or a zero point outside its range.
+    """
+
+    scale: float
+    zero_point: int
+
+    def __post_init__(self) -> None:
+        limits = torch.finfo(torch.float32)
+        if not (isinstance(self.scale, float) and limits.tiny <= self.scale <= limits.max):
+            raise ValueError(f"scale {self.scale!r}, expected a normal positive float32 number")
+        if float(np.float32(self.scale)) != self.scale:
+            raise ValueError(f"scale {self.scale!r} is no float32 number")
+        if isinstance(self.zero_point, bool) or not isinstance(self.zero_point, int):
+            raise ValueError(f"zero point {self.zero_point!r}, expected an integer")
+        if not 0 <= self.zero_point <= QUANT_MAX:
+            raise ValueError(f"zero point {self.zero_point}, expected 0 to {QUANT_MAX}")
+
+    @staticmethod
+    def from_range(low: float, high: float) -> "ActivationEncoding":
+        """The grid whose codes span [low, high], widened to hold zero; its width must be positive."""
+        low, high = min(low, 0.0), max(high, 0.0)
+        scale = float(np.float32((high - low) / QUANT_MAX))
+        return ActivationEncoding(scale, min(QUANT_MAX, max(0, round(-low / scale)))) if scale else _no_width()
+
+    def quantize(self, x: Tensor) -> Tensor:
+        """uint8 codes as QuantizeLinear gives them: clip(rint(x / scale) + zero_point), rint to even."""
+        scale = torch.tensor(self.scale, dtype=torch.float32)
+        return ((x / scale).round() + self.zero_point).clamp(0, QUANT_MAX).to(torch.uint8)
+
+    @property
+    def low(self) -> float:
+        """The smallest value that has a code."""
+        return -self.scale * self.zero_point
+
+    @property
+    def high(self) -> float:
+        """The largest."""
+        return self.scale * (QUANT_MAX - self.zero_point)
+
+
+def _no_width() -> ActivationEncoding:
+    raise ValueError("a range of zero width")
+
+
+class RangeObserver:
+    """Collects what one tensor, or several that share a grid, takes as values: exact limits and a histogram.
+
+    The histogram spans [-reach, reach); where a value lies outside, reach doubles and neighbouring bins become one.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.low = math.inf
+        self.high = -math.inf
+        self.reach = 0.0
+        self.counts = np.zeros(2 * BINS)
+
+    def observe(self, x: Tensor) -> None:
+        """Count the values of a tensor.
+
+        Raises:
+            CalibrationError: NaN or infinite values.
+        """
+        if not x.numel():
+            return
+        low, high = (float(limit) for limit in torch.aminmax(x))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise CalibrationError(
+                f"{self.name}: the calibration inputs give NaN or infinite values there; "
+                "check their preprocessing, or leave the layer out"
+            )
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        largest = max(-self.low, self.high)
+        if self.reach == 0.0 and largest > 0.0:
+            # A power of two, so that every doubled histogram has the bins it would have had from the start.
+            self.reach = 2.0 ** math.ceil(math.log2(largest))
+            self.counts[BINS] = self.counts.sum()  # what was seen before was zero
+        while self.reach < largest:
+            halves = self.counts.reshape(-1, 2).sum(1)
+            self.counts = np.pad(halves, BINS // 2)
+            self.reach *= 2
+        if self.reach > 0.0:
+            self.counts += torch.histc(x, 2 * BINS, -self.reach, self.reach).double().numpy()
+        else:
+            self.counts[0] += x.numel()
+
+    def encoding(self, method: Method) -> ActivationEncoding:
+        """The grid for what was seen.
+
+        Raises:
+            CalibrationError: Nothing but zeros, or values too small for a float32 scale.
+        """
+        low, high = min(self.low, 0.0), max(self.high, 0.0)
+        if not high > low:
+            raise CalibrationError(
+                f"{self.name}: every calibration input gives zeros there, a range of zero width; calibrate with other "
+                "inputs, or leave the layers that make and read it out"
+            )
+        if method == "percentile":
+            low, high = self._percentile(low, high)
+        elif method == "mse":
+            low, high = self._least_squares(low, high)
+        try:
+            return ActivationEncoding.from_range(low, high)
+        except ValueError as error:
+            raise CalibrationError(f"{self.name}: values from {low:.3g} to {high:.3g} give no grid ({error})") from error
+
+    def _percentile(self, low: float, high: float) -> tuple[float, float]:
+        """Cut (1 - PERCENTILE) of all values, from both ends alike where there are two."""
+        share = np.cumsum(self.counts) / self.counts.sum()
+        edges = np.linspace(-self.reach, self.reach, 2 * BINS + 1)
+        tail = (1 - PERCENTILE) / (2 if low < 0 < high else 1)
+        first = edges[int(np.searchsorted(share, tail, side="right"))] if low < 0 else 0.0
+        last = edges[min(2 * BINS, int(np.searchsorted(share, 1 - tail)) + 1)] if high > 0 else 0.0
+        return max(low, min(float(first), 0.0)), min(high, max(float(last), 0.0))
+
+    def _least_squares(self, low: float, high: float) -> tuple[float, float]:
+        """The range of least squared error: both ends shrunk together first, then each for itself."""
+        used = np.flatnonzero(self.counts)
+        centers = (used + 0.5 - BINS) * (self.reach / BINS)
+        counts = self.counts[used]
+
+        def best(candidates: list[tuple[float, float]]) -> tuple[float, float]:
+            return min(candidates, key=lambda ends: _squared_error(counts, centers, *ends))
+
+        low, high = best([(low * clip, high * clip) for clip in CLIPS[::-1]])
+        if low < 0 < high:
+            low, high = best([(low * clip, high) for clip in CLIPS[::-1]])
+            low, high = best([(low, high * clip) for clip in CLIPS[::-1]])
+        return low, high
+
+
+def _squared_error(counts: np.ndarray, values: np.ndarray, low: float, high: float) -> float:
+    scale = (high - low) / QUANT_MAX
+    zero = np.rint(-low / scale)
+    codes = np.clip(np.rint(values / scale) + zero, 0, QUANT_MAX)
+    return float((counts * (values - scale * (codes - zero)) ** 2).sum())

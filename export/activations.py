@@ -1,0 +1,296 @@
+"""Put activation quantizers into a reference program, where the rule table of codeq/activations.py wants them.
+
+    Before: x -> conv(weight, bias) -> relu
+    After:  x -> quantize -> dequantize -> conv(weight, dequantize(int32 bias)) -> quantize -> dequantize
+
+A clamp goes where the quantizer's saturation gives the same codes. A bias is rounded once, to a multiple of input
+scale times weight scale, at most half of that away: the kernel adds it to its integer sums.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+from torch.nn.utils import parametrize
+
+from codeq.activations import CLAMPS, ActivationPlan, IntegerLayer, plan_activations
+from codeq.canonical import canonicalize
+from codeq.errors import AttachError
+from codeq.graph import insert_call, replace_node, state_name
+from codeq.ranges import QUANT_MAX, ActivationEncoding
+from export.errors import ExportError
+from export.fold_batch_norm import CHANNEL_AXIS
+from export.program import (
+    LAYER_SCOPE,
+    QuantizedActivations,
+    QuantizedLayer,
+    ReferenceProgram,
+    WeightRecord,
+    add_tensor,
+    remove_unused_tensors,
+)
+from export.run import eval_mode, run_network
+
+COMPARED_INPUTS = 16
+"""How many inputs a program is held against its network with."""
+INT32_MAX = 2**31 - 1
+RELATIVE_TOLERANCE = 1e-5
+"""Of the largest output magnitude, for float32 sums in another order; as in the contract for float activations."""
+
+
+def plan_program(program: ReferenceProgram, exclude: Iterable[str] = ()) -> ActivationPlan:
+    """The plan for a canonicalized program whose BatchNorms are folded.
+
+    Raises:
+        ExportError: A pattern of `exclude` matches nothing, or no layer can compute in integers.
+    """
+    try:
+        plan = plan_activations(program.exported, lambda node: _refuse_weight(program, node), exclude=exclude)
+    except AttachError as error:
+        raise ExportError(f"--activations-except: {error}") from error
+    if not plan.layers:
+        reasons = "; ".join(f"{layer.name}: {layer.reason}" for layer in plan.float_layers[:2])
+        raise ExportError(f"no layer can compute in integers ({reasons}); export with float32 activations")
+    return plan
+
+
+def quantize_program(
+    program: ReferenceProgram,
+    model: nn.Module,
+    inputs: tuple[Tensor, ...],
+    choose: Callable[[ActivationPlan], Mapping[str, ActivationEncoding]],
+    *,
+    exclude: Iterable[str] = (),
+) -> None:
+    """Quantize a program's activations, in place, after holding it against its network.
+
+    Args:
+        program: BatchNorms folded.
+        model: The network.
+        inputs: For the comparison; their number is the batch size where the program's is fixed.
+        choose: Gives the grid of every tensor of a plan, by name.
+        exclude: Layers that stay float.
+
+    Raises:
+        ExportError: See `plan_program` and `insert_quantizers`.
+    """
+    canonicalize(program.exported)
+    error, tolerance = _compare_with_network(program, model, inputs)
+    plan = plan_program(program, exclude)
+    encodings = choose(plan)
+    layers = insert_quantizers(program, plan, encodings)
+    used = {name: encodings[name] for name in plan.tensors.values()}
+    program.activations = QuantizedActivations(layers, plan.float_layers, used, tuple(exclude), error, tolerance)
+
+
+def insert_quantizers(
+    program: ReferenceProgram, plan: ActivationPlan, encodings: Mapping[str, ActivationEncoding]
+) -> tuple[QuantizedLayer, ...]:
+    """Insert quantizers, integer biases and zero points, in place; returns the layers that compute in integers.
+
+    Raises:
+        ExportError: A tensor without a grid, or a bias or sum beyond int32.
+    """
+    missing = [name for name in plan.tensors.values() if name not in encodings]
+    if missing:
+        raise ExportError(f"{missing[0]} has no activation scale; calibrate again with --activations int8 --ranges mse")
+    layers = tuple(_quantize_layer(program, plan, layer, encodings) for layer in plan.layers)
+    absorbed = {node for layer in plan.layers for node in _saturated(layer, plan, encodings)}
+    grids: dict[str, tuple[Node, Node]] = {}
+    zero_points: dict[str, Node] = {}
+    for node, name in plan.tensors.items():
+        grid = plan.grids[name]
+        if grid not in grids:
+            zero_point = encodings[grid].zero_point
+            grids[grid] = (
+                add_tensor(program, f"{grid}_scale", torch.tensor(encodings[grid].scale)),
+                _zero_point(program, torch.tensor(zero_point, dtype=torch.uint8), zero_points),
+            )
+        _insert_quantizer(program, node, name, *grids[grid])
+    for node in absorbed:
+        source = node.args[0]
+        assert isinstance(source, Node)
+        replace_node(program.exported, node, source)
+    _add_weight_zero_points(program, zero_points)
+    for layer in plan.layers:
+        _name_scope(layer.head, layer.name)
+    remove_unused_tensors(program)
+    return layers
+
+
+@torch.no_grad()
+def _compare_with_network(
+    program: ReferenceProgram, model: nn.Module, inputs: tuple[Tensor, ...]
+) -> tuple[float, float]:
+    """Largest difference of any output, and what float32 sums in another order may make of it."""
+    with eval_mode(model), parametrize.cached():
+        expected = run_network(model, inputs, inputs[0].shape[0])
+    error, tolerance = 0.0, 0.0
+    for ours, found in zip(expected, program.run(*inputs), strict=True):
+        error = max(error, float(np.abs(ours - found.numpy()).max(initial=0)))
+        tolerance = max(tolerance, RELATIVE_TOLERANCE * float(np.abs(ours).max(initial=0)))
+    return error, tolerance
+
+
+def _refuse_weight(program: ReferenceProgram, node: Node) -> str:
+    if node.target is not torch.ops.codeq.dequantize.default:
+        return "its weight is not quantized"
+    return "its weight has a shift (paper's grid)" if node.args[2] is not None else ""
+
+
+def _quantize_layer(
+    program: ReferenceProgram, plan: ActivationPlan, layer: IntegerLayer, encodings: Mapping[str, ActivationEncoding]
+) -> QuantizedLayer:
+    if not layer.rule.has_weight:
+        return QuantizedLayer(layer.name, layer.operator, layer.rule.kernel)
+    x, dequantize, *rest = layer.head.args
+    assert isinstance(x, Node)
+    assert isinstance(dequantize, Node)
+    codes = dequantize.args[0]
+    assert isinstance(codes, Node)
+    weight = state_name(program.exported, codes)
+    assert weight is not None
+    record = program.weights[weight]
+    encoding = encodings[_tensor_name(plan, x)]
+    bias = rest[0] if rest else None
+    limit = _sum_limits(record, layer.head, encoding)
+    if isinstance(bias, Node):
+        limit = limit + _quantize_bias(program, layer, record, bias, encoding)
+    worst = int(limit.max())
+    if worst > INT32_MAX:
+        channel = int(limit.argmax())
+        raise ExportError(
+            f"{layer.name}: channel {channel} can reach {worst:.3g} steps of input scale {encoding.scale:.3g} times weight "
+            f"scale, beyond int32; leave it out with --activations-except {layer.name}"
+        )
+    return QuantizedLayer(layer.name, layer.operator, layer.rule.kernel, worst)
+
+
+def _tensor_name(plan: ActivationPlan, node: Node) -> str:
+    """The name of the quantized tensor that a chain of moves starts at; of a concatenation, of its first part."""
+    while node not in plan.tensors:
+        node = node.all_input_nodes[0]
+    return plan.tensors[node]
+
+
+def _sum_limits(record: WeightRecord, head: Node, encoding: ActivationEncoding) -> Tensor:
+    """The largest magnitude of each output channel's integer sum, int64 `(C,)`."""
+    codes = record.encoding.codes.transpose(0, CHANNEL_AXIS[head.target]).flatten(1)
+    positive, negative = (part.sum(1, dtype=torch.int64) for part in (codes.clamp(min=0), codes.clamp(max=0)))
+    low, high = -encoding.zero_point, QUANT_MAX - encoding.zero_point
+    return torch.maximum(positive * high + negative * low, -positive * low - negative * high)
+
+
+def _quantize_bias(
+    program: ReferenceProgram, layer: IntegerLayer, record: WeightRecord, bias: Node, encoding: ActivationEncoding
+) -> Tensor:
+    """Give a layer its bias as int32 codes behind a dequantize; returns their magnitudes, int64 `(C,)`."""
+    name = state_name(program.exported, bias)
+    if name is None:
+        raise ExportError(f"{layer.name}: its bias is computed in the graph; leave it out with --activations-except")
+    value = program.exported.state_dict[name].detach().double()
+    input_scale = torch.tensor(encoding.scale)
+    scale = (input_scale * record.encoding.scale).expand(value.shape)
+    scale = _widen_dead_channels(program, layer, record, scale, value, input_scale)
+    codes = (value / scale.double()).round()
+    if bool((codes.abs() > INT32_MAX).any()):
+        channel = int(codes.abs().argmax())
+        raise ExportError(
+            f"{layer.name}: the bias {float(value[channel]):.3g} of channel {channel} is {float(codes[channel]):.3g} steps of "
+            f"{float(scale[channel]):.3g} (input scale times weight scale), beyond int32; leave the layer out with "
+            f"--activations-except {layer.name}"
+        )
+    codes_node = add_tensor(program, f"{layer.name}.bias_quantized", codes.to(torch.int32))
+    scale_node = add_tensor(program, f"{layer.name}.bias_scale", scale.clone())
+    new = insert_call(layer.head, torch.ops.codeq.dequantize.default, (codes_node, scale_node, None, 0))
+    layer.head.args = (*layer.head.args[:2], new, *layer.head.args[3:])
+    return codes.long().abs()
+
+
+def _widen_dead_channels(
+    program: ReferenceProgram,
+    layer: IntegerLayer,
+    record: WeightRecord,
+    scale: Tensor,
+    bias: Tensor,
+    input_scale: Tensor,
+) -> Tensor:
+    """A channel of zeros may take any scale: one at which its bias fits well inside int32 (2^24 steps)."""
+    encoding = record.encoding
+    if encoding.scale.ndim == 0:
+        return scale
+    dead = ~encoding.codes.ne(0).transpose(0, CHANNEL_AXIS[layer.head.target]).flatten(1).any(1)
+    wanted = (bias.abs() / 2**24).float()
+    widen = dead & (wanted > scale)
+    if not bool(widen.any()):
+        return scale
+    weight_scale = torch.where(widen, wanted / input_scale, encoding.scale)
+    record.encoding = dataclasses.replace(encoding, scale=weight_scale)
+    dequantize = layer.head.args[1]
+    assert isinstance(dequantize, Node)
+    scale_name = state_name(program.exported, dequantize.args[1])  # type: ignore[arg-type]
+    assert scale_name is not None
+    program.exported.state_dict[scale_name] = weight_scale
+    return input_scale * weight_scale
+
+
+def _saturated(
+    layer: IntegerLayer, plan: ActivationPlan, encodings: Mapping[str, ActivationEncoding]
+) -> list[Node]:
+    """The layer's clamp, where quantizing its input gives the codes that quantizing its output gives."""
+    clamp = layer.tail
+    if clamp is layer.head or clamp.target not in CLAMPS or clamp not in plan.tensors:
+        return []
+    low, high = CLAMPS[clamp.target](clamp)
+    codes = encodings[plan.tensors[clamp]].quantize(torch.tensor([low, high]))
+    return [clamp] if codes.tolist() == [0, QUANT_MAX] else []
+
+
+def _insert_quantizer(program: ReferenceProgram, node: Node, name: str, scale: Node, zero_point: Node) -> None:
+    graph = program.exported.graph
+    readers = list(node.users)
+    after = node.next
+    while after.op == "placeholder":  # an input's quantizer comes behind all inputs
+        after = after.next
+    with graph.inserting_before(after):
+        codes = graph.call_function(torch.ops.codeq.quantize.default, (node, scale, zero_point))
+        value = graph.call_function(torch.ops.codeq.dequantize.default, (codes, scale, None, 0, zero_point))
+    for new, dtype in ((codes, torch.uint8), (value, torch.float32)):
+        new.meta = {key: node.meta[key] for key in ("nn_module_stack", "stack_trace") if key in node.meta}
+        new.meta["val"] = torch.empty_like(node.meta["val"], dtype=dtype)
+        new.meta["constant"] = False
+    _name_scope(codes, name)
+    for reader in readers:
+        reader.replace_input_with(node, value)
+    for spec in program.exported.graph_signature.output_specs:
+        if spec.arg.name == node.name:  # not of the inputs: the node may be one
+            spec.arg.name = value.name
+
+
+def _add_weight_zero_points(program: ReferenceProgram, zero_points: dict[str, Node]) -> None:
+    """Kernels for linear layers fuse only where the weight's zero point is written out."""
+    for node in list(program.exported.graph.nodes):
+        if node.target is not torch.ops.codeq.dequantize.default or len(node.args) > 4 or node.args[2] is not None:
+            continue
+        record = program.weights.get(state_name(program.exported, node.args[0]) or "")
+        if record is not None:
+            zeros = torch.zeros_like(record.encoding.scale, dtype=torch.int8)
+            node.args = (*node.args, _zero_point(program, zeros, zero_points))
+
+
+def _zero_point(program: ReferenceProgram, value: Tensor, known: dict[str, Node]) -> Node:
+    """Equal zero points are one tensor: `zero_point_131` of activations, `zero_point_int8_64` of 64 weight channels."""
+    suffix = "int8_" + "x".join(map(str, value.shape)) if value.dtype == torch.int8 else str(int(value))
+    name = f"zero_point_{suffix}".rstrip("_")
+    if name not in known:
+        known[name] = add_tensor(program, name, value)
+    return known[name]
+
+
+def _name_scope(node: Node, name: str) -> None:
+    """Note a layer's name where the exporter finds it: as the innermost module of the node."""
+    stack = node.meta.get("nn_module_stack", {})
+    node.meta["nn_module_stack"] = {**stack, "codeq": (f"{LAYER_SCOPE}{name}", "codeq.Layer")}

@@ -1,0 +1,88 @@
+"""Let operators that only move or select values work on uint8 codes: push DequantizeLinear behind them. Exact.
+
+    Before: codes -> DequantizeLinear -> Slice -> ...        After: codes -> Slice -> DequantizeLinear -> ...
+
+A quarter of the bytes move, and the next operator finds its DequantizeLinear where its integer kernel needs it.
+A padding with 0.0 pads with the zero point; a concatenation is pushed where all parts share one grid.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+MOVES = {
+    "Concat": None,
+    "DepthToSpace": 1,
+    "Expand": 1,
+    "Flatten": 1,
+    "Gather": 1,
+    "Identity": 1,
+    "MaxPool": 1,
+    "Pad": 1,
+    "Reshape": 1,
+    "Resize": 1,
+    "Slice": 1,
+    "SpaceToDepth": 1,
+    "Split": 1,
+    "Squeeze": 1,
+    "Transpose": 1,
+    "Unsqueeze": 1,
+}
+"""Operators and how many of their inputs are data (None: all); the others are shapes, axes and the like."""
+PAD_VALUE = 2
+
+
+def push_dequantize(model: ir.Model) -> int:
+    """Push every uint8 DequantizeLinear as far as it goes, in place; returns how many operators it passed."""
+    pushed = 0
+    for node in list(model.graph):
+        if node.op_type in MOVES and node.domain == "" and _push(model.graph, node):
+            pushed += 1
+    return pushed
+
+
+def _push(graph: ir.Graph, node: ir.Node) -> bool:
+    data = node.inputs[: MOVES[node.op_type]]
+    sources = [value.producer() if value is not None else None for value in data]
+    if not sources or not all(source is not None and _is_activation(source) for source in sources):
+        return False
+    grid = sources[0].inputs[1:]  # type: ignore[union-attr]
+    if any(not _same_grid(source.inputs[1:], grid) for source in sources[1:]):  # type: ignore[union-attr]
+        return False
+    if node.op_type == "Resize" and node.attributes.get_string("mode", "nearest") != "nearest":
+        return False
+    if node.op_type == "MaxPool" and len(node.outputs) > 1 and node.outputs[1].uses():
+        return False
+    inputs = list(node.inputs)
+    inputs[: len(data)] = [source.inputs[0] for source in sources]  # type: ignore[union-attr]
+    if node.op_type == "Pad" and node.attributes.get_string("mode", "constant") == "constant":
+        given = inputs[PAD_VALUE] if len(inputs) > PAD_VALUE else None
+        if given is not None and (given.const_value is None or np.any(given.const_value.numpy() != 0)):
+            return False
+        inputs = [*inputs, None][: PAD_VALUE + 1] + inputs[PAD_VALUE + 1 :]
+        inputs[PAD_VALUE] = grid[1]
+    moved = ir.Node("", node.op_type, inputs, node.attributes.values(), num_outputs=len(node.outputs), name=node.name)
+    new_values, nodes = [], [moved]
+    for old, codes in zip(node.outputs, moved.outputs, strict=True):
+        codes.name, codes.shape, codes.type = f"{old.name}_quantized", old.shape, ir.TensorType(ir.DataType.UINT8)
+        nodes.append(ir.Node("", "DequantizeLinear", [codes, *grid]))
+        new_values.append(nodes[-1].outputs[0])
+    ir.convenience.replace_nodes_and_values(graph, node, [node], nodes, node.outputs, new_values)
+    return True
+
+
+def _is_activation(node: ir.Node) -> bool:
+    if node.op_type != "DequantizeLinear" or len(node.inputs) < 3 or node.inputs[2] is None:
+        return False
+    return node.inputs[2].dtype is ir.DataType.UINT8
+
+
+def _same_grid(one: Sequence[ir.Value | None], other: Sequence[ir.Value | None]) -> bool:
+    return all(a is b or _equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def _equal(one: ir.Value | None, other: ir.Value | None) -> bool:
+    if one is None or other is None or one.const_value is None or other.const_value is None:
+        return False
+    return bool(np.array_equal(one.const_value.numpy(), other.const_value.numpy()))

@@ -1,0 +1,66 @@
+"""Run a network in PyTorch and a file in onnxruntime on the same inputs, a batch at a time."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from torch import Tensor, nn
+
+from codeq.errors import first_line
+from export.errors import ExportError
+
+
+def run_onnxruntime(session: ort.InferenceSession, inputs: Sequence[Tensor], batch_size: int) -> list[np.ndarray]:
+    """All outputs for all inputs, fed `batch_size` at a time and concatenated."""
+    names = [item.name for item in session.get_inputs()]
+    chunks = [
+        session.run(None, {name: x.contiguous().numpy() for name, x in zip(names, batch, strict=True)})
+        for batch in batches(inputs, batch_size)
+    ]
+    return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+
+
+def run_network(model: nn.Module, inputs: Sequence[Tensor], batch_size: int) -> list[np.ndarray]:
+    """All outputs of a network, likewise, flattened; in the mode it is in.
+
+    Raises:
+        ExportError: It does not take these inputs, or an output's first dimension is not the batch.
+    """
+    chunks = []
+    for batch in batches(inputs, batch_size):
+        try:
+            outputs = model(*batch)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            shapes = ", ".join(f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in batch)
+            raise ExportError(
+                f"{type(model).__name__} does not take inputs of {shapes}: {first_line(error)}"
+            ) from error
+        leaves, _ = torch.utils._pytree.tree_flatten(outputs)
+        for index, leaf in enumerate(leaves):
+            if not leaf.ndim or leaf.shape[0] != batch[0].shape[0]:
+                raise ExportError(
+                    f"output {index} of {type(model).__name__} has shape {tuple(leaf.shape)} "
+                    f"for a batch of {batch[0].shape[0]}; its first dimension must be the batch"
+                )
+        chunks.append([leaf.detach().numpy() for leaf in leaves])
+    return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+
+
+def batches(inputs: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, ...]]:
+    """Inputs, `size` at a time; the last batch may be smaller."""
+    for start in range(0, inputs[0].shape[0], size):
+        yield tuple(tensor[start : start + size] for tensor in inputs)
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; every module's own mode comes back."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,0 +1,378 @@
+"""The parity contract of a file with quantized activations: onnxruntime against the integer reference.
+
+(I) layers    Every quantized tensor that onnxruntime computes, fed what onnxruntime fed it, equals the integer
+              reference: no element differs where the kernel computes in integers. Where onnxruntime computes between
+              quantizers in float (without its optimizations always), an element may be one step off, a thousandth
+              of them at most: those within float32's rounding of the middle between two steps.
+    outputs   End to end, the argmax (axis 1) is that of the integer reference on every input. Where kernels are float,
+              two outputs closer than 1 % of the largest magnitude count as equal.
+(P) program   Before activations are quantized, the reference program computes what the network does, within 1e-5 of
+              the output's largest magnitude.
+
+What fake quantization in float and the network without quantized activations compute is reported, and decides nothing.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from codeq.attach import encode
+from codeq.table import render_table
+from export.activations import COMPARED_INPUTS, quantize_program
+from export.errors import ExportError
+from export.fold_batch_norm import fold_batch_norm
+from export.integer import IntegerReference
+from export.kernels import LayerKernel, is_integer, open_optimized, report_kernels
+from export.metadata import FileMetadata, read_metadata
+from export.program import ReferenceProgram, build_reference_program
+from export.run import batches, run_onnxruntime
+from export.sessions import LEVELS, load_model, session_options
+
+EXACT_KERNELS = frozenset(
+    {
+        "QLinearConv",
+        "QGemm",
+        "QLinearMatMul",
+        "QLinearAdd",
+        "QLinearMul",
+        "QLinearGlobalAveragePool",
+        "QuantizeLinear",
+    }
+)
+"""Kernels whose rule export/integer.py follows bit for bit."""
+ROUNDING_SHARE = 1e-3
+"""Of the elements of a tensor that a float kernel may round to the neighbouring step."""
+NEAR_TIE = 1e-2
+"""Of the largest output magnitude: outputs that one step of one layer can exchange."""
+REFERENCE_BATCH_SIZE = 12
+"""A multiple of the batch sizes of the contract."""
+
+
+@dataclass(frozen=True)
+class LayerCheck:
+    """One quantized tensor at one level, over all inputs and batch sizes. `max_step` is in codes."""
+
+    name: str
+    level: str
+    kernel: str
+    elements: int
+    differing: int
+    max_step: int
+    ok: bool
+
+
+@dataclass(frozen=True)
+class EndToEndCheck:
+    """One output at one level and batch size against the integer reference, over all inputs."""
+
+    output: str
+    level: str
+    batch_size: int
+    integer_kernels: bool
+    differing: int
+    max_abs_error: float
+    argmax_differences: int
+    ok: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ReportedComparison:
+    """Another way of computing the same network, against the integer reference. Decides nothing."""
+
+    name: str
+    max_abs_error: float
+    argmax_differences: int
+
+
+@dataclass(frozen=True)
+class IntegerVerdict:
+    """The contract's answer. `program_error` and `program_tolerance` are (P)."""
+
+    layers: tuple[LayerCheck, ...]
+    outputs: tuple[EndToEndCheck, ...]
+    kernels: tuple[LayerKernel, ...]
+    program_error: float
+    program_tolerance: float
+    reported: tuple[ReportedComparison, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.first_failure
+
+    @property
+    def first_failure(self) -> str:
+        """One line, empty where the contract holds."""
+        if not self.program_error <= self.program_tolerance:
+            error, limit = self.program_error, self.program_tolerance
+            return f"the reference program is off the network by {error:.3g}, above {limit:.3g}"
+        for layer in self.layers:
+            if not layer.ok:
+                return (
+                    f"{layer.name} at {layer.level} ({layer.kernel}): {layer.differing} of {layer.elements} codes differ "
+                    f"from the integer reference, by up to {layer.max_step}"
+                )
+        for output in self.outputs:
+            if not output.ok:
+                return f"{output.output} at {output.level}, batch {output.batch_size}: {output.reason}"
+        return ""
+
+    def differing(self, *, integer_kernels: bool) -> int:
+        """Codes that differ from the reference, in layers with (or without) an integer kernel."""
+        return sum(layer.differing for layer in self.layers if (layer.kernel in EXACT_KERNELS) == integer_kernels)
+
+    def elements(self, *, integer_kernels: bool) -> int:
+        """Codes compared, likewise."""
+        return sum(layer.elements for layer in self.layers if (layer.kernel in EXACT_KERNELS) == integer_kernels)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"ok": self.ok}
+
+    def __str__(self) -> str:
+        by_name: dict[str, dict[str, LayerCheck]] = {}
+        for check in self.layers:
+            by_name.setdefault(check.name, {})[check.level] = check
+        rows = [
+            (
+                name,
+                checks["enable_all"].kernel,
+                f"{checks['enable_all'].elements:,}",
+                *(str(checks[level].differing) for level in LEVELS),
+                "ok" if all(check.ok for check in checks.values()) else "FAILED",
+            )
+            for name, checks in by_name.items()
+        ]
+        header = ("codes differing in", "kernel", "codes", *LEVELS, "verdict")
+        lines = [render_table(header, rows)]
+        for check in self.outputs:
+            lines.append(
+                f"{check.output} at {check.level}, batch {check.batch_size}: {check.differing} elements and "
+                f"{check.argmax_differences} argmax differ: {'ok' if check.ok else 'FAILED'}"
+            )
+        for item in self.reported:
+            lines.append(
+                f"reported  {item.name}: max_abs_error {item.max_abs_error:.1e}, argmax differs {item.argmax_differences}"
+            )
+        return "\n".join(lines)
+
+
+def check_integer(
+    source: Path,
+    program: ReferenceProgram,
+    inputs: tuple[Tensor, ...],
+    expected: Sequence[np.ndarray],
+    batch_sizes: Sequence[int],
+    *,
+    on_progress: Callable[[str], None] = lambda detail: None,
+) -> IntegerVerdict:
+    """Hold a file against the integer reference.
+
+    Args:
+        source: The file.
+        program: The program that it was made from, or one rebuilt with the file's grids.
+        inputs: Held inputs; a whole number of each batch size.
+        expected: The network's own outputs for them, activations in float.
+        batch_sizes: To be judged at.
+        on_progress: Called after each level and batch size.
+
+    Raises:
+        ExportError: The file cannot be opened or lacks a quantized tensor.
+    """
+    activations = program.activations
+    assert activations is not None
+    # A program of a fixed batch size takes no other.
+    chunk = batch_sizes[0] if len(batch_sizes) == 1 else REFERENCE_BATCH_SIZE
+    integer = IntegerReference(program)
+    reference = _in_batches(integer.outputs, inputs, chunk)
+    fake = _in_batches(program.run, inputs, chunk)
+    proto = load_model(source)
+    outputs = [output.name for output in proto.graph.output]
+    probe = _with_codes(proto, [f"{name}_quantized" for name in activations.encodings], source)
+    config = read_metadata(proto, source).session_options
+    comparison = _LayerComparison(integer)
+    checks: list[LayerCheck] = []
+    ends: list[EndToEndCheck] = []
+    kernels: tuple[LayerKernel, ...] = ()
+    for level in LEVELS:
+        options = session_options(level)
+        probe_options = session_options(level)
+        for key, value in config.items():
+            options.add_session_config_entry(key, value)
+            probe_options.add_session_config_entry(key, value)
+        folder = str(source.parent)
+        probe_options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        session, nodes = open_optimized(source, options, source)
+        probing, probe_nodes = open_optimized(probe, probe_options, source)
+        # Where the optimizer makes the same of both, the file has been run when the probe has.
+        session = None if nodes == probe_nodes else session
+        kernels = report_kernels(activations, nodes)
+        all_integer = all(kernel.is_integer for kernel in kernels)
+        counts: dict[str, _Count] = {}
+        for size in batch_sizes:
+            found = comparison.run(probing, inputs, size, chunk, counts)
+            if session is not None:
+                found = run_onnxruntime(session, inputs, size)
+            for name, ours, theirs in zip(outputs, reference, found, strict=True):
+                ends.append(_compare_output(name, level, size, all_integer, ours, theirs))
+            on_progress(f"{level}, batch {size}")
+        checks += [_judge(name, level, nodes, count) for name, count in counts.items()]
+    reported = [
+        _report("fake quantization in float", reference, fake),
+        _report("the network with float32 activations", reference, expected),
+    ]
+    error, tolerance = activations.program_error, activations.program_tolerance
+    return IntegerVerdict(tuple(checks), tuple(ends), kernels, error, tolerance, tuple(reported))
+
+
+def rebuild_program(
+    model: nn.Module, inputs: tuple[Tensor, ...], metadata: FileMetadata, *, fixed_batch: int | None = None
+) -> ReferenceProgram:
+    """The program of a network with the grids of a file.
+
+    Raises:
+        ExportError: The network cannot be traced, or the file lacks a grid.
+    """
+    grids = metadata.activations
+    assert grids is not None
+    example = tuple(tensor[: fixed_batch or 2] for tensor in inputs)
+    program = build_reference_program(model, example, encode(model), dynamic_batch=fixed_batch is None)
+    fold_batch_norm(program)
+    compared = tuple(tensor[: fixed_batch or COMPARED_INPUTS] for tensor in inputs)
+    quantize_program(program, model, compared, lambda plan: grids, exclude=metadata.activations_except)
+    return program
+
+
+def _with_codes(proto: onnx.ModelProto, names: Sequence[str], source: Path) -> bytes:
+    """The file with its quantized tensors as further outputs."""
+    made = {output for node in proto.graph.node for output in node.output}
+    missing = [name for name in names if name not in made]
+    if missing:
+        raise ExportError(f"{source}: has no tensor {missing[0]!r}; was it changed after the export?")
+    probe = onnx.ModelProto()
+    probe.CopyFrom(proto)
+    probe.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None) for name in names
+    )
+    return bytes(probe.SerializeToString())
+
+
+@dataclass
+class _Count:
+    elements: int = 0
+    differing: int = 0
+    max_step: int = 0
+
+    def add(self, other: "_Count") -> None:
+        self.elements += other.elements
+        self.differing += other.differing
+        self.max_step = max(self.max_step, other.max_step)
+
+
+@dataclass
+class _LayerComparison:
+    """Runs the probed file, and the reference on what onnxruntime fed each layer.
+
+    Levels and batch sizes mostly give the same codes; the reference then has the same to say, and is not run again.
+    """
+
+    integer: IntegerReference
+    answers: dict[tuple[int, bytes], dict[str, _Count]] = field(default_factory=dict)
+
+    def run(
+        self, session: Any, inputs: tuple[Tensor, ...], size: int, chunk: int, counts: dict[str, _Count]
+    ) -> list[np.ndarray]:
+        """Add what was found at one level and batch size to `counts`; `chunk` inputs are judged at a time.
+
+        Returns:
+            The outputs that are no codes, for all inputs.
+        """
+        names = [output.name for output in session.get_outputs()]
+        kept: list[list[np.ndarray]] = []
+        for index, part in enumerate(batches(inputs, chunk)):
+            found = dict(zip(names, run_onnxruntime(session, part, size), strict=True))
+            digest = hashlib.blake2b()
+            for values in found.values():
+                digest.update(np.ascontiguousarray(values))
+            key = (index, digest.digest())
+            if key not in self.answers:
+                answer: dict[str, _Count] = {}
+                self.integer.outputs(*part, on_codes=_Substitute(found, answer))
+                self.answers[key] = answer
+            for name, count in self.answers[key].items():
+                counts.setdefault(name, _Count()).add(count)
+            kept.append([values for values in found.values() if values.dtype != np.uint8])
+        return [np.concatenate(parts) for parts in zip(*kept, strict=True)]
+
+
+@dataclass
+class _Substitute:
+    """Counts where the reference's codes differ from onnxruntime's, and hands on the latter."""
+
+    found: Mapping[str, np.ndarray]
+    counts: dict[str, _Count]
+
+    def __call__(self, name: str, codes: Tensor) -> Tensor:
+        theirs = torch.from_numpy(self.found[f"{name}_quantized"])
+        if theirs.shape != codes.shape:
+            self.counts[name] = _Count(codes.numel(), codes.numel(), 255)
+            return codes
+        steps = (theirs.int() - codes.int()).abs() if not torch.equal(theirs, codes) else torch.zeros(1)
+        self.counts[name] = _Count(codes.numel(), int(steps.count_nonzero()), int(steps.max()))
+        return theirs
+
+
+def _judge(name: str, level: str, nodes: Mapping[str, str], count: _Count) -> LayerCheck:
+    kernel = nodes.get(name, "QuantizeLinear")
+    exact = kernel in EXACT_KERNELS
+    within = count.max_step <= 1 and count.differing <= max(1, ROUNDING_SHARE * count.elements)
+    return LayerCheck(
+        name, level, kernel, count.elements, count.differing, count.max_step, not count.differing if exact else within
+    )
+
+
+def _compare_output(
+    name: str, level: str, batch_size: int, integer_kernels: bool, expected: np.ndarray, found: np.ndarray
+) -> EndToEndCheck:
+    def failed(reason: str) -> EndToEndCheck:
+        return EndToEndCheck(name, level, batch_size, integer_kernels, expected.size, np.inf, 0, False, reason)
+
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        return failed(f"is {found.dtype} {found.shape}, expected {expected.dtype} {expected.shape}")
+    if not (np.isfinite(found).all() and np.isfinite(expected).all()):
+        return failed("NaN or infinite values")
+    error = float(np.abs(found.astype(np.float64) - expected).max(initial=0))
+    differing = int(np.count_nonzero(found != expected))
+    differences = disputed = 0
+    if expected.ndim > 1:
+        ours, theirs = expected.argmax(1), found.argmax(1)
+        differences = int((ours != theirs).sum())
+        margin = np.take_along_axis(expected, ours[:, None], 1) - np.take_along_axis(expected, theirs[:, None], 1)
+        tie = 0.0 if integer_kernels else NEAR_TIE * float(np.abs(expected).max(initial=0))
+        disputed = int((margin > tie).sum())
+    reason = f"argmax differs in {disputed} places" if disputed else ""
+    return EndToEndCheck(
+        name, level, batch_size, integer_kernels, differing, error, differences, not reason, reason
+    )
+
+
+def _report(name: str, reference: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> ReportedComparison:
+    error = max(float(np.abs(a - b).max(initial=0)) for a, b in zip(reference, other, strict=True))
+    differences = sum(
+        int((a.argmax(1) != b.argmax(1)).sum()) for a, b in zip(reference, other, strict=True) if a.ndim > 1
+    )
+    return ReportedComparison(name, error, differences)
+
+
+def _in_batches(
+    compute: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...], size: int
+) -> list[np.ndarray]:
+    with torch.no_grad():
+        chunks = [compute(*batch) for batch in batches(inputs, size)]
+    return [torch.cat(parts).numpy() for parts in zip(*chunks, strict=True)]
