@@ -25,6 +25,7 @@ from codeq.cost import CostSummary, summary
 from codeq.data import Dataset, load_dataset, shift_randomly
 from codeq.errors import CheckpointError, CodeqError, DataError
 from codeq.files import check_writable
+from codeq.learned_step import QuantizedActivations
 from codeq.optim import param_groups
 
 FLOAT_BITS = 32
@@ -38,6 +39,9 @@ PROGRESS_STEPS = 1000
 STORED_INPUTS = 128
 """Inputs kept in the checkpoint from each of the training and the test set."""
 BATCH_NORM_BATCHES = 100
+ACTIVATIONS = ("float32", "int8")
+ACTIVATION_LR = 1e-3
+"""Of the activation quantizers, whose parameters are relative: log2 of a scale, share of a range."""
 
 
 class DivergedError(CodeqError):
@@ -58,6 +62,7 @@ class TrainConfig:
         grid, grid_limit: As for `DeadZoneQuantizer`.
         shift: Augmentation: random shift in pixels; None takes 1 per 14 pixels of image size, at least 1.
         freeze_fraction: Last part of the epochs, with grids frozen.
+        activations: "float32", or "int8" to learn uint8 activation scales in that last part.
     """
 
     model: str = "resnet8"
@@ -73,6 +78,7 @@ class TrainConfig:
     grid_limit: int = 127
     shift: int | None = None
     freeze_fraction: float = 0.2
+    activations: str = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -92,6 +98,10 @@ class TrainConfig:
                 raise ValueError(f"{name} must be a number from {low} to {high}, found {value!r}")
         if self.bits is not None and self.bits != FLOAT_BITS and self.bits not in range(2, 9):
             raise ValueError(f"bits must be 2 to 8, None (learned) or {FLOAT_BITS} (float), found {self.bits!r}")
+        if self.activations not in ACTIVATIONS:
+            raise ValueError(f"activations must be one of {', '.join(ACTIVATIONS)}, found {self.activations!r}")
+        if self.activations == "int8" and (self.is_float or self.grid != "integer"):
+            raise DataError("--activations int8 needs quantized weights on the integer grid; leave --bits 32 and --grid out")
 
     @property
     def is_float(self) -> bool:
@@ -186,8 +196,13 @@ def train(
         lambda_dz=config.lambda_dz,
         lambda_bit=config.lambda_bit,
     )
+    quantized = None
+    if config.activations == "int8":
+        quantized = QuantizedActivations(model, (data.train_inputs[:2],))
+        groups.append({"params": list(quantized.quantizers.parameters()), "lr": ACTIVATION_LR, "weight_decay": 0.0})
     optimizer = torch.optim.AdamW(groups)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
+    network: nn.Module = model if quantized is None else quantized
     history: list[EpochResult] = []
     if resume is not None:
         state = resume.training or {}
@@ -196,6 +211,9 @@ def train(
             scheduler.load_state_dict(state["scheduler"])
             generator.set_state(state["generator"])
             history = [EpochResult(**row) for row in state["history"]]
+            if quantized is not None:
+                quantized.quantizers.load_state_dict(state["activation_quantizers"])
+                quantized.calibrated.fill_(len(history) > config.freeze_epoch)  # type: ignore[operator]
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise CheckpointError(f"{resume.path}: its training state is damaged ({error})") from error
 
@@ -211,6 +229,7 @@ def train(
             held_inputs=data.test_inputs[:STORED_INPUTS].clone(),
             metrics=metrics,
             training={"config": asdict(config), "history": [asdict(row) for row in history]} | training,
+            activations=None if quantized is None or not quantized.calibrated else quantized.encodings(),
         )
 
     def unfinished() -> dict[str, Any]:
@@ -219,28 +238,34 @@ def train(
             "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict(),
             "generator": generator.get_state(),
+            "activation_quantizers": None if quantized is None else quantized.quantizers.state_dict(),
         }
+
+    def finish_grids() -> None:
+        freeze(model)
+        if quantized is not None:
+            quantized.calibrate((data.train_inputs[:STORED_INPUTS],))
 
     if not history:
         save(unfinished(), {})
     for epoch in range(len(history), config.epochs):
         if epoch == config.freeze_epoch:
-            freeze(model)
-        loss = _train_epoch(model, data, config, optimizer, scheduler, generator, steps, on_step)
+            finish_grids()
+        loss = _train_epoch(network, data, config, optimizer, scheduler, generator, steps, on_step)
         if not math.isfinite(loss):
             raise DivergedError(
                 f"the loss became {loss} in epoch {epoch + 1}; {output} holds epoch {epoch}; try a smaller --lr"
             )
-        history.append(_epoch_result(model, data, epoch, loss))
+        history.append(_epoch_result(model, evaluate(network, data.test_inputs, data.test_labels), epoch, loss))
         save(unfinished(), {"test_accuracy": history[-1].test_accuracy})
         on_epoch(history[-1])
 
     if config.freeze_epoch == config.epochs:
-        freeze(model)  # the run was too short to have a last part
+        finish_grids()  # the run was too short to have a last part
     inputs = data.train_inputs.split(config.batch_size)[:BATCH_NORM_BATCHES]
-    reestimate_batch_norm(model, inputs)
+    reestimate_batch_norm(network, inputs)
     model.eval()
-    accuracy = evaluate(model, data.test_inputs, data.test_labels)
+    accuracy = evaluate(network, data.test_inputs, data.test_labels)
     cost = summary(model, data.input_shape)
     metrics = {
         "test_accuracy": accuracy,
@@ -306,13 +331,13 @@ def _split(order: Tensor, batch_size: int) -> tuple[Tensor, ...]:
     return batches
 
 
-def _epoch_result(model: nn.Module, data: Dataset, epoch: int, loss: float) -> EpochResult:
+def _epoch_result(model: nn.Module, accuracy: float, epoch: int, loss: float) -> EpochResult:
     encodings = encode(model).values()
     numel = sum(encoding.codes.numel() for encoding in encodings)
     return EpochResult(
         epoch=epoch,
         loss=loss,
-        test_accuracy=evaluate(model, data.test_inputs, data.test_labels),
+        test_accuracy=accuracy,
         sparsity=1 - sum(encoding.nnz for encoding in encodings) / numel if numel else 0.0,
         bits=sum(encoding.bit_width * encoding.codes.numel() for encoding in encodings) / numel
         if numel
@@ -358,6 +383,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "--grid", "integer is deployable as trained; paper is the operator as published", choices=["integer", "paper"]
     )
     recipe("--grid-limit", "largest code; 63 is safe on x86 without VNNI", type=cli.integer(7, 127))
+    recipe("--activations", "int8 learns uint8 activation scales in the last part", choices=list(ACTIVATIONS))
     recipe("--shift", "augmentation: random shift in pixels", type=cli.integer(0, 64))
     recipe("--seed", "of initialisation, order and augmentation", type=cli.integer(0))
     parser.add_argument("--threads", type=cli.integer(1, 1024), help="CPU threads (default: torch's choice)")

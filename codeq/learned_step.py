@@ -1,0 +1,177 @@
+"""Activation quantizers in the training loop: the step of every activation is learned with the weights.
+
+    y = scale * (clip(rint(x / scale) + zero_point, 0, 255) - zero_point)
+
+The gradient of scale is LSQ's (Esser et al. 2020, arXiv:1902.08153, eq. 3 and 5), that of the zero point LSQ+'s (Bhalgat
+et al. 2020, arXiv:2004.09576), as torch's own operator computes them; x gets the gradient of y inside the range, none
+outside. The parameters are log2(scale) and zero_point / 255, so that one learning rate suits every tensor under Adam
+(Jain et al. 2020, arXiv:1903.08066, on thresholds in the logarithmic domain). A zero point that starts at an end of its
+range, as behind a relu, stays there.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+
+from codeq.activations import ActivationPlan, plan_activations
+from codeq.attach import detach, quantized_weights
+from codeq.calibrate import calibrate
+from codeq.canonical import canonicalize
+from codeq.errors import AttachError
+from codeq.graph import GraphRunner, state_name, trace
+from codeq.ranges import QUANT_MAX, ActivationEncoding, Method
+
+aten = torch.ops.aten
+
+
+class ActivationQuantizer(nn.Module):
+    """Fake-quantizes one tensor, or several that share a grid, to uint8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log2_scale = nn.Parameter(torch.zeros(1))
+        self.zero_fraction = nn.Parameter(torch.zeros(1))
+
+    @torch.no_grad()
+    def start_at(self, encoding: ActivationEncoding) -> None:
+        """Take the grid that calibration chose."""
+        self.log2_scale.fill_(encoding.scale).log2_()
+        self.zero_fraction.fill_(encoding.zero_point / QUANT_MAX)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 of any shape, at most QUANT_MAX + 1 different values."""
+        zero_point = self.zero_fraction * QUANT_MAX
+        if bool(self._at_end()):
+            zero_point = zero_point.detach()
+        factor = (x.numel() * QUANT_MAX) ** -0.5
+        quantized: Tensor = torch._fake_quantize_learnable_per_tensor_affine(
+            x, self.log2_scale.exp2(), zero_point, 0, QUANT_MAX, factor
+        )
+        return quantized
+
+    def encoding(self) -> ActivationEncoding:
+        """The grid as it is now."""
+        zero_point = round(float(self.zero_fraction.detach()) * QUANT_MAX)
+        return ActivationEncoding(float(self.log2_scale.detach().exp2()), min(QUANT_MAX, max(0, zero_point)))
+
+    def _at_end(self) -> Tensor:
+        return (self.zero_fraction == 0) | (self.zero_fraction == 1)
+
+
+class QuantizedActivations(nn.Module):
+    """A network with its activations fake-quantized where integer kernels will have them.
+
+    The network's own modules hold all weights, statistics and modes: train it, freeze it and encode it as before.
+    Until `calibrate` is called activations stay float.
+
+    Args:
+        network: Attached, on integer grids.
+        example_inputs: One small batch, in the order of the network's arguments.
+
+    Raises:
+        TraceError: torch.export refuses the network.
+        AttachError: No layer of it can compute in integers.
+
+    Example:
+        quantized = QuantizedActivations(model, (images[:2],))
+        quantized.calibrate((images,))
+        loss = F.cross_entropy(quantized(images), labels)  # optimize model and quantized.quantizers
+        codeq.save("net.pt", model, input_shape=(3, 32, 32), activations=quantized.encodings())
+    """
+
+    def __init__(self, network: nn.Module, example_inputs: tuple[Tensor, ...]) -> None:
+        super().__init__()
+        self.network = network
+        grids = {weight.name: weight.quantizer.grid for weight in quantized_weights(network)}
+        plain = detach(copy.deepcopy(network)).eval()
+        with torch.no_grad():
+            self._exported = trace(plain, example_inputs)
+        canonicalize(self._exported)
+
+        def refuse_weight(node: Node) -> str:
+            grid = grids.get(state_name(self._exported, node) or "")
+            return "" if grid == "integer" else "its weight is not quantized on an integer grid"
+
+        self.plan: ActivationPlan = plan_activations(self._exported, refuse_weight)
+        if not self.plan.layers:
+            raise AttachError(f"no layer of {type(network).__name__} can compute in integers; attach it first")
+        self.quantizers = nn.ModuleDict({_key(grid): ActivationQuantizer() for grid in self.plan.grids.values()})
+        self.register_buffer("calibrated", torch.tensor(False))
+        self._exported.state_dict.clear()  # the live tensors are the network's
+
+    def calibrate(self, inputs: tuple[Tensor, ...], method: Method = "mse") -> None:
+        """Start every grid from what inputs give.
+
+        Raises:
+            CalibrationError: No inputs, or a tensor without a usable range.
+        """
+        training = self.network.training
+        self.network.eval()
+        encodings = calibrate(self._exported, self.plan, inputs, method, tensors=self._tensors())
+        self.network.train(training)
+        for name, grid in self.plan.grids.items():
+            self.quantizers[_key(grid)].start_at(encodings[name])  # type: ignore[operator]
+        self.calibrated.fill_(True)  # type: ignore[operator]
+
+    def encodings(self) -> dict[str, ActivationEncoding]:
+        """The grid of every quantized tensor, by name: what `codeq.save` stores."""
+        return {
+            name: self.quantizers[_key(grid)].encoding()  # type: ignore[operator]
+            for name, grid in self.plan.grids.items()
+        }
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """What the network returns; several outputs as a tuple."""
+        outputs = _TrainingRunner(self).compute(inputs, self._tensors())
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers as they are now, quantized weights quantized."""
+        quantized = {weight.name: weight for weight in quantized_weights(self.network)}
+        tensors: dict[str, Tensor] = dict(self._exported.constants)  # type: ignore[arg-type]
+        parameters = dict(self.network.named_parameters(remove_duplicate=False))
+        parameters |= dict(self.network.named_buffers(remove_duplicate=False))
+        for spec in self._exported.graph_signature.input_specs:
+            name = spec.target
+            if name is None or name in tensors:
+                continue
+            if name in quantized:
+                tensors[name] = getattr(quantized[name].module, quantized[name].tensor_name)
+            else:
+                tensors[name] = parameters[name]
+        return tensors
+
+
+class _TrainingRunner(GraphRunner):
+    """Runs BatchNorm and dropout in the network's mode, and quantizes where the plan says."""
+
+    def __init__(self, owner: QuantizedActivations) -> None:
+        super().__init__(owner._exported)
+        self.owner = owner
+        self.quantize = bool(owner.calibrated)
+
+    def compute_node(self, n: Node) -> Any:
+        value = self._value(n)
+        name = self.owner.plan.tensors.get(n) if self.quantize else None
+        return value if name is None else self.owner.quantizers[_key(self.owner.plan.grids[name])](value)
+
+    def _value(self, node: Node) -> Any:
+        if node.target is aten.batch_norm.default:
+            mean = node.args[3]
+            assert isinstance(mean, Node)
+            path = (state_name(self.owner._exported, mean) or "").rpartition(".")[0]
+            return self.owner.network.get_submodule(path)(self.env[node.args[0]])  # type: ignore[index]
+        if node.target is aten.dropout.default:
+            return nn.functional.dropout(
+                self.env[node.args[0]],  # type: ignore[index]
+                float(node.args[1]),  # type: ignore[arg-type]
+                self.owner.network.training,
+            )
+        return super().compute_node(node)
+
+
+def _key(grid: str) -> str:
+    return grid.replace(".", "/")
