@@ -312,6 +312,8 @@ def _moves(node: Node, read: Mapping[Node, bool]) -> bool:
 
 
 def _input_name(exported: ExportedProgram, node: Node) -> str:
+    while node.op != "placeholder":  # rearranged first
+        node = node.all_input_nodes[0]
     return "input" if len(exported.graph_signature.user_inputs) == 1 else node.name
 
 

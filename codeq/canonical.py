@@ -1,9 +1,9 @@
 """One spelling per operation, so that one rule per operation is enough (in place, exact up to the order of sums).
 
-    relu_(x), x later read                ->  y = relu(x), y read instead
-    silu(x)                               ->  mul(x, sigmoid(x)): both have integer kernels
-    mean(x, (2, 3)) of an image           ->  adaptive_avg_pool2d(x, 1): ReduceMean has no integer kernel
-    linear(x) of three or more dimensions ->  reshape, linear of two, reshape: only Gemm takes a bias as integers
+relu_(x), x later read                ->  y = relu(x), y read instead
+silu(x)                               ->  mul(x, sigmoid(x)): both have integer kernels
+mean(x, (2, 3)) of an image           ->  adaptive_avg_pool2d(x, 1): ReduceMean has no integer kernel
+linear(x) of three or more dimensions ->  reshape, linear of two, reshape: only Gemm takes a bias as integers
 """
 
 import torch

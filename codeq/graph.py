@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._dispatch.python import enable_python_dispatcher
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind, TensorArgument
 from torch.fx import Graph, Interpreter, Node
@@ -90,7 +91,9 @@ def insert_call(node: Node, target: Any, args: tuple[Any, ...]) -> Node:
         new = node.graph.call_function(target, args)
     new.meta = {key: node.meta[key] for key in ("nn_module_stack", "stack_trace") if key in node.meta}
     new.meta["constant"] = all(is_constant(operand) for operand in new.all_input_nodes)
-    new.meta["val"] = target(*map_arg(args, lambda argument: argument.meta["val"]))
+    # Without torch's Python dispatcher some operators would take the open batch size for the example's.
+    with enable_python_dispatcher():
+        new.meta["val"] = target(*map_arg(args, lambda argument: argument.meta["val"]))
     return new
 
 

@@ -2,11 +2,11 @@
 
     y = scale * (clip(rint(x / scale) + zero_point, 0, 255) - zero_point)
 
-The gradient of scale is LSQ's (Esser et al. 2020, arXiv:1902.08153, eq. 3 and 5), that of the zero point LSQ+'s (Bhalgat
-et al. 2020, arXiv:2004.09576), as torch's own operator computes them; x gets the gradient of y inside the range, none
-outside. The parameters are log2(scale) and zero_point / 255, so that one learning rate suits every tensor under Adam
-(Jain et al. 2020, arXiv:1903.08066, on thresholds in the logarithmic domain). A zero point that starts at an end of its
-range, as behind a relu, stays there.
+The gradient of scale is LSQ's (Esser et al. 2020, arXiv:1902.08153, eq. 3 and 5), that of the zero point LSQ+'s
+(Bhalgat et al. 2020, arXiv:2004.09576), as torch's own operator computes them; x gets the gradient of y inside the
+range, none outside. The parameters are log2(scale) and zero_point / 255, so that one learning rate suits every tensor
+under Adam (Jain et al. 2020, arXiv:1903.08066, on thresholds in the logarithmic domain). A zero point that starts at an
+end of its range, as behind a relu, stays there.
 """
 
 import copy
@@ -131,8 +131,8 @@ class QuantizedActivations(nn.Module):
     def _tensors(self) -> dict[str, Tensor]:
         """Parameters and buffers as they are now, quantized weights quantized."""
         quantized = {weight.name: weight for weight in quantized_weights(self.network)}
-        tensors: dict[str, Tensor] = dict(self._exported.constants)  # type: ignore[arg-type]
-        parameters = dict(self.network.named_parameters(remove_duplicate=False))
+        tensors: dict[str, Tensor] = dict(self._exported.constants)
+        parameters: dict[str, Tensor] = dict(self.network.named_parameters(remove_duplicate=False))
         parameters |= dict(self.network.named_buffers(remove_duplicate=False))
         for spec in self._exported.graph_signature.input_specs:
             name = spec.target

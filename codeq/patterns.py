@@ -1,4 +1,4 @@
-"""How layers are named on command lines and in arguments: exactly, as a glob, or as a regular expression behind `re:`."""
+"""How layers are named in options and arguments: exactly, as a glob, or as a regular expression behind `re:`."""
 
 import fnmatch
 import re

@@ -136,7 +136,9 @@ class RangeObserver:
         try:
             return ActivationEncoding.from_range(low, high)
         except ValueError as error:
-            raise CalibrationError(f"{self.name}: values from {low:.3g} to {high:.3g} give no grid ({error})") from error
+            raise CalibrationError(
+                f"{self.name}: values from {low:.3g} to {high:.3g} give no grid ({error})"
+            ) from error
 
     def _percentile(self, low: float, high: float) -> tuple[float, float]:
         """Cut (1 - PERCENTILE) of all values, from both ends alike where there are two."""

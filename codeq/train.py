@@ -101,7 +101,9 @@ class TrainConfig:
         if self.activations not in ACTIVATIONS:
             raise ValueError(f"activations must be one of {', '.join(ACTIVATIONS)}, found {self.activations!r}")
         if self.activations == "int8" and (self.is_float or self.grid != "integer"):
-            raise DataError("--activations int8 needs quantized weights on the integer grid; leave --bits 32 and --grid out")
+            raise DataError(
+                "--activations int8 needs quantized weights on the integer grid; leave --bits 32 and --grid out"
+            )
 
     @property
     def is_float(self) -> bool:

@@ -33,6 +33,7 @@ from export.program import (
     remove_unused_tensors,
 )
 from export.run import eval_mode, run_network
+from export.space_to_depth import rearrange_first_convolution
 
 COMPARED_INPUTS = 16
 """How many inputs a program is held against its network with."""
@@ -78,8 +79,10 @@ def quantize_program(
         ExportError: See `plan_program` and `insert_quantizers`.
     """
     canonicalize(program.exported)
-    error, tolerance = _compare_with_network(program, model, inputs)
     plan = plan_program(program, exclude)
+    if any(rearrange_first_convolution(program, layer.head) for layer in plan.layers):
+        plan = plan_program(program, exclude)
+    error, tolerance = _compare_with_network(program, model, inputs)
     encodings = choose(plan)
     layers = insert_quantizers(program, plan, encodings)
     used = {name: encodings[name] for name in plan.tensors.values()}
@@ -163,8 +166,8 @@ def _quantize_layer(
     if worst > INT32_MAX:
         channel = int(limit.argmax())
         raise ExportError(
-            f"{layer.name}: channel {channel} can reach {worst:.3g} steps of input scale {encoding.scale:.3g} times weight "
-            f"scale, beyond int32; leave it out with --activations-except {layer.name}"
+            f"{layer.name}: sums of channel {channel} can reach {worst:.3g} steps of input scale times weight scale, "
+            f"beyond int32; leave it out with --activations-except {layer.name}"
         )
     return QuantizedLayer(layer.name, layer.operator, layer.rule.kernel, worst)
 
@@ -199,9 +202,9 @@ def _quantize_bias(
     if bool((codes.abs() > INT32_MAX).any()):
         channel = int(codes.abs().argmax())
         raise ExportError(
-            f"{layer.name}: the bias {float(value[channel]):.3g} of channel {channel} is {float(codes[channel]):.3g} steps of "
-            f"{float(scale[channel]):.3g} (input scale times weight scale), beyond int32; leave the layer out with "
-            f"--activations-except {layer.name}"
+            f"{layer.name}: the bias {float(value[channel]):.3g} of channel {channel} is {float(codes[channel]):.3g} "
+            f"steps of input scale times weight scale ({float(scale[channel]):.3g}), beyond int32; leave the layer out "
+            f"with --activations-except {layer.name}"
         )
     codes_node = add_tensor(program, f"{layer.name}.bias_quantized", codes.to(torch.int32))
     scale_node = add_tensor(program, f"{layer.name}.bias_scale", scale.clone())
@@ -237,9 +240,7 @@ def _widen_dead_channels(
     return input_scale * weight_scale
 
 
-def _saturated(
-    layer: IntegerLayer, plan: ActivationPlan, encodings: Mapping[str, ActivationEncoding]
-) -> list[Node]:
+def _saturated(layer: IntegerLayer, plan: ActivationPlan, encodings: Mapping[str, ActivationEncoding]) -> list[Node]:
     """The layer's clamp, where quantizing its input gives the codes that quantizing its output gives."""
     clamp = layer.tail
     if clamp is layer.head or clamp.target not in CLAMPS or clamp not in plan.tensors:

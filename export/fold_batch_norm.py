@@ -15,6 +15,8 @@ smallest live one: 0, denormals and 1.0 each break some runtime or its accuracy.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +32,7 @@ from export.program import (
 )
 
 aten = torch.ops.aten
-CHANNEL_AXIS = {
+CHANNEL_AXIS: Mapping[Any, int] = {
     aten.conv1d.default: 0,
     aten.conv2d.default: 0,
     aten.conv3d.default: 0,

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.fx import Node
@@ -28,6 +29,7 @@ from codeq.activations import INTEGER, is_move
 from codeq.graph import GraphRunner, operator_name
 from codeq.ranges import QUANT_MAX
 from export.program import LAYER_SCOPE, ReferenceProgram
+from export.run import batches
 
 aten = torch.ops.aten
 dequantize = torch.ops.codeq.dequantize.default
@@ -39,7 +41,10 @@ FLOAT32_EXACT = 2**24
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """A quantized tensor: `centered` holds code - zero_point, integers in a float tensor; real = scale * centered."""
+    """A quantized tensor: `centered` holds code - zero_point; real = scale * centered.
+
+    Integers in a float32 tensor for activations, in their own dtype for weights and biases.
+    """
 
     centered: Tensor
     scale: Tensor
@@ -49,8 +54,10 @@ class Codes:
     @cached_property
     def reach(self) -> float:
         """Of a weight, output channels first or second: no sum over inputs of 0 to 255 passes it."""
-        sums = self.centered.abs().flatten(1)
-        return float(max(sums.sum(1).max(), self.centered.abs().sum(0).max() * self.centered.shape[0])) * QUANT_MAX
+        magnitudes = self.centered.abs()
+        first = magnitudes.flatten(1).sum(1, dtype=torch.int64).max()
+        second = magnitudes.transpose(0, 1).flatten(1).sum(1, dtype=torch.int64).max()
+        return float(max(first, second)) * QUANT_MAX
 
     def real(self) -> Tensor:
         """float32, as DequantizeLinear gives it."""
@@ -65,7 +72,7 @@ class Codes:
 
 @dataclass(frozen=True, eq=False)
 class Pending:
-    """What an integer kernel has computed before it knows its output: `requantize(sy, zy)` gives codes, `real` floats."""
+    """What a kernel has computed before it knows its output: `requantize(sy, zy)` gives codes, `real` floats."""
 
     requantize: Callable[[Tensor, float], Tensor]
     real: Callable[[], Tensor]
@@ -91,10 +98,15 @@ class IntegerReference(GraphRunner):
         with torch.no_grad():
             return tuple(_real(value) for value in self.compute(inputs))
 
+    def in_batches(self, inputs: tuple[Tensor, ...], size: int) -> list[np.ndarray]:
+        """The outputs for many inputs, `size` at a time."""
+        chunks = [self.outputs(*batch) for batch in batches(inputs, size)]
+        return [torch.cat(parts).numpy() for parts in zip(*chunks, strict=True)]
+
     def compute_node(self, n: Node) -> Any:
         if n.op != "call_function":
             return super().compute_node(n)
-        arguments = map_arg(n.args, lambda operand: self.env[operand])
+        arguments: Any = map_arg(n.args, lambda operand: self.env[operand])
         if n.target is dequantize:
             return _decode(*arguments)
         if n.target is quantize:
@@ -118,9 +130,9 @@ def _decode(codes: Tensor, scale: Tensor, shift: Tensor | None, axis: int, zero_
     if shift is not None:
         return dequantize(codes, scale, shift, axis)
     per_channel = axis if scale.ndim else None
-    if codes.dtype == torch.int32:
-        return Codes(codes.double(), scale, axis=per_channel)
-    zero = 0.0 if zero_point is None or zero_point.ndim else float(zero_point)
+    if codes.dtype != torch.uint8:
+        return Codes(codes, scale, axis=per_channel)  # a weight or a bias, zero point 0
+    zero = 0.0 if zero_point is None else float(zero_point)
     return Codes(codes.float() - zero, scale, zero, per_channel)
 
 

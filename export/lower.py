@@ -20,9 +20,11 @@ from onnxscript import opset18 as op
 from codeq.errors import first_line
 from codeq.quiet import quiet_torch
 from export.errors import ExportError
+from export.merge_padding import merge_padding
 from export.opset import NEWEST_OPSET, lowest_opset, lowest_version, stamp_opset
 from export.program import LAYER_SCOPE, ReferenceProgram, WeightRecord
 from export.push_dequantize import push_dequantize
+from export.space_to_depth import BLOCK
 
 EXPORTER_OPSET = 18
 """What torch's exporter writes natively; newer ones are converted from it, older ones found by `lowest_opset`."""
@@ -61,6 +63,7 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None) -> ir.
     _name_values(model, program)
     if program.activations is not None:
         _name_layers(model)
+        merge_padding(model)
         push_dequantize(model)
     _name_batch(model)
     _plain_reshapes(model)
@@ -83,6 +86,7 @@ def _export(program: ReferenceProgram, opset: int) -> ir.Model:
     lowerings: dict[Callable[..., Any], Callable[..., Any]] = {
         torch.ops.codeq.dequantize.default: _lower_dequantize,
         torch.ops.codeq.quantize.default: _lower_quantize,
+        torch.ops.codeq.space_to_depth.default: _lower_space_to_depth,
         torch.ops.aten.adaptive_avg_pool2d.default: _lower_adaptive_average_pool,
     }
     if not _only_global_pooling(program):
@@ -118,6 +122,10 @@ def _lower_dequantize(codes: Any, scale: Any, shift: Any | None, axis: int, zero
 
 def _lower_quantize(x: Any, scale: Any, zero_point: Any) -> Any:
     return op.QuantizeLinear(x, scale, zero_point)
+
+
+def _lower_space_to_depth(x: Any) -> Any:
+    return op.SpaceToDepth(x, blocksize=BLOCK)
 
 
 def _lower_adaptive_average_pool(x: Any, output_size: Any) -> Any:

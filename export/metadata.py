@@ -36,6 +36,7 @@ class WeightMetadata:
 
     `value_name` is the graph value that holds it: its own name, that of an equal weight, or None where it is not used.
     `codes_sha256` is of the int8 codes in the file, C order. `shifted` says that the grid is the paper's.
+    `space_to_depth` is as in `WeightRecord`.
     """
 
     name: str
@@ -48,12 +49,15 @@ class WeightMetadata:
     offset: int
     shifted: bool
     codes_sha256: str
+    space_to_depth: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         numbers = (self.bit_width, self.quant_max, self.multiplier, self.offset, self.axis or 0)
         texts = (self.name, self.codes_sha256, self.batch_norm or "", self.value_name or "")
         if not (all(isinstance(n, int) for n in numbers) and all(isinstance(t, str) for t in texts)):
             raise TypeError(f"weight {self.name!r} is described by values of the wrong type")
+        if self.space_to_depth is not None and not all(offset in (0, 1) for offset in self.space_to_depth):
+            raise TypeError(f"weight {self.name!r} has no offsets {self.space_to_depth!r}")
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ def describe_weight(record: "WeightRecord") -> WeightMetadata:
         multiplier=encoding.multiplier,
         offset=encoding.offset,
         shifted=encoding.shift is not None,
+        space_to_depth=record.space_to_depth,
         codes_sha256=hashlib.sha256(encoding.codes.contiguous().numpy().tobytes()).hexdigest(),
     )
 
@@ -95,7 +100,7 @@ def metadata_props(
     activations: "QuantizedActivations | None" = None,
 ) -> dict[str, str]:
     """The entry that an export adds to a model, one JSON text."""
-    content = {
+    content: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "checkpoint_sha256": checkpoint_sha256,
         "session_options": EXACT_SESSION_OPTIONS if activations is None else INTEGER_SESSION_OPTIONS,

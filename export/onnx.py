@@ -157,6 +157,7 @@ def export_onnx(
     codes_names = [f"{record.name}_quantized" for record in program.weights.values()]
     codes_names = [name for name in codes_names if name in graph.graph.initializers]
     tensors = [value.const_value for value in graph.graph.initializers.values()]
+    opset_version, ir_version = graph.opset_imports[""], graph.ir_version
     external = sum(tensor.nbytes for tensor in tensors if tensor is not None) > external_data_threshold
 
     data = target.parent / _data_name(target)
@@ -169,6 +170,7 @@ def export_onnx(
             stored = _write_external(graph, codes_names, storage, staged)
         else:
             stored = _write_inline(graph, codes_names, storage, staged)
+        del graph, tensors  # the check needs the memory
         verdict = check_parity(staged, model, held, program=program)
         if not verdict.ok:
             raise ParityError(verdict)
@@ -181,9 +183,9 @@ def export_onnx(
         path=target,
         size_bytes=size_bytes,
         float32_bytes=_float32_bytes(model),
-        opset=graph.opset_imports[""],
-        ir_version=graph.ir_version,
-        oldest_onnxruntime=oldest_onnxruntime(graph.opset_imports[""]),
+        opset=opset_version,
+        ir_version=ir_version,
+        oldest_onnxruntime=oldest_onnxruntime(opset_version),
         weights=_weight_reports(program, encodings, stored),
         verdict=verdict,
         folded_batch_norms=folded,

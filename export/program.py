@@ -7,6 +7,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
@@ -21,7 +22,7 @@ from codeq.grid import WeightEncoding
 from codeq.ranges import ActivationEncoding
 from export.dequantize import replace_quantizer
 from export.errors import ExportError
-
+from export.run import batches
 
 LAYER_SCOPE = "layer:"
 """Prefix of the module scope that carries a layer's name through torch's exporter."""
@@ -36,12 +37,14 @@ class WeightRecord:
         encoding: As stored now: after folding, per channel and possibly with channels negated.
         batch_norm: Name of the BatchNorm folded into it, e.g. `layer1.0.bn1`; None if none was.
         value_name: The value that holds it in the lowered graph; None where the network does not use it.
+        space_to_depth: Zeros before its two spatial axes, where export/space_to_depth.py has rearranged it.
     """
 
     name: str
     encoding: WeightEncoding
     batch_norm: str | None = None
     value_name: str | None = None
+    space_to_depth: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,13 @@ class ReferenceProgram:
 
     def run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Compute in PyTorch, activations fake-quantized where they are quantized; outputs flattened to a tuple."""
-        return GraphRunner(self.exported).compute(inputs)
+        with torch.no_grad():
+            return GraphRunner(self.exported).compute(inputs)
+
+    def in_batches(self, inputs: tuple[Tensor, ...], size: int) -> list[np.ndarray]:
+        """The outputs for many inputs, `size` at a time."""
+        chunks = [self.run(*batch) for batch in batches(inputs, size)]
+        return [torch.cat(parts).numpy() for parts in zip(*chunks, strict=True)]
 
 
 def build_reference_program(

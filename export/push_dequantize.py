@@ -23,13 +23,13 @@ MOVES = {
     "Reshape": 1,
     "Resize": 1,
     "Slice": 1,
-    "SpaceToDepth": 1,
     "Split": 1,
     "Squeeze": 1,
     "Transpose": 1,
     "Unsqueeze": 1,
 }
-"""Operators and how many of their inputs are data (None: all); the others are shapes, axes and the like."""
+"""Operators and how many of their inputs are data (None: all); the others are shapes, axes and the like. SpaceToDepth
+takes uint8 only in the newest onnxruntime."""
 PAD_VALUE = 2
 
 

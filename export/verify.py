@@ -13,9 +13,8 @@ What onnxruntime computes with its default options is reported beside it and dec
 activations is held to (W) and, instead of (F), to the integer reference: export/verify_integer.py.
 """
 
-import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from export.metadata import WeightMetadata, read_metadata
 from export.program import ReferenceProgram
 from export.run import eval_mode, run_network, run_onnxruntime
 from export.sessions import LEVELS, load_model, load_session, open_session, session_options
+from export.space_to_depth import restore_kernel
 from export.verify_integer import IntegerVerdict, check_integer, rebuild_program
 
 RELATIVE_TOLERANCE = 1e-5
@@ -42,6 +42,8 @@ RELATIVE_TOLERANCE = 1e-5
 BATCH_SIZES = (1, 3)
 TORCH_BATCH_SIZE = 250
 PROGRESS_STEPS = 100
+GROUP_VALUES = 4_000_000
+"""Weights that are compared at a time."""
 
 
 @dataclass(frozen=True)
@@ -219,15 +221,16 @@ def check_parity(
     # A batch must be a whole one, or "batch 3" would be judged at another size.
     rows = torch.arange(max(batch_sizes) * -(-count // max(batch_sizes))) % count
     held = tuple(tensor[rows] for tensor in held)
-    with eval_mode(model), parametrize.cached(), torch.no_grad():
+    with eval_mode(model), torch.no_grad(), parametrize.cached():
         expected = run_network(model, held, batch_sizes[0] if isinstance(fixed_batch, int) else TORCH_BATCH_SIZE)
         if not isinstance(fixed_batch, int):
             _check_batch_independence(model, held, expected)
+    with eval_mode(model), torch.no_grad():
         weights = _check_weights(source, model)
     metadata = read_metadata(load_model(source), source)
     if metadata.activations is not None:
         steps = len(LEVELS) * len(batch_sizes)
-        done = iter(range(1, steps + 1))
+        numbers = iter(range(1, steps + 1))
         if program is None:
             program = rebuild_program(
                 model, held, metadata, fixed_batch=fixed_batch if isinstance(fixed_batch, int) else None
@@ -238,7 +241,9 @@ def check_parity(
             held,
             expected,
             batch_sizes,
-            on_progress=lambda detail: on_progress(PROGRESS_STEPS * next(done) // steps, detail) if on_progress else None,
+            on_progress=lambda detail: (
+                on_progress(PROGRESS_STEPS * next(numbers) // steps, detail) if on_progress else None
+            ),
         )
         return Verdict(count, str(ort.__version__), weights, (), (), integer)
     runs = [(level, size, True) for level in LEVELS for size in batch_sizes]
@@ -341,34 +346,61 @@ def _check_weights(source: Path, model: nn.Module) -> tuple[WeightCheck, ...]:
     """(W): the weights as onnxruntime computes them, against those that the network's forward pass computes with."""
     proto = load_model(source)
     described = {weight.name: weight for weight in read_metadata(proto, source).weights}
-    values = sorted({weight.value_name for weight in described.values() if weight.value_name is not None})
-    unoptimized = {name: _digest(value) for name, value in _compute_weights(proto, source, values, "disable_all").items()}
-    computed = _compute_weights(proto, source, values, "enable_all")
-    checks = []
-    for quantized in quantized_weights(model):
-        weight = described.pop(quantized.name, None)
-        if weight is None:
-            checks.append(WeightCheck(quantized.name, None, False, "the file has no such weight"))
-        elif weight.value_name is None:
-            # Not part of the graph, says the file; then nothing of that name may be.
-            reason = "the file calls it unused, but holds it" if _mentions(proto.graph, quantized.name) else ""
-            checks.append(WeightCheck(quantized.name, None, not reason, reason))
-        else:
+    reasons: dict[str, str] = {}
+    for group in _weight_groups(model, described):
+        values = sorted({weight.value_name for _, weight in group if weight.value_name is not None})
+        computed = {level: _compute_weights(proto, source, values, level) for level in ("disable_all", "enable_all")}
+        for quantized, weight in group:
             expected = _expected_weight(model, quantized, weight)
             if isinstance(expected, str):
-                reason = expected
-            else:
-                reason = _compare_weight(expected, computed[weight.value_name])
-                if not reason and _digest(computed[weight.value_name]) != unoptimized[weight.value_name]:
-                    reason = "is another one without onnxruntime's optimizations"
-            checks.append(WeightCheck(quantized.name, weight.batch_norm, not reason, reason))
+                reasons[weight.name] = expected
+                continue
+            compared = (
+                _compare_weight(expected, _as_trained(found[weight.value_name or ""], weight, expected.shape))
+                for found in computed.values()
+            )
+            reasons[weight.name] = next((reason for reason in compared if reason), "")
+    checks = []
+    for quantized in quantized_weights(model):
+        about = described.pop(quantized.name, None)
+        if about is None:
+            checks.append(WeightCheck(quantized.name, None, False, "the file has no such weight"))
+            continue
+        reason = reasons.get(about.name, "")
+        if about.value_name is None and _mentions(proto.graph, about.name):
+            # Not part of the graph, says the file; then nothing of that name may be.
+            reason = "the file calls it unused, but holds it"
+        checks.append(WeightCheck(about.name, about.batch_norm, not reason, reason))
     for name in described:
         checks.append(WeightCheck(name, None, False, "the network has no such quantized weight"))
     return tuple(checks)
 
 
-def _digest(value: np.ndarray) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(value)).digest()
+def _weight_groups(
+    model: nn.Module, described: Mapping[str, WeightMetadata]
+) -> Iterator[list[tuple[QuantizedWeight, WeightMetadata]]]:
+    """The weights that file and network share, a few million values at a time: they are computed in float32."""
+    group: list[tuple[QuantizedWeight, WeightMetadata]] = []
+    values = 0
+    for quantized in quantized_weights(model):
+        weight = described.get(quantized.name)
+        if weight is None or weight.value_name is None:
+            continue
+        group.append((quantized, weight))
+        values += quantized.original.numel()
+        if values >= GROUP_VALUES:
+            yield group
+            group, values = [], 0
+    if group:
+        yield group
+
+
+def _as_trained(found: np.ndarray, weight: WeightMetadata, shape: tuple[int, ...]) -> np.ndarray:
+    """A weight in the layout of its network."""
+    if weight.space_to_depth is None or found.ndim != 4:
+        return found
+    kernel = restore_kernel(torch.from_numpy(found), weight.space_to_depth, shape)
+    return found if kernel is None else kernel.numpy()
 
 
 def _mentions(graph: onnx.GraphProto, name: str) -> bool:
@@ -381,11 +413,10 @@ def _compute_weights(proto: onnx.ModelProto, source: Path, names: list[str], lev
     """Let onnxruntime run the file with its weights as outputs."""
     if not names:
         return {}
-    probe = onnx.ModelProto()
-    probe.CopyFrom(proto)
-    del probe.graph.output[:]
+    probe = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import)
+    probe.graph.name = proto.graph.name
     probe.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
-    _keep_ancestors(probe.graph, set(names))
+    _copy_ancestors(proto.graph, probe.graph, set(names))
     options = session_options(level)
     for key, value in read_metadata(proto, source).session_options.items():
         options.add_session_config_entry(key, value)
@@ -395,22 +426,17 @@ def _compute_weights(proto: onnx.ModelProto, source: Path, names: list[str], lev
     return dict(zip(names, values, strict=True))
 
 
-def _keep_ancestors(graph: onnx.GraphProto, wanted: set[str]) -> None:
-    """Reduce a graph, in place, to the nodes that compute `wanted`, without inputs."""
+def _copy_ancestors(graph: onnx.GraphProto, part: onnx.GraphProto, wanted: set[str]) -> None:
+    """Copy the nodes that compute `wanted`, and what they read, into another graph without inputs."""
     needed = set(wanted)
     nodes = []
     for node in reversed(graph.node):
         if needed & set(node.output):
             nodes.append(node)
             needed |= set(node.input)
-    kept = [tensor for tensor in graph.initializer if tensor.name in needed]
-    sparse = [tensor for tensor in graph.sparse_initializer if tensor.values.name in needed]
-    for repeated, items in ((graph.node, nodes[::-1]), (graph.initializer, kept), (graph.sparse_initializer, sparse)):
-        copies = [type(item).FromString(item.SerializeToString()) for item in items]
-        del repeated[:]
-        repeated.extend(copies)
-    del graph.input[:]
-    del graph.value_info[:]
+    part.node.extend(reversed(nodes))
+    part.initializer.extend(tensor for tensor in graph.initializer if tensor.name in needed)
+    part.sparse_initializer.extend(tensor for tensor in graph.sparse_initializer if tensor.values.name in needed)
 
 
 def _compare_weight(expected: np.ndarray, found: np.ndarray) -> str:

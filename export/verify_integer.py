@@ -29,7 +29,7 @@ from export.activations import COMPARED_INPUTS, quantize_program
 from export.errors import ExportError
 from export.fold_batch_norm import fold_batch_norm
 from export.integer import IntegerReference
-from export.kernels import LayerKernel, is_integer, open_optimized, report_kernels
+from export.kernels import LayerKernel, open_optimized, report_kernels
 from export.metadata import FileMetadata, read_metadata
 from export.program import ReferenceProgram, build_reference_program
 from export.run import batches, run_onnxruntime
@@ -116,8 +116,8 @@ class IntegerVerdict:
         for layer in self.layers:
             if not layer.ok:
                 return (
-                    f"{layer.name} at {layer.level} ({layer.kernel}): {layer.differing} of {layer.elements} codes differ "
-                    f"from the integer reference, by up to {layer.max_step}"
+                    f"{layer.name} at {layer.level} ({layer.kernel}): {layer.differing} of {layer.elements} codes "
+                    f"differ from the integer reference, by up to {layer.max_step}"
                 )
         for output in self.outputs:
             if not output.ok:
@@ -151,15 +151,14 @@ class IntegerVerdict:
         ]
         header = ("codes differing in", "kernel", "codes", *LEVELS, "verdict")
         lines = [render_table(header, rows)]
-        for check in self.outputs:
+        for end in self.outputs:
             lines.append(
-                f"{check.output} at {check.level}, batch {check.batch_size}: {check.differing} elements and "
-                f"{check.argmax_differences} argmax differ: {'ok' if check.ok else 'FAILED'}"
+                f"{end.output} at {end.level}, batch {end.batch_size}: {end.differing} elements and "
+                f"{end.argmax_differences} argmax differ: {'ok' if end.ok else 'FAILED'}"
             )
         for item in self.reported:
-            lines.append(
-                f"reported  {item.name}: max_abs_error {item.max_abs_error:.1e}, argmax differs {item.argmax_differences}"
-            )
+            error, differs = item.max_abs_error, item.argmax_differences
+            lines.append(f"reported  {item.name}: max_abs_error {error:.1e}, argmax differs {differs}")
         return "\n".join(lines)
 
 
@@ -190,8 +189,8 @@ def check_integer(
     # A program of a fixed batch size takes no other.
     chunk = batch_sizes[0] if len(batch_sizes) == 1 else REFERENCE_BATCH_SIZE
     integer = IntegerReference(program)
-    reference = _in_batches(integer.outputs, inputs, chunk)
-    fake = _in_batches(program.run, inputs, chunk)
+    reference = integer.in_batches(inputs, chunk)
+    fake = program.in_batches(inputs, chunk)
     proto = load_model(source)
     outputs = [output.name for output in proto.graph.output]
     probe = _with_codes(proto, [f"{name}_quantized" for name in activations.encodings], source)
@@ -257,9 +256,7 @@ def _with_codes(proto: onnx.ModelProto, names: Sequence[str], source: Path) -> b
         raise ExportError(f"{source}: has no tensor {missing[0]!r}; was it changed after the export?")
     probe = onnx.ModelProto()
     probe.CopyFrom(proto)
-    probe.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None) for name in names
-    )
+    probe.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None) for name in names)
     return bytes(probe.SerializeToString())
 
 
@@ -299,7 +296,7 @@ class _LayerComparison:
             found = dict(zip(names, run_onnxruntime(session, part, size), strict=True))
             digest = hashlib.blake2b()
             for values in found.values():
-                digest.update(np.ascontiguousarray(values))
+                digest.update(values.tobytes())
             key = (index, digest.digest())
             if key not in self.answers:
                 answer: dict[str, _Count] = {}
@@ -357,9 +354,7 @@ def _compare_output(
         tie = 0.0 if integer_kernels else NEAR_TIE * float(np.abs(expected).max(initial=0))
         disputed = int((margin > tie).sum())
     reason = f"argmax differs in {disputed} places" if disputed else ""
-    return EndToEndCheck(
-        name, level, batch_size, integer_kernels, differing, error, differences, not reason, reason
-    )
+    return EndToEndCheck(name, level, batch_size, integer_kernels, differing, error, differences, not reason, reason)
 
 
 def _report(name: str, reference: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> ReportedComparison:
@@ -368,11 +363,3 @@ def _report(name: str, reference: Sequence[np.ndarray], other: Sequence[np.ndarr
         int((a.argmax(1) != b.argmax(1)).sum()) for a, b in zip(reference, other, strict=True) if a.ndim > 1
     )
     return ReportedComparison(name, error, differences)
-
-
-def _in_batches(
-    compute: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...], size: int
-) -> list[np.ndarray]:
-    with torch.no_grad():
-        chunks = [compute(*batch) for batch in batches(inputs, size)]
-    return [torch.cat(parts).numpy() for parts in zip(*chunks, strict=True)]

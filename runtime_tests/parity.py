@@ -8,18 +8,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from codeq import checkpoint, cli
 from codeq.data import load_dataset
 from codeq.errors import DataError
 from codeq.train import evaluate
+from export.integer import IntegerReference
 from export.metadata import read_metadata
+from export.program import ReferenceProgram
 from export.run import run_onnxruntime
 from export.sessions import load_model, load_session
 from export.verify import PROGRESS_STEPS, Verdict, check_parity
+from export.verify_integer import rebuild_program
 
 DEFAULT_COUNT = 64
+ACCURACY_BATCH_SIZE = 100
 PREPROCESSING_TOLERANCE = 1e-6
 """Mean and standard deviation are float32 reductions: equal data gives them within rounding."""
 
@@ -45,13 +50,25 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def compare_accuracy(loaded: checkpoint.Checkpoint, file: Path, inputs: Tensor, labels: Tensor) -> dict[str, float]:
-    """Test accuracy in PyTorch and in onnxruntime with the file's own session options, in [0, 1]."""
+def compare_accuracy(
+    loaded: checkpoint.Checkpoint, file: Path, inputs: Tensor, labels: Tensor, program: ReferenceProgram | None
+) -> dict[str, float]:
+    """Test accuracy in [0, 1]: the network's in PyTorch, the file's in onnxruntime with its own session options, and
+    where activations are quantized the integer reference's."""
     session = load_session(file)
-    batch_size = session.get_inputs()[0].shape[0]
-    outputs = run_onnxruntime(session, (inputs,), batch_size if isinstance(batch_size, int) else 100)[0]
-    correct = (outputs.argmax(1) == labels.numpy()).sum()
-    return {"pytorch": evaluate(loaded.model, inputs, labels), "onnxruntime": float(correct) / len(labels)}
+    fixed = session.get_inputs()[0].shape[0]
+    batch_size = fixed if isinstance(fixed, int) else ACCURACY_BATCH_SIZE
+
+    def share(outputs: np.ndarray) -> float:
+        return float((outputs.argmax(1) == labels.numpy()).sum()) / len(labels)
+
+    accuracy = {
+        "pytorch": evaluate(loaded.model, inputs, labels),
+        "onnxruntime": share(run_onnxruntime(session, (inputs,), batch_size)[0]),
+    }
+    if program is not None:
+        accuracy["integer_reference"] = share(IntegerReference(program).in_batches((inputs,), batch_size)[0])
+    return accuracy
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -73,10 +90,14 @@ def main(argv: list[str] | None = None) -> int:
         inputs = data.test_inputs[: arguments.count]
         if len(inputs) < arguments.count:
             notes.append(f"the test set of {arguments.data} holds {len(inputs)} inputs, not {arguments.count}")
+    program = None
     with cli.progress_bar("parity", PROGRESS_STEPS) as update:
-        verdict = check_parity(arguments.file, loaded.model, inputs, on_progress=update)
-    if arguments.data is not None:
-        accuracy = compare_accuracy(loaded, arguments.file, data.test_inputs, data.test_labels)
+        if metadata.activations is not None:
+            program = rebuild_program(loaded.model, (inputs,), metadata)
+        verdict = check_parity(arguments.file, loaded.model, inputs, program=program, on_progress=update)
+        if arguments.data is not None:
+            update(PROGRESS_STEPS, "accuracy on the test set")
+            accuracy = compare_accuracy(loaded, arguments.file, data.test_inputs, data.test_labels, program)
 
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
@@ -103,7 +124,13 @@ def _check_preprocessing(
 def _print(verdict: Verdict, accuracy: dict[str, float]) -> None:
     print(verdict)
     if accuracy:
-        print(f"accuracy  PyTorch {accuracy['pytorch']:.2%}, onnxruntime {accuracy['onnxruntime']:.2%} on the test set")
+        names = {
+            "pytorch": "PyTorch",
+            "onnxruntime": "onnxruntime",
+            "integer_reference": "the integer reference",
+        }
+        values = ", ".join(f"{names[key]} {value:.2%}" for key, value in accuracy.items())
+        print(f"accuracy  {values} on the test set")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ def count(model: torch.nn.Module, *, statistics: bool) -> int:
         ("resnet18", 11_689_512, False, 1_814_073_344, (3, 224, 224)),
     ],
 )
-def test_published_counts(name: str, parameters: int, statistics: bool, macs: int, input_shape: tuple[int, ...]) -> None:
+def test_published_counts(
+    name: str, parameters: int, statistics: bool, macs: int, input_shape: tuple[int, ...]
+) -> None:
     model = models.create(name)
     assert count(model, statistics=statistics) == parameters
     assert codeq.summary(model, input_shape).macs == macs
@@ -47,7 +49,9 @@ def test_arguments_out_of_range_are_named(arguments: dict[str, int]) -> None:
 
 
 def test_unknown_name_and_argument() -> None:
-    with pytest.raises(models.UnknownModelError, match="unknown model 'resnet9', expected one of resnet8, resnet18, resnet20"):
+    with pytest.raises(
+        models.UnknownModelError, match="unknown model 'resnet9', expected one of resnet8, resnet18, resnet20"
+    ):
         models.create("resnet9")
     with pytest.raises(models.UnknownModelError, match="takes no argument depth"):
         models.create("resnet8", depth=3)

@@ -1,0 +1,251 @@
+"""Latency, memory and size of ONNX files side by side: `python -m runtime_tests.bench a.onnx b.onnx`.
+
+Machines are shared and noisy, so files are run in turn (a, b, a, b, ...) and compared by medians and their ratios. Any
+ONNX file that onnxruntime opens will do; one of ours is opened with the session options that it carries.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from codeq import cli
+from codeq.errors import first_line
+from codeq.table import format_bytes, render_table
+from export.errors import ExportError
+from export.metadata import KEY
+from export.sessions import load_model, load_session, open_session, session_options
+from runtime_tests.memory import peak_bytes, reset_peak
+
+WARM_UP = 3
+DEFAULT_SECONDS = 5.0
+MIN_ROUNDS = 10
+MAX_ROUNDS = 2000
+SESSIONS = 3
+"""How often a session is created; the median counts."""
+NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """One file. Times in milliseconds; `peak_memory_bytes` is of a process that opens the file and runs it once, over
+    what the process takes without it; `speedup` is the first file's latency over this one's."""
+
+    path: str
+    size_bytes: int
+    latency_ms: float
+    latency_p10_ms: float
+    latency_p90_ms: float
+    speedup: float
+    session_ms: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """All files of one interleaved run."""
+
+    results: tuple[BenchResult, ...]
+    threads: int
+    batch: int
+    rounds: int
+
+    def to_dict(self) -> dict[str, Any]:
+        settings = {"threads": self.threads, "batch": self.batch, "rounds": self.rounds}
+        versions = {"onnxruntime": ort.__version__, "onnx": onnx.__version__, "machine": platform.machine()}
+        return {"files": [asdict(result) for result in self.results]} | settings | {"versions": versions}
+
+    def __str__(self) -> str:
+        header = ("file", "size", "latency", "p10 to p90", "speed-up", "session", "peak memory")
+        names = _short_names([result.path for result in self.results])
+        rows = [
+            (
+                name,
+                format_bytes(result.size_bytes),
+                f"{result.latency_ms:.3f} ms",
+                f"{result.latency_p10_ms:.2f} to {result.latency_p90_ms:.2f}",
+                f"{result.speedup:.2f}x",
+                f"{result.session_ms:.0f} ms",
+                format_bytes(result.peak_memory_bytes),
+            )
+            for name, result in zip(names, self.results, strict=True)
+        ]
+        settings = f"batch {self.batch}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+        runs = f"medians of {self.rounds} interleaved runs, onnxruntime {ort.__version__}"
+        return f"{render_table(header, rows)}\n{settings}, {runs}"
+
+
+def bench(
+    paths: list[Path],
+    *,
+    threads: int = 1,
+    batch: int = 1,
+    seconds: float = DEFAULT_SECONDS,
+    on_progress: Callable[[float, str], None] = lambda share, detail: None,
+) -> BenchReport:
+    """Measure files in turn.
+
+    Args:
+        paths: ONNX files with the same inputs.
+        threads: Threads within an operator.
+        batch: Size of the open dimensions of the inputs.
+        seconds: About how long the timed runs take per file; at least MIN_ROUNDS runs each.
+        on_progress: Called with the share done, 0 to 1, and what is going on.
+
+    Raises:
+        ExportError: A file is missing, cannot be opened, or takes other inputs than the first.
+    """
+    session_ms, sessions = [], []
+    for path in paths:
+        on_progress(0.0, f"opening {path.name}")
+        times = []
+        for _ in range(SESSIONS):
+            start = time.perf_counter()
+            session = _open(path, threads)
+            times.append(1e3 * (time.perf_counter() - start))
+        session_ms.append(statistics.median(times))
+        sessions.append(session)
+    feeds = [_random_inputs(session, batch, path) for session, path in zip(sessions, paths, strict=True)]
+    for path, feed in zip(paths, feeds, strict=True):
+        if [x.shape for x in feed.values()] != [x.shape for x in feeds[0].values()]:
+            raise ExportError(f"{path}: takes other inputs than {paths[0]}; measure it by itself")
+
+    first = [_time(session, feed, path) for session, feed, path in zip(sessions, feeds, paths, strict=True)]
+    for session, feed in zip(sessions, feeds, strict=True):
+        for _ in range(WARM_UP):
+            session.run(None, feed)
+    rounds = min(MAX_ROUNDS, max(MIN_ROUNDS, int(seconds * len(paths) / sum(first))))
+    latencies: list[list[float]] = [[] for _ in paths]
+    for done in range(rounds):
+        for times, session, feed, path in zip(latencies, sessions, feeds, paths, strict=True):
+            times.append(1e3 * _time(session, feed, path))
+        on_progress((done + 1) / rounds, f"{rounds} rounds")
+
+    medians = [statistics.median(times) for times in latencies]
+    results = tuple(
+        BenchResult(
+            path=str(path),
+            size_bytes=file_bytes(path),
+            latency_ms=median,
+            latency_p10_ms=float(np.percentile(times, 10)),
+            latency_p90_ms=float(np.percentile(times, 90)),
+            speedup=medians[0] / median,
+            session_ms=opened,
+            peak_memory_bytes=_peak_memory(path, threads, batch),
+        )
+        for path, median, times, opened in zip(paths, medians, latencies, session_ms, strict=True)
+    )
+    return BenchReport(results, threads, batch, rounds)
+
+
+def file_bytes(path: Path) -> int:
+    """Size of a file with the external data that it names."""
+    tensors = load_model(path).graph.initializer
+    data = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
+    return path.stat().st_size + sum((path.parent / Path(name).name).stat().st_size for name in data)
+
+
+def _open(path: Path, threads: int) -> ort.InferenceSession:
+    if any(entry.key == KEY for entry in load_model(path).metadata_props):
+        return load_session(path, threads=threads)
+    return open_session(path, session_options("enable_all", threads), path)
+
+
+def _random_inputs(session: ort.InferenceSession, batch: int, path: Path) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    feed = {}
+    for item in session.get_inputs():
+        if item.type not in NUMPY_TYPES:
+            raise ExportError(f"{path}: input {item.name!r} is {item.type}, expected one of {', '.join(NUMPY_TYPES)}")
+        shape = [size if isinstance(size, int) else batch for size in item.shape]
+        values = rng.standard_normal(shape) if item.type == "tensor(float)" else np.zeros(shape)
+        feed[item.name] = values.astype(NUMPY_TYPES[item.type])
+    return feed
+
+
+def _time(session: ort.InferenceSession, feed: dict[str, np.ndarray], path: Path) -> float:
+    start = time.perf_counter()
+    try:
+        session.run(None, feed)
+    except Exception as error:  # onnxruntime's exceptions share no public base class
+        shapes = ", ".join(str(x.shape) for x in feed.values())
+        raise ExportError(f"{path}: does not run on inputs {shapes} ({first_line(error)}); try --batch") from error
+    return time.perf_counter() - start
+
+
+def _peak_memory(path: Path, threads: int, batch: int) -> int:
+    """Measured in a process of its own: a peak never comes down again."""
+    command = [sys.executable, "-m", "runtime_tests.bench", str(path), "--threads", str(threads), "--batch", str(batch)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
+    done = subprocess.run(
+        [*command, "--peak-memory"], capture_output=True, text=True, check=False, env=environment, timeout=600
+    )
+    if done.returncode:
+        raise ExportError(f"{path}: its memory cannot be measured ({done.stderr.strip()})")
+    return int(done.stdout)
+
+
+def _print_peak_memory(path: Path, threads: int, batch: int) -> None:
+    before = reset_peak()
+    session = _open(path, threads)
+    session.run(None, _random_inputs(session, batch, path))
+    print(max(0, peak_bytes() - before))
+
+
+def _short_names(paths: list[str]) -> list[str]:
+    names = [Path(path).name for path in paths]
+    return names if len(set(names)) == len(names) else paths
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = cli.build_parser(
+        "runtime_tests.bench",
+        "Measure ONNX files in turn: latency, session creation, peak memory, bytes. Exit status: 0 done, 2 bad input.",
+        "python -m runtime_tests.bench float32.onnx int8.onnx --threads 1",
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="ONNX files; speed-ups are over the first")
+    parser.add_argument("--threads", type=cli.integer(1, 1024), default=1, metavar="N", help="threads of an operator")
+    parser.add_argument("--batch", type=cli.integer(1), default=1, metavar="N", help="inputs per run")
+    parser.add_argument(
+        "--seconds", type=cli.number(0, 3600), default=DEFAULT_SECONDS, help="about how long to time each file"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements; - is stdout")
+    parser.add_argument("--force", action="store_true", help="overwrite existing measurements")
+    parser.add_argument("--peak-memory", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m runtime_tests.bench`; see `--help`."""
+    arguments = _build_parser().parse_args(argv)
+    if arguments.peak_memory:
+        _print_peak_memory(arguments.files[0], arguments.threads, arguments.batch)
+        return 0
+    cli.check_json(arguments.json, *arguments.files, force=arguments.force)
+    with cli.progress_bar("bench", 1000) as update:
+        report = bench(
+            arguments.files,
+            threads=arguments.threads,
+            batch=arguments.batch,
+            seconds=arguments.seconds,
+            on_progress=lambda share, detail: update(int(1000 * share), detail),
+        )
+    if str(arguments.json) != "-":
+        print(report)
+    cli.write_json(arguments.json, report.to_dict())
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
