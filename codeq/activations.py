@@ -137,6 +137,7 @@ CLAMPS: Mapping[Any, Callable[[Node], tuple[float, float]]] = {
 
 _NO_KERNEL = "onnxruntime has no integer kernel for it"
 _INACCURATE = "8 bits lose accuracy here"
+_NOT_ABSORBED = "it does not follow a layer in integers as its only reader"
 FLOAT: Mapping[str, str] = {
     "conv_transpose1d": _NO_KERNEL,
     "conv_transpose2d": _NO_KERNEL,
@@ -152,9 +153,9 @@ FLOAT: Mapping[str, str] = {
     "group_norm": _INACCURATE,
     "rms_norm": _INACCURATE,
     "scaled_dot_product_attention": f"softmax: {_INACCURATE}",
-    "relu": "its input has other readers",
-    "hardtanh": "its input has other readers, or its limits are not those of the range",
-    "clamp": "its input has other readers, or its limits are not those of the range",
+    "relu": _NOT_ABSORBED,
+    "hardtanh": _NOT_ABSORBED,
+    "clamp": _NOT_ABSORBED,
 }
 """Operators that stay float by intent, with the reason; they read and write quantized tensors where these meet them."""
 
@@ -232,7 +233,7 @@ def plan_activations(
     )
     absorbed = {node for layer in layers for node in _between(layer)}
     outputs = {layer.tail for layer in layers if read[layer.tail] or not layer.rule.float_output}
-    inputs = {root for layer in layers for node in activations(layer.head) for root in _roots(node)}
+    inputs = {root for layer in layers for node in activations(layer.head) for root in roots(node)}
     layer_of = {layer.tail: layer.name for layer in layers}
     tensors = {
         node: layer_of.get(node) or names.get(node) or _input_name(exported, node)
@@ -317,14 +318,14 @@ def _input_name(exported: ExportedProgram, node: Node) -> str:
     return "input" if len(exported.graph_signature.user_inputs) == 1 else node.name
 
 
-def _roots(node: Node) -> Iterator[Node]:
-    """The values that a chain of moves ends at."""
+def roots(node: Node) -> Iterator[Node]:
+    """The values that a chain of moves starts at; the node itself where it moves nothing."""
     if not is_move(node):
         yield node
         return
     for operand in node.all_input_nodes:
         if isinstance(operand.meta["val"], Tensor | tuple | list):
-            yield from _roots(operand)
+            yield from roots(operand)
 
 
 def _grids(graph: Graph, tensors: Mapping[Node, str], read: Mapping[Node, bool]) -> dict[str, str]:
@@ -333,7 +334,7 @@ def _grids(graph: Graph, tensors: Mapping[Node, str], read: Mapping[Node, bool])
     for node in graph.nodes:
         if node.target is not aten.cat.default or not _moves(node, read):
             continue
-        joined = [grids[tensors[root]] for root in _roots(node) if root in tensors]
+        joined = [grids[tensors[root]] for root in roots(node) if root in tensors]
         for name, grid in grids.items():
             if grid in joined:
                 grids[name] = joined[0]

@@ -6,6 +6,8 @@ mean(x, (2, 3)) of an image           ->  adaptive_avg_pool2d(x, 1): ReduceMean 
 linear(x) of three or more dimensions ->  reshape, linear of two, reshape: only Gemm takes a bias as integers
 """
 
+from typing import Any
+
 import torch
 from torch.export import ExportedProgram
 from torch.fx import Node
@@ -30,6 +32,22 @@ def canonicalize(exported: ExportedProgram) -> None:
             _pool_mean(exported, node)
         elif node.target is aten.linear.default and node.meta["val"].ndim > 2:
             _flatten_linear(exported, node)
+    exported.graph_module.recompile()
+
+
+def merge_equal(exported: ExportedProgram) -> None:
+    """Compute once what is computed twice from the same values, in place. For inference: dropout is not random there.
+
+    Exporters do this too; doing it first keeps the names of what is left in step with the file.
+    """
+    seen: dict[Any, Node] = {}
+    for node in list(exported.graph.nodes):
+        if node.op != "call_function" or _writes_in_place(node):
+            continue
+        key = (node.target, str(node.args), str(node.kwargs))  # nodes print as their names, which are unique
+        first = seen.setdefault(key, node)
+        if first is not node:
+            replace_node(exported, node, first)
     exported.graph_module.recompile()
 
 

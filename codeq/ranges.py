@@ -20,6 +20,9 @@ Method = Literal["mse", "percentile", "min-max"]
 METHODS: tuple[Method, ...] = ("mse", "percentile", "min-max")
 BINS = 2048
 """Of each sign."""
+SAMPLE = 2**16 + 1
+"""At most so many values of a tensor enter its histogram, evenly spread (odd: a power of two would hit one column of an
+image only); the limits are those of all."""
 PERCENTILE = 0.9999
 """Share of values inside the range of "percentile"; the rest saturates."""
 CLIPS = np.linspace(0.2, 1.0, 81)
@@ -112,10 +115,11 @@ class RangeObserver:
             halves = self.counts.reshape(-1, 2).sum(1)
             self.counts = np.pad(halves, BINS // 2)
             self.reach *= 2
+        sample = x.flatten()[:: -(-x.numel() // SAMPLE)]
         if self.reach > 0.0:
-            self.counts += torch.histc(x, 2 * BINS, -self.reach, self.reach).double().numpy()
+            self.counts += torch.histc(sample, 2 * BINS, -self.reach, self.reach).double().numpy()
         else:
-            self.counts[0] += x.numel()
+            self.counts[0] += sample.numel()
 
     def encoding(self, method: Method) -> ActivationEncoding:
         """The grid for what was seen.

@@ -10,14 +10,12 @@ scale times weight scale, at most half of that away: the kernel adds it to its i
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import Node
-from torch.nn.utils import parametrize
 
-from codeq.activations import CLAMPS, ActivationPlan, IntegerLayer, plan_activations
-from codeq.canonical import canonicalize
+from codeq.activations import CLAMPS, INTEGER, ActivationPlan, IntegerLayer, plan_activations, roots
+from codeq.canonical import canonicalize, merge_equal
 from codeq.errors import AttachError
 from codeq.graph import insert_call, replace_node, state_name
 from codeq.ranges import QUANT_MAX, ActivationEncoding
@@ -32,14 +30,13 @@ from export.program import (
     add_tensor,
     remove_unused_tensors,
 )
-from export.run import eval_mode, run_network
 from export.space_to_depth import rearrange_first_convolution
 
+FUSIBLE = frozenset({*INTEGER, *CHANNEL_AXIS, torch.ops.aten.softmax.int})
+"""Operators of which onnxruntime makes integer kernels wherever they stand between quantized tensors."""
 COMPARED_INPUTS = 16
 """How many inputs a program is held against its network with."""
 INT32_MAX = 2**31 - 1
-RELATIVE_TOLERANCE = 1e-5
-"""Of the largest output magnitude, for float32 sums in another order; as in the contract for float activations."""
 
 
 def plan_program(program: ReferenceProgram, exclude: Iterable[str] = ()) -> ActivationPlan:
@@ -60,18 +57,17 @@ def plan_program(program: ReferenceProgram, exclude: Iterable[str] = ()) -> Acti
 
 def quantize_program(
     program: ReferenceProgram,
-    model: nn.Module,
     inputs: tuple[Tensor, ...],
     choose: Callable[[ActivationPlan], Mapping[str, ActivationEncoding]],
     *,
     exclude: Iterable[str] = (),
 ) -> None:
-    """Quantize a program's activations, in place, after holding it against its network.
+    """Quantize a program's activations, in place.
 
     Args:
         program: BatchNorms folded.
-        model: The network.
-        inputs: For the comparison; their number is the batch size where the program's is fixed.
+        inputs: What it computes with these before is kept for a comparison with its network; their number is the
+            batch size where the program's is fixed.
         choose: Gives the grid of every tensor of a plan, by name.
         exclude: Layers that stay float.
 
@@ -79,14 +75,15 @@ def quantize_program(
         ExportError: See `plan_program` and `insert_quantizers`.
     """
     canonicalize(program.exported)
+    merge_equal(program.exported)
     plan = plan_program(program, exclude)
     if any(rearrange_first_convolution(program, layer.head) for layer in plan.layers):
         plan = plan_program(program, exclude)
-    error, tolerance = _compare_with_network(program, model, inputs)
+    float_outputs = tuple(output.numpy() for output in program.run(*inputs))
     encodings = choose(plan)
     layers = insert_quantizers(program, plan, encodings)
     used = {name: encodings[name] for name in plan.tensors.values()}
-    program.activations = QuantizedActivations(layers, plan.float_layers, used, tuple(exclude), error, tolerance)
+    program.activations = QuantizedActivations(layers, plan.float_layers, used, tuple(exclude), float_outputs)
 
 
 def insert_quantizers(
@@ -99,8 +96,9 @@ def insert_quantizers(
     """
     missing = [name for name in plan.tensors.values() if name not in encodings]
     if missing:
-        raise ExportError(f"{missing[0]} has no activation scale; calibrate again with --activations int8 --ranges mse")
+        raise ExportError(f"{missing[0]} has no activation scale; choose ranges anew, e.g. with --ranges mse")
     layers = tuple(_quantize_layer(program, plan, layer, encodings) for layer in plan.layers)
+    _keep_floats(program, plan)
     absorbed = {node for layer in plan.layers for node in _saturated(layer, plan, encodings)}
     grids: dict[str, tuple[Node, Node]] = {}
     zero_points: dict[str, Node] = {}
@@ -122,20 +120,6 @@ def insert_quantizers(
         _name_scope(layer.head, layer.name)
     remove_unused_tensors(program)
     return layers
-
-
-@torch.no_grad()
-def _compare_with_network(
-    program: ReferenceProgram, model: nn.Module, inputs: tuple[Tensor, ...]
-) -> tuple[float, float]:
-    """Largest difference of any output, and what float32 sums in another order may make of it."""
-    with eval_mode(model), parametrize.cached():
-        expected = run_network(model, inputs, inputs[0].shape[0])
-    error, tolerance = 0.0, 0.0
-    for ours, found in zip(expected, program.run(*inputs), strict=True):
-        error = max(error, float(np.abs(ours - found.numpy()).max(initial=0)))
-        tolerance = max(tolerance, RELATIVE_TOLERANCE * float(np.abs(ours).max(initial=0)))
-    return error, tolerance
 
 
 def _refuse_weight(program: ReferenceProgram, node: Node) -> str:
@@ -289,6 +273,17 @@ def _zero_point(program: ReferenceProgram, value: Tensor, known: dict[str, Node]
     if name not in known:
         known[name] = add_tensor(program, name, value)
     return known[name]
+
+
+def _keep_floats(program: ReferenceProgram, plan: ActivationPlan) -> None:
+    """Keep onnxruntime from quantizing layers that stay float by choice or for lack of a quantized weight."""
+    heads = {layer.head for layer in plan.layers}
+    for node in list(program.exported.graph.nodes):
+        if node in heads or node.target not in FUSIBLE:
+            continue
+        x = node.args[0]
+        if isinstance(x, Node) and any(root in plan.tensors for root in roots(x)):
+            node.args = (insert_call(node, torch.ops.codeq.keep_float.default, (x,)), *node.args[1:])
 
 
 def _name_scope(node: Node, name: str) -> None:

@@ -59,6 +59,21 @@ def _(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
     return torch.empty_like(x, dtype=torch.uint8)
 
 
+@torch.library.custom_op("codeq::keep_float", mutates_args=())
+def keep_float(x: Tensor) -> Tensor:
+    """x itself. Stands between a dequantized value and a layer that is to stay float.
+
+    onnxruntime would take such a layer for one that was left out by oversight: it quantizes its weight to 8 bits and its
+    bias on the way (WeightBiasQuantization), or makes an integer kernel of it. A Sum of one summand keeps it off.
+    """
+    return x.clone()
+
+
+@keep_float.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
 class Dequantize(nn.Module):
     """A parametrization that turns an int8 buffer into the float weight its layer computes with."""
 

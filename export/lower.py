@@ -86,6 +86,7 @@ def _export(program: ReferenceProgram, opset: int) -> ir.Model:
     lowerings: dict[Callable[..., Any], Callable[..., Any]] = {
         torch.ops.codeq.dequantize.default: _lower_dequantize,
         torch.ops.codeq.quantize.default: _lower_quantize,
+        torch.ops.codeq.keep_float.default: lambda x: op.Sum(x),
         torch.ops.codeq.space_to_depth.default: _lower_space_to_depth,
         torch.ops.aten.adaptive_avg_pool2d.default: _lower_adaptive_average_pool,
     }
@@ -187,7 +188,8 @@ def _name_layers(model: ir.Model) -> None:
             codes = node.outputs[0]
             codes.name = f"{name}_quantized"
             for reader in codes.consumers():
-                reader.outputs[0].name = f"{name}_dequantized"
+                if not reader.outputs[0].is_graph_output():
+                    reader.outputs[0].name = f"{name}_dequantized"
         elif name:
             node.name = name if name not in taken else f"{name}/{node.op_type}"
             taken.add(name)

@@ -133,12 +133,20 @@ def export_onnx(
 
         def choose(plan: ActivationPlan) -> Mapping[str, ActivationEncoding]:
             if activation_encodings is not None:
+                unknown = [name for name in activation_encodings if name not in plan.tensors.values()]
+                if unknown and not activations_except:
+                    # Names are numbered where a module is used twice: were one gone, others could have moved up.
+                    raise ExportError(
+                        f"the network has no activation {unknown[0]!r}, for which training stored a scale; "
+                        "choose ranges anew, e.g. with --ranges mse"
+                    )
                 return activation_encodings
             batch = CALIBRATION_BATCH_SIZE if dynamic_batch else example_inputs[0].shape[0]
             return calibrate(program.exported, plan, given, ranges, batch_size=batch)
 
-        compared = tuple(tensor[:COMPARED_INPUTS] for tensor in held) if dynamic_batch else example_inputs
-        quantize_program(program, model, compared, choose, exclude=activations_except)
+        rows = torch.arange(COMPARED_INPUTS if dynamic_batch else example_inputs[0].shape[0])
+        compared = tuple(tensor[rows[: len(tensor)] if dynamic_batch else rows % len(tensor)] for tensor in held)
+        quantize_program(program, compared, choose, exclude=activations_except)
     graph = lower_program(program, opset=opset)
     graph.metadata_props.update(
         metadata_props(

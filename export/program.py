@@ -72,15 +72,14 @@ class QuantizedActivations:
         float_layers: The others, with the reason.
         encodings: The grid of every quantized tensor, by name.
         exclude: The patterns of layers that were left out.
-        program_error, program_tolerance: How far the program was from its network before, in output units.
+        float_outputs: What the program computed before, for the first inputs of the check.
     """
 
     layers: tuple[QuantizedLayer, ...]
     float_layers: tuple[FloatLayer, ...]
     encodings: Mapping[str, ActivationEncoding]
     exclude: tuple[str, ...]
-    program_error: float
-    program_tolerance: float
+    float_outputs: tuple[np.ndarray, ...]
 
 
 @dataclass(eq=False)

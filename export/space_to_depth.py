@@ -68,7 +68,7 @@ def rearrange_first_convolution(program: ReferenceProgram, head: Node) -> bool:
     codes = dequantize.args[0]
     assert isinstance(codes, Node)
     record = program.weights[state_name(program.exported, codes) or ""]
-    before = [int(size) for size in padding]  # type: ignore[union-attr]
+    before = [int(size) for size in padding]  # type: ignore[union-attr,arg-type]
     offset = (before[0] % BLOCK, before[1] % BLOCK)
     rearranged = rearrange_kernel(record.encoding.codes, offset)
     outputs = [int(size) for size in head.meta["val"].shape[2:]]

@@ -225,7 +225,6 @@ def check_parity(
         expected = run_network(model, held, batch_sizes[0] if isinstance(fixed_batch, int) else TORCH_BATCH_SIZE)
         if not isinstance(fixed_batch, int):
             _check_batch_independence(model, held, expected)
-    with eval_mode(model), torch.no_grad():
         weights = _check_weights(source, model)
     metadata = read_metadata(load_model(source), source)
     if metadata.activations is not None:
