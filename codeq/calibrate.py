@@ -74,7 +74,8 @@ def load_calibration(path: Path, input_shape: tuple[int, ...]) -> Tensor:
     if not path.is_file():
         raise CalibrationError(f"{path}: no such file")
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
             if not isinstance(content, np.lib.npyio.NpzFile):
                 raise CalibrationError(f"{path}: is one array, expected an .npz file (numpy.savez)")
             arrays = {name: content[name] for name in content.files}

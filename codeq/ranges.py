@@ -110,7 +110,7 @@ class RangeObserver:
         if self.reach == 0.0 and largest > 0.0:
             # A power of two, so that every doubled histogram has the bins it would have had from the start.
             self.reach = 2.0 ** math.ceil(math.log2(largest))
-            self.counts[BINS] = self.counts.sum()  # what was seen before was zero
+            self.counts[0], self.counts[BINS] = 0, self.counts[0]  # what was seen before was zero
         while self.reach < largest:
             halves = self.counts.reshape(-1, 2).sum(1)
             self.counts = np.pad(halves, BINS // 2)

@@ -63,8 +63,8 @@ def _(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
 def keep_float(x: Tensor) -> Tensor:
     """x itself. Stands between a dequantized value and a layer that is to stay float.
 
-    onnxruntime would take such a layer for one that was left out by oversight: it quantizes its weight to 8 bits and its
-    bias on the way (WeightBiasQuantization), or makes an integer kernel of it. A Sum of one summand keeps it off.
+    onnxruntime would take such a layer for one left out by oversight: it quantizes its weight to 8 bits and its bias
+    on the way (WeightBiasQuantization), or makes an integer kernel of it. A Sum of one summand keeps it off.
     """
     return x.clone()
 

@@ -72,10 +72,22 @@ class Codes:
 
 @dataclass(frozen=True, eq=False)
 class Pending:
-    """What a kernel has computed before it knows its output: `requantize(sy, zy)` gives codes, `real` floats."""
+    """What a kernel has computed before it knows its output.
 
-    requantize: Callable[[Tensor, float], Tensor]
+    `steps(sy, zy)` gives it in steps of the output's grid, before rounding, without zero point unless `zero_inside`;
+    `real()` gives floats.
+    """
+
+    steps: Callable[[Tensor, float], Tensor]
     real: Callable[[], Tensor]
+    zero_inside: bool = False
+
+
+OnCodes = Callable[[str, Tensor, Callable[[], Tensor]], Tensor]
+
+
+def _keep(name: str, codes: Tensor, steps: Callable[[], Tensor]) -> Tensor:
+    return codes
 
 
 class IntegerReference(GraphRunner):
@@ -83,16 +95,15 @@ class IntegerReference(GraphRunner):
 
     def __init__(self, program: ReferenceProgram) -> None:
         super().__init__(program.exported, keep_constants=True)
-        self.on_codes: Callable[[str, Tensor], Tensor] = lambda name, codes: codes
+        self.on_codes: OnCodes = _keep
 
-    def outputs(
-        self, *inputs: Tensor, on_codes: Callable[[str, Tensor], Tensor] = lambda name, codes: codes
-    ) -> tuple[Tensor, ...]:
+    def outputs(self, *inputs: Tensor, on_codes: OnCodes = _keep) -> tuple[Tensor, ...]:
         """The outputs, flattened; float32.
 
         Args:
             inputs: As for the network.
-            on_codes: Sees every quantized tensor, by name, as uint8 codes, and returns the codes that its readers get.
+            on_codes: Sees every quantized tensor: its name, its uint8 codes, and a function that gives the values, in
+                steps, that were rounded to them. Returns the codes that readers get.
         """
         self.on_codes = on_codes
         with torch.no_grad():
@@ -121,9 +132,14 @@ class IntegerReference(GraphRunner):
 
     def _quantize(self, node: Node, x: Any, scale: Tensor, zero_point: Tensor) -> Tensor:
         zero = float(zero_point)
-        codes = x.requantize(scale, zero) if isinstance(x, Pending) else (_real(x) / scale).round_().add_(zero)
+        pending = x if isinstance(x, Pending) else Pending(lambda sy, zy: _real(x) / sy, lambda: _real(x))
+
+        def steps() -> Tensor:
+            return pending.steps(scale, zero)
+
+        codes = steps().round_() if pending.zero_inside else steps().round_().add_(zero)
         name = node.meta["nn_module_stack"]["codeq"][0].removeprefix(LAYER_SCOPE)
-        return self.on_codes(name, codes.clamp_(0, QUANT_MAX).to(torch.uint8))
+        return self.on_codes(name, codes.clamp_(0, QUANT_MAX).to(torch.uint8), steps)
 
 
 def _decode(codes: Tensor, scale: Tensor, shift: Tensor | None, axis: int, zero_point: Tensor | None = None) -> Any:
@@ -176,18 +192,18 @@ def _product(node: Node, a: Codes, b: Codes) -> Pending:
 
 def _scaled(sums: Tensor, scale: Tensor) -> Pending:
     """f32(sums) * f32(scale / sy), or f32(sums) * scale where the output is float."""
-    return Pending(lambda sy, zy: (sums * (scale / sy)).round_().add_(zy), lambda: sums * scale)
+    return Pending(lambda sy, zy: sums * (scale / sy), lambda: sums * scale)
 
 
 def _add(node: Node, a: Codes, b: Codes) -> Pending:
-    def requantize(sy: Tensor, zy: float) -> Tensor:
+    def steps(sy: Tensor, zy: float) -> Tensor:
         ra, rb = a.scale / sy, b.scale / sy
         # A product and a sum in float64, rounded once, is a fused multiply-add of these small integers.
         offset = zy - (a.zero_point * ra.double() + (b.zero_point * rb).double()).float()
         inner = ((b.centered + b.zero_point).double() * rb.double() + offset.double()).float()
-        return ((a.centered + a.zero_point).double() * ra.double() + inner.double()).float().round_()
+        return ((a.centered + a.zero_point).double() * ra.double() + inner.double()).float()
 
-    return Pending(requantize, lambda: a.real() + b.real())
+    return Pending(steps, lambda: a.real() + b.real(), zero_inside=True)
 
 
 def _mul(node: Node, a: Codes, b: Codes) -> Pending:
@@ -210,13 +226,13 @@ def _average_pool(node: Node, x: Codes, kernel: Any, stride: Any = (), padding: 
 
 
 def _average(sums: Tensor, x: Codes, count: float | Tensor) -> Pending:
-    return Pending(lambda sy, zy: (sums * (x.scale / (sy * count))).round() + zy, lambda: sums * x.scale / count)
+    return Pending(lambda sy, zy: sums * (x.scale / (sy * count)), lambda: sums * x.scale / count)
 
 
 def _unary(node: Node, x: Codes, *rest: Any) -> Pending:
     """A look-up table in the kernel: each of 256 values computed in float."""
     target: Any = node.target
-    return Pending(lambda sy, zy: (target(x.real(), *rest) / sy).round() + zy, lambda: target(x.real(), *rest))
+    return Pending(lambda sy, zy: target(x.real(), *rest) / sy, lambda: target(x.real(), *rest))
 
 
 KERNELS: Mapping[Any, Callable[..., Pending]] = {

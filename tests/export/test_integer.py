@@ -1,4 +1,4 @@
-"""Every operator of the rule table, from PyTorch to onnxruntime's kernels: which kernel it becomes, and what it computes."""
+"""Every operator of the rule table: which kernel of onnxruntime it becomes, and that it computes what we say."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,0 +1,122 @@
+"""Traced networks: names of layers, one spelling per operation, and the runner."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codeq.canonical import canonicalize, merge_equal
+from codeq.errors import TraceError
+from codeq.graph import GraphRunner, is_constant, layer_names, operator_name, trace
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.act(self.conv(x))
+        y += x
+        return self.act(self.conv(y))
+
+
+def test_layers_are_named_after_modules_and_operators() -> None:
+    exported = trace(nn.Sequential(Block(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval(), (torch.rand(2, 3, 8, 8),))
+    canonicalize(exported)
+    names = list(layer_names(exported.graph).values())
+    assert names == ["0.conv", "0.act", "0.add", "0.conv_1", "0.act_1", "1", "2"]
+
+
+def targets(exported: torch.export.ExportedProgram) -> list[str]:
+    return [operator_name(node) for node in exported.graph.nodes if operator_name(node)]
+
+
+class Spellings(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        y = F.silu(x) * 2
+        y.relu_()
+        return y, x.mean((-1, 2)), x.mean((2, 3), keepdim=True), self.fc(x.permute(0, 2, 3, 1)), x.mean(1)
+
+
+def test_one_spelling_per_operation_and_the_same_values(rng: torch.Generator) -> None:
+    model = Spellings().eval()
+    x = torch.randn(5, 3, 6, 4, generator=rng)
+    exported = trace(model, (x[:2],))
+    canonicalize(exported)
+    found = targets(exported)
+    assert "silu" not in found
+    assert "relu_" not in found
+    assert found.count("mean") == 1  # over channels: no pooling
+    assert found.count("adaptive_avg_pool2d") == 2
+    assert found.count("sigmoid") == 1
+    linear = next(node for node in exported.graph.nodes if operator_name(node) == "linear")
+    assert linear.meta["val"].ndim == 2
+    # The batch size is still open: 5 runs where 2 was traced.
+    for ours, expected in zip(GraphRunner(exported).compute((x,)), model(x), strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+def test_writes_into_views_and_inputs_are_left_alone(rng: torch.Generator) -> None:
+    class Writes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y = x * 2
+            y[:, :1].relu_()
+            return y
+
+    x = torch.randn(2, 3, generator=rng)
+    exported = trace(Writes(), (x,))
+    canonicalize(exported)
+    (found,) = GraphRunner(exported).compute((x.clone(),))
+    torch.testing.assert_close(found, Writes()(x.clone()))
+
+
+def test_equal_computations_are_merged(rng: torch.Generator) -> None:
+    class Twice(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x.exp() + x.exp(), x.exp().sum(1)
+
+    x = torch.randn(2, 3, generator=rng)
+    exported = trace(Twice(), (x,))
+    merge_equal(exported)
+    assert targets(exported).count("exp") == 1
+    for ours, expected in zip(GraphRunner(exported).compute((x,)), Twice()(x), strict=True):
+        assert torch.equal(ours, expected)
+
+
+def test_constants_are_computed_once(rng: torch.Generator) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.weight.exp()
+
+    exported = trace(Scaled(), (torch.rand(2, 3),))
+    assert [node.name for node in exported.graph.nodes if operator_name(node) and is_constant(node)] == ["exp"]
+    runner = GraphRunner(exported, keep_constants=True)
+    x = torch.randn(2, 3, generator=rng)
+    first, second = runner.compute((x,)), runner.compute((x,))
+    assert torch.equal(first[0], second[0])
+    assert [node.name for node in runner.kept] == ["exp"]
+
+
+def test_networks_without_a_graph_are_refused_in_one_line() -> None:
+    class Branches(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if bool(x.sum() > 0) else -x
+
+    class Scalar(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, int]:
+            return x, 3
+
+    with pytest.raises(TraceError, match=r"^torch.export cannot trace Branches: [^\n]+$"):
+        trace(Branches(), (torch.rand(2, 3),))
+    with pytest.raises(TraceError, match="output 1 of Scalar is 3, expected a tensor"):
+        trace(Scalar(), (torch.rand(2, 3),))
