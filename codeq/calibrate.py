@@ -17,7 +17,7 @@ from codeq.errors import CalibrationError, first_line
 from codeq.graph import GraphRunner
 from codeq.ranges import ActivationEncoding, Method, RangeObserver
 
-BATCH_SIZE = 8
+BATCH_SIZE = 4
 
 
 @torch.no_grad()
@@ -58,7 +58,7 @@ def calibrate(
             observers[plan.grids[name]].observe(value)
         return value
 
-    runner = GraphRunner(exported, on_value, keep_constants=True)
+    runner = GraphRunner(exported, on_value)
     for start in range(0, count, batch_size):
         runner.compute(tuple(tensor[start : start + batch_size] for tensor in inputs), tensors)
     encodings = {grid: observer.encoding(method) for grid, observer in observers.items()}

@@ -1,9 +1,10 @@
 """Keep what torch and onnx note for their own developers off the user's screen while they work for us."""
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 
 NOISY = ("torch.onnx", "torch.export", "torch._subclasses", "torch._dynamo", "torch.fx", "onnxscript", "onnx_ir")
 """Loggers of deprecations, of a missing torchvision, and of errors that also arrive as exceptions."""
@@ -11,13 +12,13 @@ NOISY = ("torch.onnx", "torch.export", "torch._subclasses", "torch._dynamo", "to
 
 @contextmanager
 def quiet_torch() -> Iterator[None]:
-    """Silence warnings and those loggers; exceptions pass."""
+    """Silence warnings, those loggers, and what torch prints to stderr about a failure; exceptions pass."""
     loggers = [logging.getLogger(name) for name in NOISY]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -18,6 +18,7 @@ from onnx_ir.passes import common as passes
 from onnxscript import opset18 as op
 
 from codeq.errors import first_line
+from codeq.graph import layer_names, operator_name
 from codeq.quiet import quiet_torch
 from export.errors import ExportError
 from export.merge_padding import merge_padding
@@ -108,7 +109,7 @@ def _export(program: ReferenceProgram, opset: int) -> ir.Model:
                 verbose=False,
             )
     except Exception as error:  # the exporter wraps many types; what the user needs is the operator's name
-        raise ExportError(_exporter_reason(error)) from error
+        raise ExportError(_exporter_reason(error, program)) from error
     assert exported is not None
     return exported.model
 
@@ -253,11 +254,18 @@ def _axes_as_attributes(model: ir.Model) -> None:
         model.opset_imports[""] = EXPORTER_OPSET - 1
 
 
-def _exporter_reason(error: BaseException) -> str:
-    """The operator and the innermost cause in one line: the exporter nests its own report around them."""
+def _exporter_reason(error: BaseException, program: ReferenceProgram) -> str:
+    """The operator, its place and the innermost cause in one line: the exporter nests its own report around them."""
     operator = ""
     while error.__cause__ is not None:
-        found = re.search(r"target=torch\.ops\.([\w.]+)", str(error))
-        operator = f"{found[1]}: " if found else operator
+        found = re.search(r"target=torch\.ops\.(\w+\.(\w+)[\w.]*)", str(error))
+        operator = f"{found[1]}{_place(found[2], program)}: " if found else operator
         error = error.__cause__
     return f"torch.onnx.export cannot lower the network: {operator}{first_line(error)}"
+
+
+def _place(operator: str, program: ReferenceProgram) -> str:
+    """Where a network uses an operator; the exporter may have decomposed it into one of a similar name."""
+    names = layer_names(program.exported.graph)
+    places = [name for node, name in names.items() if operator in operator_name(node)]
+    return f" (at {', '.join(places[:3])})" if places else ""

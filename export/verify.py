@@ -24,7 +24,6 @@ import onnx
 import onnxruntime as ort
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from codeq.attach import QuantizedWeight, quantized_weights
 from codeq.errors import first_line
@@ -221,7 +220,7 @@ def check_parity(
     # A batch must be a whole one, or "batch 3" would be judged at another size.
     rows = torch.arange(max(batch_sizes) * -(-count // max(batch_sizes))) % count
     held = tuple(tensor[rows] for tensor in held)
-    with eval_mode(model), torch.no_grad(), parametrize.cached():
+    with eval_mode(model), torch.no_grad():
         expected = run_network(model, held, batch_sizes[0] if isinstance(fixed_batch, int) else TORCH_BATCH_SIZE)
         if not isinstance(fixed_batch, int):
             _check_batch_independence(model, held, expected)
@@ -263,7 +262,7 @@ def check_parity(
 
 def _check_batch_independence(model: nn.Module, inputs: tuple[Tensor, ...], expected: list[np.ndarray]) -> None:
     """A network whose answer for one input depends on the others cannot be held to any."""
-    alone = run_network(model, tuple(tensor[: max(BATCH_SIZES)] for tensor in inputs), 1)
+    alone = run_network(model, tuple(tensor[:1] for tensor in inputs), 1)
     for index, (one, many) in enumerate(zip(alone, expected, strict=True)):
         together = many[: len(one)].astype(np.float64)
         error = np.abs(one - together).max(initial=0)
@@ -348,17 +347,16 @@ def _check_weights(source: Path, model: nn.Module) -> tuple[WeightCheck, ...]:
     reasons: dict[str, str] = {}
     for group in _weight_groups(model, described):
         values = sorted({weight.value_name for _, weight in group if weight.value_name is not None})
-        computed = {level: _compute_weights(proto, source, values, level) for level in ("disable_all", "enable_all")}
-        for quantized, weight in group:
-            expected = _expected_weight(model, quantized, weight)
-            if isinstance(expected, str):
-                reasons[weight.name] = expected
-                continue
-            compared = (
-                _compare_weight(expected, _as_trained(found[weight.value_name or ""], weight, expected.shape))
-                for found in computed.values()
-            )
-            reasons[weight.name] = next((reason for reason in compared if reason), "")
+        expected = {weight.name: _expected_weight(model, quantized, weight) for quantized, weight in group}
+        for level in ("disable_all", "enable_all"):
+            computed = _compute_weights(proto, source, values, level)
+            for _, weight in group:
+                wanted = expected[weight.name]
+                if isinstance(wanted, str):
+                    reasons[weight.name] = wanted
+                elif not reasons.get(weight.name):
+                    found = _as_trained(computed[weight.value_name or ""], weight, wanted.shape)
+                    reasons[weight.name] = _compare_weight(wanted, found)
     checks = []
     for quantized in quantized_weights(model):
         about = described.pop(quantized.name, None)

@@ -45,6 +45,35 @@ def test_the_contract_holds(
     assert report.skipped_folds == {}
 
 
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize(("name", "size"), [("resnet8", 8), ("resnet20", 8), ("resnet18", 32)])
+def test_the_integer_contract_holds(
+    make_checkpoint: Callable[..., Path], name: str, size: int, bits: int, tmp_path: Path
+) -> None:
+    loaded = codeq.load(make_checkpoint(name, bits=bits, input_size=size))
+    x = loaded.held_inputs
+    assert x is not None
+    report = export_onnx(
+        loaded.model, (x[:2],), tmp_path / "net.onnx", check_inputs=(x[:6],), activations="int8", calibration=x
+    )
+    integer = report.verdict.integer
+    assert report.verdict.ok, report.verdict
+    assert integer is not None
+    assert {kernel.kernel for kernel in report.kernels} == {
+        "QLinearConv",
+        "QLinearAdd",
+        "QLinearGlobalAveragePool",
+        "QGemm",
+    }
+    assert integer.differing(integer_kernels=True) == 0
+    assert {(check.level, check.batch_size) for check in integer.outputs} == {
+        (level, size) for level in LEVELS for size in BATCH_SIZES
+    }
+    # With integer kernels throughout, the outputs themselves are the reference's, bit for bit.
+    assert all(check.differing == 0 for check in integer.outputs if check.integer_kernels)
+    assert {check.level for check in integer.outputs if check.integer_kernels} == {"enable_all"}
+
+
 @pytest.fixture(scope="module")
 def files(checkpoint_path: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     loaded = codeq.load(checkpoint_path)
@@ -89,6 +118,20 @@ def test_the_command_goes_red_when_file_and_network_part_ways(
     assert done.returncode == 1
     assert "first failure: output at disable_all, batch 1: max_abs_error 0.001" in done.stdout
     assert json.loads((tmp_path / "verdict.json").read_text())["ok"] is False
+
+
+def test_the_command_holds_an_integer_file(run_command: Any, checkpoint_path: Path, tmp_path: Path) -> None:
+    loaded = codeq.load(checkpoint_path)
+    x = loaded.held_inputs
+    assert x is not None
+    export_onnx(loaded.model, (x[:2],), tmp_path / "net.onnx", activations="int8", calibration=x)
+    done = run_command("runtime_tests.parity", checkpoint_path, tmp_path / "net.onnx", "--data", "digits", "--count", 9)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[-1].startswith("accuracy  PyTorch ")
+    assert "the integer reference" in lines[-1]
+    assert lines[-3].startswith("codes     codes differ: 0 of ")
 
 
 def test_bad_input_to_the_command(

@@ -16,6 +16,7 @@ import torch
 import codeq
 from codeq import checkpoint
 from codeq.attach import quantized_weights
+from codeq.learned_step import QuantizedActivations
 from codeq.train import DivergedError, EpochResult, TrainConfig, _split, train
 
 SHORT = TrainConfig(epochs=3, batch_size=128, lambda_dz=1.0, freeze_fraction=0.34)
@@ -26,10 +27,12 @@ def raw_state(path: Path) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.parametrize("bits", [4, None], ids=["fixed", "mixed"])
-@pytest.mark.parametrize("stop_after", [1, 2], ids=["before_freezing", "after_freezing"])
-def test_resume_is_bit_identical(bits: int | None, stop_after: int, tmp_path: Path) -> None:
-    config = replace(SHORT, bits=bits, epochs=3)
+@pytest.mark.parametrize(
+    ("bits", "activations"), [(4, "float32"), (None, "float32"), (4, "int8")], ids=["fixed", "mixed", "int8"]
+)
+@pytest.mark.parametrize("stop_after", [1, 3], ids=["before_freezing", "after_freezing"])
+def test_resume_is_bit_identical(bits: int | None, activations: str, stop_after: int, tmp_path: Path) -> None:
+    config = replace(SHORT, bits=bits, activations=activations, epochs=4, freeze_fraction=0.5)
     assert config.freeze_epoch == 2
     whole = train(config, tmp_path / "whole.pt")
 
@@ -44,6 +47,8 @@ def test_resume_is_bit_identical(bits: int | None, stop_after: int, tmp_path: Pa
     assert rest.history == whole.history
     expected, found = raw_state(tmp_path / "whole.pt"), raw_state(tmp_path / "part.pt")
     assert expected["metrics"] == found["metrics"]
+    assert expected["activations"] == found["activations"]
+    assert (expected["activations"] is None) == (activations == "float32")
     for name, tensor in expected["state_dict"].items():
         assert torch.equal(tensor, found["state_dict"][name]), name
 
@@ -199,3 +204,25 @@ def test_bad_input_to_the_command(run_command: Any, tmp_path: Path, checkpoint_p
         assert done.stdout == ""
         assert not (tmp_path / "new.pt").exists()
     assert existing.read_bytes() == b"old"
+
+
+def test_int8_activations_are_learned_and_stored(tmp_path: Path) -> None:
+    config = replace(SHORT, activations="int8")
+    result = train(config, tmp_path / "a.pt")
+    loaded = codeq.load(tmp_path / "a.pt")
+    assert loaded.activations is not None
+    assert set(loaded.activations) >= {"input", "conv1", "block1.add", "pool"}
+    # Learned, not only calibrated: steps have moved from where an untrained copy starts.
+    quantized = QuantizedActivations(loaded.model, (loaded.calibration_inputs[:2],))  # type: ignore[index]
+    quantized.calibrate((loaded.calibration_inputs,))  # type: ignore[arg-type]
+    assert any(quantized.encodings()[name] != grid for name, grid in loaded.activations.items())
+    assert 0 <= result.test_accuracy <= 1
+
+
+@pytest.mark.parametrize("arguments", [["--bits", "32"], ["--grid", "paper"]])
+def test_int8_activations_need_integer_weights(run_command: Any, arguments: list[str], tmp_path: Path) -> None:
+    done = run_command("codeq.train", "--activations", "int8", *arguments, "-o", tmp_path / "a.pt")
+    assert done.returncode == 2
+    assert "--activations int8 needs quantized weights on the integer grid" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []

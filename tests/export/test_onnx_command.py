@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -121,7 +122,7 @@ def checkpoint_files(folder: Path, good: Path) -> dict[str, tuple[Path, str]]:
         "missing": (folder / "missing.pt", "no such file"),
         "not_a_checkpoint": (raw("text", b"print('hello')\n"), "not a checkpoint"),
         "truncated": (raw("truncated", good.read_bytes()[: good.stat().st_size // 2]), "truncated"),
-        "newer": (changed("newer", format_version=99), "format version 99 is newer than 1"),
+        "newer": (changed("newer", format_version=99), "format version 99 is newer than 2"),
         "state_dict": (saved("state_dict", models.resnet8().state_dict()), "is a plain state_dict"),
         "malicious": (
             saved("malicious", {"format": "codeq.checkpoint", "x": Exploit(folder / "ran")}),
@@ -214,3 +215,105 @@ def test_killed_at_any_moment_it_leaves_no_file_or_the_old_one(
         for name in left:
             shutil.rmtree(tmp_path / name)
         target.unlink(missing_ok=True)
+
+
+def test_integer_files_on_the_command_line(run_command: Any, checkpoint_path: Path, tmp_path: Path) -> None:
+    loaded = codeq.load(checkpoint_path)
+    assert loaded.held_inputs is not None
+    np.savez(tmp_path / "inputs.npz", loaded.held_inputs.numpy())
+    common = ["export.onnx", checkpoint_path, "-o", "net.onnx", "--activations", "int8"]
+    done = run_command(*common, "--calibration", "inputs.npz", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "integer kernels       9 QLinearConv, 3 QLinearAdd, 1 QLinearGlobalAveragePool, 1 QGemm" in done.stdout
+    assert "parity                codes differ: 0 of " in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
+
+    options = ["--calibration", tmp_path / "inputs.npz", "--ranges", "percentile", "--activations-except", "block1.*"]
+    report = run_command(*common, *options, "--activations-except", "Linear", "--force", "--json", "-", cwd=tmp_path)
+    values = json.loads(report.stdout)
+    kernels = {kernel["name"]: kernel for kernel in values["activations"]["kernels"]}
+    assert values["activations"]["ranges"] == "percentile"
+    assert values["activations"]["exclude"] == ["block1.*", "Linear"]
+    assert kernels["block1.add"] == {
+        "name": "block1.add",
+        "operator": "add",
+        "kernel": "float",
+        "reason": "excluded",
+        "integer": False,
+    }
+    assert kernels["block2.conv1"]["kernel"] == "QLinearConv"
+    assert values["parity"]["integer"]["ok"]
+
+
+def test_bad_input_about_activations(run_command: Any, checkpoint_path: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "shape.npz", np.ones((2, 3, 8, 8), np.float32))
+    np.savez(tmp_path / "nan.npz", np.full((2, 1, 8, 8), np.nan, np.float32))
+    np.savez(tmp_path / "none.npz", np.ones((0, 1, 8, 8), np.float32))
+    np.savez(tmp_path / "zeros.npz", np.zeros((2, 1, 8, 8), np.float32))
+    np.savez(tmp_path / "double.npz", np.ones((2, 1, 8, 8)))
+    before = sorted(tmp_path.iterdir())
+    int8 = ["--activations", "int8"]
+    cases: list[tuple[list[Any], str]] = [
+        (int8, "holds no calibration inputs; give some with --calibration FILE.npz"),
+        ([*int8, "--calibration", tmp_path / "shape.npz"], "expected float32 (N, 1, 8, 8)"),
+        ([*int8, "--calibration", tmp_path / "double.npz"], "is float64 (2, 1, 8, 8), expected float32"),
+        ([*int8, "--calibration", tmp_path / "nan.npz"], "input 0 of 'arr_0' has NaN or infinite values"),
+        ([*int8, "--calibration", tmp_path / "none.npz"], "'arr_0' holds no inputs"),
+        ([*int8, "--calibration", tmp_path / "zeros.npz"], "input: every calibration input gives zeros there"),
+        ([*int8, "--calibration", tmp_path / "missing.npz"], "no such file"),
+        (["--activations", "float32", "--ranges", "mse"], "are for --activations int8"),
+        (["--activations-except", "fc"], "are for --activations int8"),
+        (["--activations", "int4"], "invalid choice: 'int4'"),
+    ]
+    for arguments, message in cases:
+        done = run_command("export.onnx", checkpoint_path, "-o", tmp_path / "net.onnx", *arguments)
+        assert done.returncode == 2, (arguments, done)
+        assert message in done.stderr, (arguments, done.stderr)
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert done.stdout == ""
+        assert sorted(tmp_path.iterdir()) == before
+
+
+def test_networks_that_cannot_be_exported_are_refused_in_one_line(run_command: Any, tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(
+        "import torch\nfrom torch import nn\n\n"
+        "class Branch(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.fc = nn.Linear(4, 4)\n"
+        "    def forward(self, x):\n        y = self.fc(x)\n        return y if y.sum() > 0 else -y\n\n"
+        "class Odd(Branch):\n"
+        "    def forward(self, x):\n        return torch.special.bessel_j0(self.fc(x))\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    try:
+        import nets  # type: ignore[import-not-found]
+    finally:
+        sys.path.pop(0)
+    for name, message in (
+        ("Branch", "torch.export cannot trace Branch: "),
+        (
+            "Odd",
+            "torch.onnx.export cannot lower the network: prims.bessel_j0.default (at special_bessel_j0): No ONNX function",
+        ),
+    ):
+        model = getattr(nets, name)()
+        codeq.attach(model, bits=4)
+        x = torch.randn(8, 4)
+        codeq.save(tmp_path / "net.pt", model, input_shape=(4,), calibration_inputs=x, held_inputs=x)
+        arguments = ["net.pt", "--model", f"nets:{name}", "--activations", "int8"]
+        done = run_command("export.onnx", *arguments, cwd=tmp_path)
+        assert done.returncode == 2, done
+        assert message in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert not (tmp_path / "net.onnx").exists()
+
+
+def test_training_with_int8_makes_integer_files_the_default(run_command: Any, tmp_path: Path) -> None:
+    done = run_command("codeq.train", "--epochs", 1, "--activations", "int8", "-o", tmp_path / "net.pt")
+    assert done.returncode == 0, done.stderr
+    done = run_command("export.onnx", tmp_path / "net.pt")
+    assert done.returncode == 0, done.stderr
+    assert "ranges: learned in training" in done.stdout
+    done = run_command("export.onnx", tmp_path / "net.pt", "--activations", "float32", "--force")
+    assert "integer kernels" not in done.stdout
+    done = run_command("export.onnx", tmp_path / "net.pt", "--ranges", "min-max", "--force")
+    assert "ranges: min-max" in done.stdout

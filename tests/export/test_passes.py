@@ -52,7 +52,8 @@ QUANTIZE = "q = QuantizeLinear(x, s, z)  d = DequantizeLinear(q, s, z)"
     ],
 )
 def test_codes_move_instead_of_floats(body: str, initializers: str, codes: list[str] | None) -> None:
-    text = f"g (float[4, 5] x) => (float[a0, b0] y) <{GRID}{', ' if initializers else ''}{initializers}> {{{QUANTIZE} {body}}}"
+    constants = ", ".join(part for part in (GRID, initializers) if part)
+    text = f"g (float[4, 5] x) => (float[a0, b0] y) <{constants}> {{{QUANTIZE} {body}}}"
     before, after = model(text), model(text)
     assert push_dequantize(after) == len(codes or [])
     x = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32) * 9
