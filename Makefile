@@ -1,5 +1,6 @@
 # make demo   train, export, prove: the whole product in one go
 # make test   format, lint, types and the test suite
+# make bench  latency, memory and export cost next to onnxruntime's own quantization
 # Both set up .venv first. On Linux without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu saves gigabytes.
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ READY := .venv/ready
 DEMO := demo
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test check format fashion-mnist clean
+.PHONY: demo test check format fashion-mnist bench clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up .venv (a minute or two)" >&2
@@ -22,6 +23,9 @@ demo: $(READY)
 	$(BIN)/python -m codeq.train --model resnet8 --data digits --bits 4 --threads 1 -o $(DEMO)/ckpt.pt --force
 	$(BIN)/python -m export.onnx $(DEMO)/ckpt.pt -o $(DEMO)/model.onnx --force
 	$(BIN)/python -m runtime_tests.parity $(DEMO)/ckpt.pt $(DEMO)/model.onnx --data digits --count 359
+	$(BIN)/python -m export.onnx $(DEMO)/ckpt.pt -o $(DEMO)/int8.onnx --activations int8 --force
+	$(BIN)/python -m runtime_tests.parity $(DEMO)/ckpt.pt $(DEMO)/int8.onnx --data digits --count 359
+	$(BIN)/python -m runtime_tests.bench $(DEMO)/model.onnx $(DEMO)/int8.onnx --batch 32
 
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
@@ -35,7 +39,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The demo at full size: about 20 minutes on 2 cores. FASHION_MNIST is a folder with the four IDX files.
+# The demo at full size: about 25 minutes on 2 cores. FASHION_MNIST is a folder with the four IDX files.
 FASHION_MNIST ?= /usr/share/datasets/fashion-mnist
 fashion-mnist: $(READY)
 	@mkdir -p $(DEMO)
@@ -44,6 +48,17 @@ fashion-mnist: $(READY)
 	$(BIN)/python -m export.onnx $(DEMO)/resnet20.pt -o $(DEMO)/resnet20.onnx --json $(DEMO)/resnet20-export.json --force
 	$(BIN)/python -m runtime_tests.parity $(DEMO)/resnet20.pt $(DEMO)/resnet20.onnx \
 	    --data idx:$(FASHION_MNIST) --count 1000 --json $(DEMO)/resnet20-parity.json --force
+
+	$(BIN)/python -m export.onnx $(DEMO)/resnet20.pt -o $(DEMO)/resnet20-int8.onnx --activations int8 \
+	    --json $(DEMO)/resnet20-int8-export.json --force
+	$(BIN)/python -m runtime_tests.parity $(DEMO)/resnet20.pt $(DEMO)/resnet20-int8.onnx \
+	    --data idx:$(FASHION_MNIST) --count 300 --json $(DEMO)/resnet20-int8-parity.json --force
+
+# float32, weight-only, int8 and onnxruntime's own quantize_static of the same networks, side by side: about 10 minutes.
+bench: $(READY)
+	@mkdir -p $(DEMO)
+	$(BIN)/python -m runtime_tests.compare resnet18 --folder $(DEMO) --json $(DEMO)/bench-resnet18.json --force
+	$(BIN)/python -m runtime_tests.compare resnet20 --folder $(DEMO) --json $(DEMO)/bench-resnet20.json --force
 
 clean:
 	rm -rf .venv $(DEMO) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
