@@ -70,8 +70,8 @@ def test_the_integer_contract_holds(
         (level, size) for level in LEVELS for size in BATCH_SIZES
     }
     # With integer kernels throughout, the outputs themselves are the reference's, bit for bit.
-    assert all(check.differing == 0 for check in integer.outputs if check.integer_kernels)
-    assert {check.level for check in integer.outputs if check.integer_kernels} == {"enable_all"}
+    assert all(check.differing == 0 for check in integer.outputs if check.exact_kernels)
+    assert {check.level for check in integer.outputs if check.exact_kernels} == {"enable_all"}
 
 
 @pytest.fixture(scope="module")

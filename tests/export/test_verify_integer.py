@@ -69,6 +69,7 @@ FAULTS: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
     "far scale": (change("block2.add_scale", lambda s: np.multiply(s, 1.01, out=s)), "block2.add at disable_all"),
     "code": (change("block3.conv1.weight_quantized", add_to_first(1)), "block3.conv1.weight: "),
     "zero point": (shift_zero_point, "block1.conv2 at disable_all"),
+    "last bias": (change("fc.bias_quantized", add_to_first(1)), "output at disable_all, batch 1: fed the same codes"),
     "relu": (drop_relu, "block1.conv1 at disable_all"),
 }
 
