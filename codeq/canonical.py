@@ -63,13 +63,18 @@ def _out_of_place(exported: ExportedProgram, node: Node) -> Node:
     functional = getattr(packet, getattr(node.target, "_overloadname", ""), None)
     if functional is None or not isinstance(written, Node) or written.op != "call_function":
         return node
-    schema = getattr(written.target, "_schema", None)
-    if schema is None or any(result.alias_info is not None for result in schema.returns):
+    if _is_view(written) or any(_is_view(user) for user in written.users if user is not node):
         return node
+    # What reads the tensor later reads this node already: tracing follows the tensor.
     new = insert_call(node, functional, node.args)
     replace_node(exported, node, new)
-    written.replace_all_uses_with(new, delete_user_cb=lambda user: new < user)
     return new
+
+
+def _is_view(node: Node) -> bool:
+    """Whether a node's result may share memory with another's; so too where that is not known."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is None or any(result.alias_info is not None for result in schema.returns)
 
 
 def _pool_mean(exported: ExportedProgram, node: Node) -> None:

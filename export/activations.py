@@ -81,15 +81,16 @@ def quantize_program(
         plan = plan_program(program, exclude)
     float_outputs = tuple(output.numpy() for output in program.run(*inputs))
     encodings = choose(plan)
-    layers = insert_quantizers(program, plan, encodings)
+    insert_quantizers(program, plan, encodings)
+    layers = tuple(QuantizedLayer(layer.name, layer.operator, layer.rule.kernel) for layer in plan.layers)
     used = {name: encodings[name] for name in plan.tensors.values()}
     program.activations = QuantizedActivations(layers, plan.float_layers, used, tuple(exclude), float_outputs)
 
 
 def insert_quantizers(
     program: ReferenceProgram, plan: ActivationPlan, encodings: Mapping[str, ActivationEncoding]
-) -> tuple[QuantizedLayer, ...]:
-    """Insert quantizers, integer biases and zero points, in place; returns the layers that compute in integers.
+) -> None:
+    """Insert quantizers, integer biases and zero points, in place.
 
     Raises:
         ExportError: A tensor without a grid, or a bias or sum beyond int32.
@@ -97,7 +98,9 @@ def insert_quantizers(
     missing = [name for name in plan.tensors.values() if name not in encodings]
     if missing:
         raise ExportError(f"{missing[0]} has no activation scale; choose ranges anew, e.g. with --ranges mse")
-    layers = tuple(_quantize_layer(program, plan, layer, encodings) for layer in plan.layers)
+    for layer in plan.layers:
+        if layer.rule.has_weight:
+            _quantize_bias_of(program, plan, layer, encodings)
     _keep_floats(program, plan)
     absorbed = {node for layer in plan.layers for node in _saturated(layer, plan, encodings)}
     grids: dict[str, tuple[Node, Node]] = {}
@@ -119,7 +122,6 @@ def insert_quantizers(
     for layer in plan.layers:
         _name_scope(layer.head, layer.name)
     remove_unused_tensors(program)
-    return layers
 
 
 def _refuse_weight(program: ReferenceProgram, node: Node) -> str:
@@ -128,11 +130,10 @@ def _refuse_weight(program: ReferenceProgram, node: Node) -> str:
     return "its weight has a shift (paper's grid)" if node.args[2] is not None else ""
 
 
-def _quantize_layer(
+def _quantize_bias_of(
     program: ReferenceProgram, plan: ActivationPlan, layer: IntegerLayer, encodings: Mapping[str, ActivationEncoding]
-) -> QuantizedLayer:
-    if not layer.rule.has_weight:
-        return QuantizedLayer(layer.name, layer.operator, layer.rule.kernel)
+) -> None:
+    """Make a layer's bias integer, where it has one, and see that no sum can pass int32."""
     x, dequantize, *rest = layer.head.args
     assert isinstance(x, Node)
     assert isinstance(dequantize, Node)
@@ -153,7 +154,6 @@ def _quantize_layer(
             f"{layer.name}: sums of channel {channel} can reach {worst:.3g} steps of input scale times weight scale, "
             f"beyond int32; leave it out with --activations-except {layer.name}"
         )
-    return QuantizedLayer(layer.name, layer.operator, layer.rule.kernel, worst)
 
 
 def _tensor_name(plan: ActivationPlan, node: Node) -> str:

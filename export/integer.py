@@ -7,7 +7,7 @@ rint rounds half to even (measured; runtime_tests holds every rule against the k
     QGemm with float output             f32(sum + bias) * f32(sx * sw)
     QLinearAdd                          ra = f32(sa / sy), rb = f32(sb / sy),
                                         c = f32(zy - fma(ra, za, f32(rb * zb))), clip(rint(fma(a, ra, fma(b, rb, c))))
-    QLinearMul                          clip(rint(f32(a * b) * f32(f32(sa * sb) / sy)) + zy), zero points taken off
+    QLinearMul                          clip(rint(f32(f32(a * b * f32(f32(sa * sb) / sy)) + zy))), zero points taken off
     Q...AveragePool                     clip(rint(f32(sum) * f32(sx / f32(sy * n))) + zy)
 
 Codes, biases and sums are integers. They are held in float32 where no sum can pass 2^24, else in float64: both are
@@ -207,7 +207,8 @@ def _add(node: Node, a: Codes, b: Codes) -> Pending:
 
 
 def _mul(node: Node, a: Codes, b: Codes) -> Pending:
-    return _scaled(a.centered * b.centered, a.scale * b.scale)
+    product, scale = a.centered * b.centered, a.scale * b.scale
+    return Pending(lambda sy, zy: product * (scale / sy) + zy, lambda: product * scale, zero_inside=True)
 
 
 def _global_pool(node: Node, x: Codes, size: Any) -> Pending:

@@ -106,12 +106,19 @@ def metadata_props(
         "session_options": EXACT_SESSION_OPTIONS if activations is None else INTEGER_SESSION_OPTIONS,
         "preprocessing": dict(preprocessing),
         "versions": {"codeq": __version__, **versions},
-        "weights": [asdict(weight) for weight in weights],
+        "weights": [_describe(weight) for weight in weights],
     }
     if activations is not None:
         content["activations"] = {name: asdict(encoding) for name, encoding in activations.encodings.items()}
         content["activations_except"] = activations.exclude
     return {KEY: json.dumps(content, separators=(",", ":"), sort_keys=True)}
+
+
+def _describe(weight: WeightMetadata) -> dict[str, Any]:
+    values = asdict(weight)
+    if weight.space_to_depth is None:
+        del values["space_to_depth"]
+    return values
 
 
 def read_metadata(model: onnx.ModelProto, path: object) -> FileMetadata:

@@ -54,13 +54,11 @@ class QuantizedLayer:
     Attributes:
         name, operator: E.g. `layer1.0.conv1` and `conv2d`.
         kernel: What onnxruntime should make of it.
-        sum_limit: The largest magnitude that its integer sum, bias included, can reach; 0 where there is no weight.
     """
 
     name: str
     operator: str
     kernel: str
-    sum_limit: int = 0
 
 
 @dataclass(frozen=True, eq=False)

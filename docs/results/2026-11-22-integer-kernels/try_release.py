@@ -1,6 +1,6 @@
-"""Run one int8 file in the installed onnxruntime and count outputs that differ from another release's. Needs numpy only.
+"""Run an int8 file in the installed onnxruntime and count outputs that differ from another release's.
 
-    python try_release.py FILE INPUTS.npy OUTPUTS.npy
+python try_release.py FILE INPUTS.npy OUTPUTS.npy
 """
 
 import sys
