@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from torch.fx import Graph, Node
 
 from codeq.errors import AttachError
-from codeq.graph import is_constant, is_float_tensor, layer_names, module_type, operator_name
+from codeq.graph import has_float_tensor, is_constant, is_float_tensor, layer_names, module_type, operator_name
 from codeq.patterns import matches
 
 aten = torch.ops.aten
@@ -86,6 +86,7 @@ INTEGER: Mapping[Any, Rule] = {
     aten.mul.Tensor: Rule("QLinearMul", activations=(0, 1), only_if_read=True),
     aten.adaptive_avg_pool2d.default: Rule("QLinearGlobalAveragePool", only_if_read=True, refuse=_refuse_uneven),
     aten.avg_pool2d.default: Rule("QLinearAveragePool", only_if_read=True, refuse=_refuse_ceil),
+    aten.cat.default: Rule("QLinearConcat", only_if_read=True),
     aten.sigmoid.default: Rule("QLinearSigmoid", only_if_read=True),
     aten.leaky_relu.default: Rule("QLinearLeakyRelu", only_if_read=True),
 }
@@ -125,6 +126,11 @@ MOVES = frozenset(
     }
 )
 """Operators whose every output value is one of their input's, or the zero of a padding. Inputs share one grid."""
+
+SPLITS = frozenset(
+    {aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default, aten.unbind.int, aten.split.sizes}
+)
+"""Moves that give several values."""
 
 CLAMPS: Mapping[Any, Callable[[Node], tuple[float, float]]] = {
     aten.relu.default: lambda node: (0.0, float("inf")),
@@ -198,13 +204,18 @@ class ActivationPlan:
 
 
 def plan_activations(
-    exported: ExportedProgram, refuse_weight: Callable[[Node], str], *, exclude: Iterable[str] = ()
+    exported: ExportedProgram,
+    refuse_weight: Callable[[Node], str],
+    *,
+    exclude: Iterable[str] = (),
+    absorb_batch_norm: bool = False,
 ) -> ActivationPlan:
     """Decide what is quantized.
 
     Args:
         exported: Traced in eval mode and canonicalized.
         refuse_weight: Why a weight argument cannot feed an integer kernel; empty where it can.
+        absorb_batch_norm: In training, where it is not folded yet.
         exclude: Layers that stay float: names, globs, `re:` expressions, or types such as `Linear` or `linear`.
 
     Raises:
@@ -214,7 +225,7 @@ def plan_activations(
     names = layer_names(graph)
     excluded = _excluded(names, tuple(exclude))
     reasons = {node: "excluded" if node in excluded else _refusal(node, refuse_weight) for node in names}
-    tails = {node: _tail(node) for node in names if node.target in INTEGER}
+    tails = {node: _tail(node, absorb_batch_norm) for node in names if node.target in INTEGER}
     # From the outputs to the inputs: what reads a value decides whether making it in integers pays.
     read: dict[Node, bool] = {}
     heads: set[Node] = set()
@@ -236,20 +247,24 @@ def plan_activations(
     inputs = {root for layer in layers for node in activations(layer.head) for root in roots(node)}
     layer_of = {layer.tail: layer.name for layer in layers}
     tensors = {
-        node: layer_of.get(node) or names.get(node) or _input_name(exported, node)
+        node: layer_of.get(node) or names.get(node) or _value_name(exported, names, node)
         for node in graph.nodes
         if node in outputs or node in inputs
     }
+    assert len(set(tensors.values())) == len(tensors), "every quantized value has a name of its own"
     float_layers = tuple(
         FloatLayer(names[node], operator_name(node), reasons[node])
         for node in names
-        if node not in heads and node not in absorbed and not is_move(node) and is_float_tensor(node)
+        if node not in heads and node not in absorbed and not is_move(node)
+        if has_float_tensor(node) and not is_constant(node)
     )
     return ActivationPlan(layers, float_layers, tensors, _grids(graph, tensors, read))
 
 
 def activations(node: Node) -> tuple[Node, ...]:
     """The arguments of a node that an integer kernel reads as activations."""
+    if node.target is aten.cat.default:
+        return tuple(node.args[0])  # type: ignore[arg-type]
     return tuple(node.args[position] for position in INTEGER[node.target].activations)  # type: ignore[misc]
 
 
@@ -257,8 +272,8 @@ def is_move(node: Node) -> bool:
     """Whether a node only moves or selects values; a padding must be with zeros, a concatenation of computed values."""
     if operator_name(node) == "":
         source = node.args[0] if node.args and getattr(node.target, "__name__", "") == "getitem" else None
-        return isinstance(source, Node) and source.target in (aten.chunk.default, aten.split.Tensor)
-    if node.target in (aten.chunk.default, aten.split.Tensor):
+        return isinstance(source, Node) and source.target in SPLITS
+    if node.target in SPLITS:
         return True
     if node.target not in MOVES:
         return False
@@ -267,17 +282,29 @@ def is_move(node: Node) -> bool:
         return mode != "constant" or not _number(node, 3)
     if node.target is aten.constant_pad_nd.default:
         return not _number(node, 2)
-    return not any(is_constant(operand) for operand in node.all_input_nodes)
+    if any(is_constant(operand) for operand in node.all_input_nodes):
+        return False
+    # A relu gives its layer a grid that starts at zero; shared with one that does not, it could not be absorbed.
+    return node.target is not aten.cat.default or len({_starts_at_zero(part) for part in activations(node)}) == 1
+
+
+def _starts_at_zero(node: Node) -> bool:
+    return all(root.target in CLAMPS and CLAMPS[root.target](root)[0] == 0 for root in roots(node))
 
 
 def _refusal(node: Node, refuse_weight: Callable[[Node], str]) -> str:
     rule = INTEGER.get(node.target)
     if rule is None:
         return FLOAT.get(operator_name(node), "there is no rule for it")
-    operands = [node.args[position] if position < len(node.args) else None for position in rule.activations]
+    if is_move(node):
+        return "it moves values"
+    if node.target is aten.cat.default:
+        operands = list(node.args[0])  # type: ignore[arg-type]
+    else:
+        operands = [node.args[position] if position < len(node.args) else None for position in rule.activations]
     if not all(isinstance(operand, Node) and is_float_tensor(operand) for operand in operands):
         return "one operand is a number"
-    if any(is_constant(operand) for operand in operands):  # type: ignore[arg-type]
+    if any(is_constant(operand) for operand in operands):
         return "one operand is a constant"
     if rule.has_weight:
         weight = node.args[WEIGHT_ARGUMENT]
@@ -288,10 +315,10 @@ def _refusal(node: Node, refuse_weight: Callable[[Node], str]) -> str:
     return rule.refuse(node)
 
 
-def _tail(head: Node) -> Node:
+def _tail(head: Node, absorb_batch_norm: bool) -> Node:
     """The last node that a layer absorbs: BatchNorm behind a weight, then one clamp, each the only reader."""
     node = head
-    if INTEGER[head.target].has_weight and _only_reader(node, {aten.batch_norm.default}):
+    if absorb_batch_norm and INTEGER[head.target].has_weight and _only_reader(node, {aten.batch_norm.default}):
         node = next(iter(node.users))
     return next(iter(node.users)) if _only_reader(node, CLAMPS) else node
 
@@ -312,7 +339,11 @@ def _moves(node: Node, read: Mapping[Node, bool]) -> bool:
     return is_move(node) and read[node]
 
 
-def _input_name(exported: ExportedProgram, node: Node) -> str:
+def _value_name(exported: ExportedProgram, names: Mapping[Node, str], node: Node) -> str:
+    """The name of a value that no operator of its own makes: the network's input, or one of several outputs."""
+    if getattr(node.target, "__name__", "") == "getitem":
+        source, index = node.args[:2]
+        return f"{names[source]}.{index}"  # type: ignore[index]
     while node.op != "placeholder":  # rearranged first
         node = node.all_input_nodes[0]
     return "input" if len(exported.graph_signature.user_inputs) == 1 else node.name

@@ -47,9 +47,10 @@ def calibrate(
     Raises:
         CalibrationError: No inputs; NaN, infinite or nothing but zero values somewhere.
     """
-    count = inputs[0].shape[0]
+    count = inputs[0].shape[0] if inputs and inputs[0].ndim else 0
     if count == 0:
         raise CalibrationError("calibration needs at least one input, found none")
+    _check_inputs(exported, inputs)
     observers = {grid: RangeObserver(grid) for grid in dict.fromkeys(plan.grids.values())}
 
     def on_value(node: Node, value: Any) -> Any:
@@ -65,6 +66,19 @@ def calibrate(
     return {name: encodings[grid] for name, grid in plan.grids.items()}
 
 
+def _check_inputs(exported: ExportedProgram, inputs: tuple[Tensor, ...]) -> None:
+    wanted = [node for node in exported.graph.nodes if node.op == "placeholder" and not node.meta["constant"]]
+    if len(inputs) != len(wanted):
+        raise CalibrationError(f"calibration gives {len(inputs)} inputs, the network takes {len(wanted)}")
+    for node, x in zip(wanted, inputs, strict=True):
+        value = node.meta["val"]
+        if x.dtype != value.dtype or x.shape[1:] != value.shape[1:] or len(x) != len(inputs[0]):
+            expected = f"{value.dtype} (N, {', '.join(map(str, value.shape[1:]))})"
+            raise CalibrationError(
+                f"calibration input {node.name!r} is {x.dtype} {tuple(x.shape)}, expected {expected}"
+            )
+
+
 def load_calibration(path: Path, input_shape: tuple[int, ...]) -> Tensor:
     """Read calibration inputs: an .npz file with one float32 array `(N, *input_shape)`, preprocessed as in training.
 
@@ -73,15 +87,13 @@ def load_calibration(path: Path, input_shape: tuple[int, ...]) -> Tensor:
     """
     if not path.is_file():
         raise CalibrationError(f"{path}: no such file")
+    if not zipfile.is_zipfile(path):
+        raise CalibrationError(f"{path}: is not an .npz file of plain arrays (numpy.savez)")
     try:
         with path.open("rb") as file:
             content = np.load(file, allow_pickle=False)
-            if not isinstance(content, np.lib.npyio.NpzFile):
-                raise CalibrationError(f"{path}: is one array, expected an .npz file (numpy.savez)")
             arrays = {name: content[name] for name in content.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
-        if isinstance(error, CalibrationError):
-            raise
         raise CalibrationError(f"{path}: is not an .npz file of plain arrays ({first_line(error)})") from error
     if len(arrays) != 1:
         raise CalibrationError(f"{path}: holds {len(arrays)} arrays, expected one of inputs")

@@ -12,9 +12,12 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from codeq.graph import insert_call, operator_name, replace_node
+from codeq.errors import TraceError
+from codeq.graph import insert_call, layer_names, operator_name, replace_node
 
 aten = torch.ops.aten
+
+NOT_MERGED = frozenset({aten.dropout.default, aten.feature_dropout.default, aten.batch_norm.default})
 
 
 def canonicalize(exported: ExportedProgram) -> None:
@@ -36,13 +39,13 @@ def canonicalize(exported: ExportedProgram) -> None:
 
 
 def merge_equal(exported: ExportedProgram) -> None:
-    """Compute once what is computed twice from the same values, in place. For inference: dropout is not random there.
+    """Compute once what is computed twice from the same values, in place, but for what is random in training.
 
-    Exporters do this too; doing it first keeps the names of what is left in step with the file.
+    Exporters do this too; doing it first, in training as well, keeps the names of what is left in step with the file.
     """
     seen: dict[Any, Node] = {}
     for node in list(exported.graph.nodes):
-        if node.op != "call_function" or _writes_in_place(node):
+        if node.op != "call_function" or _writes_in_place(node) or node.target in NOT_MERGED:
             continue
         key = (node.target, str(node.args), str(node.kwargs))  # nodes print as their names, which are unique
         first = seen.setdefault(key, node)
@@ -66,7 +69,7 @@ def _out_of_place(exported: ExportedProgram, node: Node) -> Node:
     if _is_view(written) or any(_is_view(user) for user in written.users if user is not node):
         return node
     # What reads the tensor later reads this node already: tracing follows the tensor.
-    new = insert_call(node, functional, node.args)
+    new = insert_call(node, functional, node.args, node.kwargs)
     replace_node(exported, node, new)
     return new
 
@@ -96,8 +99,22 @@ def _flatten_linear(exported: ExportedProgram, node: Node) -> None:
     x = node.args[0]
     assert isinstance(x, Node)
     sizes = list(node.meta["val"].shape)
-    if not all(isinstance(size, int) for size in sizes[1:]):
+    if sum(not isinstance(size, int) for size in sizes) > 1:
         return
+    sizes = [size if isinstance(size, int) else -1 for size in sizes]
     flat = insert_call(node, aten.reshape.default, (x, [-1, x.meta["val"].shape[-1]]))
     linear = insert_call(node, aten.linear.default, (flat, *node.args[1:]))
-    replace_node(exported, node, insert_call(node, aten.reshape.default, (linear, [-1, *sizes[1:]])))
+    replace_node(exported, node, insert_call(node, aten.reshape.default, (linear, sizes)))
+
+
+def refuse_writes(exported: ExportedProgram) -> None:
+    """Refuse a network that writes into a view of a tensor or into its input: a quantizer would come in between.
+
+    Raises:
+        TraceError: Naming the operator.
+    """
+    for node, name in layer_names(exported.graph).items():
+        if _writes_in_place(node):
+            raise TraceError(
+                f"{name} writes into a view of another tensor, or into an input, in place; use the operator without _"
+            )

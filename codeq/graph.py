@@ -3,6 +3,7 @@
 What trains and what is exported agree on where activations are quantized because both read this graph.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -72,7 +73,7 @@ def layer_names(graph: Graph) -> dict[Node, str]:
     `_1`. The names depend on the network alone: weights may be quantized or not, BatchNorms folded or not.
     """
     names: dict[Node, str] = {}
-    uses: dict[str, int] = {}
+    taken = {"input"}
     for node in graph.nodes:
         operator = operator_name(node)
         if node.op != "call_function" or not operator or node.target.namespace == "codeq":
@@ -80,20 +81,22 @@ def layer_names(graph: Graph) -> dict[Node, str]:
         path, _ = _scope(node)
         is_operator = operator.replace("_", "") in module_type(node).lower()
         name = path if path and is_operator else f"{path}.{operator}".lstrip(".")
-        uses[name] = uses.get(name, -1) + 1
-        names[node] = f"{name}_{uses[name]}" if uses[name] else name
+        numbers = (f"{name}_{number}" for number in itertools.count(1))
+        names[node] = name if name not in taken else next(item for item in numbers if item not in taken)
+        taken.add(names[node])
     return names
 
 
-def insert_call(node: Node, target: Any, args: tuple[Any, ...]) -> Node:
+def insert_call(node: Node, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Node:
     """Add a call before `node`, in the same place of the network, and return it."""
     with node.graph.inserting_before(node):
-        new = node.graph.call_function(target, args)
+        new = node.graph.call_function(target, args, kwargs)
     new.meta = {key: node.meta[key] for key in ("nn_module_stack", "stack_trace") if key in node.meta}
     new.meta["constant"] = all(is_constant(operand) for operand in new.all_input_nodes)
     # Without torch's Python dispatcher some operators would take the open batch size for the example's.
     with enable_python_dispatcher():
-        new.meta["val"] = target(*map_arg(args, lambda argument: argument.meta["val"]))
+        values = map_arg((args, kwargs or {}), lambda argument: argument.meta["val"])
+        new.meta["val"] = target(*values[0], **values[1])
     return new
 
 
@@ -116,6 +119,13 @@ def is_float_tensor(node: Node) -> bool:
     """Whether a node's value is one float32 tensor."""
     value = node.meta.get("val")
     return isinstance(value, Tensor) and value.dtype == torch.float32
+
+
+def has_float_tensor(node: Node) -> bool:
+    """Whether a node's value is, or holds, a float32 tensor."""
+    value = node.meta.get("val")
+    parts = value if isinstance(value, tuple | list) else [value]
+    return any(isinstance(part, Tensor) and part.dtype == torch.float32 for part in parts)
 
 
 def is_constant(node: Node) -> bool:
@@ -142,6 +152,7 @@ class GraphRunner(Interpreter):
                 first run only.
         """
         super().__init__(exported.graph_module, graph=exported.graph)
+        self.extra_traceback = False  # an error of ours stays one line
         self.exported = exported
         self.on_value = on_value
         self.keep_constants = keep_constants

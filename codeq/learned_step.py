@@ -16,22 +16,26 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from codeq.activations import ActivationPlan, plan_activations
+from codeq.activations import CLAMPS, ActivationPlan, plan_activations
 from codeq.attach import detach, quantized_weights
 from codeq.calibrate import calibrate
-from codeq.canonical import canonicalize
+from codeq.canonical import canonicalize, merge_equal, refuse_writes
 from codeq.errors import AttachError
 from codeq.graph import GraphRunner, state_name, trace
 from codeq.ranges import QUANT_MAX, ActivationEncoding, Method
 
 aten = torch.ops.aten
 
+DROPOUTS = {aten.dropout.default: torch.dropout, aten.feature_dropout.default: torch.feature_dropout}
+
 
 class ActivationQuantizer(nn.Module):
     """Fake-quantizes one tensor, or several that share a grid, to uint8."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_scale: float = float("inf")) -> None:
+        """`max_scale` keeps the range within the limits of a clamp such as relu6, whose work saturation then does."""
         super().__init__()
+        self.max_scale = max_scale
         self.log2_scale = nn.Parameter(torch.zeros(1))
         self.zero_fraction = nn.Parameter(torch.zeros(1))
 
@@ -48,14 +52,15 @@ class ActivationQuantizer(nn.Module):
             zero_point = zero_point.detach()
         factor = (x.numel() * QUANT_MAX) ** -0.5
         quantized: Tensor = torch._fake_quantize_learnable_per_tensor_affine(
-            x, self.log2_scale.exp2(), zero_point, 0, QUANT_MAX, factor
+            x, self.log2_scale.exp2().clamp(max=self.max_scale), zero_point, 0, QUANT_MAX, factor
         )
         return quantized
 
     def encoding(self) -> ActivationEncoding:
         """The grid as it is now."""
         zero_point = round(float(self.zero_fraction.detach()) * QUANT_MAX)
-        return ActivationEncoding(float(self.log2_scale.detach().exp2()), min(QUANT_MAX, max(0, zero_point)))
+        scale = self.log2_scale.detach().exp2().clamp(max=self.max_scale)
+        return ActivationEncoding(float(scale), min(QUANT_MAX, max(0, zero_point)))
 
     def _at_end(self) -> Tensor:
         return (self.zero_fraction == 0) | (self.zero_fraction == 1)
@@ -90,15 +95,24 @@ class QuantizedActivations(nn.Module):
         with torch.no_grad():
             self._exported = trace(plain, example_inputs)
         canonicalize(self._exported)
+        merge_equal(self._exported)
+        refuse_writes(self._exported)
 
         def refuse_weight(node: Node) -> str:
             grid = grids.get(state_name(self._exported, node) or "")
             return "" if grid == "integer" else "its weight is not quantized on an integer grid"
 
-        self.plan: ActivationPlan = plan_activations(self._exported, refuse_weight)
+        self.plan: ActivationPlan = plan_activations(self._exported, refuse_weight, absorb_batch_norm=True)
         if not self.plan.layers:
             raise AttachError(f"no layer of {type(network).__name__} can compute in integers; attach it first")
-        self.quantizers = nn.ModuleDict({_key(grid): ActivationQuantizer() for grid in self.plan.grids.values()})
+        limits = {
+            name: CLAMPS[node.target](node)[1] / QUANT_MAX
+            for node, name in self.plan.tensors.items()
+            if node.target in CLAMPS
+        }
+        self.quantizers = nn.ModuleDict(
+            {_key(grid): ActivationQuantizer(limits.get(grid, float("inf"))) for grid in self.plan.grids.values()}
+        )
         self.register_buffer("calibrated", torch.tensor(False))
         self._exported.state_dict.clear()  # the live tensors are the network's
 
@@ -159,19 +173,16 @@ class _TrainingRunner(GraphRunner):
         return value if name is None else self.owner.quantizers[_key(self.owner.plan.grids[name])](value)
 
     def _value(self, node: Node) -> Any:
-        if node.target is aten.batch_norm.default:
-            mean = node.args[3]
-            assert isinstance(mean, Node)
-            path = (state_name(self.owner._exported, mean) or "").rpartition(".")[0]
-            return self.owner.network.get_submodule(path)(self.env[node.args[0]])  # type: ignore[index]
-        if node.target is aten.dropout.default:
-            return nn.functional.dropout(
-                self.env[node.args[0]],  # type: ignore[index]
-                float(node.args[1]),  # type: ignore[arg-type]
-                self.owner.network.training,
-            )
+        x = self.env[node.args[0]] if node.args and isinstance(node.args[0], Node) else None
+        if node.target is aten.batch_norm.default and isinstance(node.args[3], Node):
+            path = (state_name(self.owner._exported, node.args[3]) or "").rpartition(".")[0]
+            module = self.owner.network.get_submodule(path)
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                return module(x)
+        if node.target in DROPOUTS:
+            return DROPOUTS[node.target](x, float(node.args[1]), self.owner.network.training)  # type: ignore[arg-type]
         return super().compute_node(node)
 
 
 def _key(grid: str) -> str:
-    return grid.replace(".", "/")
+    return "of " + grid.replace(".", "/")  # no name of ModuleDict's own methods

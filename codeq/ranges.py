@@ -20,6 +20,8 @@ Method = Literal["mse", "percentile", "min-max"]
 METHODS: tuple[Method, ...] = ("mse", "percentile", "min-max")
 BINS = 2048
 """Of each sign."""
+LARGEST = 2.0**120
+"""Values beyond are no activations, and near the end of float32."""
 SAMPLE = 2**16 + 1
 """At most so many values of a tensor enter its histogram, evenly spread (odd: a power of two would hit one column of an
 image only); the limits are those of all."""
@@ -116,6 +118,8 @@ class RangeObserver:
             self.counts = np.pad(halves, BINS // 2)
             self.reach *= 2
         sample = x.flatten()[:: -(-x.numel() // SAMPLE)]
+        if self.reach > LARGEST:
+            raise CalibrationError(f"{self.name}: the calibration inputs give values of {largest:.3g}; scale them")
         if self.reach > 0.0:
             self.counts += torch.histc(sample, 2 * BINS, -self.reach, self.reach).double().numpy()
         else:

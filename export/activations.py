@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.fx import Node
 
 from codeq.activations import CLAMPS, INTEGER, ActivationPlan, IntegerLayer, plan_activations, roots
-from codeq.canonical import canonicalize, merge_equal
-from codeq.errors import AttachError
+from codeq.canonical import canonicalize, merge_equal, refuse_writes
+from codeq.errors import AttachError, TraceError
 from codeq.graph import insert_call, replace_node, state_name
 from codeq.ranges import QUANT_MAX, ActivationEncoding
 from export.errors import ExportError
@@ -76,6 +76,10 @@ def quantize_program(
     """
     canonicalize(program.exported)
     merge_equal(program.exported)
+    try:
+        refuse_writes(program.exported)
+    except TraceError as error:
+        raise ExportError(str(error)) from error
     plan = plan_program(program, exclude)
     if any(rearrange_first_convolution(program, layer.head) for layer in plan.layers):
         plan = plan_program(program, exclude)
@@ -249,9 +253,10 @@ def _insert_quantizer(program: ReferenceProgram, node: Node, name: str, scale: N
         new.meta["constant"] = False
     _name_scope(codes, name)
     for reader in readers:
-        reader.replace_input_with(node, value)
+        if reader.op != "output" or node.op != "placeholder":  # an input that is returned is returned as it came
+            reader.replace_input_with(node, value)
     for spec in program.exported.graph_signature.output_specs:
-        if spec.arg.name == node.name:  # not of the inputs: the node may be one
+        if spec.arg.name == node.name and node.op != "placeholder":
             spec.arg.name = value.name
 
 

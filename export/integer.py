@@ -8,7 +8,8 @@ rint rounds half to even (measured; runtime_tests holds every rule against the k
     QLinearAdd                          ra = f32(sa / sy), rb = f32(sb / sy),
                                         c = f32(zy - fma(ra, za, f32(rb * zb))), clip(rint(fma(a, ra, fma(b, rb, c))))
     QLinearMul                          clip(rint(f32(f32(a * b * f32(f32(sa * sb) / sy)) + zy))), zero points taken off
-    Q...AveragePool                     clip(rint(f32(sum) * f32(sx / f32(sy * n))) + zy)
+    Q...AveragePool                     clip(rint(f32(sum) * f32(sx / f32(sy * n))) + zy); where the window is not the
+                                        whole image the kernel sums floats, and is held to the bound of float kernels
 
 Codes, biases and sums are integers. They are held in float32 where no sum can pass 2^24, else in float64: both are
 exact. What has no integer kernel is computed in float32 between dequantized and quantized values.
@@ -26,7 +27,7 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 
 from codeq.activations import INTEGER, is_move
-from codeq.graph import GraphRunner, operator_name
+from codeq.graph import GraphRunner
 from codeq.ranges import QUANT_MAX
 from export.program import LAYER_SCOPE, ReferenceProgram
 from export.run import batches
@@ -156,7 +157,10 @@ def _move(node: Node, arguments: Any) -> Any:
     """Zeros of a padding are zeros of the centered codes, so the operator needs no change."""
     sources = [operand for operand in _flat(arguments) if isinstance(operand, Codes)]
     first = sources[0]
-    if any(not torch.equal(s.scale, first.scale) or s.zero_point != first.zero_point for s in sources):
+    tensors = [operand for operand in _flat(arguments) if isinstance(operand, Codes | Pending | Tensor)]
+    if len(sources) < len(tensors) or any(
+        not torch.equal(s.scale, first.scale) or s.zero_point != first.zero_point for s in sources
+    ):
         return node.target(*torch.utils._pytree.tree_map(_real, arguments), **node.kwargs)  # type: ignore[operator]
     moved = node.target(  # type: ignore[operator]
         *torch.utils._pytree.tree_map(lambda a: a.centered if isinstance(a, Codes) else _real(a), arguments),
@@ -230,6 +234,18 @@ def _average(sums: Tensor, x: Codes, count: float | Tensor) -> Pending:
     return Pending(lambda sy, zy: sums * (x.scale / (sy * count)), lambda: sums * x.scale / count)
 
 
+def _concatenate(node: Node, parts: list[Codes], axis: int = 0) -> Pending:
+    """A part whose grid is the output's is copied, the others are requantized by a table of 256 values."""
+
+    def steps(sy: Tensor, zy: float) -> Tensor:
+        return torch.cat(
+            [part.centered if bool(part.scale == sy) and part.zero_point == zy else part.real() / sy for part in parts],
+            axis,
+        )
+
+    return Pending(steps, lambda: torch.cat([part.real() for part in parts], axis))
+
+
 def _unary(node: Node, x: Codes, *rest: Any) -> Pending:
     """A look-up table in the kernel: each of 256 values computed in float."""
     target: Any = node.target
@@ -245,6 +261,7 @@ KERNELS: Mapping[Any, Callable[..., Pending]] = {
     aten.mul.Tensor: _mul,
     aten.adaptive_avg_pool2d.default: _global_pool,
     aten.avg_pool2d.default: _average_pool,
+    aten.cat.default: _concatenate,
     aten.sigmoid.default: _unary,
     aten.leaky_relu.default: _unary,
 }
@@ -252,10 +269,12 @@ KERNELS: Mapping[Any, Callable[..., Pending]] = {
 
 def _all_codes(node: Node, arguments: Any) -> bool:
     rule = INTEGER[node.target]
+    if node.target is aten.cat.default:
+        return not is_move(node) and all(isinstance(part, Codes) for part in arguments[0])
     positions = [*rule.activations, 1] if rule.has_weight else rule.activations
     wanted = all(isinstance(arguments[position], Codes) for position in positions)
     bias = arguments[2] if rule.has_weight and len(arguments) > 2 else None
-    return wanted and (bias is None or isinstance(bias, Codes)) and operator_name(node) != ""
+    return wanted and (bias is None or isinstance(bias, Codes))
 
 
 def _real(value: Any) -> Any:

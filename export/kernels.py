@@ -1,5 +1,6 @@
 """The fusion report: which kernel each layer of a file became in onnxruntime, and why others stayed float."""
 
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def open_optimized(
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "64")
         session = open_session(model, options, source)
         graph = onnx.load(optimized, load_external_data=False).graph
-    return session, {node.name.partition("_token_")[0]: node.op_type for node in graph.node}
+    return session, {re.sub(r"_token_\d+$", "", node.name): node.op_type for node in graph.node}
 
 
 def report_kernels(activations: QuantizedActivations, nodes: Mapping[str, str]) -> tuple[LayerKernel, ...]:

@@ -132,17 +132,21 @@ def export_onnx(
         given = (calibration,) if isinstance(calibration, Tensor) else calibration or example_inputs
 
         def choose(plan: ActivationPlan) -> Mapping[str, ActivationEncoding]:
-            if activation_encodings is not None:
-                unknown = [name for name in activation_encodings if name not in plan.tensors.values()]
-                if unknown and not activations_except:
-                    # Names are numbered where a module is used twice: were one gone, others could have moved up.
-                    raise ExportError(
-                        f"the network has no activation {unknown[0]!r}, for which training stored a scale; "
-                        "choose ranges anew, e.g. with --ranges mse"
-                    )
-                return activation_encodings
+            stored = dict(activation_encodings or {})
+            unknown = [name for name in stored if name not in plan.tensors.values()]
+            if unknown and not activations_except:
+                raise ExportError(
+                    f"the network has no activation {unknown[0]!r}, for which training stored a scale; "
+                    "choose ranges anew, e.g. with --ranges mse"
+                )
+            missing = [name for name in plan.tensors.values() if name not in stored]
+            if not missing:
+                return stored
+            if stored and not activations_except:
+                raise ExportError(f"{missing[0]} has no activation scale; choose ranges anew, e.g. with --ranges mse")
             batch = CALIBRATION_BATCH_SIZE if dynamic_batch else example_inputs[0].shape[0]
-            return calibrate(program.exported, plan, given, ranges, batch_size=batch)
+            # What training did not quantize, next to a layer that is left out, is calibrated.
+            return calibrate(program.exported, plan, given, ranges, batch_size=batch) | stored
 
         rows = torch.arange(COMPARED_INPUTS if dynamic_batch else example_inputs[0].shape[0])
         compared = tuple(tensor[rows[: len(tensor)] if dynamic_batch else rows % len(tensor)] for tensor in held)
@@ -404,7 +408,8 @@ def _quantization(arguments: argparse.Namespace, loaded: checkpoint.Checkpoint) 
         "activations_except": arguments.activations_except,
     }
     if loaded.activations is not None and not recalibrate:
-        return options | {"activation_encodings": loaded.activations}
+        options |= {"activation_encodings": loaded.activations}
+        return options | ({} if loaded.calibration_inputs is None else {"calibration": loaded.calibration_inputs})
     if arguments.calibration is not None:
         return options | {"calibration": load_calibration(arguments.calibration, loaded.input_shape)}
     inputs = loaded.calibration_inputs

@@ -148,10 +148,21 @@ def set_tensor(program: ReferenceProgram, node: Node, value: Tensor) -> None:
 
 
 def add_tensor(program: ReferenceProgram, name: str, value: Tensor) -> Node:
-    """Give a program one more buffer; returns its placeholder."""
+    """Give a program one more buffer; returns its placeholder.
+
+    Raises:
+        ExportError: The network has a tensor of that name.
+    """
     graph = program.exported.graph
-    with graph.inserting_before(next(iter(graph.nodes))):
-        node = graph.placeholder("b_" + name.replace(".", "_"))
+    if name in program.exported.state_dict or name in program.exported.constants:
+        raise ExportError(f"the network's own tensor {name!r} has the name of one that the export adds; rename it")
+    first = next(iter(graph.nodes))
+    taken = {node.name for node in graph.nodes}
+    label = "b_" + name.replace(".", "_")
+    while label in taken:
+        label += "_"
+    with graph.inserting_before(first):
+        node = graph.placeholder(label)
     spec = InputSpec(InputKind.BUFFER, TensorArgument(node.name), name, persistent=True)
     program.exported.graph_signature.input_specs.insert(0, spec)
     program.exported.state_dict[name] = value

@@ -134,6 +134,12 @@ class Report:
             f"{self.path}{data}   {format_bytes(self.float32_bytes)} in float32 -> {format_bytes(self.size_bytes)}"
             f" ({self.compression_ratio:.1f}x), zeros {self.sparsity:.1%}"
         )
+        if self.verdict.integer is not None:
+            floats = self.verdict.integer.reported[-1]
+            lines.append(
+                f"next to float32       argmax differs on {floats.argmax_differences} of {self.verdict.inputs} inputs, "
+                f"outputs by up to {floats.max_abs_error:.2g}"
+            )
         lines.append(f"parity                {self.verdict.summary}")
         return "\n".join(lines)
 

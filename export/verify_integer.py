@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from codeq.attach import encode
+from codeq.graph import is_constant
 from codeq.table import render_table
 from export.activations import COMPARED_INPUTS, quantize_program
 from export.errors import ExportError
@@ -206,6 +207,7 @@ def check_integer(
     assert activations is not None
     # A program of a fixed batch size takes no other.
     chunk = batch_sizes[0] if len(batch_sizes) == 1 else REFERENCE_BATCH_SIZE
+    stackable = _batch_comes_first(program)
     integer = IntegerReference(program)
     reference = integer.in_batches(inputs, chunk)
     fake = program.in_batches(inputs, chunk)
@@ -233,7 +235,7 @@ def check_integer(
         exact = all(kernel.kernel in EXACT_KERNELS for kernel in kernels)
         counts: dict[str, _Count] = {}
         for size in batch_sizes:
-            found, fed_errors = comparison.run(probing, inputs, size, chunk, counts)
+            found, fed_errors = comparison.run(probing, inputs, size, chunk if stackable else size, counts)
             if session is not None:
                 found = run_onnxruntime(session, inputs, size)
             for name, ours, theirs, fed in zip(outputs, reference, found, fed_errors, strict=True):
@@ -250,12 +252,19 @@ def check_integer(
     return IntegerVerdict(tuple(checks), tuple(ends), kernels, error, tolerance, tuple(reported))
 
 
+def _batch_comes_first(program: ReferenceProgram) -> bool:
+    """Whether the quantized tensors of several batches can be put together along their first axis."""
+    nodes = list(program.exported.graph.nodes)
+    batch = next(str(n.meta["val"].shape[0]) for n in nodes if n.op == "placeholder" and not is_constant(n))
+    values = [node.meta["val"] for node in nodes if node.target is torch.ops.codeq.quantize.default]
+    return all(value.ndim > 0 and str(value.shape[0]) == batch for value in values)
+
+
 def _compare_program(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> tuple[float, float]:
     """(P): the largest difference of any output, and what float32 sums in another order may make of it."""
-    error = max(
-        float(np.abs(ours[: len(theirs)] - theirs).max(initial=0)) for ours, theirs in zip(expected, found, strict=True)
-    )
-    return error, RELATIVE_TOLERANCE * max(float(np.abs(ours).max(initial=0)) for ours in expected)
+    error = max(_largest_difference(ours[: len(theirs)], theirs) for ours, theirs in zip(expected, found, strict=True))
+    largest = max(float(np.abs(ours.astype(np.float64)).max(initial=0)) for ours in expected)
+    return error, RELATIVE_TOLERANCE * largest
 
 
 def rebuild_program(
@@ -383,13 +392,13 @@ def _largest_difference(expected: np.ndarray, found: np.ndarray) -> float:
     """Infinite where the two cannot be compared."""
     if expected.shape != found.shape or not (np.isfinite(expected).all() and np.isfinite(found).all()):
         return float("inf")
-    return float(np.abs(expected.astype(np.float64) - found).max(initial=0))
+    return float(np.abs(expected.astype(np.float64) - found.astype(np.float64)).max(initial=0))
 
 
 def _compare_output(
     name: str, level: str, batch_size: int, exact: bool, expected: np.ndarray, found: np.ndarray, fed_error: float
 ) -> EndToEndCheck:
-    largest = float(np.abs(expected).max(initial=0))
+    largest = float(np.abs(expected.astype(np.float64)).max(initial=0))
     tolerance = RELATIVE_TOLERANCE * largest
     error = _largest_difference(expected, found)
     differing = expected.size if expected.shape != found.shape else int(np.count_nonzero(found != expected))
@@ -402,7 +411,7 @@ def _compare_output(
         reason = f"fed the same codes, it is off the integer reference by {fed_error:.3g}, above {tolerance:.3g}"
     elif exact and differing:
         reason = f"{differing} elements differ from the integer reference"
-    elif expected.ndim > 1:
+    elif expected.ndim > 1 and np.issubdtype(expected.dtype, np.floating):
         ours, theirs = expected.argmax(1), found.argmax(1)
         differences = int((ours != theirs).sum())
         margin = np.take_along_axis(expected, ours[:, None], 1) - np.take_along_axis(expected, theirs[:, None], 1)
@@ -414,7 +423,7 @@ def _compare_output(
 
 
 def _report(name: str, reference: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> ReportedComparison:
-    error = max(float(np.abs(a - b).max(initial=0)) for a, b in zip(reference, other, strict=True))
+    error = max(_largest_difference(a, b) for a, b in zip(reference, other, strict=True))
     differences = sum(
         int((a.argmax(1) != b.argmax(1)).sum()) for a, b in zip(reference, other, strict=True) if a.ndim > 1
     )

@@ -35,7 +35,7 @@ def plan(body: Callable[[Net, Tensor], Tensor], exclude: tuple[str, ...] = (), p
     def refuse_weight(node: Node) -> str:
         return "its weight is not quantized" if (state_name(exported, node) or "") == f"{plain}.weight" else ""
 
-    return plan_activations(exported, refuse_weight, exclude=exclude)
+    return plan_activations(exported, refuse_weight, exclude=exclude, absorb_batch_norm=True)
 
 
 def integers(found: ActivationPlan) -> list[str]:
@@ -75,9 +75,29 @@ def found_names(found: ActivationPlan) -> list[str]:
 
 
 def test_moves_pass_the_grid_on_and_concatenations_share_one() -> None:
-    found = plan(lambda m, x: m.c(torch.cat([m.a(x)[:, :1], F.max_pool2d(F.relu(m.b(x)), 1)[:, :2]], 1)))
+    found = plan(lambda m, x: m.c(torch.cat([m.a(x)[:, :1], F.max_pool2d(m.b(x), 1)[:, :2]], 1)))
     assert integers(found) == ["a", "b", "c"]
     assert found.grids == {"input": "input", "a": "a", "b": "a", "c": "c"}
+
+
+def test_a_concatenation_of_clamped_and_other_parts_has_grids_of_their_own() -> None:
+    found = plan(lambda m, x: m.c(torch.cat([m.a(x)[:, :1], F.relu(m.b(x))[:, :2]], 1)))
+    assert integers(found) == ["a", "b", "cat", "c"]
+    assert found.grids == {name: name for name in ("input", "a", "b", "cat", "c")}
+
+
+def test_a_batch_norm_that_is_not_folded_is_a_layer_in_float() -> None:
+    exported = trace(Net(lambda m, x: m.b(F.relu(m.norm(m.a(x))))).eval(), (torch.rand(2, 3, 8, 8),))
+    found = plan_activations(exported, lambda node: "")
+    assert integers(found) == ["a", "b"]
+    assert reasons(found)["norm"] == "it was not folded into a layer"
+    assert list(found.tensors.values()) == ["input", "a", "relu", "b"]
+
+
+def test_one_of_several_results_is_named_after_their_operator() -> None:
+    found = plan(lambda m, x: m.b(m.a(x).sort(1)[0]))
+    assert list(found.tensors.values()) == ["input", "a", "sort.0", "b"]
+    assert reasons(found) == {"sort": "there is no rule for it"}
 
 
 def test_concatenations_that_nothing_reads_in_integers_share_nothing() -> None:
@@ -130,6 +150,6 @@ def test_everything_in_our_networks_computes_in_integers(name: str, layers: int)
     model = models.create(name, input_size=32).eval()
     exported = trace(model, (torch.rand(2, *model.input_shape),))  # type: ignore[misc]
     canonicalize(exported)
-    found = plan_activations(exported, lambda node: "")
+    found = plan_activations(exported, lambda node: "", absorb_batch_norm=True)
     assert len(found.layers) == layers
     assert found.float_layers == ()

@@ -91,7 +91,7 @@ NAN = np.where(np.arange(2).reshape(2, 1, 1, 1) == 1, np.float32(np.nan), GOOD)
         (npz(x=GOOD, y=GOOD), "holds 2 arrays, expected one of inputs"),
         (npz(), "holds 0 arrays"),
         (npz(x=np.array([{}], object)), "is not an .npz file of plain arrays"),
-        (npy(GOOD), "is one array, expected an .npz file"),
+        (npy(GOOD), "is not an .npz file of plain arrays"),
         (b"hello", "is not an .npz file of plain arrays"),
         (b"", "is not an .npz file of plain arrays"),
         (npz(x=GOOD)[:100], "is not an .npz file of plain arrays"),

@@ -14,7 +14,8 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 import codeq
-from export import Report, export_onnx
+from codeq.errors import CalibrationError
+from export import ExportError, Report, export_onnx, load_session
 from export.integer import Codes, _add, _mul
 from export.verify_integer import EXACT_KERNELS
 
@@ -69,7 +70,7 @@ def head(m: Net, x: Tensor) -> Tensor:
 
 ZOO: dict[str, tuple[Callable[[Net, Tensor], Tensor], dict[str, str]]] = {
     "relu": (lambda m, x: m.reader(F.relu(m.conv(x))), {"conv": "QLinearConv", "reader": "QLinearConv"}),
-    "relu6": (lambda m, x: m.reader(F.relu6(m.conv(x) * 1.0)), {}),
+    "relu6": (lambda m, x: m.reader(F.relu6(m.conv(x))), {"conv": "QLinearConv", "reader": "QLinearConv"}),
     "hardtanh": (lambda m, x: m.reader(F.hardtanh(m.conv(x), 0.0, 0.5)), {"conv": "QLinearConv"}),
     "clamp": (lambda m, x: m.reader(m.conv(x).clamp(-0.2, 0.3)), {"conv": "QLinearConv"}),
     "batch_norm": (lambda m, x: m.reader(F.relu(m.norm(m.conv(x)))), {"conv": "QLinearConv"}),
@@ -113,6 +114,32 @@ ZOO: dict[str, tuple[Callable[[Net, Tensor], Tensor], dict[str, str]]] = {
     "cat": (
         lambda m, x: m.reader(torch.cat([F.relu(m.conv(x))[:, :4], m.dilated(m.conv(x))], 1)),
         {"reader": "QLinearConv"},
+    ),
+    "cat_of_relu_and_others": (
+        lambda m, x: m.reader(torch.cat([F.relu(m.conv(x)), m.dilated(m.conv(x))], 1)[:, 2:10]),
+        {"conv": "QLinearConv", "cat": "QLinearConcat", "reader": "QLinearConv"},
+    ),
+    "cat_with_the_input": (
+        lambda m, x: m.reader(torch.cat([x, F.relu(m.conv(x))], 1)[:, 1:9]),
+        {"conv": "QLinearConv", "cat": "QLinearConcat"},
+    ),
+    "cat_of_floats": (
+        lambda m, x: m.reader(F.hardswish(torch.cat([F.hardswish(y := m.conv(x)), y], 1))[:, 4:12]),
+        {"conv": "QLinearConv", "hardswish_1": "float"},
+    ),
+    "scaled_add_in_place": (lambda m, x: m.reader(m.conv(x).add_(x[:, :1], alpha=0.5)), {"add": "float"}),
+    "unbind": (
+        lambda m, x: m.fc(torch.cat(m.wide(m.conv(x).flatten(2).mT).unflatten(2, (2, 4)).unbind(2)[::-1], 2)),
+        {"wide": "QGemm", "fc": "QGemm"},
+    ),
+    "split": (
+        lambda m, x: m.reader(torch.cat(m.conv(x).split([3, 5], 1)[::-1], 1)),
+        {"reader": "QLinearConv"},
+    ),
+    "largest": (lambda m, x: m.fc(m.conv(x).flatten(2).max(2)[0]), {"conv": "QLinearConv", "fc": "QGemm"}),
+    "sequence_first": (
+        lambda m, x: m.fc(F.relu(m.wide(m.conv(x).flatten(2).permute(2, 0, 1)))).permute(1, 0, 2),
+        {"wide": "QGemm", "fc": "QGemm"},
     ),
     "pad": (lambda m, x: m.reader(F.pad(m.conv(x), (1, 0, 2, 0))), {"reader": "QLinearConv"}),
     "pad_channels": (lambda m, x: m.reader(F.pad(m.dilated(m.conv(x)), (0, 0, 0, 0, 1, 3))), {"reader": "QLinearConv"}),
@@ -231,3 +258,96 @@ def test_operators_become_the_kernels_they_should(name: str, tmp_path: Path) -> 
     for layer in written.verdict.integer.layers:
         if layer.kernel in EXACT_KERNELS:
             assert layer.differing == 0, layer
+
+
+def export_module(model: nn.Module, x: Tensor, path: Path, **options: Any) -> Report:
+    codeq.attach(model, bits=4)
+    codeq.freeze(model)
+    model.eval()
+    return export_onnx(model, (x[:2],), path, check_inputs=(x,), activations="int8", calibration=x, **options)
+
+
+def test_names_that_could_collide(tmp_path: Path) -> None:
+    class Names(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+            self.conv_1 = nn.Conv2d(3, 3, 1)
+            self.input = nn.Conv2d(3, 3, 1)
+            self.a_b = nn.Conv2d(3, 3, 1)
+            self.a = nn.ModuleDict({"b": nn.Conv2d(3, 3, 1)})
+            self.cls_token_proj = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.input(self.conv_1(self.conv(self.conv(x))))
+            return self.cls_token_proj(self.a["b"](self.a_b(x)))
+
+    torch.manual_seed(0)
+    written = export_module(Names(), torch.randn(6, 3, 5, 5), tmp_path / "net.onnx")
+    assert written.verdict.ok
+    assert len({kernel.name for kernel in written.kernels}) == 7
+    assert {kernel.kernel for kernel in written.kernels} == {"QLinearConv"}
+
+
+def test_outputs_of_other_types_and_inputs_that_are_returned(tmp_path: Path) -> None:
+    class Many(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            y = self.fc(x)
+            return y, y > 0, x
+
+    torch.manual_seed(0)
+    x = torch.randn(6, 4)
+    assert export_module(Many(), x, tmp_path / "net.onnx").verdict.ok
+    outputs = load_session(tmp_path / "net.onnx").run(None, {"input": x.numpy()})
+    np.testing.assert_array_equal(outputs[2], x.numpy())
+    assert outputs[1].dtype == np.bool_
+
+
+def test_writes_into_views_are_refused(tmp_path: Path) -> None:
+    class Writes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.fc(x)
+            y[:, :2].relu_()
+            return self.fc(y)
+
+    with pytest.raises(ExportError, match=r"^relu_ writes into a view of another tensor"):
+        export_module(Writes(), torch.randn(6, 4), tmp_path / "net.onnx")
+
+
+def test_attention_as_torch_has_it(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+            self.fc = nn.Linear(16, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.layer(x).mean(1))
+
+    torch.manual_seed(0)
+    assert export_module(Net(), torch.randn(6, 7, 16), tmp_path / "net.onnx").verdict.ok
+
+
+@pytest.mark.parametrize(
+    ("calibration", "message"),
+    [
+        (torch.zeros(2, 5), r"calibration input 'input' is torch.float32 \(2, 5\), expected torch.float32 \(N, 4\)"),
+        (torch.zeros(2, 4, dtype=torch.float64), "is torch.float64"),
+        ((torch.ones(2, 4), torch.ones(2, 4)), "calibration gives 2 inputs, the network takes 1"),
+        (torch.full((2, 4), 1e38), r"input: the calibration inputs give values of 1e\+38; scale them"),
+    ],
+)
+def test_calibration_inputs_that_do_not_fit(calibration: Any, message: str, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 3))
+    codeq.attach(model, bits=4)
+    x = torch.randn(6, 4)
+    with pytest.raises(CalibrationError, match=message):
+        export_onnx(model.eval(), (x,), tmp_path / "net.onnx", activations="int8", calibration=calibration)
