@@ -177,7 +177,9 @@ def test_outputs_and_options_that_cannot_be(run_command: Any, checkpoint_path: P
     assert [file.name for file in tmp_path.iterdir()] == ["old.onnx"]
 
 
-@pytest.mark.parametrize("module", ["codeq.train", "export.onnx", "runtime_tests.parity"])
+@pytest.mark.parametrize(
+    "module", ["codeq.train", "export.onnx", "runtime_tests.parity", "runtime_tests.bench", "runtime_tests.compare"]
+)
 def test_help_fits_the_screen_and_ends_with_an_example(run_command: Any, module: str) -> None:
     done = run_command(module, "--help")
     assert done.returncode == 0
@@ -317,3 +319,8 @@ def test_training_with_int8_makes_integer_files_the_default(run_command: Any, tm
     assert "integer kernels" not in done.stdout
     done = run_command("export.onnx", tmp_path / "net.pt", "--ranges", "min-max", "--force")
     assert "ranges: min-max" in done.stdout
+    assert "next to float32       argmax differs on " in done.stdout
+    # Left out after training: what training did not quantize there is calibrated, the rest is as it was learned.
+    done = run_command("export.onnx", tmp_path / "net.pt", "--activations-except", "block1.conv1", "--force")
+    assert done.returncode == 0, done.stderr
+    assert "ranges: learned in training" in done.stdout
