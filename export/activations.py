@@ -146,7 +146,7 @@ def _quantize_bias_of(
     weight = state_name(program.exported, codes)
     assert weight is not None
     record = program.weights[weight]
-    encoding = encodings[_tensor_name(plan, x)]
+    encoding = encodings[plan.tensors[next(roots(x))]]  # of a concatenation, its first part: all share one grid
     bias = rest[0] if rest else None
     limit = _sum_limits(record, layer.head, encoding)
     if isinstance(bias, Node):
@@ -158,13 +158,6 @@ def _quantize_bias_of(
             f"{layer.name}: sums of channel {channel} can reach {worst:.3g} steps of input scale times weight scale, "
             f"beyond int32; leave it out with --activations-except {layer.name}"
         )
-
-
-def _tensor_name(plan: ActivationPlan, node: Node) -> str:
-    """The name of the quantized tensor that a chain of moves starts at; of a concatenation, of its first part."""
-    while node not in plan.tensors:
-        node = node.all_input_nodes[0]
-    return plan.tensors[node]
 
 
 def _sum_limits(record: WeightRecord, head: Node, encoding: ActivationEncoding) -> Tensor:

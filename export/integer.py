@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.fx import Node
@@ -30,7 +29,6 @@ from codeq.activations import INTEGER, is_move
 from codeq.graph import GraphRunner
 from codeq.ranges import QUANT_MAX
 from export.program import LAYER_SCOPE, ReferenceProgram
-from export.run import batches
 
 aten = torch.ops.aten
 dequantize = torch.ops.codeq.dequantize.default
@@ -109,11 +107,6 @@ class IntegerReference(GraphRunner):
         self.on_codes = on_codes
         with torch.no_grad():
             return tuple(_real(value) for value in self.compute(inputs))
-
-    def in_batches(self, inputs: tuple[Tensor, ...], size: int) -> list[np.ndarray]:
-        """The outputs for many inputs, `size` at a time."""
-        chunks = [self.outputs(*batch) for batch in batches(inputs, size)]
-        return [torch.cat(parts).numpy() for parts in zip(*chunks, strict=True)]
 
     def compute_node(self, n: Node) -> Any:
         if n.op != "call_function":

@@ -139,11 +139,9 @@ def export_onnx(
                     f"the network has no activation {unknown[0]!r}, for which training stored a scale; "
                     "choose ranges anew, e.g. with --ranges mse"
                 )
-            missing = [name for name in plan.tensors.values() if name not in stored]
-            if not missing:
-                return stored
-            if stored and not activations_except:
-                raise ExportError(f"{missing[0]} has no activation scale; choose ranges anew, e.g. with --ranges mse")
+            complete = all(name in stored for name in plan.tensors.values())
+            if complete or (stored and not activations_except):
+                return stored  # where one is missing, insert_quantizers says so
             batch = CALIBRATION_BATCH_SIZE if dynamic_batch else example_inputs[0].shape[0]
             # What training did not quantize, next to a layer that is left out, is calibrated.
             return calibrate(program.exported, plan, given, ranges, batch_size=batch) | stored
@@ -205,6 +203,11 @@ def export_onnx(
         external_data=_data_name(target) if external else None,
         activations=None if program.activations is None else _activation_report(program, activation_encodings, ranges),
     )
+
+
+def default_check(input_shape: tuple[int, ...]) -> int:
+    """How many inputs of a shape a check takes by default."""
+    return max(1, min(DEFAULT_CHECK, CHECKED_VALUES // math.prod(input_shape)))
 
 
 def _write_inline(graph: ir.Model, codes_names: list[str], storage: Storage, staged: Path) -> dict[str, StoredWeight]:
@@ -369,8 +372,7 @@ def main(argv: list[str] | None = None) -> int:
     check_writable(output, force=arguments.force)
     cli.check_json(arguments.json, arguments.checkpoint, output, force=arguments.force)
     loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model))
-    values = math.prod(loaded.input_shape)
-    inputs, note = loaded.inputs_to_check(arguments.check or max(1, min(DEFAULT_CHECK, CHECKED_VALUES // values)))
+    inputs, note = loaded.inputs_to_check(arguments.check or default_check(loaded.input_shape))
     quantization = _quantization(arguments, loaded)
     try:
         with cli.spinner(f"exporting {arguments.checkpoint}"):

@@ -22,7 +22,6 @@ from codeq.grid import WeightEncoding
 from codeq.ranges import ActivationEncoding
 from export.dequantize import replace_quantizer
 from export.errors import ExportError
-from export.run import batches
 
 LAYER_SCOPE = "layer:"
 """Prefix of the module scope that carries a layer's name through torch's exporter."""
@@ -96,11 +95,6 @@ class ReferenceProgram:
         """Compute in PyTorch, activations fake-quantized where they are quantized; outputs flattened to a tuple."""
         with torch.no_grad():
             return GraphRunner(self.exported).compute(inputs)
-
-    def in_batches(self, inputs: tuple[Tensor, ...], size: int) -> list[np.ndarray]:
-        """The outputs for many inputs, `size` at a time."""
-        chunks = [self.run(*batch) for batch in batches(inputs, size)]
-        return [torch.cat(parts).numpy() for parts in zip(*chunks, strict=True)]
 
 
 def build_reference_program(

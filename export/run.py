@@ -1,6 +1,6 @@
 """Run a network in PyTorch and a file in onnxruntime on the same inputs, a batch at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -46,6 +46,12 @@ def run_network(model: nn.Module, inputs: Sequence[Tensor], batch_size: int) -> 
                 )
         chunks.append([leaf.detach().numpy() for leaf in leaves])
     return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+
+
+def in_batches(compute: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...], size: int) -> list[np.ndarray]:
+    """All outputs of a program, or of its integer reference, for many inputs, likewise."""
+    chunks = [compute(*batch) for batch in batches(inputs, size)]
+    return [torch.cat(parts).numpy() for parts in zip(*chunks, strict=True)]
 
 
 def batches(inputs: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, ...]]:

@@ -1,6 +1,7 @@
 """How a file of ours is opened: with the session options it carries, so that it computes what was trained."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -16,6 +17,10 @@ LEVELS = {
     "enable_all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 """The optimization levels of the parity contract."""
+
+
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
+"""Where the external data of a model that is opened from memory is."""
 
 
 def load_session(
@@ -42,11 +47,8 @@ def load_session(
         (logits,) = session.run(None, {"input": images})
     """
     source = Path(path)
-    options = session_options(level, threads)
-    if exact:
-        for key, value in read_metadata(load_model(source), source).session_options.items():
-            options.add_session_config_entry(key, value)
-    return open_session(source, options, source)
+    entries = read_metadata(load_model(source), source).session_options if exact else {}
+    return open_session(source, session_options(level, threads, entries), source)
 
 
 def load_model(source: Path) -> onnx.ModelProto:
@@ -66,13 +68,17 @@ def load_model(source: Path) -> onnx.ModelProto:
     return model
 
 
-def session_options(level: str, threads: int | None = None) -> ort.SessionOptions:
-    """Options of one optimization level, quiet on stderr."""
+def session_options(
+    level: str, threads: int | None = None, entries: Mapping[str, str] | None = None
+) -> ort.SessionOptions:
+    """Options of one optimization level, quiet on stderr, with configuration entries such as a file carries."""
     options = ort.SessionOptions()
     options.graph_optimization_level = LEVELS[level]
     options.log_severity_level = 4  # refusals come as exceptions, whose reason we report
     if threads is not None:
         options.intra_op_num_threads = threads
+    for key, value in (entries or {}).items():
+        options.add_session_config_entry(key, value)
     return options
 
 

@@ -32,7 +32,7 @@ from export.errors import ExportError
 from export.metadata import WeightMetadata, read_metadata
 from export.program import ReferenceProgram
 from export.run import eval_mode, run_network, run_onnxruntime
-from export.sessions import LEVELS, load_model, load_session, open_session, session_options
+from export.sessions import EXTERNAL_FOLDER, LEVELS, load_model, load_session, open_session, session_options
 from export.space_to_depth import restore_kernel
 from export.verify_integer import IntegerVerdict, check_integer, rebuild_program
 
@@ -414,11 +414,8 @@ def _compute_weights(proto: onnx.ModelProto, source: Path, names: list[str], lev
     probe.graph.name = proto.graph.name
     probe.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
     _copy_ancestors(proto.graph, probe.graph, set(names))
-    options = session_options(level)
-    for key, value in read_metadata(proto, source).session_options.items():
-        options.add_session_config_entry(key, value)
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(source.parent))
-    session = open_session(probe.SerializeToString(), options, source)
+    entries = read_metadata(proto, source).session_options | {EXTERNAL_FOLDER: str(source.parent)}
+    session = open_session(probe.SerializeToString(), session_options(level, entries=entries), source)
     values = session.run(None, {})
     return dict(zip(names, values, strict=True))
 

@@ -34,8 +34,8 @@ from export.integer import IntegerReference
 from export.kernels import LayerKernel, open_optimized, report_kernels
 from export.metadata import FileMetadata, read_metadata
 from export.program import ReferenceProgram, build_reference_program
-from export.run import batches, run_onnxruntime
-from export.sessions import LEVELS, load_model, session_options
+from export.run import batches, in_batches, run_onnxruntime
+from export.sessions import EXTERNAL_FOLDER, LEVELS, load_model, session_options
 
 EXACT_KERNELS = frozenset(
     {
@@ -209,26 +209,20 @@ def check_integer(
     chunk = batch_sizes[0] if len(batch_sizes) == 1 else REFERENCE_BATCH_SIZE
     stackable = _batch_comes_first(program)
     integer = IntegerReference(program)
-    reference = integer.in_batches(inputs, chunk)
-    fake = program.in_batches(inputs, chunk)
+    reference = in_batches(integer.outputs, inputs, chunk)
+    fake = in_batches(program.run, inputs, chunk)
     proto = load_model(source)
     outputs = [output.name for output in proto.graph.output]
     probe = _with_codes(proto, [f"{name}_quantized" for name in activations.encodings], source)
-    config = read_metadata(proto, source).session_options
+    entries = read_metadata(proto, source).session_options
     comparison = _LayerComparison(integer)
     checks: list[LayerCheck] = []
     ends: list[EndToEndCheck] = []
     kernels: tuple[LayerKernel, ...] = ()
     for level in LEVELS:
-        options = session_options(level)
-        probe_options = session_options(level)
-        for key, value in config.items():
-            options.add_session_config_entry(key, value)
-            probe_options.add_session_config_entry(key, value)
-        folder = str(source.parent)
-        probe_options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-        session, nodes = open_optimized(source, options, source)
-        probing, probe_nodes = open_optimized(probe, probe_options, source)
+        probe_entries = entries | {EXTERNAL_FOLDER: str(source.parent)}
+        session, nodes = open_optimized(source, session_options(level, entries=entries), source)
+        probing, probe_nodes = open_optimized(probe, session_options(level, entries=probe_entries), source)
         # Where the optimizer makes the same of both, the file has been run when the probe has.
         session = None if nodes == probe_nodes else session
         kernels = report_kernels(activations, nodes)

@@ -35,7 +35,7 @@ from codeq.errors import CodeqError
 from codeq.quiet import quiet_torch
 from codeq.table import format_bytes, render_table
 from export import export_onnx
-from export.onnx import CALIBRATION_VALUES, CHECKED_VALUES, DEFAULT_CHECK, Activations
+from export.onnx import CALIBRATION_VALUES, Activations, default_check
 from runtime_tests.bench import BenchReport, bench
 from runtime_tests.memory import peak_bytes, reset_peak
 
@@ -109,7 +109,7 @@ def build_files(name: str, folder: Path, on_progress: Callable[[str], None] = la
     paths = [folder / f"{name}-{kind}.onnx" for kind in ("float32", "weights", "int8", "quantize_static")]
     on_progress("float32")
     export_bare(codeq.detach(copy.deepcopy(model)), inputs, paths[0])
-    held = inputs[: max(1, min(DEFAULT_CHECK, CHECKED_VALUES // inputs[0].numel()))]
+    held = inputs[: default_check(inputs.shape[1:])]
     modes: tuple[Activations, ...] = ("float32", "int8")
     for path, activations in zip(paths[1:3], modes, strict=True):
         on_progress(path.stem)
@@ -223,7 +223,7 @@ def measure_export(name: str, kind: str, folder: Path) -> ExportCost:
     import onnxscript  # noqa: F401
 
     model, inputs = sample_network(name)
-    held = inputs[: max(1, min(DEFAULT_CHECK, CHECKED_VALUES // inputs[0].numel()))]
+    held = inputs[: default_check(inputs.shape[1:])]
     path = folder / f"{name}-{kind}.measured.onnx"
     if kind == "bare":
         model = codeq.detach(model)

@@ -18,7 +18,7 @@ from codeq.train import evaluate
 from export.integer import IntegerReference
 from export.metadata import read_metadata
 from export.program import ReferenceProgram
-from export.run import run_onnxruntime
+from export.run import in_batches, run_onnxruntime
 from export.sessions import load_model, load_session
 from export.verify import PROGRESS_STEPS, Verdict, check_parity
 from export.verify_integer import rebuild_program
@@ -67,7 +67,7 @@ def compare_accuracy(
         "onnxruntime": share(run_onnxruntime(session, (inputs,), batch_size)[0]),
     }
     if program is not None:
-        accuracy["integer_reference"] = share(IntegerReference(program).in_batches((inputs,), batch_size)[0])
+        accuracy["integer_reference"] = share(in_batches(IntegerReference(program).outputs, (inputs,), batch_size)[0])
     return accuracy
 
 
