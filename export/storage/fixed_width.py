@@ -1,0 +1,67 @@
+"""Levels as digits of one radix: the index of each code in a table of those that occur."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from onnx import TensorProto
+from onnxscript import INT8, UINT8
+from onnxscript import opset13 as op
+
+from export.storage.bits import (
+    LANES,
+    bits_per_number,
+    digits_role,
+    pack,
+    packed_shape,
+    storage_radix,
+    unpack_call,
+    unpack_transient,
+)
+from export.storage.decoder import decoder
+from export.storage.part import Call, Field, Part
+from export.storage.weight import CodedWeight
+
+
+@decoder
+def look_up(packed: UINT8["bytes"], digits: UINT8[256, "lanes"], table: INT8["radix"]) -> INT8["numbers"]:
+    """table[digit] of every digit, those of the padding too."""
+    codes = op.Gather(table, op.Cast(digits, to=TensorProto.INT32))
+    return op.Reshape(op.Gather(codes, op.Cast(packed, to=TensorProto.INT32)), [-1])
+
+
+@decoder
+def look_up_numbers(numbers: UINT8["numbers"], table: INT8["radix"]) -> INT8["numbers"]:
+    """table[number]."""
+    return op.GatherElements(table, op.Cast(numbers, to=TensorProto.INT32))
+
+
+def fixed_width_part(weight: CodedWeight) -> Part:
+    """`packed_shape(nnz, radix)` and `radix` bytes."""
+    alphabet = weight.alphabet[weight.alphabet != 0]
+    part = indexed_part(alphabet, weight.nnz, "values", lambda weight: weight.values)
+    return Part(f"{_width(alphabet)}-bit levels", part.fields, part.calls, part.transient_bytes, part.encode)
+
+
+def indexed_part(alphabet: np.ndarray, count: int, output: str, values: Callable[[CodedWeight], np.ndarray]) -> Part:
+    """Store `count` values out of an ascending alphabet; the role `output` has those of the padding too."""
+    radix = storage_radix(alphabet.size)
+    fields = (
+        Field("levels", TensorProto.UINT8, packed_shape(count, radix)),
+        Field("table", TensorProto.INT8, (radix,)),
+    )
+    # Every digit has an entry, the padding's zeros among them.
+    table = np.resize(alphabet, radix)
+    if radix in LANES:
+        calls: tuple[Call, ...] = (Call("look_up", ("levels", digits_role(radix), "table"), output, {}),)
+    else:
+        calls = (unpack_call("levels", radix, "indices"), Call("look_up_numbers", ("indices", "table"), output, {}))
+
+    def encode(weight: CodedWeight) -> Mapping[str, np.ndarray]:
+        return {"levels": pack(np.searchsorted(alphabet, values(weight)), radix), "table": table}
+
+    transient = unpack_transient(count, radix) + (0 if radix in LANES else 5 * count)
+    return Part(f"{_width(alphabet)}-bit", fields, calls, transient, encode)
+
+
+def _width(alphabet: np.ndarray) -> str:
+    return f"{bits_per_number(storage_radix(alphabet.size)):.2g}"

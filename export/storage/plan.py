@@ -1,0 +1,207 @@
+"""The planner: for each weight the form of the fewest bytes, by formula, nothing encoded yet.
+
+Positions and levels combine freely and their sizes add, so the smallest pair is the smallest of each. A decoder's
+function is stored once a file; it is used only if all that it saves is more than its own bytes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from export.storage.bitmask import bitmask_part
+from export.storage.bits import SHARED
+from export.storage.constant import constant_part
+from export.storage.decoder import function_proto, required_functions
+from export.storage.dense import dense_native_part, dense_part, dense_width_part
+from export.storage.fixed_width import fixed_width_part
+from export.storage.gaps import WIDTHS, gaps_part
+from export.storage.golomb import STEPS, golomb_part
+from export.storage.magnitude_planes import best_radices, magnitude_planes_part
+from export.storage.part import Call, Part, make_node, make_nodes, message_bytes, part_bytes
+from export.storage.sparse_initializer import sparse_initializer_bytes
+from export.storage.target import Target
+from export.storage.two_level_mask import BLOCK_SIZES, two_level_mask_part
+from export.storage.weight import CodedWeight
+
+Storage = Literal["auto", "dense", "sparse", "packed", "smallest"]
+STORAGES: tuple[Storage, ...] = ("auto", "dense", "sparse", "packed", "smallest")
+SPARSE = "sparse_initializer"
+TRANSIENT_PRICE = {"packed": 1 / 512}
+"""Bytes of the file that one transient byte of a decoder counts as, for each storage; 0 where nothing is said.
+
+Creating a session takes time and memory in proportion to what decoders compute on the way. At this price files are
+within a few percent of the smallest ones, for about half of that."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to store one weight. `part` is None for the standard's `sparse_initializer`.
+
+    `size_bytes` are those of its tensors and nodes in the file. `once` is what the file must hold for it once: names of
+    decoder functions and shared roles.
+    """
+
+    codec: str
+    size_bytes: int
+    part: Part | None
+    once: frozenset[str]
+    transient_bytes: int = 0
+
+    def cost(self, storage: Storage) -> float:
+        """What the planner minimizes, in bytes of the file."""
+        return self.size_bytes + TRANSIENT_PRICE.get(storage, 0) * self.transient_bytes
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the planner took for one weight, and why: the next best form, and its bytes."""
+
+    codec: str
+    size_bytes: int
+    part: Part | None
+    transient_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class StoragePlan:
+    """Choices by the name of the codes in the graph; the decoder functions and shared calls that they need, in order,
+    and their bytes."""
+
+    choices: Mapping[str, Choice]
+    functions: tuple[str, ...]
+    shared: tuple[Call, ...]
+    once_bytes: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all weights with their decoders."""
+        return sum(choice.size_bytes for choice in self.choices.values()) + self.once_bytes
+
+
+def plan_storage(
+    weights: Mapping[str, CodedWeight], storage: Storage, target: Target, opset: int, prefixes: Mapping[str, str]
+) -> StoragePlan:
+    """Choose for every weight.
+
+    Args:
+        weights: By the name of the codes in the graph.
+        storage: "dense", "sparse", "auto" (the smaller of the two, each weight) or "packed" (the smallest of all).
+        target: What may be used.
+        opset: Of the file.
+        prefixes: Of the names of a weight's stored tensors.
+    """
+    options = {
+        name: _candidates(weight, name, storage, target, opset, prefixes[name]) for name, weight in weights.items()
+    }
+    dropped: frozenset[str] = frozenset()
+    total, chosen = _choose(options, dropped, opset, storage)
+    # A decoder that serves a few small weights may cost more than it saves: drop one by one while the file shrinks.
+    while True:
+        trials = [(*_choose(options, dropped | {name}, opset, storage), name) for name in sorted(_once(chosen))]
+        smaller = min((trial for trial in trials if trial[0] < total), key=lambda trial: trial[0], default=None)
+        if smaller is None:
+            break
+        total, chosen, name = smaller
+        dropped |= {name}
+    once = _once(chosen)
+    choices = {
+        name: Choice(
+            best.codec, best.size_bytes, best.part, best.transient_bytes, _reason(best, options[name], storage)
+        )
+        for name, best in chosen.items()
+    }
+    functions = tuple(sorted(once - SHARED.keys()))
+    shared = tuple(call for role, call in SHARED.items() if role in once)
+    return StoragePlan(choices, functions, shared, _once_bytes(once, opset))
+
+
+def _candidates(
+    weight: CodedWeight, name: str, storage: Storage, target: Target, opset: int, prefix: str
+) -> list[Candidate]:
+    sparse = Candidate(SPARSE, sparse_initializer_bytes(weight, name), None, frozenset())
+    if storage == "sparse" and target.sparse_initializers:
+        return [sparse]
+    candidates = [_candidate(dense_part(weight), name, prefix)]
+    if target.sparse_initializers and storage != "dense":
+        candidates.append(sparse)
+    if storage in ("packed", "smallest") and weight.numel:
+        candidates += [_candidate(part, name, prefix) for part in _packed_parts(weight, opset)]
+        if weight.nnz:
+            positions = [_candidate(part, name, prefix) for part in _position_parts(weight)]
+            levels = [_candidate(part, name, prefix) for part in _level_parts(weight)]
+            candidates += [_pair(level, position) for level in levels for position in positions]
+    return candidates
+
+
+def _packed_parts(weight: CodedWeight, opset: int) -> Iterator[Part]:
+    if weight.alphabet.size == 1:
+        yield constant_part(weight)
+    yield dense_width_part(weight)
+    native = dense_native_part(weight, opset)
+    if native is not None:
+        yield native
+
+
+def _position_parts(weight: CodedWeight) -> Iterator[Part]:
+    yield bitmask_part(weight)
+    yield from (two_level_mask_part(weight, block) for block in BLOCK_SIZES)
+    yield from (gaps_part(weight, width) for width in WIDTHS)
+    yield from (golomb_part(weight, step) for step in STEPS)
+
+
+def _level_parts(weight: CodedWeight) -> Iterator[Part]:
+    yield fixed_width_part(weight)
+    yield from (magnitude_planes_part(weight, radices) for radices in best_radices(weight))
+
+
+def _candidate(part: Part, name: str, prefix: str) -> Candidate:
+    roles = {role for call in part.calls for role in call.inputs if role in SHARED}
+    roles |= {role for shared in roles for role in SHARED[shared].inputs}
+    nodes = make_nodes(part, prefix, name) + [make_node(SHARED[role], "", "") for role in roles]
+    return Candidate(
+        part.codec,
+        part_bytes(part, prefix, name),
+        part,
+        frozenset(required_functions(nodes)) | roles,
+        part.transient_bytes,
+    )
+
+
+def _pair(levels: Candidate, positions: Candidate) -> Candidate:
+    assert levels.part is not None
+    assert positions.part is not None
+    part = levels.part + positions.part
+    return Candidate(
+        part.codec, levels.size_bytes + positions.size_bytes, part, levels.once | positions.once, part.transient_bytes
+    )
+
+
+def _choose(
+    options: Mapping[str, Sequence[Candidate]], dropped: frozenset[str], opset: int, storage: Storage
+) -> tuple[float, dict[str, Candidate]]:
+    """The smallest candidate of every weight that needs nothing of what is dropped, and the bytes of all."""
+    chosen = {
+        name: min((item for item in candidates if not item.once & dropped), key=lambda item: item.cost(storage))
+        for name, candidates in options.items()
+    }
+    return sum(item.cost(storage) for item in chosen.values()) + _once_bytes(_once(chosen), opset), chosen
+
+
+def _once(chosen: Mapping[str, Candidate]) -> frozenset[str]:
+    return frozenset[str]().union(*(candidate.once for candidate in chosen.values()))
+
+
+def _once_bytes(once: frozenset[str], opset: int) -> int:
+    functions = [function_proto(name, opset) for name in once - SHARED.keys()]
+    nodes = [make_node(SHARED[role], "", "") for role in once & SHARED.keys()]
+    # The tag of ModelProto.functions has two bytes.
+    return message_bytes(functions) + len(functions) + message_bytes(nodes)
+
+
+def _reason(best: Candidate, candidates: Sequence[Candidate], storage: Storage) -> str:
+    others = [item for item in candidates if item.codec != best.codec]
+    if not others:
+        return f"asked for by --storage {storage}"
+    other = min(others, key=lambda item: item.cost(storage))
+    return f"next: {other.codec}, {other.size_bytes / best.size_bytes - 1:+.1%}"

@@ -1,0 +1,55 @@
+"""The two ways in which non-zero values find their place: by a bit for every weight, or by counting on.
+
+Every codec of positions ends in one of them. Both take the values in order, and give the codes in their shape. Values
+may be more than are needed: the padding of what they were stored in is never read.
+"""
+
+import onnx
+from onnx import TensorProto
+from onnxscript import BOOL, INT8, INT32
+from onnxscript import opset13 as op
+
+from export.storage.decoder import decoder
+
+
+def mask_transient(numel: int, nnz: int) -> int:
+    """Bytes that `place_by_mask` computes, its result not among them."""
+    return (4 + 4 + 1 + 1) * numel + nnz
+
+
+def advance_transient(symbols: int, numel: int, nnz: int) -> int:
+    """Bytes that `place_by_advance` computes, its result not among them."""
+    return (4 + 1 + 1) * symbols + nnz + 2 * numel
+
+
+ZERO = onnx.helper.make_tensor("", TensorProto.INT8, [1], [0])
+
+
+@decoder
+def place_by_mask(bits: BOOL["numel"], values: INT8["nnz"], shape: list[int]) -> INT8[...]:
+    """Weight i is the next value where bits[i] is set, else zero: the next one is number cumsum(bits)[i]."""
+    zero = op.Constant(value=ZERO)
+    rank = op.CumSum(op.Cast(bits, to=TensorProto.INT32), 0)
+    nearest = op.GatherElements(op.Concat(zero, values, axis=0), rank)
+    return op.Reshape(op.Where(bits, nearest, zero), op.Constant(value_ints=shape))
+
+
+@decoder
+def place_by_advance(
+    advance: INT32["symbols"],
+    carries: BOOL["symbols"],
+    rank: INT32["symbols"],
+    values: INT8["nnz"],
+    shape: list[int],
+    numel: list[int],
+) -> INT8[...]:
+    """From behind the end, symbol i moves by advance[i], at most -1, and sets that weight: to the next value if it
+    carries one, else to zero. `rank` counts those that carry one.
+
+    Counted from the end, places are -1, -2, ...: the sums as they are, and valid indices of ScatterElements.
+    """
+    zero = op.Constant(value=ZERO)
+    nearest = op.GatherElements(op.Concat(zero, values, axis=0), rank)
+    blank = op.Expand(zero, op.Constant(value_ints=numel))
+    codes = op.ScatterElements(blank, op.CumSum(advance, 0), op.Where(carries, nearest, zero), axis=0)
+    return op.Reshape(codes, op.Constant(value_ints=shape))
