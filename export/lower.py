@@ -39,11 +39,10 @@ CLEANING_PASSES = (
     passes.DeduplicateHashedInitializersPass(),
     passes.RemoveUnusedNodesPass(),
     passes.RemoveUnusedOpsetsPass(),
-    passes.ClearMetadataAndDocStringPass(),
 )
 
 
-def lower_program(program: ReferenceProgram, *, opset: int | None = None) -> ir.Model:
+def lower_program(program: ReferenceProgram, *, opset: int | None = None, debug_info: bool = False) -> ir.Model:
     """Make the ONNX graph of a program.
 
     Args:
@@ -52,8 +51,10 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None) -> ir.
             initializers `conv1.weight_quantized` and `conv1.weight_scale`.
         opset: The opset to write; None takes the lowest that the graph needs.
 
+        debug_info: Keep the documentation strings and source locations that the exporter leaves in `metadata_props`.
+
     Returns:
-        A model without metadata, documentation strings or intermediate shapes.
+        A model; without `debug_info` it has no metadata and no documentation strings.
 
     Raises:
         ExportError: An operator without a lowering, or an opset that lacks an operator.
@@ -72,6 +73,8 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None) -> ir.
     with quiet_torch():
         for clean in CLEANING_PASSES:
             model = clean(model).model
+        if not debug_info:
+            model = passes.ClearMetadataAndDocStringPass()(model).model
     lowest, needed_by = lowest_opset(model.graph)
     if opset is not None and opset < lowest:
         raise ExportError(

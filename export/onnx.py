@@ -16,6 +16,7 @@ import onnx
 import onnx_ir as ir
 import onnxscript
 import torch
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from codeq import checkpoint, cli
@@ -34,7 +35,10 @@ from export.metadata import describe_weight, metadata_props
 from export.opset import installed_onnxruntime, oldest_onnxruntime
 from export.program import ReferenceProgram, build_reference_program
 from export.report import ActivationReport, Report, WeightReport
-from export.sparsify import STORAGES, Storage, StoredWeight, sparsify_initializers
+from export.storage.plan import STORAGES, Storage, StoragePlan, plan_storage
+from export.storage.target import TARGETS
+from export.storage.weight import CodedWeight
+from export.storage.write import store_weights
 from export.verify import check_parity
 
 EXTERNAL_DATA_THRESHOLD = 1_800_000_000
@@ -48,6 +52,8 @@ CALIBRATION_VALUES = 2**21
 """Of the checkpoint's inputs that calibration takes: all 128 of 3 x 64 x 64, 13 of 3 x 224 x 224."""
 Activations = Literal["float32", "int8"]
 ACTIVATIONS: tuple[Activations, ...] = ("float32", "int8")
+PACKING: tuple[Storage, ...] = ("packed", "smallest")
+DEFAULT_TARGET = "onnxruntime"
 
 
 def export_onnx(
@@ -56,6 +62,8 @@ def export_onnx(
     path: str | os.PathLike[str],
     *,
     storage: Storage = "auto",
+    target: str = DEFAULT_TARGET,
+    debug_info: bool = False,
     opset: int | None = None,
     force: bool = False,
     check_inputs: tuple[Tensor, ...] | None = None,
@@ -81,7 +89,10 @@ def export_onnx(
         example_inputs: One small batch, in the order of the network's arguments.
         path: Target. With external data, `<path>.data` appears beside it.
         storage: "auto" stores each weight as `sparse_initializer` exactly where that is smaller, "dense" never,
-            "sparse" always.
+            "sparse" always. "packed" takes the smallest of all encodings that load quickly, "smallest" of all
+            encodings; onnxruntime decodes them to the same codes when it creates a session.
+        target: What has to open the file, a name of `export.storage.target.TARGETS`.
+        debug_info: Keep the exporter's documentation strings and source locations in the file.
         opset: None takes the lowest that the graph needs.
         force: Overwrite.
         check_inputs: Held inputs for the parity check; None takes `example_inputs`.
@@ -109,11 +120,16 @@ def export_onnx(
     """
     if storage not in STORAGES:
         raise ExportError(f"storage {storage!r}, expected one of {', '.join(STORAGES)}")
+    if target not in TARGETS:
+        raise ExportError(f"target {target!r}, expected one of {', '.join(TARGETS)}")
     if activations not in ACTIVATIONS:
         raise ExportError(f"activations {activations!r}, expected one of {', '.join(ACTIVATIONS)}")
     if ranges not in METHODS:
         raise ExportError(f"ranges {ranges!r}, expected one of {', '.join(METHODS)}")
-    target = check_writable(path, force=force)
+    output = check_writable(path, force=force)
+    runtime = TARGETS[target]
+    if opset is not None and runtime.max_opset is not None and opset > runtime.max_opset:
+        raise ExportError(f"--target {target} opens files up to opset {runtime.max_opset}, found --opset {opset}")
     disabled = [weight.name for weight in quantized_weights(model) if not weight.quantizer.enabled]
     if disabled:
         raise ExportError(f"{disabled[0]}: its quantizer is switched off; call codeq.enable(model) first")
@@ -149,7 +165,7 @@ def export_onnx(
         rows = torch.arange(COMPARED_INPUTS if dynamic_batch else example_inputs[0].shape[0])
         compared = tuple(tensor[rows[: len(tensor)] if dynamic_batch else rows % len(tensor)] for tensor in held)
         quantize_program(program, compared, choose, exclude=activations_except)
-    graph = lower_program(program, opset=opset)
+    graph = lower_program(program, opset=opset, debug_info=debug_info)
     graph.metadata_props.update(
         metadata_props(
             [describe_weight(record) for record in program.weights.values()],
@@ -164,43 +180,46 @@ def export_onnx(
             activations=program.activations,
         )
     )
-    codes_names = [f"{record.name}_quantized" for record in program.weights.values()]
-    codes_names = [name for name in codes_names if name in graph.graph.initializers]
-    tensors = [value.const_value for value in graph.graph.initializers.values()]
-    opset_version, ir_version = graph.opset_imports[""], graph.ir_version
-    external = sum(tensor.nbytes for tensor in tensors if tensor is not None) > external_data_threshold
+    opset_version = graph.opset_imports[""]
+    if runtime.max_opset is not None and opset_version > runtime.max_opset:
+        raise ExportError(f"the network needs opset {opset_version}; --target {target} ends at {runtime.max_opset}")
+    weights = _coded_weights(graph, program)
+    plan = plan_storage(weights, storage, runtime, opset_version)
+    packed = plan if storage in PACKING else plan_storage(weights, "packed", runtime, opset_version)
 
-    data = target.parent / _data_name(target)
+    data = output.parent / _data_name(output)
+    kept = [value for name, value in graph.graph.initializers.items() if not plan.moves(name)]
+    external = sum(value.const_value.nbytes for value in kept if value.const_value) > external_data_threshold
     if external:
         check_writable(data, force=force)
-    stale = target.exists() and not external
-    with staging_folder(target) as folder:
-        staged = folder / target.name
-        if external:
-            stored = _write_external(graph, codes_names, storage, staged)
-        else:
-            stored = _write_inline(graph, codes_names, storage, staged)
-        del graph, tensors  # the check needs the memory
+    stale = output.exists() and not external
+    with staging_folder(output) as folder:
+        staged = folder / output.name
+        ir_version = _write(graph, weights, plan, staged, external=external)
+        del graph, kept, weights  # the check needs the memory
         verdict = check_parity(staged, model, held, program=program)
         if not verdict.ok:
             raise ParityError(verdict)
-        external = (folder / _data_name(target)).exists()
         size_bytes = sum(file.stat().st_size for file in folder.iterdir())
 
     if stale:
         data.unlink(missing_ok=True)  # of the file that was just overwritten
     return Report(
-        path=target,
+        path=output,
         size_bytes=size_bytes,
         float32_bytes=_float32_bytes(model),
         opset=opset_version,
         ir_version=ir_version,
-        oldest_onnxruntime=oldest_onnxruntime(opset_version),
-        weights=_weight_reports(program, encodings, stored),
+        oldest_onnxruntime=oldest_onnxruntime(opset_version, functions=bool(plan.functions)),
+        weights=_weight_reports(program, encodings, plan),
+        storage=storage,
+        decoder_bytes=plan.once_bytes,
+        transient_bytes=plan.transient_bytes,
+        packed_bytes=size_bytes - plan.size_bytes + packed.size_bytes,
         verdict=verdict,
         folded_batch_norms=folded,
         skipped_folds=program.skipped_folds,
-        external_data=_data_name(target) if external else None,
+        external_data=_data_name(output) if external else None,
         activations=None if program.activations is None else _activation_report(program, activation_encodings, ranges),
     )
 
@@ -210,74 +229,68 @@ def default_check(input_shape: tuple[int, ...]) -> int:
     return max(1, min(DEFAULT_CHECK, CHECKED_VALUES // math.prod(input_shape)))
 
 
-def _write_inline(graph: ir.Model, codes_names: list[str], storage: Storage, staged: Path) -> dict[str, StoredWeight]:
-    proto = _to_proto(graph)
-    onnx.checker.check_model(proto, full_check=True)
-    stored = sparsify_initializers(proto.graph, codes_names, storage)
-    onnx.checker.check_model(proto)
-    staged.write_bytes(proto.SerializeToString(deterministic=True))
-    return stored
+def _coded_weights(graph: ir.Model, program: ReferenceProgram) -> dict[str, CodedWeight]:
+    """The codes in a graph by the name of their initializer."""
+    names = [f"{record.name}_quantized" for record in program.weights.values()]
+    values = {name: graph.graph.initializers[name].const_value for name in names if name in graph.graph.initializers}
+    return {name: CodedWeight(np.asarray(value.numpy())) for name, value in values.items() if value is not None}
 
 
-def _write_external(graph: ir.Model, codes_names: list[str], storage: Storage, staged: Path) -> dict[str, StoredWeight]:
-    """As `_write_inline`, with the initializers that stay dense in `<name>.data`; sparse ones stay in the model."""
-    data_name = _data_name(staged)
-    ir.save(graph, staged, external_data=data_name, size_threshold_bytes=SMALLEST_EXTERNAL)
-    onnx.checker.check_model(staged, full_check=True)
+def _write(
+    graph: ir.Model, weights: Mapping[str, CodedWeight], plan: StoragePlan, staged: Path, *, external: bool
+) -> int:
+    """Write a graph with its weights stored as planned; returns the file's IR version.
 
-    sparse_names = []
-    stored: dict[str, StoredWeight] = {}
-    sparse_graph = onnx.GraphProto()
-    for name in codes_names:
-        value = graph.graph.initializers[name].const_value
-        assert value is not None
-        single = onnx.GraphProto()
-        single.initializer.append(onnx.numpy_helper.from_array(np.asarray(value.numpy()), name))
-        stored |= sparsify_initializers(single, [name], storage)
-        if single.sparse_initializer:
-            sparse_graph.sparse_initializer.extend(single.sparse_initializer)
-            sparse_names.append(name)
-    if sparse_names:
-        # Write again without them: their dense bytes have no place in the data file.
-        for name in sparse_names:
-            graph.graph.initializers.pop(name)
-        (staged.parent / data_name).unlink()
-        ir.save(graph, staged, external_data=data_name, size_threshold_bytes=SMALLEST_EXTERNAL)
-    proto = onnx.load(staged, load_external_data=False)
-    if not any(tensor.external_data for tensor in proto.graph.initializer):
-        (staged.parent / data_name).unlink(missing_ok=True)  # every large tensor became sparse
-    proto.graph.sparse_initializer.extend(sparse_graph.sparse_initializer)
-    del proto.graph.value_info[:]
-    staged.write_bytes(proto.SerializeToString(deterministic=True))
-    onnx.checker.check_model(staged)
-    return stored
-
-
-def _to_proto(graph: ir.Model) -> onnx.ModelProto:
-    proto = ir.to_proto(graph)
+    Initializers of an `external` file that stay dense go into `<name>.data`, encoded ones stay in the model.
+    """
+    moved = [name for name in plan.choices if plan.moves(name)]
+    for name in moved:
+        graph.graph.initializers.pop(name)
+    if external:
+        ir.save(graph, staged, external_data=_data_name(staged), size_threshold_bytes=SMALLEST_EXTERNAL)
+        proto = onnx.load(staged, load_external_data=False)
+    else:
+        proto = ir.to_proto(graph)
     del proto.graph.value_info[:]  # shapes of intermediates: every runtime infers them
     for tensor in proto.graph.initializer:
         # int8 in int32_data takes up to ten bytes a value.
-        assert tensor.HasField("raw_data"), tensor.name
-    return proto
+        assert tensor.HasField("raw_data") or tensor.external_data, tensor.name
+    # What onnx's full check cannot look into, sparse initializers and functions, it takes as inputs of their shape.
+    inputs = [onnx.helper.make_tensor_value_info(name, TensorProto.INT8, weights[name].shape) for name in moved]
+    proto.graph.input.extend(inputs)
+    _check(proto, staged, external=external, full_check=True)
+    del proto.graph.input[len(proto.graph.input) - len(inputs) :]
+    store_weights(proto, weights, plan)
+    _check(proto, staged, external=external, full_check=False)
+    if not external:
+        staged.write_bytes(proto.SerializeToString(deterministic=True))
+    return int(proto.ir_version)
+
+
+def _check(proto: onnx.ModelProto, staged: Path, *, external: bool, full_check: bool) -> None:
+    """onnx's checker, which reads a model with external data from the file."""
+    if external:
+        staged.write_bytes(proto.SerializeToString(deterministic=True))
+    onnx.checker.check_model(staged if external else proto, full_check=full_check)
 
 
 def _weight_reports(
-    program: ReferenceProgram, encodings: dict[str, WeightEncoding], stored: dict[str, StoredWeight]
+    program: ReferenceProgram, encodings: dict[str, WeightEncoding], plan: StoragePlan
 ) -> tuple[WeightReport, ...]:
     reports = []
     for record in program.weights.values():
         codes = encodings[record.name].codes
+        choice = plan.choices.get(f"{record.name}_quantized")
         elsewhere = "unused" if record.value_name is None else "shared"
-        place = stored.get(f"{record.name}_quantized", StoredWeight(elsewhere, 0))
         reports.append(
             WeightReport(
                 name=record.name,
                 shape=tuple(codes.shape),
                 bit_width=record.encoding.bit_width,
                 sparsity=record.encoding.sparsity,
-                storage=place.storage,
-                size_bytes=place.size_bytes,
+                storage=elsewhere if choice is None else choice.codec,
+                storage_reason="" if choice is None else choice.reason,
+                size_bytes=0 if choice is None else choice.size_bytes,
                 entropy_bytes=record.encoding.entropy_bits() / 8,
                 float32_bytes=4 * codes.numel(),
                 batch_norm=record.batch_norm,
@@ -327,7 +340,17 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("checkpoint", type=Path, help="a checkpoint of codeq.train or codeq.save")
     parser.add_argument("-o", "--output", type=Path, help="file to write (default: the checkpoint's name with .onnx)")
     parser.add_argument(
-        "--storage", choices=STORAGES, default="auto", help="auto: sparse_initializer exactly where that is smaller"
+        "--storage",
+        choices=STORAGES,
+        default="auto",
+        help="auto: sparse_initializer exactly where that is smaller; packed: near the Shannon bound, decoded by "
+        "onnxruntime as it creates a session; smallest: a few percent less, slower to load",
+    )
+    parser.add_argument(
+        "--target", choices=list(TARGETS), default=DEFAULT_TARGET, help="the runtime that has to open the file"
+    )
+    parser.add_argument(
+        "--debug-info", action="store_true", help="keep the exporter's documentation strings and source locations"
     )
     parser.add_argument("--opset", type=cli.integer(1), help="opset to write (default: the lowest the network needs)")
     parser.add_argument(
@@ -381,6 +404,8 @@ def main(argv: list[str] | None = None) -> int:
                 (inputs[:2],),
                 output,
                 storage=arguments.storage,
+                target=arguments.target,
+                debug_info=arguments.debug_info,
                 opset=arguments.opset,
                 force=arguments.force,
                 check_inputs=(inputs,),

@@ -33,6 +33,9 @@ ONNXRUNTIME_BY_OPSET = {
 """First onnxruntime release that opens a file of an opset: tried for 1.15 and later (docs/results), from onnxruntime's
 own compatibility table before that, where there is no file for Python 3.11."""
 
+FUNCTIONS_SINCE = "1.16"
+"""First onnxruntime release that folds functions of a file away before it fuses quantized layers (docs/results)."""
+
 NEWEST_OPSET = max(ONNXRUNTIME_BY_OPSET)
 
 
@@ -74,9 +77,14 @@ def smallest_ir_version(opset: int) -> int:
     return int(onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)]))
 
 
-def oldest_onnxruntime(opset: int) -> str:
-    """The first onnxruntime release that should load a file of this opset, e.g. "1.8"."""
-    return ONNXRUNTIME_BY_OPSET[max(MIN_OPSET, opset)]
+def oldest_onnxruntime(opset: int, *, functions: bool = False) -> str:
+    """The first onnxruntime release that should load a file of this opset, e.g. "1.8"; later with decoder functions."""
+    by_opset = ONNXRUNTIME_BY_OPSET[max(MIN_OPSET, opset)]
+    return max(by_opset, FUNCTIONS_SINCE, key=_release) if functions else by_opset
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 def installed_onnxruntime() -> str:

@@ -15,13 +15,17 @@ SAFE_CODE = 63
 
 @dataclass(frozen=True)
 class WeightReport:
-    """One quantized weight as it is in the file. Sizes in bytes; `lowering` names the operators that decode it."""
+    """One quantized weight as it is in the file. Sizes in bytes, with the tensors' names and the decoder's calls.
+
+    `storage` is its encoding, `storage_reason` why; `lowering` names the operators that make it float.
+    """
 
     name: str
     shape: tuple[int, ...]
     bit_width: int
     sparsity: float
     storage: str
+    storage_reason: str
     size_bytes: int
     entropy_bytes: float
     float32_bytes: int
@@ -49,7 +53,8 @@ class Report:
     """The result of `export_onnx`; `print(report)` shows it, `to_dict` is for machines.
 
     `float32_bytes` is the network's parameters and buffers at 4 bytes each. `oldest_onnxruntime` is the first release
-    whose opset and IR version admit the file.
+    whose opset and IR version admit the file. `decoder_bytes` are those of functions that weights share, and
+    `transient_bytes` what they compute when a session is created; `packed_bytes` the file's with `--storage packed`.
     """
 
     path: Path
@@ -58,6 +63,10 @@ class Report:
     opset: int
     ir_version: int
     oldest_onnxruntime: str
+    storage: str
+    decoder_bytes: int
+    transient_bytes: int
+    packed_bytes: int
     weights: tuple[WeightReport, ...]
     verdict: Verdict
     folded_batch_norms: int
@@ -78,6 +87,11 @@ class Report:
         return sum(weight.sparsity * weight.float32_bytes for weight in self.weights) / numel if numel else 0.0
 
     @property
+    def overhead_bytes(self) -> int:
+        """The file without its quantized weights: graph, names, biases, scales, metadata, shared decoders."""
+        return self.size_bytes - sum(weight.size_bytes for weight in self.weights)
+
+    @property
     def entropy_bytes(self) -> float:
         return sum(weight.entropy_bytes for weight in self.weights)
 
@@ -94,6 +108,11 @@ class Report:
             "ir_version": self.ir_version,
             "oldest_onnxruntime": self.oldest_onnxruntime,
             "external_data": self.external_data,
+            "storage": self.storage,
+            "decoder_bytes": self.decoder_bytes,
+            "overhead_bytes": self.overhead_bytes,
+            "transient_bytes": self.transient_bytes,
+            "packed_bytes": self.packed_bytes,
             "folded_batch_norms": self.folded_batch_norms,
             "skipped_folds": self.skipped_folds,
             "notes": list(self.notes),
@@ -121,10 +140,11 @@ class Report:
         lines.append(f"fold_batch_norm       {self.folded_batch_norms} folded, {len(self.skipped_folds)} skipped")
         lines += [f"                      {name}: {reason}" for name, reason in self.skipped_folds.items()]
         if self.weights:
-            sparse = sum(weight.storage == "sparse_initializer" for weight in self.weights)
-            lines.append(f"sparse_initializer    {sparse} of {len(self.weights)} weights")
+            lines.append(f"storage               {self._storage_line()}")
         for lowering, count in Counter(weight.lowering for weight in self.weights).items():
             lines.append(f"weights               {count} by {lowering}, exact")
+        if self._packed_line():
+            lines.append(self._packed_line())
         lines += self._activation_lines()
         lines += [f"note                  {note}" for note in self.notes]
         oldest = f"onnxruntime {self.oldest_onnxruntime} is the oldest that should load it"
@@ -160,29 +180,49 @@ class Report:
         rows = [(kernel.name, kernel.operator, kernel.kernel, kernel.reason) for kernel in self.kernels]
         return render_table(("layer", "operator", "kernel", "why float"), rows)
 
+    def _storage_line(self) -> str:
+        overhead = f"overhead {format_bytes(self.overhead_bytes)} (graph, scales, biases, names"
+        overhead += f", {format_bytes(self.decoder_bytes)} of decoders)" if self.decoder_bytes else ")"
+        return f"{self.storage}: file {ratio(self.size_bytes, self.entropy_bytes)}x the entropy bound, {overhead}"
+
+    def _packed_line(self) -> str:
+        """What `packed` would save; empty where it would not, or was used."""
+        if self.packed_bytes >= self.size_bytes:
+            return ""
+        saved = format_bytes(self.size_bytes - self.packed_bytes)
+        return f"smaller               {format_bytes(self.packed_bytes)}, {saved} less, with --storage packed"
+
     def _table(self) -> str:
-        header = ("weight", "shape", "bits", "zeros", "storage", "stored", "entropy bound", "float32")
+        header = ("weight", "shape", "bits", "zeros", "float32", "stored", "bound", "ratio", "storage")
         rows = [
             (
                 weight.name,
                 "x".join(map(str, weight.shape)),
                 str(weight.bit_width),
                 f"{weight.sparsity:.1%}",
-                weight.storage.removesuffix("_initializer"),
+                format_bytes(weight.float32_bytes),
                 format_bytes(weight.size_bytes),
                 format_bytes(weight.entropy_bytes),
-                format_bytes(weight.float32_bytes),
+                ratio(weight.size_bytes, weight.entropy_bytes),
+                weight.storage.removesuffix("_initializer"),
             )
             for weight in self.weights
         ]
+        stored = sum(weight.size_bytes for weight in self.weights)
         total = (
             "total",
             "",
             "",
             f"{self.sparsity:.1%}",
-            "",
-            format_bytes(sum(weight.size_bytes for weight in self.weights)),
-            format_bytes(self.entropy_bytes),
             format_bytes(sum(weight.float32_bytes for weight in self.weights)),
+            format_bytes(stored),
+            format_bytes(self.entropy_bytes),
+            ratio(stored, self.entropy_bytes),
+            "",
         )
         return render_table(header, rows, total)
+
+
+def ratio(size_bytes: float, bound_bytes: float) -> str:
+    """How far above its bound something is, as a table has it: "1.04", or a dash where the bound is nothing."""
+    return f"{size_bytes / bound_bytes:.2f}" if bound_bytes >= 1 else "-"

@@ -410,7 +410,7 @@ def _compute_weights(proto: onnx.ModelProto, source: Path, names: list[str], lev
     """Let onnxruntime run the file with its weights as outputs."""
     if not names:
         return {}
-    probe = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import)
+    probe = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
     probe.graph.name = proto.graph.name
     probe.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
     _copy_ancestors(proto.graph, probe.graph, set(names))

@@ -38,8 +38,7 @@ def look_up_numbers(numbers: UINT8["numbers"], table: INT8["radix"]) -> INT8["nu
 def fixed_width_part(weight: CodedWeight) -> Part:
     """`packed_shape(nnz, radix)` and `radix` bytes."""
     alphabet = weight.alphabet[weight.alphabet != 0]
-    part = indexed_part(alphabet, weight.nnz, "values", lambda weight: weight.values)
-    return Part(f"{_width(alphabet)}-bit levels", part.fields, part.calls, part.transient_bytes, part.encode)
+    return indexed_part(alphabet, weight.nnz, "values", lambda weight: weight.values)
 
 
 def indexed_part(alphabet: np.ndarray, count: int, output: str, values: Callable[[CodedWeight], np.ndarray]) -> Part:

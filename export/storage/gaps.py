@@ -56,4 +56,4 @@ def gaps_part(weight: CodedWeight, width: int) -> Part:
     calls = (unpack_call("gaps", radix, "numbers"), call)
     transient = unpack_transient(symbols, radix) + (1 + 5 * 4 + 1) * symbols
     transient += advance_transient(symbols, weight.numel, weight.nnz)
-    return Part(f"{width}-bit gaps", (field,), calls, transient, encode, backwards=True)
+    return Part(f"gaps {width}", (field,), calls, transient, encode, backwards=True)

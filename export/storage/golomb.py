@@ -71,4 +71,4 @@ def golomb_part(weight: CodedWeight, step: int) -> Part:
     transient = flags_transient(count) + (4 + 4 + 1 + 1 + 4) * count + unpack_transient(weight.nnz, STEPS[step])
     transient += weight.nnz + advance_transient(count, weight.numel, weight.nnz)
     call = Call("golomb", inputs, "codes", attributes)
-    return Part(f"Golomb gaps, m = {step}", fields, (call,), transient, encode, backwards=True)
+    return Part(f"golomb {step}", fields, (call,), transient, encode, backwards=True)

@@ -102,8 +102,8 @@ def magnitude_planes_part(weight: CodedWeight, radices: tuple[int, ...]) -> Part
     # Every plane but the last: two flags, a rank, the further values twice. Then the signs.
     transient += sum((1 + 1 + 4 + 4 + 1 + 1) * count + further for count, further in pairwise(reach))
     transient += flags_transient(weight.nnz) + 3 * weight.nnz
-    named = "unary planes" if set(radices) == {2} else f"planes of {', '.join(map(str, radices))}"
-    return Part(f"signs, {named}", tuple(fields), tuple(calls), transient, encode)
+    codec = "unary planes" if set(radices) == {2} else f"planes {','.join(map(str, radices))}"
+    return Part(codec, tuple(fields), tuple(calls), transient, encode)
 
 
 def best_radices(weight: CodedWeight) -> Iterator[tuple[int, ...]]:

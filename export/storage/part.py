@@ -12,8 +12,8 @@ from onnx import NodeProto, TensorProto
 from export.storage.decoder import DOMAIN
 from export.storage.weight import CodedWeight
 
-BYTES = {TensorProto.INT8: 1, TensorProto.UINT8: 1, TensorProto.UINT4: 0.5, TensorProto.INT4: 0.5}
-BYTES |= {TensorProto.INT2: 0.25, TensorProto.UINT2: 0.25}
+BITS: dict[int, int] = {TensorProto.INT8: 8, TensorProto.UINT8: 8, TensorProto.INT4: 4, TensorProto.INT2: 2}
+"""Of one element of the types that fields have."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Field:
     @property
     def size_bytes(self) -> int:
         """Of the values alone."""
-        return math.ceil(math.prod(self.dims) * BYTES[self.data_type])
+        return -(-math.prod(self.dims) * BITS[self.data_type] // 8)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from export.storage.weight import CodedWeight
 Storage = Literal["auto", "dense", "sparse", "packed", "smallest"]
 STORAGES: tuple[Storage, ...] = ("auto", "dense", "sparse", "packed", "smallest")
 SPARSE = "sparse_initializer"
+DENSE = "dense"
 TRANSIENT_PRICE = {"packed": 1 / 512}
 """Bytes of the file that one transient byte of a decoder counts as, for each storage; 0 where nothing is said.
 
@@ -54,11 +55,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the planner took for one weight, and why: the next best form, and its bytes."""
+    """What the planner took for one weight, and why: the next best form, and its bytes.
+
+    `prefix` is of the names of its tensors.
+    """
 
     codec: str
     size_bytes: int
     part: Part | None
+    prefix: str
     transient_bytes: int
     reason: str
 
@@ -73,15 +78,22 @@ class StoragePlan:
     shared: tuple[Call, ...]
     once_bytes: int
 
+    def moves(self, name: str) -> bool:
+        """Whether a weight is stored as anything but the dense initializer of its name."""
+        return name in self.choices and self.choices[name].codec != DENSE
+
+    @property
+    def transient_bytes(self) -> int:
+        """What onnxruntime computes, and keeps for a while, when it creates a session."""
+        return sum(choice.transient_bytes for choice in self.choices.values())
+
     @property
     def size_bytes(self) -> int:
         """Of all weights with their decoders."""
         return sum(choice.size_bytes for choice in self.choices.values()) + self.once_bytes
 
 
-def plan_storage(
-    weights: Mapping[str, CodedWeight], storage: Storage, target: Target, opset: int, prefixes: Mapping[str, str]
-) -> StoragePlan:
+def plan_storage(weights: Mapping[str, CodedWeight], storage: Storage, target: Target, opset: int) -> StoragePlan:
     """Choose for every weight.
 
     Args:
@@ -89,8 +101,8 @@ def plan_storage(
         storage: "dense", "sparse", "auto" (the smaller of the two, each weight) or "packed" (the smallest of all).
         target: What may be used.
         opset: Of the file.
-        prefixes: Of the names of a weight's stored tensors.
     """
+    prefixes = {name: str(index) for index, name in enumerate(weights)}
     options = {
         name: _candidates(weight, name, storage, target, opset, prefixes[name]) for name, weight in weights.items()
     }
@@ -107,7 +119,12 @@ def plan_storage(
     once = _once(chosen)
     choices = {
         name: Choice(
-            best.codec, best.size_bytes, best.part, best.transient_bytes, _reason(best, options[name], storage)
+            codec=best.codec,
+            size_bytes=best.size_bytes,
+            part=best.part,
+            prefix=prefixes[name],
+            transient_bytes=best.transient_bytes,
+            reason=_reason(best, options[name], storage),
         )
         for name, best in chosen.items()
     }

@@ -61,7 +61,7 @@ def two_level_mask_part(weight: CodedWeight, block: int) -> Part:
     # Beside the two halves: indices of blocks as int32, and the mask as rows, once looked up and once in line.
     transient = flags_transient(used.size) + 3 * 4 * used.size + flags_transient(int(used.sum()) * block)
     transient += 3 * weight.numel + mask_transient(weight.numel, weight.nnz)
-    return Part(f"two-level mask of {block}", fields, (call,), transient, encode)
+    return Part(f"two-level {block}", fields, (call,), transient, encode)
 
 
 def _in_blocks(weight: CodedWeight, block: int) -> np.ndarray:

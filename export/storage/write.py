@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import onnx
 
+from export.errors import ExportError
 from export.storage.decoder import DOMAIN, MIN_IR_VERSION, VERSION, function_proto
 from export.storage.part import make_node, make_nodes, make_tensors
 from export.storage.plan import StoragePlan
@@ -11,28 +12,31 @@ from export.storage.sparse_initializer import sparse_initializer
 from export.storage.weight import CodedWeight
 
 
-def store_weights(
-    model: onnx.ModelProto, weights: Mapping[str, CodedWeight], plan: StoragePlan, prefixes: Mapping[str, str]
-) -> None:
-    """Store the codes as planned, in place.
+def store_weights(model: onnx.ModelProto, weights: Mapping[str, CodedWeight], plan: StoragePlan) -> None:
+    """Store the codes as planned, in place; what is planned to be dense stays as it is.
 
-    Before: initializer W_quantized -> reader
-    After:  initializers 0/steps, 0/low, ... -> codeq.storage.rice -> W_quantized -> reader, the same codes
+    Before: W_quantized -> reader, without a producer
+    After:  initializers 0/steps, 0/remainders, ... -> codeq.storage.golomb -> W_quantized -> reader, the same codes
 
-    Args:
-        model: Its graph holds no initializer of these names, or a dense one, which goes.
+    Raises:
+        ExportError: The network has a value with the name of one that a decoder needs.
     """
     graph = model.graph
-    kept = [tensor for tensor in graph.initializer if tensor.name not in plan.choices]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    taken = {tensor.name for tensor in graph.initializer} | {value.name for value in graph.input}
+    taken |= {output for node in graph.node for output in node.output}
     nodes = [make_node(call, "", "") for call in plan.shared]
+    tensors = []
+    # The tensors come last in the file: who reads only the graph need not pass them.
     for name, choice in plan.choices.items():
         if choice.part is None:
             graph.sparse_initializer.append(sparse_initializer(weights[name], name))
-        else:
-            graph.initializer.extend(make_tensors(choice.part, weights[name], prefixes[name], name))
-            nodes += make_nodes(choice.part, prefixes[name], name)
+        elif plan.moves(name):
+            tensors += make_tensors(choice.part, weights[name], choice.prefix, name)
+            nodes += make_nodes(choice.part, choice.prefix, name)
+    clash = taken & {*(tensor.name for tensor in tensors), *(output for node in nodes for output in node.output)}
+    if clash:
+        raise ExportError(f"the network's own value {min(clash)!r} has the name of a decoder's; rename the layer")
+    graph.initializer.extend(tensors)
     readers = list(graph.node)
     del graph.node[:]
     graph.node.extend(nodes + readers)
