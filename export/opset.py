@@ -33,7 +33,7 @@ ONNXRUNTIME_BY_OPSET = {
 """First onnxruntime release that opens a file of an opset: tried for 1.15 and later (docs/results), from onnxruntime's
 own compatibility table before that, where there is no file for Python 3.11."""
 
-FUNCTIONS_SINCE = "1.16"
+FUNCTIONS_SINCE = "1.17"
 """First onnxruntime release that folds functions of a file away before it fuses quantized layers (docs/results)."""
 
 NEWEST_OPSET = max(ONNXRUNTIME_BY_OPSET)

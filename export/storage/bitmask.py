@@ -14,7 +14,7 @@ from export.storage.weight import CodedWeight
 def bitmask(
     mask: UINT8["bytes"],
     flags: BOOL[256, 8],
-    values: INT8["nnz"],
+    values: UINT8["nnz"],
     shape: list[int],
     numel: list[int],
 ) -> INT8[...]:

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import onnx
 from onnx import TensorProto
-from onnxscript import BOOL, INT8, UINT8
+from onnxscript import BOOL, UINT8
 from onnxscript import opset13 as op
 
 from export.storage.decoder import decoder
@@ -18,7 +18,7 @@ from export.storage.part import Call
 
 LANES = {2: 8, 3: 5, 4: 4, 6: 3, 16: 2, 256: 1}
 """Radix to digits in a byte; the radices between them waste more."""
-MINUS_ONE = onnx.helper.make_tensor("", TensorProto.INT32, [1], [-1])
+LAST = onnx.helper.make_tensor("", TensorProto.INT32, [1], [255])
 PLANES = (5, 6, 7)
 """Widths in bits that are stored as planes."""
 
@@ -68,9 +68,9 @@ def byte_flags(digits: UINT8[256, 8]) -> BOOL[256, 8]:
 
 
 @decoder
-def byte_moves(digits: UINT8[256, "lanes"]) -> INT8[256, "lanes"]:
-    """The moves -1 - digit of each byte."""
-    return op.Cast(op.Sub(op.Constant(value=MINUS_ONE), op.Cast(digits, to=TensorProto.INT32)), to=TensorProto.INT8)
+def byte_moves(digits: UINT8[256, "lanes"]) -> UINT8[256, "lanes"]:
+    """-1 - digit of each byte, as the byte of an int8."""
+    return op.Cast(op.Sub(op.Constant(value=LAST), op.Cast(digits, to=TensorProto.INT32)), to=TensorProto.UINT8)
 
 
 @decoder

@@ -1,11 +1,12 @@
 """Decoders as ONNX functions: written in onnxscript, shipped as model-local functions of the domain `codeq.storage`.
 
 onnxruntime inlines the functions of a file and folds what has constant inputs when a session is created, so a decoder
-leaves nothing but its result in the running graph. All of them keep to operators of opset 13, and each means the same
-at every opset since.
+leaves nothing but its result in the running graph. For runtimes without functions, calls are written out. All of them
+keep to operators of opset 13, and each means the same at every opset since.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import count
 from typing import Any
 
 import onnx
@@ -52,6 +53,33 @@ def required_functions(nodes: Iterable[NodeProto]) -> list[str]:
         called = {node.op_type for node in function_proto(name, opset13.version).node if node.domain == DOMAIN}
         waiting |= called - found
     return sorted(found)
+
+
+def inline(call: NodeProto, stem: str) -> list[NodeProto]:
+    """The operators of a call in its place, for runtimes that take no functions; values inside are `stem.0`, ..."""
+    return _inline(call, stem, count())
+
+
+def _inline(call: NodeProto, stem: str, numbers: Iterator[int]) -> list[NodeProto]:
+    if call.domain != DOMAIN:
+        return [call]
+    function = function_proto(call.op_type, opset13.version)
+    given = {attribute.name: attribute for attribute in call.attribute}
+    names = dict(zip((*function.input, *function.output), (*call.input, *call.output), strict=True))
+    nodes: list[NodeProto] = []
+    for body in function.node:
+        node = NodeProto(op_type=body.op_type, domain=body.domain)
+        node.input.extend(names[name] for name in body.input)
+        for name in body.output:
+            if name not in names:
+                names[name] = f"{stem}.{next(numbers)}"
+            node.output.append(names[name])
+        for attribute in body.attribute:
+            value = given[attribute.ref_attr_name] if attribute.ref_attr_name else attribute
+            node.attribute.add().CopyFrom(value)
+            node.attribute[-1].name = attribute.name
+        nodes += _inline(node, stem, numbers)
+    return nodes
 
 
 def _shorten(function: onnx.FunctionProto, opset: int) -> onnx.FunctionProto:

@@ -2,7 +2,7 @@
 
 import numpy as np
 from onnx import TensorProto
-from onnxscript import INT8
+from onnxscript import INT8, UINT8
 from onnxscript import opset13 as op
 
 from export.storage.decoder import decoder
@@ -22,10 +22,10 @@ def dense_part(weight: CodedWeight) -> Part:
 
 
 @decoder
-def shaped(values: INT8["numbers"], numel: list[int], shape: list[int]) -> INT8[...]:
-    """The first values in a shape."""
+def shaped(values: UINT8["numbers"], numel: list[int], shape: list[int]) -> INT8[...]:
+    """The first values as int8 in a shape."""
     first = op.Constant(value_ints=[0])
-    whole = op.Slice(values, first, op.Constant(value_ints=numel), first)
+    whole = op.Cast(op.Slice(values, first, op.Constant(value_ints=numel), first), to=TensorProto.INT8)
     return op.Reshape(whole, op.Constant(value_ints=shape))
 
 
@@ -34,7 +34,7 @@ def dense_width_part(weight: CodedWeight) -> Part:
     part = indexed_part(weight.alphabet, weight.numel, "values", lambda weight: weight.flat)
     call = Call("shaped", ("values",), "codes", {"numel": [weight.numel], "shape": weight.shape})
     return Part(
-        f"{part.codec} dense", part.fields, (*part.calls, call), part.transient_bytes + weight.numel, part.encode
+        f"{part.codec} dense", part.fields, (*part.calls, call), part.transient_bytes + 2 * weight.numel, part.encode
     )
 
 

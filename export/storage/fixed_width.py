@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from onnx import TensorProto
-from onnxscript import INT8, UINT8
+from onnxscript import UINT8
 from onnxscript import opset13 as op
 
 from export.storage.bits import (
@@ -23,14 +23,14 @@ from export.storage.weight import CodedWeight
 
 
 @decoder
-def look_up(packed: UINT8["bytes"], digits: UINT8[256, "lanes"], table: INT8["radix"]) -> INT8["numbers"]:
+def look_up(packed: UINT8["bytes"], digits: UINT8[256, "lanes"], table: UINT8["radix"]) -> UINT8["numbers"]:
     """table[digit] of every digit, those of the padding too."""
     codes = op.Gather(table, op.Cast(digits, to=TensorProto.INT32))
     return op.Reshape(op.Gather(codes, op.Cast(packed, to=TensorProto.INT32)), [-1])
 
 
 @decoder
-def look_up_numbers(numbers: UINT8["numbers"], table: INT8["radix"]) -> INT8["numbers"]:
+def look_up_numbers(numbers: UINT8["numbers"], table: UINT8["radix"]) -> UINT8["numbers"]:
     """table[number]."""
     return op.GatherElements(table, op.Cast(numbers, to=TensorProto.INT32))
 
@@ -46,7 +46,7 @@ def indexed_part(alphabet: np.ndarray, count: int, output: str, values: Callable
     radix = storage_radix(alphabet.size)
     fields = (
         Field("levels", TensorProto.UINT8, packed_shape(count, radix)),
-        Field("table", TensorProto.INT8, (radix,)),
+        Field("table", TensorProto.UINT8, (radix,)),
     )
     # Every digit has an entry, the padding's zeros among them.
     table = np.resize(alphabet, radix)

@@ -22,7 +22,7 @@ WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 @decoder
 def gaps(
     numbers: UINT8["numbers"],
-    values: INT8["nnz"],
+    values: UINT8["nnz"],
     shape: list[int],
     numel: list[int],
     count: list[int],

@@ -35,19 +35,20 @@ def golomb(
     steps: UINT8["bytes"],
     flags: BOOL[256, 8],
     remainders: UINT8["more_bytes"],
-    moves: INT8[256, "lanes"],
-    values: INT8["nnz"],
+    moves: UINT8[256, "lanes"],
+    values: UINT8["nnz"],
     shape: list[int],
     numel: list[int],
     count: list[int],
     step: list[int],
 ) -> INT8[...]:
-    """A bit 0 moves by `step`, which is -m; a bit 1 by -1 less the next remainder, which `moves` gives."""
+    """A bit 0 moves by `step`, the byte of -m; a bit 1 by -1 less the next remainder, which `moves` gives."""
     carries = unpack_flags(steps, flags, count=count)
     rank = op.CumSum(op.Cast(carries, to=TensorProto.INT32), 0)
     move = op.Concat(op.Constant(value=ZERO), unpack(remainders, moves), axis=0)
-    skip = op.Cast(op.Constant(value_ints=step), to=TensorProto.INT8)
-    advance = op.Cast(op.Where(carries, op.GatherElements(move, rank), skip), to=TensorProto.INT32)
+    skip = op.Cast(op.Constant(value_ints=step), to=TensorProto.UINT8)
+    chosen = op.Cast(op.Where(carries, op.GatherElements(move, rank), skip), to=TensorProto.INT8)
+    advance = op.Cast(chosen, to=TensorProto.INT32)
     return place_by_advance(advance, carries, rank, values, shape=shape, numel=numel)
 
 
@@ -59,7 +60,7 @@ def golomb_part(weight: CodedWeight, step: int) -> Part:
         Field("steps", TensorProto.UINT8, packed_shape(count, 2)),
         Field("remainders", TensorProto.UINT8, packed_shape(weight.nnz, STEPS[step])),
     )
-    attributes = {"shape": weight.shape, "numel": [weight.numel], "count": [count], "step": [-step]}
+    attributes = {"shape": weight.shape, "numel": [weight.numel], "count": [count], "step": [256 - step]}
     inputs = ("steps", FLAGS, "remainders", moves_role(STEPS[step]), "values")
 
     def encode(weight: CodedWeight) -> Mapping[str, np.ndarray]:
@@ -68,7 +69,7 @@ def golomb_part(weight: CodedWeight, step: int) -> Part:
         steps[np.cumsum(1 + quotients) - 1] = True
         return {"steps": pack(steps, 2), "remainders": pack(remainders, STEPS[step])}
 
-    transient = flags_transient(count) + (4 + 4 + 1 + 1 + 4) * count + unpack_transient(weight.nnz, STEPS[step])
+    transient = flags_transient(count) + (4 + 4 + 1 + 1 + 1 + 4) * count + unpack_transient(weight.nnz, STEPS[step])
     transient += weight.nnz + advance_transient(count, weight.numel, weight.nnz)
     call = Call("golomb", inputs, "codes", attributes)
     return Part(f"golomb {step}", fields, (call,), transient, encode, backwards=True)

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 from onnx import TensorProto
-from onnxscript import BOOL, INT8, UINT8
+from onnxscript import BOOL, UINT8
 from onnxscript import opset13 as op
 
 from export.storage.bits import (
@@ -39,9 +39,9 @@ MAX_PLANES = 7
 def magnitude_plane(
     packed: UINT8["bytes"],
     digits: UINT8[256, "lanes"],
-    table: INT8["radix"],
-    further: INT8["fewer"],
-) -> INT8["values"]:
+    table: UINT8["radix"],
+    further: UINT8["fewer"],
+) -> UINT8["values"]:
     """table[digit], or the next of `further` where that is 0."""
     magnitude = look_up(packed, digits, table)
     here = op.Cast(magnitude, to=TensorProto.BOOL)
@@ -51,11 +51,12 @@ def magnitude_plane(
 
 
 @decoder
-def sign(magnitudes: INT8["numbers"], packed: UINT8["bytes"], flags: BOOL[256, 8], count: list[int]) -> INT8["count"]:
-    """The negative magnitude where a bit is 1."""
+def sign(magnitudes: UINT8["numbers"], packed: UINT8["bytes"], flags: BOOL[256, 8], count: list[int]) -> UINT8["count"]:
+    """The negative magnitude, as the byte of an int8, where a bit is 1."""
     first = op.Constant(value_ints=[0])
     magnitude = op.Slice(magnitudes, first, op.Constant(value_ints=count), first)
-    return op.Where(unpack_flags(packed, flags, count=count), op.Neg(magnitude), magnitude)
+    opposite = op.Cast(op.Neg(op.Cast(magnitude, to=TensorProto.INT8)), to=TensorProto.UINT8)
+    return op.Where(unpack_flags(packed, flags, count=count), opposite, magnitude)
 
 
 def magnitude_planes_part(weight: CodedWeight, radices: tuple[int, ...]) -> Part:
@@ -74,7 +75,7 @@ def magnitude_planes_part(weight: CodedWeight, radices: tuple[int, ...]) -> Part
     for plane in range(last, -1, -1):
         radix = radices[plane]
         fields.append(Field(f"plane{plane}", TensorProto.UINT8, packed_shape(reach[plane], radix)))
-        fields.append(Field(f"table{plane}", TensorProto.INT8, (radix,)))
+        fields.append(Field(f"table{plane}", TensorProto.UINT8, (radix,)))
         output = f"magnitudes{plane}"
         inputs = (f"plane{plane}", digits_role(radix), f"table{plane}")
         if plane == last:
@@ -101,7 +102,7 @@ def magnitude_planes_part(weight: CodedWeight, radices: tuple[int, ...]) -> Part
     transient = sum(unpack_transient(count, radix) for count, radix in zip(reach, radices, strict=True))
     # Every plane but the last: two flags, a rank, the further values twice. Then the signs.
     transient += sum((1 + 1 + 4 + 4 + 1 + 1) * count + further for count, further in pairwise(reach))
-    transient += flags_transient(weight.nnz) + 3 * weight.nnz
+    transient += flags_transient(weight.nnz) + 5 * weight.nnz
     codec = "unary planes" if set(radices) == {2} else f"planes {','.join(map(str, radices))}"
     return Part(codec, tuple(fields), tuple(calls), transient, encode)
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto
 
-from export.storage.decoder import DOMAIN
+from export.storage.decoder import DOMAIN, inline
 from export.storage.weight import CodedWeight
 
 BITS: dict[int, int] = {TensorProto.INT8: 8, TensorProto.UINT8: 8, TensorProto.INT4: 4, TensorProto.INT2: 2}
@@ -84,16 +84,17 @@ def value_name(role: str, prefix: str, codes_name: str) -> str:
     return codes_name if role == "codes" else f"{prefix}/{role}"
 
 
-def make_node(call: Call, prefix: str, codes_name: str) -> NodeProto:
-    """A decoder call as a node without a name."""
+def call_nodes(call: Call, prefix: str, codes_name: str, *, functions: bool) -> list[NodeProto]:
+    """A call as a node without a name, or written out where the runtime takes no functions."""
     inputs = [value_name(role, prefix, codes_name) for role in call.inputs]
     output = value_name(call.output, prefix, codes_name)
-    return onnx.helper.make_node(call.operator, inputs, [output], domain=call.domain, **call.attributes)
+    node = onnx.helper.make_node(call.operator, inputs, [output], domain=call.domain, **call.attributes)
+    return [node] if functions else inline(node, value_name(call.output, prefix, f"{prefix}/codes"))
 
 
-def make_nodes(part: Part, prefix: str, codes_name: str) -> list[NodeProto]:
-    """The calls of one weight."""
-    return [make_node(call, prefix, codes_name) for call in part.calls]
+def part_nodes(part: Part, prefix: str, codes_name: str, *, functions: bool) -> list[NodeProto]:
+    """All calls of one weight."""
+    return [node for call in part.calls for node in call_nodes(call, prefix, codes_name, functions=functions)]
 
 
 def make_tensors(part: Part, weight: CodedWeight, prefix: str, codes_name: str) -> list[TensorProto]:
@@ -108,10 +109,10 @@ def make_tensors(part: Part, weight: CodedWeight, prefix: str, codes_name: str) 
     return tensors
 
 
-def part_bytes(part: Part, prefix: str, codes_name: str) -> int:
+def part_bytes(part: Part, prefix: str, codes_name: str, *, functions: bool) -> int:
     """Exact bytes of the tensors and nodes in the file, without encoding: protobuf's arithmetic."""
     tensors = sum(_tensor_bytes(field, value_name(field.role, prefix, codes_name)) for field in part.fields)
-    return tensors + message_bytes(make_nodes(part, prefix, codes_name))
+    return tensors + message_bytes(part_nodes(part, prefix, codes_name, functions=functions))
 
 
 def message_bytes(messages: Sequence[Any]) -> int:

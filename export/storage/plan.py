@@ -4,9 +4,11 @@ Positions and levels combine freely and their sizes add, so the smallest pair is
 function is stored once a file; it is used only if all that it saves is more than its own bytes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
+
+from onnx import NodeProto
 
 from export.storage.bitmask import bitmask_part
 from export.storage.bits import SHARED
@@ -17,7 +19,7 @@ from export.storage.fixed_width import fixed_width_part
 from export.storage.gaps import WIDTHS, gaps_part
 from export.storage.golomb import STEPS, golomb_part
 from export.storage.magnitude_planes import best_radices, magnitude_planes_part
-from export.storage.part import Call, Part, make_node, make_nodes, message_bytes, part_bytes
+from export.storage.part import Part, call_nodes, message_bytes, part_bytes, part_nodes
 from export.storage.sparse_initializer import sparse_initializer_bytes
 from export.storage.target import Target
 from export.storage.two_level_mask import BLOCK_SIZES, two_level_mask_part
@@ -73,9 +75,10 @@ class StoragePlan:
     """Choices by the name of the codes in the graph; the decoder functions and shared calls that they need, in order,
     and their bytes."""
 
+    target: Target
     choices: Mapping[str, Choice]
     functions: tuple[str, ...]
-    shared: tuple[Call, ...]
+    shared: tuple[NodeProto, ...]
     once_bytes: int
 
     def moves(self, name: str) -> bool:
@@ -107,10 +110,10 @@ def plan_storage(weights: Mapping[str, CodedWeight], storage: Storage, target: T
         name: _candidates(weight, name, storage, target, opset, prefixes[name]) for name, weight in weights.items()
     }
     dropped: frozenset[str] = frozenset()
-    total, chosen = _choose(options, dropped, opset, storage)
+    total, chosen = _choose(options, dropped, target, opset, storage)
     # A decoder that serves a few small weights may cost more than it saves: drop one by one while the file shrinks.
     while True:
-        trials = [(*_choose(options, dropped | {name}, opset, storage), name) for name in sorted(_once(chosen))]
+        trials = [(*_choose(options, dropped | {name}, target, opset, storage), name) for name in sorted(_once(chosen))]
         smaller = min((trial for trial in trials if trial[0] < total), key=lambda trial: trial[0], default=None)
         if smaller is None:
             break
@@ -129,24 +132,28 @@ def plan_storage(weights: Mapping[str, CodedWeight], storage: Storage, target: T
         for name, best in chosen.items()
     }
     functions = tuple(sorted(once - SHARED.keys()))
-    shared = tuple(call for role, call in SHARED.items() if role in once)
-    return StoragePlan(choices, functions, shared, _once_bytes(once, opset))
+    shared = tuple(_shared_nodes(once & SHARED.keys(), functions=target.functions))
+    return StoragePlan(target, choices, functions, shared, _once_bytes(once, target, opset))
 
 
 def _candidates(
     weight: CodedWeight, name: str, storage: Storage, target: Target, opset: int, prefix: str
 ) -> list[Candidate]:
+
+    def build(part: Part) -> Candidate:
+        return _candidate(part, name, prefix, functions=target.functions)
+
     sparse = Candidate(SPARSE, sparse_initializer_bytes(weight, name), None, frozenset())
     if storage == "sparse" and target.sparse_initializers:
         return [sparse]
-    candidates = [_candidate(dense_part(weight), name, prefix)]
+    candidates = [build(dense_part(weight))]
     if target.sparse_initializers and storage != "dense":
         candidates.append(sparse)
     if storage in ("packed", "smallest") and weight.numel:
-        candidates += [_candidate(part, name, prefix) for part in _packed_parts(weight, opset)]
+        candidates += [build(part) for part in _packed_parts(weight, opset)]
         if weight.nnz:
-            positions = [_candidate(part, name, prefix) for part in _position_parts(weight)]
-            levels = [_candidate(part, name, prefix) for part in _level_parts(weight)]
+            positions = [build(part) for part in _position_parts(weight)]
+            levels = [build(part) for part in _level_parts(weight)]
             candidates += [_pair(level, position) for level in levels for position in positions]
     return candidates
 
@@ -172,16 +179,16 @@ def _level_parts(weight: CodedWeight) -> Iterator[Part]:
     yield from (magnitude_planes_part(weight, radices) for radices in best_radices(weight))
 
 
-def _candidate(part: Part, name: str, prefix: str) -> Candidate:
+def _candidate(part: Part, name: str, prefix: str, *, functions: bool) -> Candidate:
     roles = {role for call in part.calls for role in call.inputs if role in SHARED}
     roles |= {role for shared in roles for role in SHARED[shared].inputs}
-    nodes = make_nodes(part, prefix, name) + [make_node(SHARED[role], "", "") for role in roles]
+    nodes = part_nodes(part, prefix, name, functions=functions) + _shared_nodes(roles, functions=functions)
     return Candidate(
-        part.codec,
-        part_bytes(part, prefix, name),
-        part,
-        frozenset(required_functions(nodes)) | roles,
-        part.transient_bytes,
+        codec=part.codec,
+        size_bytes=part_bytes(part, prefix, name, functions=functions),
+        part=part,
+        once=frozenset(required_functions(nodes)) | roles,
+        transient_bytes=part.transient_bytes,
     )
 
 
@@ -195,25 +202,30 @@ def _pair(levels: Candidate, positions: Candidate) -> Candidate:
 
 
 def _choose(
-    options: Mapping[str, Sequence[Candidate]], dropped: frozenset[str], opset: int, storage: Storage
+    options: Mapping[str, Sequence[Candidate]], dropped: frozenset[str], target: Target, opset: int, storage: Storage
 ) -> tuple[float, dict[str, Candidate]]:
     """The smallest candidate of every weight that needs nothing of what is dropped, and the bytes of all."""
     chosen = {
         name: min((item for item in candidates if not item.once & dropped), key=lambda item: item.cost(storage))
         for name, candidates in options.items()
     }
-    return sum(item.cost(storage) for item in chosen.values()) + _once_bytes(_once(chosen), opset), chosen
+    return sum(item.cost(storage) for item in chosen.values()) + _once_bytes(_once(chosen), target, opset), chosen
 
 
 def _once(chosen: Mapping[str, Candidate]) -> frozenset[str]:
     return frozenset[str]().union(*(candidate.once for candidate in chosen.values()))
 
 
-def _once_bytes(once: frozenset[str], opset: int) -> int:
+def _once_bytes(once: frozenset[str], target: Target, opset: int) -> int:
     functions = [function_proto(name, opset) for name in once - SHARED.keys()]
-    nodes = [make_node(SHARED[role], "", "") for role in once & SHARED.keys()]
+    nodes = _shared_nodes(once & SHARED.keys(), functions=target.functions)
     # The tag of ModelProto.functions has two bytes.
     return message_bytes(functions) + len(functions) + message_bytes(nodes)
+
+
+def _shared_nodes(roles: Set[str], *, functions: bool) -> list[NodeProto]:
+    calls = [call for role, call in SHARED.items() if role in roles]
+    return [node for call in calls for node in call_nodes(call, "", "", functions=functions)]
 
 
 def _reason(best: Candidate, candidates: Sequence[Candidate], storage: Storage) -> str:

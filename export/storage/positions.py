@@ -1,12 +1,13 @@
 """The two ways in which non-zero values find their place: by a bit for every weight, or by counting on.
 
 Every codec of positions ends in one of them. Both take the values in order, and give the codes in their shape. Values
-may be more than are needed: the padding of what they were stored in is never read.
+may be more than are needed: the padding of what they were stored in is never read. They are the codes' bytes as uint8
+until the end: onnxruntime's Where takes no int8 before release 1.26.
 """
 
 import onnx
 from onnx import TensorProto
-from onnxscript import BOOL, INT8, INT32
+from onnxscript import BOOL, INT8, INT32, UINT8
 from onnxscript import opset13 as op
 
 from export.storage.decoder import decoder
@@ -14,24 +15,25 @@ from export.storage.decoder import decoder
 
 def mask_transient(numel: int, nnz: int) -> int:
     """Bytes that `place_by_mask` computes, its result not among them."""
-    return (4 + 4 + 1 + 1) * numel + nnz
+    return (4 + 4 + 1 + 1 + 1) * numel + nnz
 
 
 def advance_transient(symbols: int, numel: int, nnz: int) -> int:
     """Bytes that `place_by_advance` computes, its result not among them."""
-    return (4 + 1 + 1) * symbols + nnz + 2 * numel
+    return (4 + 1 + 1 + 1) * symbols + nnz + 2 * numel
 
 
-ZERO = onnx.helper.make_tensor("", TensorProto.INT8, [1], [0])
+ZERO = onnx.helper.make_tensor("", TensorProto.UINT8, [1], [0])
 
 
 @decoder
-def place_by_mask(bits: BOOL["numel"], values: INT8["nnz"], shape: list[int]) -> INT8[...]:
+def place_by_mask(bits: BOOL["numel"], values: UINT8["nnz"], shape: list[int]) -> INT8[...]:
     """Weight i is the next value where bits[i] is set, else zero: the next one is number cumsum(bits)[i]."""
     zero = op.Constant(value=ZERO)
     rank = op.CumSum(op.Cast(bits, to=TensorProto.INT32), 0)
     nearest = op.GatherElements(op.Concat(zero, values, axis=0), rank)
-    return op.Reshape(op.Where(bits, nearest, zero), op.Constant(value_ints=shape))
+    codes = op.Cast(op.Where(bits, nearest, zero), to=TensorProto.INT8)
+    return op.Reshape(codes, op.Constant(value_ints=shape))
 
 
 @decoder
@@ -39,7 +41,7 @@ def place_by_advance(
     advance: INT32["symbols"],
     carries: BOOL["symbols"],
     rank: INT32["symbols"],
-    values: INT8["nnz"],
+    values: UINT8["nnz"],
     shape: list[int],
     numel: list[int],
 ) -> INT8[...]:
@@ -50,6 +52,7 @@ def place_by_advance(
     """
     zero = op.Constant(value=ZERO)
     nearest = op.GatherElements(op.Concat(zero, values, axis=0), rank)
-    blank = op.Expand(zero, op.Constant(value_ints=numel))
-    codes = op.ScatterElements(blank, op.CumSum(advance, 0), op.Where(carries, nearest, zero), axis=0)
+    placed = op.Cast(op.Where(carries, nearest, zero), to=TensorProto.INT8)
+    blank = op.Expand(op.Cast(zero, to=TensorProto.INT8), op.Constant(value_ints=numel))
+    codes = op.ScatterElements(blank, op.CumSum(advance, 0), placed, axis=0)
     return op.Reshape(codes, op.Constant(value_ints=shape))

@@ -1,11 +1,11 @@
-"""What a runtime can take of a stored file: profiles of `--target`."""
+"""What a runtime can take of a stored file: the profiles of `--target`."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Target:
-    """One runtime.
+    """One kind of runtime.
 
     Attributes:
         name, description: As on the command line.
@@ -22,5 +22,15 @@ class Target:
 
 
 TARGETS = {
-    target.name: target for target in (Target("onnxruntime", "onnxruntime", functions=True, sparse_initializers=True),)
+    target.name: target
+    for target in (
+        Target("onnxruntime", "onnxruntime 1.17 and later", functions=True, sparse_initializers=True),
+        Target(
+            "portable",
+            "onnxruntime 1.15 and later, OpenVINO: plain operators, no functions, no sparse_initializer",
+            functions=False,
+            sparse_initializers=False,
+            max_opset=18,
+        ),
+    )
 }

@@ -26,7 +26,7 @@ def two_level_mask(
     blocks: UINT8["bytes"],
     inner: UINT8["more_bytes"],
     flags: BOOL[256, 8],
-    values: INT8["nnz"],
+    values: UINT8["nnz"],
     shape: list[int],
     numel: list[int],
     count: list[int],

@@ -6,7 +6,7 @@ import onnx
 
 from export.errors import ExportError
 from export.storage.decoder import DOMAIN, MIN_IR_VERSION, VERSION, function_proto
-from export.storage.part import make_node, make_nodes, make_tensors
+from export.storage.part import make_tensors, part_nodes
 from export.storage.plan import StoragePlan
 from export.storage.sparse_initializer import sparse_initializer
 from export.storage.weight import CodedWeight
@@ -24,7 +24,7 @@ def store_weights(model: onnx.ModelProto, weights: Mapping[str, CodedWeight], pl
     graph = model.graph
     taken = {tensor.name for tensor in graph.initializer} | {value.name for value in graph.input}
     taken |= {output for node in graph.node for output in node.output}
-    nodes = [make_node(call, "", "") for call in plan.shared]
+    nodes = list(plan.shared)
     tensors = []
     # The tensors come last in the file: who reads only the graph need not pass them.
     for name, choice in plan.choices.items():
@@ -32,7 +32,7 @@ def store_weights(model: onnx.ModelProto, weights: Mapping[str, CodedWeight], pl
             graph.sparse_initializer.append(sparse_initializer(weights[name], name))
         elif plan.moves(name):
             tensors += make_tensors(choice.part, weights[name], choice.prefix, name)
-            nodes += make_nodes(choice.part, choice.prefix, name)
+            nodes += part_nodes(choice.part, choice.prefix, name, functions=plan.target.functions)
     clash = taken & {*(tensor.name for tensor in tensors), *(output for node in nodes for output in node.output)}
     if clash:
         raise ExportError(f"the network's own value {min(clash)!r} has the name of a decoder's; rename the layer")
