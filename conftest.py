@@ -11,7 +11,7 @@ import torch
 
 import codeq
 import models
-from codeq.attach import quantized_weights
+from codeq.layers import quantized_weights
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

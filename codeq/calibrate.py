@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Node
 
+from codeq.activation_encoding import ActivationEncoding
 from codeq.activations import ActivationPlan
 from codeq.errors import CalibrationError, first_line
 from codeq.graph import GraphRunner
-from codeq.ranges import ActivationEncoding, Method, RangeObserver
+from codeq.ranges import Method, RangeObserver
 
 BATCH_SIZE = 4
 

@@ -31,10 +31,10 @@ import torch
 from torch import Tensor, nn
 
 import models
-from codeq.attach import attach_each, quantized_weights
+from codeq.activation_encoding import ActivationEncoding
 from codeq.errors import AttachError, CheckpointError, OutputError, first_line
 from codeq.files import replace_atomically
-from codeq.ranges import ActivationEncoding
+from codeq.layers import attach_each, quantized_weights
 from codeq.version import __version__
 
 FORMAT = "codeq.checkpoint"

@@ -15,14 +15,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from torch import nn
 
 from codeq.errors import CodeqError, OutputError, first_line
 from codeq.files import check_writable, replace_atomically
+
+if TYPE_CHECKING:
+    from torch import nn
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -98,7 +100,7 @@ def add_model_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def import_factory(spec: str | None) -> Callable[[], nn.Module] | None:
+def import_factory(spec: str | None) -> Callable[[], "nn.Module"] | None:
     """The network factory that a user names as `package.module:function`; None for None.
 
     Only a command line may name code like this, never a file.
@@ -108,6 +110,8 @@ def import_factory(spec: str | None) -> Callable[[], nn.Module] | None:
     """
     if spec is None:
         return None
+    from torch import nn  # here, so that commands about files run without it
+
     module_name, _, name = spec.partition(":")
     if not module_name or not name:
         raise CodeqError(f"--model {spec}: expected package.module:factory")
@@ -119,7 +123,7 @@ def import_factory(spec: str | None) -> Callable[[], nn.Module] | None:
     finally:
         sys.path.pop(0)
 
-    def build() -> nn.Module:
+    def build() -> "nn.Module":
         try:
             model = factory()
         except TypeError as error:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
-from codeq.attach import encode, weight_name, weight_names
+from codeq.layers import encode, weight_name, weight_names
 from codeq.table import format_bytes, render_table
 
 FLOAT_BITS = 32

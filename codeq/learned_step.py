@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from codeq.activation_encoding import QUANT_MAX, ActivationEncoding
 from codeq.activations import CLAMPS, ActivationPlan, plan_activations
-from codeq.attach import detach, quantized_weights
 from codeq.calibrate import calibrate
 from codeq.canonical import canonicalize, merge_equal, refuse_writes
 from codeq.errors import AttachError
 from codeq.graph import GraphRunner, state_name, trace
-from codeq.ranges import QUANT_MAX, ActivationEncoding, Method
+from codeq.layers import detach, quantized_weights
+from codeq.ranges import Method
 
 aten = torch.ops.aten
 

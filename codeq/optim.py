@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from codeq.attach import quantized_weights
+from codeq.layers import quantized_weights
 
 REFERENCE_MOMENTUM = 0.9
 ADAM_EPS = 10.0

@@ -1,21 +1,15 @@
-"""The grid of an activation: uint8, one scale and zero point, chosen from the values that calibration inputs give.
-
-    real = scale * (code - zero_point), code in [0, 255]        (ONNX operator specification, DequantizeLinear)
-
-The range always includes zero, so that zero is a code: paddings and relu are exact.
-"""
+"""How the range of an activation is chosen from the values that calibration inputs give."""
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from codeq.activation_encoding import QUANT_MAX, ActivationEncoding
 from codeq.errors import CalibrationError
 
-QUANT_MAX = 255
 Method = Literal["mse", "percentile", "min-max"]
 METHODS: tuple[Method, ...] = ("mse", "percentile", "min-max")
 BINS = 2048
@@ -29,55 +23,6 @@ PERCENTILE = 0.9999
 """Share of values inside the range of "percentile"; the rest saturates."""
 CLIPS = np.linspace(0.2, 1.0, 81)
 """Shares of the observed range that "mse" tries."""
-
-
-@dataclass(frozen=True)
-class ActivationEncoding:
-    """The grid of one tensor. `scale` is a float32 value, `zero_point` an integer from 0 to 255.
-
-    Raises:
-        ValueError: A scale that is no positive normal float32 number, or a zero point outside its range.
-    """
-
-    scale: float
-    zero_point: int
-
-    def __post_init__(self) -> None:
-        limits = torch.finfo(torch.float32)
-        if not (isinstance(self.scale, float) and limits.tiny <= self.scale <= limits.max):
-            raise ValueError(f"scale {self.scale!r}, expected a normal positive float32 number")
-        if float(np.float32(self.scale)) != self.scale:
-            raise ValueError(f"scale {self.scale!r} is no float32 number")
-        if isinstance(self.zero_point, bool) or not isinstance(self.zero_point, int):
-            raise ValueError(f"zero point {self.zero_point!r}, expected an integer")
-        if not 0 <= self.zero_point <= QUANT_MAX:
-            raise ValueError(f"zero point {self.zero_point}, expected 0 to {QUANT_MAX}")
-
-    @staticmethod
-    def from_range(low: float, high: float) -> "ActivationEncoding":
-        """The grid whose codes span [low, high], widened to hold zero; its width must be positive."""
-        low, high = min(low, 0.0), max(high, 0.0)
-        scale = float(np.float32((high - low) / QUANT_MAX))
-        return ActivationEncoding(scale, min(QUANT_MAX, max(0, round(-low / scale)))) if scale else _no_width()
-
-    def quantize(self, x: Tensor) -> Tensor:
-        """uint8 codes as QuantizeLinear gives them: clip(rint(x / scale) + zero_point), rint to even."""
-        scale = torch.tensor(self.scale, dtype=torch.float32)
-        return ((x / scale).round() + self.zero_point).clamp(0, QUANT_MAX).to(torch.uint8)
-
-    @property
-    def low(self) -> float:
-        """The smallest value that has a code."""
-        return -self.scale * self.zero_point
-
-    @property
-    def high(self) -> float:
-        """The largest."""
-        return self.scale * (QUANT_MAX - self.zero_point)
-
-
-def _no_width() -> ActivationEncoding:
-    raise ValueError("a range of zero width")
 
 
 class RangeObserver:

@@ -45,6 +45,11 @@ def format_bytes(size: float) -> str:
     return f"{size:.1f} GB"
 
 
+def format_ratio(size: float, bound: float) -> str:
+    """How far above its bound a size is, e.g. "1.04"; a dash where the bound is nothing."""
+    return f"{size / bound:.2f}" if bound >= 1 else "-"
+
+
 def _fit(cell: str, width: int) -> str:
     """Shorten in the middle: both ends of a layer's name matter."""
     if len(cell) <= width:

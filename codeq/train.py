@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 import models
 from codeq import checkpoint, cli
-from codeq.attach import attach, encode, freeze
 from codeq.batch_norm import reestimate_batch_norm
 from codeq.cost import CostSummary, summary
 from codeq.data import Dataset, load_dataset, shift_randomly
 from codeq.errors import CheckpointError, CodeqError, DataError
 from codeq.files import check_writable
+from codeq.layers import attach, encode, freeze
 from codeq.learned_step import QuantizedActivations
 from codeq.optim import param_groups
 

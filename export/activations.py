@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from codeq.activation_encoding import QUANT_MAX, ActivationEncoding
 from codeq.activations import CLAMPS, INTEGER, ActivationPlan, IntegerLayer, plan_activations, roots
 from codeq.canonical import canonicalize, merge_equal, refuse_writes
 from codeq.errors import AttachError, TraceError
 from codeq.graph import insert_call, replace_node, state_name
-from codeq.ranges import QUANT_MAX, ActivationEncoding
 from export.errors import ExportError
 from export.fold_batch_norm import CHANNEL_AXIS
 from export.program import (

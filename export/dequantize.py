@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from codeq.attach import QuantizedWeight, remove_quantizer
 from codeq.grid import WeightEncoding
+from codeq.layers import QuantizedWeight, remove_quantizer
 
 
 @torch.library.custom_op("codeq::dequantize", mutates_args=())

@@ -25,9 +25,9 @@ from torch import Tensor
 from torch.fx import Node
 from torch.fx.node import map_arg
 
+from codeq.activation_encoding import QUANT_MAX
 from codeq.activations import INTEGER, is_move
 from codeq.graph import GraphRunner
-from codeq.ranges import QUANT_MAX
 from export.program import LAYER_SCOPE, ReferenceProgram
 
 aten = torch.ops.aten

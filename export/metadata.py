@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from codeq.ranges import ActivationEncoding
+from codeq.activation_encoding import ActivationEncoding
 from codeq.version import __version__
 from export.errors import ExportError
 
@@ -62,7 +62,10 @@ class WeightMetadata:
 
 @dataclass(frozen=True)
 class FileMetadata:
-    """The metadata of a file. `activations` is the grid of every quantized tensor, None where activations are float."""
+    """The metadata of a file, `storage` and `target` as they were asked for.
+
+    `activations` is the grid of every quantized tensor, None where activations are float.
+    """
 
     session_options: dict[str, str]
     weights: tuple[WeightMetadata, ...]
@@ -71,6 +74,8 @@ class FileMetadata:
     versions: dict[str, str]
     activations: dict[str, ActivationEncoding] | None = None
     activations_except: tuple[str, ...] = ()
+    storage: str = "auto"
+    target: str = "onnxruntime"
 
 
 def describe_weight(record: "WeightRecord") -> WeightMetadata:
@@ -98,6 +103,8 @@ def metadata_props(
     preprocessing: Mapping[str, list[float]],
     versions: Mapping[str, str],
     activations: "QuantizedActivations | None" = None,
+    storage: str = "auto",
+    target: str = "onnxruntime",
 ) -> dict[str, str]:
     """The entry that an export adds to a model, one JSON text."""
     content: dict[str, Any] = {
@@ -107,6 +114,8 @@ def metadata_props(
         "preprocessing": dict(preprocessing),
         "versions": {"codeq": __version__, **versions},
         "weights": [_describe(weight) for weight in weights],
+        "storage": storage,
+        "target": target,
     }
     if activations is not None:
         content["activations"] = {name: asdict(encoding) for name, encoding in activations.encodings.items()}
@@ -147,6 +156,8 @@ def read_metadata(model: onnx.ModelProto, path: object) -> FileMetadata:
             versions=content["versions"],
             activations=_read_encodings(content.get("activations")),
             activations_except=tuple(str(pattern) for pattern in content.get("activations_except", ())),
+            storage=str(content.get("storage", "auto")),
+            target=str(content.get("target", "onnxruntime")),
         )
     except ExportError:
         raise

@@ -20,13 +20,14 @@ from onnx import TensorProto
 from torch import Tensor, nn
 
 from codeq import checkpoint, cli
+from codeq.activation_encoding import ActivationEncoding
 from codeq.activations import ActivationPlan
-from codeq.attach import encode, quantized_weights
 from codeq.calibrate import BATCH_SIZE as CALIBRATION_BATCH_SIZE
 from codeq.calibrate import calibrate, load_calibration
 from codeq.files import check_writable, staging_folder
 from codeq.grid import WeightEncoding
-from codeq.ranges import METHODS, ActivationEncoding, Method
+from codeq.layers import encode, quantized_weights
+from codeq.ranges import METHODS, Method
 from export.activations import COMPARED_INPUTS, quantize_program
 from export.errors import ExportError, ParityError
 from export.fold_batch_norm import fold_batch_norm
@@ -178,6 +179,8 @@ def export_onnx(
                 "onnxruntime": installed_onnxruntime(),
             },
             activations=program.activations,
+            storage=storage,
+            target=target,
         )
     )
     opset_version = graph.opset_imports[""]

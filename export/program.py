@@ -14,12 +14,12 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
 
+from codeq.activation_encoding import ActivationEncoding
 from codeq.activations import FloatLayer
-from codeq.attach import quantized_weights
 from codeq.errors import TraceError
 from codeq.graph import GraphRunner, state_name, trace
 from codeq.grid import WeightEncoding
-from codeq.ranges import ActivationEncoding
+from codeq.layers import quantized_weights
 from export.dequantize import replace_quantizer
 from export.errors import ExportError
 

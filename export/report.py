@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codeq.table import format_bytes, render_table
+from codeq.table import format_bytes, format_ratio, render_table
 from export.kernels import LayerKernel
 from export.verify import Verdict
 
@@ -183,7 +183,9 @@ class Report:
     def _storage_line(self) -> str:
         overhead = f"overhead {format_bytes(self.overhead_bytes)} (graph, scales, biases, names"
         overhead += f", {format_bytes(self.decoder_bytes)} of decoders)" if self.decoder_bytes else ")"
-        return f"{self.storage}: file {ratio(self.size_bytes, self.entropy_bytes)}x the entropy bound, {overhead}"
+        return (
+            f"{self.storage}: file {format_ratio(self.size_bytes, self.entropy_bytes)}x the entropy bound, {overhead}"
+        )
 
     def _packed_line(self) -> str:
         """What `packed` would save; empty where it would not, or was used."""
@@ -203,7 +205,7 @@ class Report:
                 format_bytes(weight.float32_bytes),
                 format_bytes(weight.size_bytes),
                 format_bytes(weight.entropy_bytes),
-                ratio(weight.size_bytes, weight.entropy_bytes),
+                format_ratio(weight.size_bytes, weight.entropy_bytes),
                 weight.storage.removesuffix("_initializer"),
             )
             for weight in self.weights
@@ -217,12 +219,7 @@ class Report:
             format_bytes(sum(weight.float32_bytes for weight in self.weights)),
             format_bytes(stored),
             format_bytes(self.entropy_bytes),
-            ratio(stored, self.entropy_bytes),
+            format_ratio(stored, self.entropy_bytes),
             "",
         )
         return render_table(header, rows, total)
-
-
-def ratio(size_bytes: float, bound_bytes: float) -> str:
-    """How far above its bound something is, as a table has it: "1.04", or a dash where the bound is nothing."""
-    return f"{size_bytes / bound_bytes:.2f}" if bound_bytes >= 1 else "-"

@@ -25,14 +25,15 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from codeq.attach import QuantizedWeight, quantized_weights
 from codeq.errors import first_line
+from codeq.layers import QuantizedWeight, quantized_weights
 from codeq.table import render_table
 from export.errors import ExportError
+from export.evaluate import compute_values
 from export.metadata import WeightMetadata, read_metadata
 from export.program import ReferenceProgram
 from export.run import eval_mode, run_network, run_onnxruntime
-from export.sessions import EXTERNAL_FOLDER, LEVELS, load_model, load_session, open_session, session_options
+from export.sessions import LEVELS, load_model, load_session
 from export.space_to_depth import restore_kernel
 from export.verify_integer import IntegerVerdict, check_integer, rebuild_program
 
@@ -343,13 +344,15 @@ def compare_output(
 def _check_weights(source: Path, model: nn.Module) -> tuple[WeightCheck, ...]:
     """(W): the weights as onnxruntime computes them, against those that the network's forward pass computes with."""
     proto = load_model(source)
-    described = {weight.name: weight for weight in read_metadata(proto, source).weights}
+    metadata = read_metadata(proto, source)
+    entries = metadata.session_options
+    described = {weight.name: weight for weight in metadata.weights}
     reasons: dict[str, str] = {}
     for group in _weight_groups(model, described):
         values = sorted({weight.value_name for _, weight in group if weight.value_name is not None})
         expected = {weight.name: _expected_weight(model, quantized, weight) for quantized, weight in group}
         for level in ("disable_all", "enable_all"):
-            computed = _compute_weights(proto, source, values, level)
+            computed = compute_values(proto, source, values, level, entries)
             for _, weight in group:
                 wanted = expected[weight.name]
                 if isinstance(wanted, str):
@@ -404,33 +407,6 @@ def _mentions(graph: onnx.GraphProto, name: str) -> bool:
     names = {output for node in graph.node for output in node.output} | {tensor.name for tensor in graph.initializer}
     names |= {tensor.values.name for tensor in graph.sparse_initializer}
     return name in names or f"{name}_quantized" in names
-
-
-def _compute_weights(proto: onnx.ModelProto, source: Path, names: list[str], level: str) -> dict[str, np.ndarray]:
-    """Let onnxruntime run the file with its weights as outputs."""
-    if not names:
-        return {}
-    probe = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
-    probe.graph.name = proto.graph.name
-    probe.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
-    _copy_ancestors(proto.graph, probe.graph, set(names))
-    entries = read_metadata(proto, source).session_options | {EXTERNAL_FOLDER: str(source.parent)}
-    session = open_session(probe.SerializeToString(), session_options(level, entries=entries), source)
-    values = session.run(None, {})
-    return dict(zip(names, values, strict=True))
-
-
-def _copy_ancestors(graph: onnx.GraphProto, part: onnx.GraphProto, wanted: set[str]) -> None:
-    """Copy the nodes that compute `wanted`, and what they read, into another graph without inputs."""
-    needed = set(wanted)
-    nodes = []
-    for node in reversed(graph.node):
-        if needed & set(node.output):
-            nodes.append(node)
-            needed |= set(node.input)
-    part.node.extend(reversed(nodes))
-    part.initializer.extend(tensor for tensor in graph.initializer if tensor.name in needed)
-    part.sparse_initializer.extend(tensor for tensor in graph.sparse_initializer if tensor.values.name in needed)
 
 
 def _compare_weight(expected: np.ndarray, found: np.ndarray) -> str:

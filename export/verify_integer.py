@@ -24,8 +24,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from codeq.attach import encode
 from codeq.graph import is_constant
+from codeq.layers import encode
 from codeq.table import render_table
 from export.activations import COMPARED_INPUTS, quantize_program
 from export.errors import ExportError

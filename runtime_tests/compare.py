@@ -30,8 +30,8 @@ from torch import Tensor, nn
 import codeq
 import models
 from codeq import cli
-from codeq.attach import quantized_weights
 from codeq.errors import CodeqError
+from codeq.layers import quantized_weights
 from codeq.quiet import quiet_torch
 from codeq.table import format_bytes, render_table
 from export import export_onnx

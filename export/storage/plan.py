@@ -107,7 +107,8 @@ def plan_storage(weights: Mapping[str, CodedWeight], storage: Storage, target: T
     """
     prefixes = {name: str(index) for index, name in enumerate(weights)}
     options = {
-        name: _candidates(weight, name, storage, target, opset, prefixes[name]) for name, weight in weights.items()
+        name: storage_candidates(weight, name, storage, target, opset, prefixes[name])
+        for name, weight in weights.items()
     }
     dropped: frozenset[str] = frozenset()
     total, chosen = _choose(options, dropped, target, opset, storage)
@@ -127,7 +128,7 @@ def plan_storage(weights: Mapping[str, CodedWeight], storage: Storage, target: T
             part=best.part,
             prefix=prefixes[name],
             transient_bytes=best.transient_bytes,
-            reason=_reason(best, options[name], storage),
+            reason=runner_up(best, options[name], storage),
         )
         for name, best in chosen.items()
     }
@@ -136,7 +137,7 @@ def plan_storage(weights: Mapping[str, CodedWeight], storage: Storage, target: T
     return StoragePlan(target, choices, functions, shared, _once_bytes(once, target, opset))
 
 
-def _candidates(
+def storage_candidates(
     weight: CodedWeight, name: str, storage: Storage, target: Target, opset: int, prefix: str
 ) -> list[Candidate]:
 
@@ -228,7 +229,8 @@ def _shared_nodes(roles: Set[str], *, functions: bool) -> list[NodeProto]:
     return [node for call in calls for node in call_nodes(call, "", "", functions=functions)]
 
 
-def _reason(best: Candidate, candidates: Sequence[Candidate], storage: Storage) -> str:
+def runner_up(best: Candidate, candidates: Sequence[Candidate], storage: Storage) -> str:
+    """Why a candidate was taken: the next best one, and how much larger it is."""
     others = [item for item in candidates if item.codec != best.codec]
     if not others:
         return f"asked for by --storage {storage}"

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from codeq.activation_encoding import ActivationEncoding
 from codeq.activations import plan_activations
 from codeq.calibrate import calibrate, load_calibration
 from codeq.canonical import canonicalize
 from codeq.errors import CalibrationError
 from codeq.graph import trace
-from codeq.ranges import ActivationEncoding
 
 
 def network() -> nn.Module:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 import codeq
 import models
+from codeq.activation_encoding import QUANT_MAX, ActivationEncoding
 from codeq.errors import AttachError
 from codeq.learned_step import ActivationQuantizer, QuantizedActivations
-from codeq.ranges import QUANT_MAX, ActivationEncoding
 from export import export_onnx
 
 

@@ -7,7 +7,7 @@ import torch
 
 import codeq
 import models
-from codeq.attach import quantized_weights
+from codeq.layers import quantized_weights
 
 
 def attached() -> torch.nn.Module:

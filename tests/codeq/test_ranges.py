@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from codeq.activation_encoding import QUANT_MAX, ActivationEncoding
 from codeq.errors import CalibrationError
-from codeq.ranges import METHODS, QUANT_MAX, ActivationEncoding, Method, RangeObserver
+from codeq.ranges import METHODS, Method, RangeObserver
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import torch
 
 import codeq
 from codeq import checkpoint
-from codeq.attach import quantized_weights
+from codeq.layers import quantized_weights
 from codeq.learned_step import QuantizedActivations
 from codeq.train import DivergedError, EpochResult, TrainConfig, _split, train
 

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 import codeq
-from codeq.ranges import ActivationEncoding
+from codeq.activation_encoding import ActivationEncoding
 from export import ExportError, Report, export_onnx
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import codeq
 import models
-from codeq.attach import quantized_weights
+from codeq.layers import quantized_weights
 from export import ExportError, ParityError, Report, export_onnx, load_session
 from export.metadata import KEY
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import codeq
 import models
-from codeq.attach import attach_each, quantized_weights
+from codeq.layers import attach_each, quantized_weights
 
 
 class Zoo(nn.Module):

@@ -1,0 +1,148 @@
+"""The equivalent dense file: `python -m export.materialize FILE.onnx`.
+
+For runtimes that do not fold constants, or have no memory to spare for it: decoders and sparse initializers become
+plain int8 initializers. The codes are the same, byte for byte; nothing else of the file changes.
+"""
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from codeq import cli
+from codeq.errors import first_line
+from codeq.files import check_writable, staging_folder
+from codeq.table import format_bytes
+from export.errors import ExportError
+from export.evaluate import ancestors
+from export.metadata import read_metadata
+from export.opset import smallest_ir_version
+from export.sessions import load_model
+from export.storage.decoder import DOMAIN
+from export.stored_weight import codes_name, external_bytes, read_codes
+
+EXTERNAL_DATA_THRESHOLD = 1_800_000_000
+"""Bytes above which tensors go into a file beside the model: a protobuf message ends at 2^31 - 1."""
+
+
+@dataclass(frozen=True)
+class Materialized:
+    """What was written. `weights` counts those that were encoded before."""
+
+    path: Path
+    size_bytes: int
+    source_bytes: int
+    weights: int
+
+    def __str__(self) -> str:
+        sizes = f"{format_bytes(self.source_bytes)} -> {format_bytes(self.size_bytes)}"
+        return f"{self.path}   {sizes}, {self.weights} weights decoded, hashes of all codes as written: ok"
+
+
+def materialize(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    external_data_threshold: int = EXTERNAL_DATA_THRESHOLD,
+) -> Materialized:
+    """Write a file with every quantized weight as a dense int8 initializer.
+
+    Args:
+        source: A file of `export.onnx`, any storage.
+        target: What to write; with external data, `<target>.data` appears beside it.
+        force: Overwrite.
+        external_data_threshold: Bytes of the file above which tensors are stored beside it.
+
+    Raises:
+        ExportError: The source is missing, not one of ours, or damaged.
+        OutputError: The target exists (without `force`), is the source, or cannot be written.
+    """
+    path = Path(source)
+    output = check_writable(target, force=force)
+    if output.resolve() == path.resolve():
+        raise ExportError(f"{output}: is the file itself; name another output with -o")
+    model = load_model(path)
+    metadata = read_metadata(model, path)
+    source_bytes = path.stat().st_size + sum(external_bytes(tensor) for tensor in model.graph.initializer)
+    dense = {tensor.name for tensor in model.graph.initializer}
+    tensors = {}
+    for weight, codes in read_codes(model, path, metadata.weights):
+        name = codes_name(weight)
+        if name not in dense:
+            raw = np.ascontiguousarray(codes).tobytes()
+            tensors[name] = TensorProto(name=name, data_type=TensorProto.INT8, dims=codes.shape, raw_data=raw)
+    _load_external(model, path)
+    _replace(model, tensors)
+    external = model.ByteSize() > external_data_threshold
+    data_name = f"{output.name}.data"
+    if external:
+        check_writable(output.parent / data_name, force=force)
+    with staging_folder(output) as folder:
+        staged = folder / output.name
+        if external:
+            onnx.save_model(model, staged, save_as_external_data=True, location=data_name)
+        else:
+            staged.write_bytes(model.SerializeToString(deterministic=True))
+        onnx.checker.check_model(staged)
+        size = sum(file.stat().st_size for file in folder.iterdir())
+    return Materialized(output, size, source_bytes, len(tensors))
+
+
+def _load_external(model: onnx.ModelProto, path: Path) -> None:
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except Exception as error:  # onnx raises several types for missing and damaged data files
+        raise ExportError(f"{path}: its external data cannot be read ({first_line(error)})") from error
+
+
+def _replace(model: onnx.ModelProto, tensors: dict[str, TensorProto]) -> None:
+    """Put tensors in the place of what computes them, in place."""
+    graph = model.graph
+    nodes, encoded, _ = ancestors(graph, tensors)
+    gone = {tensor.name for tensor in encoded}
+    decoders = {output for node in nodes for output in node.output}
+    kept = [node for node in graph.node if not set(node.output) & decoders]
+    initializers = [tensor for tensor in graph.initializer if tensor.name not in gone]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(kept)
+    graph.initializer.extend([*initializers, *tensors.values()])
+    sparse = [tensor for tensor in graph.sparse_initializer if tensor.values.name not in tensors]
+    del graph.sparse_initializer[:]
+    graph.sparse_initializer.extend(sparse)
+    del model.functions[:]
+    imports = [entry for entry in model.opset_import if entry.domain != DOMAIN]
+    del model.opset_import[:]
+    model.opset_import.extend(imports)
+    model.ir_version = smallest_ir_version(next(entry.version for entry in imports if entry.domain in ("", "ai.onnx")))
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = cli.build_parser(
+        "export.materialize",
+        "Write the equivalent dense file, for runtimes that do not fold constants. The codes are checked and stay the "
+        "same, byte for byte. Exit status: 0 written, 2 bad input.",
+        "python -m export.materialize model.onnx -o dense.onnx",
+    )
+    parser.add_argument("file", type=Path, help="a file of export.onnx")
+    parser.add_argument("-o", "--output", type=Path, help="file to write (default: FILE-dense.onnx)")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing output")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m export.materialize`; see `--help`."""
+    arguments = _build_parser().parse_args(argv)
+    output = arguments.output or arguments.file.with_name(f"{arguments.file.stem}-dense.onnx")
+    with cli.spinner(f"decoding {arguments.file}"):
+        written = materialize(arguments.file, output, force=arguments.force)
+    print(written)
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,109 @@
+"""A quantized weight as a file holds it: its codes, decoded by onnxruntime and held to their hash, and its bytes."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from codeq.errors import first_line
+from export.errors import ExportError
+from export.evaluate import ancestors, compute_values
+from export.metadata import WeightMetadata
+from export.storage.part import message_bytes
+
+GROUP_BYTES = 4_000_000
+"""Stored bytes of the weights that are decoded at a time."""
+
+
+def codes_name(weight: WeightMetadata) -> str:
+    """The value of the codes in the graph; equal weights share one."""
+    return f"{weight.value_name}_quantized"
+
+
+def read_codes(
+    model: onnx.ModelProto, source: Path, weights: Iterable[WeightMetadata]
+) -> Iterator[tuple[WeightMetadata, np.ndarray]]:
+    """The codes of weights that the graph uses, int8, a few at a time.
+
+    Args:
+        model: The parsed file, external data left where it is.
+        source: The file.
+        weights: Of its metadata.
+
+    Raises:
+        ExportError: Codes are missing, cannot be decoded, or are not those that the file was written with.
+    """
+    dense = {tensor.name: tensor for tensor in model.graph.initializer}
+    sparse = {tensor.values.name: tensor for tensor in model.graph.sparse_initializer}
+    waiting: list[WeightMetadata] = []
+    size = 0
+
+    def decode() -> Iterator[tuple[WeightMetadata, np.ndarray]]:
+        names = sorted({codes_name(weight) for weight in waiting})
+        values = {name: _read_dense(dense[name], source) for name in names if name in dense}
+        values |= {name: _read_sparse(sparse[name], source) for name in names if name in sparse}
+        encoded = [name for name in names if name not in values]
+        values |= compute_values(model, source, encoded, "disable_all", {})
+        for weight in waiting:
+            yield weight, _verified(values[codes_name(weight)], weight, source)
+
+    known = {*dense, *sparse} | {output for node in model.graph.node for output in node.output}
+    for weight in weights:
+        if weight.value_name is None:
+            continue
+        if codes_name(weight) not in known:
+            raise ExportError(f"{source}: has no codes {codes_name(weight)!r}; was it changed after the export?")
+        waiting.append(weight)
+        size += stored_bytes(model.graph, codes_name(weight))
+        if size >= GROUP_BYTES:
+            yield from decode()
+            waiting, size = [], 0
+    if waiting:
+        yield from decode()
+
+
+def stored_bytes(graph: onnx.GraphProto, name: str) -> int:
+    """Bytes of a weight's tensors and decoder calls in the file, external data included."""
+    nodes, tensors, sparse = ancestors(graph, [name])
+    own = [node for node in nodes if not is_shared(node)]
+    return message_bytes([*own, *tensors, *sparse]) + sum(external_bytes(tensor) for tensor in tensors)
+
+
+def external_bytes(tensor: onnx.TensorProto) -> int:
+    """Bytes of a tensor in the file beside the model; 0 where it is in the model."""
+    return sum(int(entry.value) for entry in tensor.external_data if entry.key == "length")
+
+
+def is_shared(node: onnx.NodeProto) -> bool:
+    """Whether a decoder node serves all weights of the file."""
+    return all(output.startswith("@") for output in node.output)
+
+
+def _read_dense(tensor: onnx.TensorProto, source: Path) -> np.ndarray:
+    try:
+        return np.asarray(numpy_helper.to_array(tensor, base_dir=str(source.parent)))
+    except Exception as error:  # onnx raises several types for damaged tensors and data files
+        raise ExportError(f"{source}: {tensor.name} cannot be read ({first_line(error)})") from error
+
+
+def _read_sparse(tensor: onnx.SparseTensorProto, source: Path) -> np.ndarray:
+    """onnxruntime gives a sparse initializer to operators only, not as an output."""
+    try:
+        codes = np.zeros(tuple(tensor.dims), np.int8)
+        codes.reshape(-1)[numpy_helper.to_array(tensor.indices)] = numpy_helper.to_array(tensor.values)
+    except Exception as error:  # as above
+        raise ExportError(f"{source}: {tensor.values.name} cannot be read ({first_line(error)})") from error
+    return codes
+
+
+def _verified(codes: np.ndarray, weight: WeightMetadata, source: Path) -> np.ndarray:
+    digest = hashlib.sha256(np.ascontiguousarray(codes).tobytes()).hexdigest()
+    if codes.dtype != np.int8 or digest != weight.codes_sha256:
+        raise ExportError(
+            f"{source}: the codes of {weight.name} are not those it was written with (their hash differs); "
+            "the file is damaged: export it again"
+        )
+    return codes
