@@ -22,7 +22,7 @@ from export.storage.part import message_bytes
 from export.storage.plan import STORAGES, runner_up, storage_candidates
 from export.storage.target import TARGETS
 from export.storage.weight import CodedWeight
-from export.stored_weight import codes_name, external_bytes, is_shared, read_codes, stored_bytes
+from export.stored_weight import codes_names, external_bytes, is_shared, read_codes, stored_bytes
 
 SIZES = ("float32_bytes", "int8_bytes", "size_bytes", "entropy_bytes")
 """Of a weight, as tables show them."""
@@ -131,11 +131,12 @@ def inspect_file(path: Path) -> Inspection:
     model = load_model(path)
     metadata = read_metadata(model, path)
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    names = codes_names(model, metadata.weights)
     owners: dict[str, str] = {}
     weights = []
     for weight, codes in read_codes(model, path, metadata.weights):
-        owner = owners.setdefault(codes_name(weight), weight.name)
-        weights.append(_inspect_weight(model, weight, codes, metadata, opset, owner))
+        owner = owners.setdefault(names[weight.name], weight.name)
+        weights.append(_inspect_weight(model, weight, names[weight.name], codes, metadata, opset, owner))
     external = sum(external_bytes(tensor) for tensor in model.graph.initializer)
     size = path.stat().st_size + external
     in_weights = sum(weight.size_bytes for weight in weights)
@@ -155,12 +156,18 @@ def inspect_file(path: Path) -> Inspection:
 
 
 def _inspect_weight(
-    model: onnx.ModelProto, weight: WeightMetadata, codes: np.ndarray, metadata: FileMetadata, opset: int, owner: str
+    model: onnx.ModelProto,
+    weight: WeightMetadata,
+    codes_name: str,
+    codes: np.ndarray,
+    metadata: FileMetadata,
+    opset: int,
+    owner: str,
 ) -> InspectedWeight:
     coded = CodedWeight(codes)
     shared = owner != weight.name
     storage, reason = (
-        ("shared", f"equal to {owner}") if shared else _name_storage(model, weight, coded, metadata, opset)
+        ("shared", f"equal to {owner}") if shared else _name_storage(model, codes_name, coded, metadata, opset)
     )
     return InspectedWeight(
         name=weight.name,
@@ -169,7 +176,7 @@ def _inspect_weight(
         sparsity=1 - coded.nnz / max(coded.numel, 1),
         float32_bytes=4 * coded.numel,
         int8_bytes=coded.numel,
-        size_bytes=0 if shared else stored_bytes(model.graph, codes_name(weight)),
+        size_bytes=0 if shared else stored_bytes(model.graph, codes_name),
         entropy_bytes=coded.entropy_bytes,
         storage=storage,
         reason=reason,
@@ -178,10 +185,9 @@ def _inspect_weight(
 
 
 def _name_storage(
-    model: onnx.ModelProto, weight: WeightMetadata, coded: CodedWeight, metadata: FileMetadata, opset: int
+    model: onnx.ModelProto, name: str, coded: CodedWeight, metadata: FileMetadata, opset: int
 ) -> tuple[str, str]:
     """The encoding of a weight, recognized by the types and shapes of its tensors, and how the next one compares."""
-    name = codes_name(weight)
     if metadata.storage not in STORAGES or metadata.target not in TARGETS:
         return "unknown", ""
     candidates = storage_candidates(coded, name, metadata.storage, TARGETS[metadata.target], opset, "0")
@@ -202,7 +208,9 @@ def _overhead(model: onnx.ModelProto, codes: Collection[str], total: int) -> Ove
     nodes, tensors, _ = ancestors(model.graph, codes)
     in_weights = {tensor.name for tensor in tensors}
     others = [tensor for tensor in model.graph.initializer if tensor.name not in in_weights]
-    decoders = message_bytes(model.functions) + message_bytes([node for node in nodes if is_shared(node)])
+    # The tag of ModelProto.functions has two bytes.
+    decoders = message_bytes(model.functions) + len(model.functions)
+    decoders += message_bytes([node for node in nodes if is_shared(node)])
     floats = message_bytes(others) + sum(external_bytes(tensor) for tensor in others)
     metadata = message_bytes(model.metadata_props)
     return Overhead(decoders, floats, total - decoders - floats - metadata, metadata)

@@ -23,7 +23,7 @@ from export.metadata import read_metadata
 from export.opset import smallest_ir_version
 from export.sessions import load_model
 from export.storage.decoder import DOMAIN
-from export.stored_weight import codes_name, external_bytes, read_codes
+from export.stored_weight import codes_names, external_bytes, read_codes
 
 EXTERNAL_DATA_THRESHOLD = 1_800_000_000
 """Bytes above which tensors go into a file beside the model: a protobuf message ends at 2^31 - 1."""
@@ -70,9 +70,10 @@ def materialize(
     metadata = read_metadata(model, path)
     source_bytes = path.stat().st_size + sum(external_bytes(tensor) for tensor in model.graph.initializer)
     dense = {tensor.name for tensor in model.graph.initializer}
+    names = codes_names(model, metadata.weights)
     tensors = {}
     for weight, codes in read_codes(model, path, metadata.weights):
-        name = codes_name(weight)
+        name = names[weight.name]
         if name not in dense:
             raw = np.ascontiguousarray(codes).tobytes()
             tensors[name] = TensorProto(name=name, data_type=TensorProto.INT8, dims=codes.shape, raw_data=raw)

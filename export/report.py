@@ -140,7 +140,7 @@ class Report:
         lines.append(f"fold_batch_norm       {self.folded_batch_norms} folded, {len(self.skipped_folds)} skipped")
         lines += [f"                      {name}: {reason}" for name, reason in self.skipped_folds.items()]
         if self.weights:
-            lines.append(f"storage               {self._storage_line()}")
+            lines += self._storage_lines()
         for lowering, count in Counter(weight.lowering for weight in self.weights).items():
             lines.append(f"weights               {count} by {lowering}, exact")
         if self._packed_line():
@@ -180,12 +180,14 @@ class Report:
         rows = [(kernel.name, kernel.operator, kernel.kernel, kernel.reason) for kernel in self.kernels]
         return render_table(("layer", "operator", "kernel", "why float"), rows)
 
-    def _storage_line(self) -> str:
-        overhead = f"overhead {format_bytes(self.overhead_bytes)} (graph, scales, biases, names"
-        overhead += f", {format_bytes(self.decoder_bytes)} of decoders)" if self.decoder_bytes else ")"
-        return (
-            f"{self.storage}: file {format_ratio(self.size_bytes, self.entropy_bytes)}x the entropy bound, {overhead}"
-        )
+    def _storage_lines(self) -> list[str]:
+        ratio = format_ratio(self.size_bytes, self.entropy_bytes)
+        decoders = f", {format_bytes(self.decoder_bytes)} of decoders" if self.decoder_bytes else ""
+        overhead = f"{format_bytes(self.overhead_bytes)}: graph, names, scales, biases{decoders}"
+        return [
+            f"storage               {self.storage}: the file is {ratio}x the entropy bound of its codes",
+            f"overhead              {overhead}",
+        ]
 
     def _packed_line(self) -> str:
         """What `packed` would save; empty where it would not, or was used."""

@@ -1,7 +1,7 @@
 """A quantized weight as a file holds it: its codes, decoded by onnxruntime and held to their hash, and its bytes."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,22 @@ GROUP_BYTES = 4_000_000
 """Stored bytes of the weights that are decoded at a time."""
 
 
-def codes_name(weight: WeightMetadata) -> str:
-    """The value of the codes in the graph; equal weights share one."""
-    return f"{weight.value_name}_quantized"
+def codes_names(model: onnx.ModelProto, weights: Iterable[WeightMetadata]) -> dict[str, str]:
+    """The value of the codes behind each weight that the graph uses, by the weight's name; equal codes share one."""
+    makers = {output: node for node in model.graph.node for output in node.output}
+    names = {}
+    for weight in weights:
+        # On the paper's grid, values + shift * Sign(values) comes between.
+        node = makers.get(weight.value_name or "")
+        while node is not None and node.op_type != "DequantizeLinear" and node.input:
+            node = makers.get(node.input[0])
+        if node is not None and node.input:
+            names[weight.name] = node.input[0]
+    return names
 
 
 def read_codes(
-    model: onnx.ModelProto, source: Path, weights: Iterable[WeightMetadata]
+    model: onnx.ModelProto, source: Path, weights: Sequence[WeightMetadata]
 ) -> Iterator[tuple[WeightMetadata, np.ndarray]]:
     """The codes of weights that the graph uses, int8, a few at a time.
 
@@ -38,26 +47,27 @@ def read_codes(
     """
     dense = {tensor.name: tensor for tensor in model.graph.initializer}
     sparse = {tensor.values.name: tensor for tensor in model.graph.sparse_initializer}
+    names = codes_names(model, weights)
     waiting: list[WeightMetadata] = []
     size = 0
 
     def decode() -> Iterator[tuple[WeightMetadata, np.ndarray]]:
-        names = sorted({codes_name(weight) for weight in waiting})
-        values = {name: _read_dense(dense[name], source) for name in names if name in dense}
-        values |= {name: _read_sparse(sparse[name], source) for name in names if name in sparse}
-        encoded = [name for name in names if name not in values]
+        wanted = sorted({names[weight.name] for weight in waiting})
+        values = {name: _read_dense(dense[name], source) for name in wanted if name in dense}
+        values |= {name: _read_sparse(sparse[name], source) for name in wanted if name in sparse}
+        encoded = [name for name in wanted if name not in values]
         values |= compute_values(model, source, encoded, "disable_all", {})
         for weight in waiting:
-            yield weight, _verified(values[codes_name(weight)], weight, source)
+            yield weight, _verified(values[names[weight.name]], weight, source)
 
     known = {*dense, *sparse} | {output for node in model.graph.node for output in node.output}
     for weight in weights:
         if weight.value_name is None:
             continue
-        if codes_name(weight) not in known:
-            raise ExportError(f"{source}: has no codes {codes_name(weight)!r}; was it changed after the export?")
+        if names.get(weight.name) not in known:
+            raise ExportError(f"{source}: has no codes of {weight.name}; was it changed after the export?")
         waiting.append(weight)
-        size += stored_bytes(model.graph, codes_name(weight))
+        size += stored_bytes(model.graph, names[weight.name])
         if size >= GROUP_BYTES:
             yield from decode()
             waiting, size = [], 0

@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     cli.check_json(arguments.json, force=arguments.force)
     sizes = sorted(arguments.millions or MILLIONS)
-    results = []
+    results: list[ExportGrowth] = []
     with cli.progress_bar("scaling", sum(sizes)) as update:
         for size in sizes:
             update(sum(sizes[: len(results)]), f"{size} million parameters")
