@@ -146,8 +146,11 @@ def test_transient_bytes_are_what_the_decoder_computes(zeros: float, rng: np.ran
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 3
         session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        computed = sum(values.nbytes for values in session.run(None, {}) if values.size > 4096)
-        assert computed == pytest.approx(part.transient_bytes, rel=0.1), candidate.codec
+        tables = (256, 16)  # what the look-ups read is small, and not counted
+        computed = sum(
+            values.nbytes for values in session.run(None, {}) if values.shape[:1] not in [(n,) for n in tables]
+        )
+        assert computed == pytest.approx(part.transient_bytes, rel=0.01, abs=1000), candidate.codec
 
 
 def test_codes_must_be_int8() -> None:
