@@ -129,6 +129,8 @@ def export_onnx(
         raise ExportError(f"ranges {ranges!r}, expected one of {', '.join(METHODS)}")
     output = check_writable(path, force=force)
     runtime = TARGETS[target]
+    if storage == "sparse" and not runtime.sparse_initializers:
+        raise ExportError(f"--target {target} takes no sparse_initializer; choose another --storage")
     if opset is not None and runtime.max_opset is not None and opset > runtime.max_opset:
         raise ExportError(f"--target {target} opens files up to opset {runtime.max_opset}, found --opset {opset}")
     disabled = [weight.name for weight in quantized_weights(model) if not weight.quantizer.enabled]

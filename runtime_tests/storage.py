@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import models
 from codeq import cli
 from codeq.layers import quantized_weights
 from codeq.table import format_bytes, format_ratio, render_table
@@ -177,7 +178,9 @@ def _build_parser() -> argparse.ArgumentParser:
         "Exit status: 0 done, 2 bad input.",
         "python -m runtime_tests.storage resnet18 --zeros 0.5 --zeros 0.9",
     )
-    parser.add_argument("network", nargs="?", default="resnet18", help="a name of the registry")
+    parser.add_argument(
+        "network", nargs="?", choices=list(models.MODELS), default="resnet18", help="network of the registry"
+    )
     parser.add_argument("--zeros", type=cli.number(0, 1), action="append", help=f"share of zeros (default: {ZEROS})")
     parser.add_argument("--storage", choices=STORAGES, action="append", help=f"storages (default: {COMPARED})")
     parser.add_argument("--activations", choices=ACTIVATIONS, default="float32", help="of the files")

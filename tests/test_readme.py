@@ -26,7 +26,17 @@ def test_the_loop_runs_and_the_file_opens(
     exec(run_the_file, {"images": batches[0][0].numpy()})
 
 
-@pytest.mark.parametrize("module", ["codeq.train", "export.onnx", "runtime_tests.parity", "runtime_tests.bench"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "codeq.train",
+        "export.onnx",
+        "export.inspect",
+        "export.materialize",
+        "runtime_tests.parity",
+        "runtime_tests.bench",
+    ],
+)
 def test_every_option_named_for_a_command_exists(module: str) -> None:
     from importlib import import_module
 

@@ -502,3 +502,63 @@ def test_a_float64_network_is_refused_in_a_line(tmp_path: Path) -> None:
     codeq.attach(model)
     with pytest.raises(ExportError, match=r"is torch\.float64, expected torch\.float32; call model\.float\(\)"):
         export_onnx(model.double(), (torch.randn(3, 4).double(),), tmp_path / "net.onnx")
+
+
+def test_debug_info_is_shipped_only_where_asked(checkpoint_path: Path, tmp_path: Path) -> None:
+    model, x = resnet8(checkpoint_path)
+    _, lean = exported(model, (x,), tmp_path / "lean.onnx")
+    _, full = exported(model, (x,), tmp_path / "full.onnx", debug_info=True)
+    assert not any(node.doc_string or node.metadata_props for node in lean.graph.node)
+    assert any("stack_trace" in entry.key for node in full.graph.node for entry in node.metadata_props)
+    assert full.ByteSize() > 1.5 * lean.ByteSize()
+
+
+def test_the_report_says_what_packed_would_save(checkpoint_path: Path, tmp_path: Path) -> None:
+    model, x = resnet8(checkpoint_path)
+    report, _ = exported(model, (x,), tmp_path / "auto.onnx")
+    packed, proto = exported(model, (x,), tmp_path / "packed.onnx", storage="packed")
+    assert report.packed_bytes == pytest.approx(packed.size_bytes, abs=60)
+    assert "less, with --storage packed" in str(report)
+    assert "less, with --storage packed" not in str(packed)
+    assert packed.storage == "packed"
+    assert packed.ir_version == proto.ir_version == 8
+    assert packed.oldest_onnxruntime == "1.17"
+    assert packed.decoder_bytes > 0
+    assert packed.transient_bytes > 0
+    assert packed.overhead_bytes + sum(weight.size_bytes for weight in packed.weights) == packed.size_bytes
+
+
+def test_what_a_target_cannot_take_is_refused(checkpoint_path: Path, tmp_path: Path) -> None:
+    model, x = resnet8(checkpoint_path)
+    with pytest.raises(ExportError, match="--target portable opens files up to opset 18, found --opset 21"):
+        export_onnx(model, (x,), tmp_path / "net.onnx", target="portable", opset=21)
+    with pytest.raises(ExportError, match="target 'cpu', expected one of onnxruntime, portable"):
+        export_onnx(model, (x,), tmp_path / "net.onnx", target="cpu")
+    with pytest.raises(ExportError, match="--target portable takes no sparse_initializer"):
+        export_onnx(model, (x,), tmp_path / "net.onnx", target="portable", storage="sparse")
+
+
+def test_native_int4_at_opset_21(tmp_path: Path) -> None:
+    model = nn.Linear(200, 200)
+    codeq.attach(model, grid="paper")
+    report, proto = exported(model, (torch.randn(2, 200),), tmp_path / "net.onnx", storage="packed", opset=21)
+    assert report.weights[0].storage == "INT4 dense"
+    assert {tensor.data_type for tensor in proto.graph.initializer} >= {onnx.TensorProto.INT4}
+    assert report.weights[0].size_bytes < 20_300
+
+
+def test_a_name_that_a_decoder_needs(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(100, 100)
+            self.register_buffer("0/levels", torch.ones(100))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(x) * self.get_buffer("0/levels")
+
+    model = Net()
+    codeq.attach(model)
+    set_theta(model, 0.5)
+    with pytest.raises(ExportError, match="value '0/levels' has the name of a decoder's"):
+        export_onnx(model, (torch.randn(2, 100),), tmp_path / "net.onnx", storage="packed")
