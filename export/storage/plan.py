@@ -1,7 +1,8 @@
-"""The planner: for each weight the form of the fewest bytes, by formula, nothing encoded yet.
+"""The planner: for each weight the form that costs least, by formula, nothing encoded yet.
 
-Positions and levels combine freely and their sizes add, so the smallest pair is the smallest of each. A decoder's
-function is stored once a file; it is used only if all that it saves is more than its own bytes.
+The cost is the bytes in the file, and for `packed` also what the decoder computes when a session is created. Positions
+and levels combine freely, and their bytes add. A decoder's function is stored once a file; it is used only if all that
+it saves is more than its own bytes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -41,7 +42,7 @@ class Candidate:
     """One way to store one weight. `part` is None for the standard's `sparse_initializer`.
 
     `size_bytes` are those of its tensors and nodes in the file. `once` is what the file must hold for it once: names of
-    decoder functions and shared roles.
+    decoder functions and shared roles. `operators` are those of ONNX that its decoder comes down to.
     """
 
     codec: str
@@ -49,6 +50,7 @@ class Candidate:
     part: Part | None
     once: frozenset[str]
     transient_bytes: int = 0
+    operators: frozenset[str] = frozenset()
 
     def cost(self, storage: Storage) -> float:
         """What the planner minimizes, in bytes of the file."""
@@ -101,9 +103,14 @@ def plan_storage(weights: Mapping[str, CodedWeight], storage: Storage, target: T
 
     Args:
         weights: By the name of the codes in the graph.
-        storage: "dense", "sparse", "auto" (the smaller of the two, each weight) or "packed" (the smallest of all).
+        storage: "dense", "sparse", "auto" (the smaller of the two, each weight), "packed" (the cheapest of all) or
+            "smallest" (the fewest bytes of all).
         target: What may be used.
         opset: Of the file.
+
+    Returns:
+        A choice for every weight. Decoders are dropped one by one while that saves bytes, which need not find the very
+        best set of them.
     """
     prefixes = {name: str(index) for index, name in enumerate(weights)}
     options = {
@@ -140,6 +147,14 @@ def plan_storage(weights: Mapping[str, CodedWeight], storage: Storage, target: T
 def storage_candidates(
     weight: CodedWeight, name: str, storage: Storage, target: Target, opset: int, prefix: str
 ) -> list[Candidate]:
+    """Every way to store a weight that a storage and a target allow; never empty.
+
+    Args:
+        weight: What to store.
+        name: Of the codes in the graph.
+        storage, target, opset: As for `plan_storage`.
+        prefix: Of the names of the weight's tensors.
+    """
 
     def build(part: Part) -> Candidate:
         return _candidate(part, name, prefix, functions=target.functions)
@@ -156,7 +171,7 @@ def storage_candidates(
             positions = [build(part) for part in _position_parts(weight)]
             levels = [build(part) for part in _level_parts(weight)]
             candidates += [_pair(level, position) for level in levels for position in positions]
-    return candidates
+    return [item for item in candidates if not item.operators & target.excluded_operators]
 
 
 def _packed_parts(weight: CodedWeight, opset: int) -> Iterator[Part]:
@@ -190,6 +205,7 @@ def _candidate(part: Part, name: str, prefix: str, *, functions: bool) -> Candid
         part=part,
         once=frozenset(required_functions(nodes)) | roles,
         transient_bytes=part.transient_bytes,
+        operators=frozenset(node.op_type for node in part_nodes(part, prefix, name, functions=False)),
     )
 
 
@@ -198,7 +214,12 @@ def _pair(levels: Candidate, positions: Candidate) -> Candidate:
     assert positions.part is not None
     part = levels.part + positions.part
     return Candidate(
-        part.codec, levels.size_bytes + positions.size_bytes, part, levels.once | positions.once, part.transient_bytes
+        codec=part.codec,
+        size_bytes=levels.size_bytes + positions.size_bytes,
+        part=part,
+        once=levels.once | positions.once,
+        transient_bytes=part.transient_bytes,
+        operators=levels.operators | positions.operators,
     )
 
 
@@ -230,9 +251,11 @@ def _shared_nodes(roles: Set[str], *, functions: bool) -> list[NodeProto]:
 
 
 def runner_up(best: Candidate, candidates: Sequence[Candidate], storage: Storage) -> str:
-    """Why a candidate was taken: the next best one, and how much larger it is."""
+    """Why a candidate was taken: the next best one, and how many bytes more it is."""
     others = [item for item in candidates if item.codec != best.codec]
     if not others:
         return f"asked for by --storage {storage}"
     other = min(others, key=lambda item: item.cost(storage))
-    return f"next: {other.codec}, {other.size_bytes / best.size_bytes - 1:+.1%}"
+    # A smaller one that was not taken computes more when a session is created, or needs functions of its own.
+    but = ", but more to decode" if other.size_bytes < best.size_bytes else ""
+    return f"next: {other.codec}, {other.size_bytes / best.size_bytes - 1:+.1%}{but}"

@@ -12,6 +12,7 @@ class Target:
         functions: Whether it folds decoders that are functions of the file; else they are written out node by node.
         sparse_initializers: Whether it reads them.
         max_opset: The newest opset it opens; None leaves it to the export.
+        excluded_operators: Of ONNX, that it does not fold: no decoder uses them.
     """
 
     name: str
@@ -19,6 +20,7 @@ class Target:
     functions: bool
     sparse_initializers: bool
     max_opset: int | None = None
+    excluded_operators: frozenset[str] = frozenset()
 
 
 TARGETS = {

@@ -1,5 +1,7 @@
 """The planner: the smallest of all, by formulas that hold for the real bytes."""
 
+import dataclasses
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -125,6 +127,15 @@ def test_targets_exclude_what_a_runtime_cannot_take(rng: np.random.Generator) ->
     plan = plan_storage({"w": weight}, "packed", PORTABLE, 13)
     assert plan.functions == ()
     assert plan.moves("w")
+
+
+def test_operators_that_a_runtime_lacks_are_not_used(rng: np.random.Generator) -> None:
+    weight = draw((256, 256), 0.9, rng)
+    lacking = dataclasses.replace(PORTABLE, excluded_operators=frozenset({"ScatterElements"}))
+    plan = plan_storage({"w": weight}, "smallest", lacking, 13)
+    assert plan.choices["w"].codec.startswith(("two-level", "bitmask"))
+    nothing = dataclasses.replace(PORTABLE, excluded_operators=frozenset({"Gather"}))
+    assert plan_storage({"w": weight}, "smallest", nothing, 13).choices["w"].codec == "dense"
 
 
 @pytest.mark.parametrize("zeros", [0.3, 0.8, 0.97])
