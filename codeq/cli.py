@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -193,6 +193,23 @@ def write_json(path: Path | None, value: dict[str, Any]) -> None:
     else:
         with replace_atomically(path) as temporary:
             temporary.write_text(text)
+
+
+class Reportable(Protocol):
+    """What a command has to say: text for people, plain types for machines."""
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+def show_report(report: Reportable, path: Path | None) -> None:
+    """Print a report, and write it for machines where `--json` asks for it; with `-`, that alone goes to stdout.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    if str(path) != "-":
+        print(report)
+    write_json(path, report.to_dict())
 
 
 @contextmanager

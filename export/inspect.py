@@ -235,9 +235,7 @@ def main(argv: list[str] | None = None) -> int:
     cli.check_json(arguments.json, arguments.file, force=arguments.force)
     with cli.spinner(f"decoding {arguments.file}"):
         inspection = inspect_file(arguments.file)
-    if str(arguments.json) != "-":
-        print(inspection)
-    cli.write_json(arguments.json, inspection.to_dict())
+    cli.show_report(inspection, arguments.json)
     return 0
 
 

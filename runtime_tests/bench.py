@@ -240,9 +240,7 @@ def main(argv: list[str] | None = None) -> int:
             seconds=arguments.seconds,
             on_progress=lambda share, detail: update(int(1000 * share), detail),
         )
-    if str(arguments.json) != "-":
-        print(report)
-    cli.write_json(arguments.json, report.to_dict())
+    cli.show_report(report, arguments.json)
     return 0
 
 

@@ -278,9 +278,7 @@ def main(argv: list[str] | None = None) -> int:
             seconds=arguments.seconds,
             on_progress=lambda share, detail: update(int(1000 * share), detail),
         )
-    if str(arguments.json) != "-":
-        print(comparison)
-    cli.write_json(arguments.json, comparison.to_dict())
+    cli.show_report(comparison, arguments.json)
     return 0
 
 

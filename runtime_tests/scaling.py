@@ -134,9 +134,7 @@ def main(argv: list[str] | None = None) -> int:
             update(sum(sizes[: len(results)]), f"{size} million parameters")
             results.append(_measure_in_a_process(size, arguments.storage))
     report = ScalingReport(arguments.storage, tuple(results))
-    if str(arguments.json) != "-":
-        print(report)
-    cli.write_json(arguments.json, report.to_dict())
+    cli.show_report(report, arguments.json)
     return 0
 
 

@@ -208,9 +208,7 @@ def main(argv: list[str] | None = None) -> int:
             threads=arguments.threads,
             on_progress=lambda detail: update(next(numbers), detail),
         )
-    if str(arguments.json) != "-":
-        print(report)
-    cli.write_json(arguments.json, report.to_dict())
+    cli.show_report(report, arguments.json)
     return 0
 
 
