@@ -2,7 +2,7 @@
 
 A byte holds as many digits of a radix as fit: eight of radix 2, five of 3, four of 4, three of 6, two of 16. The first
 is the least significant; the last byte is filled up with zeros. All bytes are decoded by one look-up in a table of 256
-rows. Numbers of 5, 6 or 7 bits are stored as planes instead, one row of bytes for each bit.
+rows. Numbers of 3, 5, 6 or 7 bits are stored as planes, one row of bytes for each bit.
 """
 
 import math
@@ -19,15 +19,14 @@ from export.storage.part import Call
 LANES = {2: 8, 3: 5, 4: 4, 6: 3, 16: 2, 256: 1}
 """Radix to digits in a byte; the radices between them waste more."""
 LAST = onnx.helper.make_tensor("", TensorProto.INT32, [1], [255])
-PLANES = (5, 6, 7)
+PLANES = (3, 5, 6, 7)
 """Widths in bits that are stored as planes."""
 
 
 def storage_radix(count: int) -> int:
     """The radix with the fewest bits for numbers below `count`: one of LANES, or a power of two for planes."""
-    lanes = min((radix for radix in LANES if radix >= count), default=256)
-    planes = min((1 << width for width in PLANES if 1 << width >= count), default=256)
-    return planes if lanes == 256 else lanes
+    radices = [radix for radix in (*LANES, *(1 << width for width in PLANES)) if radix >= count]
+    return min(radices, key=bits_per_number)
 
 
 def pack(numbers: np.ndarray, radix: int) -> np.ndarray:

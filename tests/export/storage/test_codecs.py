@@ -155,3 +155,20 @@ def test_dense_holds_the_codes_as_they_are(rng: np.random.Generator) -> None:
     (tensor,) = make_tensors(dense_part(CodedWeight(codes)), CodedWeight(codes), "0", "w")
     assert tensor.name == "w"
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), codes)
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_dense_at_the_true_width(bits: int, rng: np.random.Generator) -> None:
+    quant_max = 2 ** (bits - 1) - 1
+    codes = rng.integers(-quant_max, quant_max + 1, 80_000).astype(np.int8)
+    weight = CodedWeight(codes)
+    stored = dense_width_part(weight).fields[0].size_bytes
+    # Three codes fit five to a byte: 1.6 bits each.
+    assert stored == {2: 16_000}.get(bits, bits * 10_000)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_gaps_take_their_width(width: int) -> None:
+    codes = np.zeros((8000, 2), np.int8)
+    codes[:, 1] = 1
+    assert gaps_part(CodedWeight(codes), width).fields[0].size_bytes == width * 1000

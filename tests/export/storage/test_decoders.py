@@ -43,7 +43,7 @@ def test_planes_hold_odd_widths(width: int, rng: np.random.Generator) -> None:
 
 
 def test_the_radix_with_the_fewest_bits() -> None:
-    found = {count: storage_radix(count) for count in (1, 2, 3, 4, 5, 6, 7, 16, 17, 32, 33, 128, 129, 254)}
+    found = {count: storage_radix(count) for count in (1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 32, 33, 128, 129, 254)}
     assert found == {
         1: 2,
         2: 2,
@@ -51,7 +51,9 @@ def test_the_radix_with_the_fewest_bits() -> None:
         4: 4,
         5: 6,
         6: 6,
-        7: 16,
+        7: 8,
+        8: 8,
+        9: 16,
         16: 16,
         17: 32,
         32: 32,
