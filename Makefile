@@ -2,7 +2,7 @@
 # make test   format, lint, types and the test suite
 # make bench  latency, memory and export cost next to onnxruntime's own quantization
 # make storage  bytes against the entropy bound, load time and memory of every storage
-# Both set up .venv first. On Linux without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu saves gigabytes.
+# All set up .venv first. On Linux without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu saves gigabytes.
 
 PYTHON ?= python3
 BIN := .venv/bin

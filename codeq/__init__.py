@@ -84,4 +84,13 @@ def __getattr__(name: str) -> Any:
     # Lazy, so that what needs no PyTorch (opening and inspecting files) runs without it.
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'codeq' has no attribute {name!r}")
+    try:
+        return import_module(f"codeq.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"codeq.{name}":
+            raise
+        raise AttributeError(f"module 'codeq' has no attribute {name!r}") from None
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -20,6 +20,8 @@ def check_writable(path: str | os.PathLike[str], *, force: bool) -> Path:
     target = Path(path)
     if target.is_dir():
         raise OutputError(f"{target} is a folder, expected a file name")
+    if target.exists() and not target.is_file():
+        raise OutputError(f"{target} is no ordinary file; name another one")
     if target.exists() and not force:
         raise OutputError(f"{target} exists; use --force to overwrite it")
     folder = target.parent

@@ -22,10 +22,22 @@ from export.storage.part import message_bytes
 from export.storage.plan import STORAGES, runner_up, storage_candidates
 from export.storage.target import TARGETS
 from export.storage.weight import CodedWeight
-from export.stored_weight import codes_names, external_bytes, is_shared, read_codes, stored_bytes
+from export.stored_weight import (
+    codes_names,
+    default_opset,
+    external_bytes,
+    external_files,
+    is_shared,
+    read_codes,
+    stored_bytes,
+)
 
 SIZES = ("float32_bytes", "int8_bytes", "size_bytes", "entropy_bytes")
 """Of a weight, as tables show them."""
+
+
+PLAIN = ("dense", "sparse_initializer", "shared")
+"""Storages without a decoder."""
 
 
 @dataclass(frozen=True)
@@ -84,17 +96,18 @@ class Inspection:
     def __str__(self) -> str:
         over = self.overhead
         ratio = format_ratio(self.size_bytes, self.entropy_bytes)
+        bound = f"{ratio}x the entropy bound of its codes; " if self.entropy_bytes >= 1 else ""
         activations = "float32 activations" if self.activations is None else f"{self.activations} tensors uint8"
         lines = [f"unused    {name}: the network does not compute with it" for name in self.unused]
         lines += [
             f"overhead  {format_bytes(over.graph)} graph and names, "
             f"{format_bytes(over.scales_and_biases)} scales, biases and other tensors,",
             f"          {format_bytes(over.decoders)} shared decoders, {format_bytes(over.metadata)} metadata",
-            f"file      {format_bytes(self.size_bytes)}, {ratio}x the entropy bound of its codes; {activations}",
+            f"file      {format_bytes(self.size_bytes)}, {bound}{activations}",
             f"opset     {self.opset}, IR {self.ir_version}; "
             f"onnxruntime {self.oldest_onnxruntime} is the oldest that should load it",
             f"written   by {', '.join(f'{name} {version}' for name, version in self.versions.items())}",
-            f"codes     of {len(self.weights)} weights decoded by onnxruntime, hashes as written: ok",
+            f"codes     of {len(self.weights)} weights decoded, hashes as written: ok",
         ]
         return "\n".join([*self._tables(), *lines])
 
@@ -130,13 +143,14 @@ def inspect_file(path: Path) -> Inspection:
     """
     model = load_model(path)
     metadata = read_metadata(model, path)
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    opset = default_opset(model, path)
     names = codes_names(model, metadata.weights)
     owners: dict[str, str] = {}
     weights = []
     for weight, codes in read_codes(model, path, metadata.weights):
         owner = owners.setdefault(names[weight.name], weight.name)
-        weights.append(_inspect_weight(model, weight, names[weight.name], codes, metadata, opset, owner))
+        prefix = str(list(owners).index(names[weight.name]))
+        weights.append(_inspect_weight(model, weight, names[weight.name], codes, metadata, opset, owner, prefix))
     external = sum(external_bytes(tensor) for tensor in model.graph.initializer)
     size = path.stat().st_size + external
     in_weights = sum(weight.size_bytes for weight in weights)
@@ -148,7 +162,11 @@ def inspect_file(path: Path) -> Inspection:
         overhead=_overhead(model, owners, size - in_weights),
         opset=opset,
         ir_version=model.ir_version,
-        oldest_onnxruntime=oldest_onnxruntime(opset, functions=bool(model.functions)),
+        oldest_onnxruntime=oldest_onnxruntime(
+            opset,
+            functions=bool(model.functions),
+            decoders=any(weight.storage not in PLAIN for weight in weights),
+        ),
         versions=metadata.versions,
         activations=None if metadata.activations is None else len(metadata.activations),
         checkpoint_sha256=metadata.checkpoint_sha256,
@@ -163,11 +181,12 @@ def _inspect_weight(
     metadata: FileMetadata,
     opset: int,
     owner: str,
+    prefix: str,
 ) -> InspectedWeight:
     coded = CodedWeight(codes)
     shared = owner != weight.name
     storage, reason = (
-        ("shared", f"equal to {owner}") if shared else _name_storage(model, codes_name, coded, metadata, opset)
+        ("shared", f"equal to {owner}") if shared else _name_storage(model, codes_name, coded, metadata, opset, prefix)
     )
     return InspectedWeight(
         name=weight.name,
@@ -185,12 +204,12 @@ def _inspect_weight(
 
 
 def _name_storage(
-    model: onnx.ModelProto, name: str, coded: CodedWeight, metadata: FileMetadata, opset: int
+    model: onnx.ModelProto, name: str, coded: CodedWeight, metadata: FileMetadata, opset: int, prefix: str
 ) -> tuple[str, str]:
     """The encoding of a weight, recognized by the types and shapes of its tensors, and how the next one compares."""
     if metadata.storage not in STORAGES or metadata.target not in TARGETS:
         return "unknown", ""
-    candidates = storage_candidates(coded, name, metadata.storage, TARGETS[metadata.target], opset, "0")
+    candidates = storage_candidates(coded, name, metadata.storage, TARGETS[metadata.target], opset, prefix)
     _, tensors, sparse = ancestors(model.graph, [name])
     found = sorted((tensor.data_type, tuple(tensor.dims)) for tensor in tensors)
     for candidate in candidates:
@@ -220,7 +239,8 @@ def _build_parser() -> argparse.ArgumentParser:
     parser = cli.build_parser(
         "export.inspect",
         "Show what a file of export.onnx holds: every weight's bytes against the entropy bound of its codes, and the "
-        "overhead. Decodes all codes and checks their hashes. Exit status: 0 intact, 2 damaged or not one of ours.",
+        "overhead. Decodes all codes and checks their hashes, and nothing else. Exit status: 0 codes are as written, "
+        "2 damaged or not one of ours.",
         "python -m export.inspect model.onnx",
     )
     parser.add_argument("file", type=Path, help="a file of export.onnx")
@@ -232,7 +252,8 @@ def _build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """`python -m export.inspect`; see `--help`."""
     arguments = _build_parser().parse_args(argv)
-    cli.check_json(arguments.json, arguments.file, force=arguments.force)
+    data = external_files(load_model(arguments.file), arguments.file)
+    cli.check_json(arguments.json, arguments.file, *data, force=arguments.force)
     with cli.spinner(f"decoding {arguments.file}"):
         inspection = inspect_file(arguments.file)
     cli.show_report(inspection, arguments.json)

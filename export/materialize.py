@@ -1,10 +1,11 @@
 """The equivalent dense file: `python -m export.materialize FILE.onnx`.
 
 For runtimes that do not fold constants, or have no memory to spare for it: decoders and sparse initializers become
-plain int8 initializers. The codes are the same, byte for byte; nothing else of the file changes.
+plain int8 initializers. The codes are the same, byte for byte, and so is all that computes with them.
 """
 
 import argparse
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,11 @@ from codeq.files import check_writable, staging_folder
 from codeq.table import format_bytes
 from export.errors import ExportError
 from export.evaluate import ancestors
-from export.metadata import read_metadata
+from export.metadata import KEY, read_metadata
 from export.opset import smallest_ir_version
 from export.sessions import load_model
 from export.storage.decoder import DOMAIN
-from export.stored_weight import codes_names, external_bytes, read_codes
+from export.stored_weight import codes_names, default_opset, external_bytes, external_files, read_codes
 
 EXTERNAL_DATA_THRESHOLD = 1_800_000_000
 """Bytes above which tensors go into a file beside the model: a protobuf message ends at 2^31 - 1."""
@@ -62,12 +63,15 @@ def materialize(
         ExportError: The source is missing, not one of ours, or damaged.
         OutputError: The target exists (without `force`), is the source, or cannot be written.
     """
-    path = Path(source)
-    output = check_writable(target, force=force)
-    if output.resolve() == path.resolve():
-        raise ExportError(f"{output}: is the file itself; name another output with -o")
+    path, output = Path(source), Path(target)
+    data = output.with_name(f"{output.name}.data")
     model = load_model(path)
     metadata = read_metadata(model, path)
+    default_opset(model, path)
+    own = {file.resolve() for file in (path, *external_files(model, path))}
+    if own & {output.resolve(), data.resolve()}:
+        raise ExportError(f"{output}: is the file itself, or its data; name another output with -o")
+    check_writable(output, force=force)
     source_bytes = path.stat().st_size + sum(external_bytes(tensor) for tensor in model.graph.initializer)
     dense = {tensor.name for tensor in model.graph.initializer}
     names = codes_names(model, metadata.weights)
@@ -79,18 +83,24 @@ def materialize(
             tensors[name] = TensorProto(name=name, data_type=TensorProto.INT8, dims=codes.shape, raw_data=raw)
     _load_external(model, path)
     _replace(model, tensors)
-    external = model.ByteSize() > external_data_threshold
-    data_name = f"{output.name}.data"
+    _note_dense(model)
+    external = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > external_data_threshold
     if external:
-        check_writable(output.parent / data_name, force=force)
+        check_writable(data, force=force)
+    stale = output.exists() and not external
     with staging_folder(output) as folder:
         staged = folder / output.name
         if external:
-            onnx.save_model(model, staged, save_as_external_data=True, location=data_name)
+            onnx.save_model(model, staged, save_as_external_data=True, location=data.name)
         else:
             staged.write_bytes(model.SerializeToString(deterministic=True))
-        onnx.checker.check_model(staged)
+        try:
+            onnx.checker.check_model(staged)
+        except Exception as error:  # onnx raises several types
+            raise ExportError(f"{path}: is damaged ({first_line(error)})") from error
         size = sum(file.stat().st_size for file in folder.iterdir())
+    if stale:
+        data.unlink(missing_ok=True)  # of the file that was just overwritten
     return Materialized(output, size, source_bytes, len(tensors))
 
 
@@ -120,6 +130,14 @@ def _replace(model: onnx.ModelProto, tensors: dict[str, TensorProto]) -> None:
     del model.opset_import[:]
     model.opset_import.extend(imports)
     model.ir_version = smallest_ir_version(next(entry.version for entry in imports if entry.domain in ("", "ai.onnx")))
+
+
+def _note_dense(model: onnx.ModelProto) -> None:
+    """Say in the metadata that weights are dense now."""
+    for entry in model.metadata_props:
+        if entry.key == KEY:
+            content = json.loads(entry.value) | {"storage": "dense"}
+            entry.value = json.dumps(content, separators=(",", ":"), sort_keys=True)
 
 
 def _build_parser() -> argparse.ArgumentParser:

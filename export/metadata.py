@@ -159,6 +159,8 @@ def read_metadata(model: onnx.ModelProto, path: object) -> FileMetadata:
             storage=str(content.get("storage", "auto")),
             target=str(content.get("target", "onnxruntime")),
         )
+        if not all(isinstance(part, dict) for part in (metadata.versions, metadata.preprocessing)):
+            raise TypeError("versions and preprocessing are no mappings")
     except ExportError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError) as error:

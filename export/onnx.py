@@ -1,11 +1,12 @@
 """Export to ONNX: `python -m export.onnx ckpt.pt`, and `export_onnx` for a live module.
 
-checkpoint -> encodings -> reference program -> ONNX graph -> sparse initializers -> file -> parity -> published.
+checkpoint -> encodings -> reference program -> ONNX graph -> storage of weights -> file -> parity -> published.
 """
 
 import argparse
 import math
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -215,7 +216,9 @@ def export_onnx(
         float32_bytes=_float32_bytes(model),
         opset=opset_version,
         ir_version=ir_version,
-        oldest_onnxruntime=oldest_onnxruntime(opset_version, functions=bool(plan.functions)),
+        oldest_onnxruntime=oldest_onnxruntime(
+            opset_version, functions=bool(plan.functions), decoders=bool(plan.transient_bytes)
+        ),
         weights=_weight_reports(program, encodings, plan),
         storage=storage,
         decoder_bytes=plan.once_bytes,
@@ -348,12 +351,11 @@ def _build_parser() -> argparse.ArgumentParser:
         "--storage",
         choices=STORAGES,
         default="auto",
-        help="auto: sparse_initializer exactly where that is smaller; packed: near the Shannon bound, decoded by "
-        "onnxruntime as it creates a session; smallest: a few percent less, slower to load",
+        help="dense: int8; sparse: sparse_initializer; auto: the smaller of these; packed: near the Shannon bound, "
+        "decoded by onnxruntime as it creates a session; smallest: a few percent less, slower to load",
     )
-    parser.add_argument(
-        "--target", choices=list(TARGETS), default=DEFAULT_TARGET, help="the runtime that has to open the file"
-    )
+    targets = "; ".join(f"{target.name}: {target.description}" for target in TARGETS.values())
+    parser.add_argument("--target", choices=list(TARGETS), default=DEFAULT_TARGET, help=targets)
     parser.add_argument(
         "--debug-info", action="store_true", help="keep the exporter's documentation strings and source locations"
     )
@@ -422,8 +424,17 @@ def main(argv: list[str] | None = None) -> int:
         print(error.verdict)
         print(f"{output}: not written, {error}", file=sys.stderr)
         return cli.EXIT_FAILED
-    _print(report, note, arguments.json)
+    _print(report, note, arguments.json, _packed_command(sys.argv[1:] if argv is None else argv))
     return 0
+
+
+def _packed_command(argv: list[str]) -> str:
+    """The same command with `--storage packed`, to copy."""
+    kept = [text for text in argv if not text.startswith("--storage=") and text != "--force"]
+    while "--storage" in kept:
+        place = kept.index("--storage")
+        del kept[place : place + 2]
+    return shlex.join(["python", "-m", "export.onnx", *kept, "--storage", "packed", "--force"])
 
 
 def _quantization(arguments: argparse.Namespace, loaded: checkpoint.Checkpoint) -> dict[str, Any]:
@@ -450,13 +461,15 @@ def _quantization(arguments: argparse.Namespace, loaded: checkpoint.Checkpoint) 
     return options | {"calibration": inputs[: max(1, CALIBRATION_VALUES // math.prod(loaded.input_shape))]}
 
 
-def _print(report: Report, note: str, json_path: Path | None) -> None:
+def _print(report: Report, note: str, json_path: Path | None, packed: str) -> None:
     values: dict[str, Any] = report.to_dict()
     if note:
         values["notes"].append(note)
         print(f"note: {note}", file=sys.stderr)
     if str(json_path) != "-":
         print(report)
+        if report.suggests_packed:
+            print(f"to copy               {packed}")
     cli.write_json(json_path, values)
 
 

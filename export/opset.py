@@ -29,12 +29,17 @@ ONNXRUNTIME_BY_OPSET = {
     21: "1.18",
     22: "1.21",
     23: "1.23",
+    24: "1.24",
+    25: "1.24",
 }
 """First onnxruntime release that opens a file of an opset: tried for 1.15 and later (docs/results), from onnxruntime's
 own compatibility table before that, where there is no file for Python 3.11."""
 
 FUNCTIONS_SINCE = "1.17"
 """First onnxruntime release that folds functions of a file away before it fuses quantized layers (docs/results)."""
+
+DECODERS_SINCE = "1.15"
+"""The oldest release in which decoders written out were seen to fold away (docs/results)."""
 
 NEWEST_OPSET = max(ONNXRUNTIME_BY_OPSET)
 
@@ -77,10 +82,11 @@ def smallest_ir_version(opset: int) -> int:
     return int(onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)]))
 
 
-def oldest_onnxruntime(opset: int, *, functions: bool = False) -> str:
-    """The first onnxruntime release that should load a file of this opset, e.g. "1.8"; later with decoder functions."""
+def oldest_onnxruntime(opset: int, *, functions: bool = False, decoders: bool = False) -> str:
+    """The first onnxruntime release that should load a file of this opset, e.g. "1.8", and folds its decoders away."""
     by_opset = ONNXRUNTIME_BY_OPSET[max(MIN_OPSET, opset)]
-    return max(by_opset, FUNCTIONS_SINCE, key=_release) if functions else by_opset
+    since = FUNCTIONS_SINCE if functions else DECODERS_SINCE if decoders else by_opset
+    return max(by_opset, since, key=_release)
 
 
 def _release(version: str) -> tuple[int, ...]:

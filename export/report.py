@@ -53,7 +53,7 @@ class Report:
     """The result of `export_onnx`; `print(report)` shows it, `to_dict` is for machines.
 
     `float32_bytes` is the network's parameters and buffers at 4 bytes each. `oldest_onnxruntime` is the first release
-    whose opset and IR version admit the file. `decoder_bytes` are those of functions that weights share, and
+    that opens the file and folds its decoders. `decoder_bytes` are those of functions that weights share, and
     `transient_bytes` what they compute when a session is created; `packed_bytes` the file's with `--storage packed`.
     """
 
@@ -87,13 +87,19 @@ class Report:
         return sum(weight.sparsity * weight.float32_bytes for weight in self.weights) / numel if numel else 0.0
 
     @property
+    def suggests_packed(self) -> bool:
+        """Whether `--storage packed` would give a smaller file, and was not asked for."""
+        return self.packed_bytes < self.size_bytes and self.storage not in ("packed", "smallest")
+
+    @property
     def overhead_bytes(self) -> int:
         """The file without its quantized weights: graph, names, biases, scales, metadata, shared decoders."""
         return self.size_bytes - sum(weight.size_bytes for weight in self.weights)
 
     @property
     def entropy_bytes(self) -> float:
-        return sum(weight.entropy_bytes for weight in self.weights)
+        """Shannon bound of the codes in the file; what is shared or unused is not in it again."""
+        return sum(weight.entropy_bytes for weight in self.weights if weight.size_bytes)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, with plain types."""
@@ -191,23 +197,22 @@ class Report:
 
     def _packed_line(self) -> str:
         """What `packed` would save; empty where it would not, or was used."""
-        if self.packed_bytes >= self.size_bytes:
+        if not self.suggests_packed:
             return ""
         saved = format_bytes(self.size_bytes - self.packed_bytes)
-        return f"smaller               {format_bytes(self.packed_bytes)}, {saved} less, with --storage packed"
+        return f"with packed           {format_bytes(self.packed_bytes)}, {saved} less"
 
     def _table(self) -> str:
-        header = ("weight", "shape", "bits", "zeros", "float32", "stored", "bound", "ratio", "storage")
+        header = ("weight", "shape", "bits", "zeros", "stored", "bound", "ratio", "storage")
         rows = [
             (
                 weight.name,
                 "x".join(map(str, weight.shape)),
                 str(weight.bit_width),
                 f"{weight.sparsity:.1%}",
-                format_bytes(weight.float32_bytes),
                 format_bytes(weight.size_bytes),
                 format_bytes(weight.entropy_bytes),
-                format_ratio(weight.size_bytes, weight.entropy_bytes),
+                format_ratio(weight.size_bytes, weight.entropy_bytes) if weight.size_bytes else "",
                 weight.storage.removesuffix("_initializer"),
             )
             for weight in self.weights
@@ -218,7 +223,6 @@ class Report:
             "",
             "",
             f"{self.sparsity:.1%}",
-            format_bytes(sum(weight.float32_bytes for weight in self.weights)),
             format_bytes(stored),
             format_bytes(self.entropy_bytes),
             format_ratio(stored, self.entropy_bytes),

@@ -57,7 +57,9 @@ def load_model(source: Path) -> onnx.ModelProto:
     Raises:
         ExportError: Missing, or not an ONNX file.
     """
-    if not source.is_file():
+    if source.is_dir():
+        raise ExportError(f"{source}: is a folder, expected an ONNX file")
+    if not source.exists():
         raise ExportError(f"{source}: no such file")
     try:
         model = onnx.load(source, load_external_data=False)

@@ -1,6 +1,7 @@
 """A quantized weight as a file holds it: its codes, decoded by onnxruntime and held to their hash, and its bytes."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,8 +13,13 @@ from codeq.errors import first_line
 from export.errors import ExportError
 from export.evaluate import ancestors, compute_values
 from export.metadata import WeightMetadata
+from export.storage.decoder import DOMAIN
 from export.storage.part import message_bytes
 
+MAX_STEPS = 4
+"""From a weight to its codes; a damaged graph may go in circles."""
+MAX_CODES = 2**31 - 1
+"""Of one weight: decoders count in int32."""
 GROUP_BYTES = 4_000_000
 """Stored bytes of the weights that are decoded at a time."""
 
@@ -25,8 +31,9 @@ def codes_names(model: onnx.ModelProto, weights: Iterable[WeightMetadata]) -> di
     for weight in weights:
         # On the paper's grid, values + shift * Sign(values) comes between.
         node = makers.get(weight.value_name or "")
-        while node is not None and node.op_type != "DequantizeLinear" and node.input:
-            node = makers.get(node.input[0])
+        steps = 0
+        while node is not None and node.op_type != "DequantizeLinear" and node.input and steps < MAX_STEPS:
+            node, steps = makers.get(node.input[0]), steps + 1
         if node is not None and node.input:
             names[weight.name] = node.input[0]
     return names
@@ -61,6 +68,7 @@ def read_codes(
             yield weight, _verified(values[names[weight.name]], weight, source)
 
     known = {*dense, *sparse} | {output for node in model.graph.node for output in node.output}
+    _check_decoders(model, source, names.values())
     for weight in weights:
         if weight.value_name is None:
             continue
@@ -75,6 +83,21 @@ def read_codes(
         yield from decode()
 
 
+def _check_decoders(model: onnx.ModelProto, source: Path, codes: Iterable[str]) -> None:
+    """Every decoder belongs to a weight of the metadata, and none asks for more than a weight can hold."""
+    known = {output for node in ancestors(model.graph, codes)[0] for output in node.output}
+    for node in model.graph.node:
+        if node.domain == DOMAIN and not known & set(node.output):
+            raise ExportError(
+                f"{source}: decodes {node.output[0]!r}, of which its metadata says nothing; it is damaged"
+            )
+        for attribute in node.attribute:
+            if known & set(node.output) and attribute.ints and math.prod(map(abs, attribute.ints)) > MAX_CODES:
+                raise ExportError(
+                    f"{source}: {node.output[0]!r} has {attribute.name} {list(attribute.ints)}; it is damaged"
+                )
+
+
 def stored_bytes(graph: onnx.GraphProto, name: str) -> int:
     """Bytes of a weight's tensors and decoder calls in the file, external data included."""
     nodes, tensors, sparse = ancestors(graph, [name])
@@ -83,8 +106,27 @@ def stored_bytes(graph: onnx.GraphProto, name: str) -> int:
 
 
 def external_bytes(tensor: onnx.TensorProto) -> int:
-    """Bytes of a tensor in the file beside the model; 0 where it is in the model."""
-    return sum(int(entry.value) for entry in tensor.external_data if entry.key == "length")
+    """Bytes of a tensor in the file beside the model; 0 where it is in the model, or says no number."""
+    lengths = [entry.value for entry in tensor.external_data if entry.key == "length"]
+    return sum(int(length) for length in lengths if length.isdecimal())
+
+
+def external_files(model: onnx.ModelProto, source: Path) -> list[Path]:
+    """The files beside a model that hold its external data."""
+    entries = [entry for tensor in model.graph.initializer for entry in tensor.external_data]
+    return [source.parent / name for name in sorted({entry.value for entry in entries if entry.key == "location"})]
+
+
+def default_opset(model: onnx.ModelProto, source: Path) -> int:
+    """The version of ONNX's own operators that a file imports.
+
+    Raises:
+        ExportError: It imports none.
+    """
+    for entry in model.opset_import:
+        if entry.domain in ("", "ai.onnx"):
+            return int(entry.version)
+    raise ExportError(f"{source}: imports no operators of ONNX; it is damaged")
 
 
 def is_shared(node: onnx.NodeProto) -> bool:

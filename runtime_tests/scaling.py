@@ -95,7 +95,7 @@ def _measure_in_a_process(millions: int, storage: Storage) -> ExportGrowth:
     command = [sys.executable, "-m", "runtime_tests.scaling", "--one", str(millions), "--storage", storage]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise CodeqError(f"the export of {millions} million parameters failed ({done.stderr.strip()[-200:]})")
+        raise CodeqError(f"the export of {millions} million parameters failed ({done.stderr.strip().splitlines()[-1]})")
     return ExportGrowth(**json.loads(done.stdout))
 
 

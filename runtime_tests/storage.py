@@ -129,7 +129,7 @@ def measure_storage(
         threads: Of an operator.
     """
     model, inputs = sample_network(name)
-    names: list[Storage] = ["dense", *(storage for storage in storages if storage != "dense")]
+    names: list[Storage] = list(dict.fromkeys(["dense", *storages]))
     results: list[StorageResult] = []
     for share in zeros:
         draw_codes(model, share)
@@ -181,7 +181,9 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "network", nargs="?", choices=list(models.MODELS), default="resnet18", help="network of the registry"
     )
-    parser.add_argument("--zeros", type=cli.number(0, 1), action="append", help=f"share of zeros (default: {ZEROS})")
+    parser.add_argument(
+        "--zeros", type=cli.number(0, 0.999), action="append", help=f"share of zeros (default: {ZEROS})"
+    )
     parser.add_argument("--storage", choices=STORAGES, action="append", help=f"storages (default: {COMPARED})")
     parser.add_argument("--activations", choices=ACTIVATIONS, default="float32", help="of the files")
     parser.add_argument("--threads", type=cli.integer(1, 1024), default=1, metavar="N", help="threads of an operator")

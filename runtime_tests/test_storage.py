@@ -27,7 +27,7 @@ def test_drawn_codes_have_the_zeros_asked_for() -> None:
 
 
 def test_measure_storage_compares_with_dense() -> None:
-    report = measure_storage("resnet8", [0.9], ["packed"], "float32", seconds=0.0, threads=1)
+    report = measure_storage("resnet8", [0.9], ["packed", "packed"], "float32", seconds=0.0, threads=1)
     dense, packed = report.results
     assert (dense.storage, packed.storage) == ("dense", "packed")
     assert dense.session_over_dense == dense.latency_over_dense == 1

@@ -23,10 +23,12 @@ PLANES = (3, 5, 6, 7)
 """Widths in bits that are stored as planes."""
 
 
-def storage_radix(count: int) -> int:
-    """The radix with the fewest bits for numbers below `count`: one of LANES, or a power of two for planes."""
-    radices = [radix for radix in (*LANES, *(1 << width for width in PLANES)) if radix >= count]
-    return min(radices, key=bits_per_number)
+def storage_radices(count: int) -> list[int]:
+    """The radices worth having for numbers below `count`: one of LANES, and a power of two for planes where that takes
+    fewer bits; it is slower to decode. The one with the fewest bits comes first."""
+    lanes = min(radix for radix in LANES if radix >= count)
+    planes = min((1 << width for width in PLANES if 1 << width >= count), default=256)
+    return [planes, lanes] if bits_per_number(planes) < bits_per_number(lanes) else [lanes]
 
 
 def pack(numbers: np.ndarray, radix: int) -> np.ndarray:

@@ -1,10 +1,13 @@
 """The plain forms: int8 codes as they are, or every code at the true width."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from onnx import TensorProto
 from onnxscript import INT8, UINT8
 from onnxscript import opset13 as op
 
+from export.storage.bits import storage_radices
 from export.storage.decoder import decoder
 from export.storage.fixed_width import indexed_part
 from export.storage.part import Call, Field, Part
@@ -29,13 +32,13 @@ def shaped(values: UINT8["numbers"], numel: list[int], shape: list[int]) -> INT8
     return op.Reshape(whole, op.Constant(value_ints=shape))
 
 
-def dense_width_part(weight: CodedWeight) -> Part:
-    """`packed_shape(numel, radix)` and `radix` bytes, the radix of the alphabet with zero."""
-    part = indexed_part(weight.alphabet, weight.numel, "values", lambda weight: weight.flat)
+def dense_width_parts(weight: CodedWeight) -> Iterator[Part]:
+    """`packed_shape(numel, radix)` and `radix` bytes, for every radix worth having."""
     call = Call("shaped", ("values",), "codes", {"numel": [weight.numel], "shape": weight.shape})
-    return Part(
-        f"{part.codec} dense", part.fields, (*part.calls, call), part.transient_bytes + 2 * weight.numel, part.encode
-    )
+    for radix in storage_radices(weight.alphabet.size):
+        part = indexed_part(weight.alphabet, radix, weight.numel, "values", lambda weight: weight.flat)
+        transient = part.transient_bytes + 2 * weight.numel
+        yield Part(f"{part.codec} dense", part.fields, (*part.calls, call), transient, part.encode)
 
 
 def dense_native_part(weight: CodedWeight, opset: int) -> Part | None:

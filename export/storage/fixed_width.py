@@ -1,6 +1,6 @@
 """Levels as digits of one radix: the index of each code in a table of those that occur."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from onnx import TensorProto
@@ -13,7 +13,7 @@ from export.storage.bits import (
     digits_role,
     pack,
     packed_shape,
-    storage_radix,
+    storage_radices,
     unpack_call,
     unpack_transient,
 )
@@ -35,15 +35,17 @@ def look_up_numbers(numbers: UINT8["numbers"], table: UINT8["radix"]) -> UINT8["
     return op.GatherElements(table, op.Cast(numbers, to=TensorProto.INT32))
 
 
-def fixed_width_part(weight: CodedWeight) -> Part:
-    """`packed_shape(nnz, radix)` and `radix` bytes."""
+def fixed_width_parts(weight: CodedWeight) -> Iterator[Part]:
+    """`packed_shape(nnz, radix)` and `radix` bytes, for every radix worth having."""
     alphabet = weight.alphabet[weight.alphabet != 0]
-    return indexed_part(alphabet, weight.nnz, "values", lambda weight: weight.values)
+    for radix in storage_radices(alphabet.size):
+        yield indexed_part(alphabet, radix, weight.nnz, "values", lambda weight: weight.values)
 
 
-def indexed_part(alphabet: np.ndarray, count: int, output: str, values: Callable[[CodedWeight], np.ndarray]) -> Part:
+def indexed_part(
+    alphabet: np.ndarray, radix: int, count: int, output: str, values: Callable[[CodedWeight], np.ndarray]
+) -> Part:
     """Store `count` values out of an ascending alphabet; the role `output` has those of the padding too."""
-    radix = storage_radix(alphabet.size)
     fields = (
         Field("levels", TensorProto.UINT8, packed_shape(count, radix)),
         Field("table", TensorProto.UINT8, (radix,)),
@@ -59,8 +61,4 @@ def indexed_part(alphabet: np.ndarray, count: int, output: str, values: Callable
         return {"levels": pack(np.searchsorted(alphabet, values(weight)), radix), "table": table}
 
     transient = unpack_transient(count, radix) + (0 if radix in LANES else 5 * count)
-    return Part(f"{_width(alphabet)}-bit", fields, calls, transient, encode)
-
-
-def _width(alphabet: np.ndarray) -> str:
-    return f"{bits_per_number(storage_radix(alphabet.size)):.2g}"
+    return Part(f"{bits_per_number(radix):.2g}-bit", fields, calls, transient, encode)

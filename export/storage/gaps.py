@@ -10,7 +10,7 @@ from onnx import TensorProto
 from onnxscript import INT8, UINT8
 from onnxscript import opset13 as op
 
-from export.storage.bits import pack, packed_shape, storage_radix, unpack_call, unpack_transient
+from export.storage.bits import pack, packed_shape, storage_radices, unpack_call, unpack_transient
 from export.storage.decoder import decoder
 from export.storage.part import Call, Field, Part
 from export.storage.positions import advance_transient, place_by_advance
@@ -39,10 +39,10 @@ def gaps(
 
 def gaps_part(weight: CodedWeight, width: int) -> Part:
     """About width * symbols / 8 bytes (`packed_shape`), symbols = sum over gaps of 1 + gap // escape."""
-    radix = storage_radix(1 << width)
+    radix = storage_radices(1 << width)[0]
     escape = (1 << width) - 1
-    lengths = np.arange(weight.gap_counts.size)
-    symbols = int((weight.gap_counts * (1 + lengths // escape)).sum())
+    lengths, counts = weight.gap_lengths
+    symbols = int((counts * (1 + lengths // escape)).sum())
     field = Field("gaps", TensorProto.UINT8, packed_shape(symbols, radix))
     attributes = {"shape": weight.shape, "numel": [weight.numel], "count": [symbols], "escape": [escape]}
     call = Call("gaps", ("numbers", "values"), "codes", attributes)

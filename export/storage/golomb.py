@@ -54,8 +54,8 @@ def golomb(
 
 def golomb_part(weight: CodedWeight, step: int) -> Part:
     """ceil(count / 8) + ceil(nnz / lanes) bytes, count = nnz + sum over gaps of gap // step, `lanes` of the radix."""
-    lengths = np.arange(weight.gap_counts.size)
-    count = weight.nnz + int((weight.gap_counts * (lengths // step)).sum())
+    lengths, counts = weight.gap_lengths
+    count = weight.nnz + int((counts * (lengths // step)).sum())
     fields = (
         Field("steps", TensorProto.UINT8, packed_shape(count, 2)),
         Field("remainders", TensorProto.UINT8, packed_shape(weight.nnz, STEPS[step])),

@@ -31,8 +31,10 @@ from export.storage.positions import ZERO
 from export.storage.weight import CodedWeight
 
 RADICES = tuple(radix for radix in LANES if radix < 256)
-MAX_PLANES = 7
-"""Enough for unary planes of 4-bit levels."""
+MAX_PLANES = 4
+"""Of mixed radices; more gain next to nothing."""
+MAX_UNARY_PLANES = 7
+"""Enough for 4-bit levels."""
 
 
 @decoder
@@ -108,7 +110,7 @@ def magnitude_planes_part(weight: CodedWeight, radices: tuple[int, ...]) -> Part
 
 
 def best_radices(weight: CodedWeight) -> Iterator[tuple[int, ...]]:
-    """For every number of planes, from two on, the radices with the fewest bits."""
+    """For every number of planes, from two on, the radices with the fewest bits; and unary planes."""
     _, counts = _by_frequency(weight)
     tails = np.append(np.cumsum(counts[::-1])[::-1], 0)
     best: dict[int, tuple[float, tuple[int, ...]]] = {}
@@ -126,6 +128,8 @@ def best_radices(weight: CodedWeight) -> Iterator[tuple[int, ...]]:
             extend((*radices, radix), first + radix - 1, total)
 
     extend((), 0, 0.0)
+    if MAX_PLANES < counts.size - 1 <= MAX_UNARY_PLANES:
+        best[counts.size - 1] = (0.0, (2,) * (counts.size - 1))
     return iter(radices for _, radices in best.values())
 
 

@@ -50,7 +50,7 @@ class Part:
     """A way to store a weight, or its positions, or its levels.
 
     Attributes:
-        codec: For people, e.g. "rice gaps (k = 3)".
+        codec: For people, e.g. "golomb 6".
         fields, calls: Known before anything is encoded.
         transient_bytes: Of what the decoder computes on the way. onnxruntime keeps all of it until every weight of the
             file is decoded, and the time that a session takes to create follows it.

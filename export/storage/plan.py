@@ -15,8 +15,8 @@ from export.storage.bitmask import bitmask_part
 from export.storage.bits import SHARED
 from export.storage.constant import constant_part
 from export.storage.decoder import function_proto, required_functions
-from export.storage.dense import dense_native_part, dense_part, dense_width_part
-from export.storage.fixed_width import fixed_width_part
+from export.storage.dense import dense_native_part, dense_part, dense_width_parts
+from export.storage.fixed_width import fixed_width_parts
 from export.storage.gaps import WIDTHS, gaps_part
 from export.storage.golomb import STEPS, golomb_part
 from export.storage.magnitude_planes import best_radices, magnitude_planes_part
@@ -109,24 +109,33 @@ def plan_storage(weights: Mapping[str, CodedWeight], storage: Storage, target: T
         opset: Of the file.
 
     Returns:
-        A choice for every weight. Decoders are dropped one by one while that saves bytes, which need not find the very
-        best set of them.
+        A choice for every weight. Which decoders the file holds is found by a local search.
     """
     prefixes = {name: str(index) for index, name in enumerate(weights)}
     options = {
         name: storage_candidates(weight, name, storage, target, opset, prefixes[name])
         for name, weight in weights.items()
     }
-    dropped: frozenset[str] = frozenset()
-    total, chosen = _choose(options, dropped, target, opset, storage)
-    # A decoder that serves a few small weights may cost more than it saves: drop one by one while the file shrinks.
-    while True:
-        trials = [(*_choose(options, dropped | {name}, target, opset, storage), name) for name in sorted(_once(chosen))]
-        smaller = min((trial for trial in trials if trial[0] < total), key=lambda trial: trial[0], default=None)
-        if smaller is None:
-            break
-        total, chosen, name = smaller
-        dropped |= {name}
+    every = frozenset[str]().union(*(item.once for candidates in options.values() for item in candidates))
+
+    def choose(dropped: frozenset[str]) -> tuple[float, dict[str, Candidate]]:
+        return _choose(options, dropped, target, opset, storage)
+
+    def descend(dropped: frozenset[str]) -> tuple[float, dict[str, Candidate]]:
+        """A decoder that serves a few small weights may cost more than it saves: drop them one by one."""
+        total, chosen = choose(dropped)
+        while True:
+            trials = [(*choose(dropped | {name}), name) for name in sorted(_once(chosen))]
+            smaller = min((trial for trial in trials if trial[0] < total), key=lambda trial: trial[0], default=None)
+            if smaller is None:
+                return total, chosen
+            total, chosen, name = smaller
+            dropped |= {name}
+
+    # Begin with all decoders, and with the best single combination, which may be none: weights can be few and small.
+    sets = {item.once for candidates in options.values() for item in candidates} | {frozenset[str]()}
+    single = min(sorted(sets, key=sorted), key=lambda once: choose(every - once)[0])
+    _, chosen = min((descend(start) for start in (frozenset[str](), every - single)), key=lambda found: found[0])
     once = _once(chosen)
     choices = {
         name: Choice(
@@ -177,7 +186,7 @@ def storage_candidates(
 def _packed_parts(weight: CodedWeight, opset: int) -> Iterator[Part]:
     if weight.alphabet.size == 1:
         yield constant_part(weight)
-    yield dense_width_part(weight)
+    yield from dense_width_parts(weight)
     native = dense_native_part(weight, opset)
     if native is not None:
         yield native
@@ -191,7 +200,7 @@ def _position_parts(weight: CodedWeight) -> Iterator[Part]:
 
 
 def _level_parts(weight: CodedWeight) -> Iterator[Part]:
-    yield fixed_width_part(weight)
+    yield from fixed_width_parts(weight)
     yield from (magnitude_planes_part(weight, radices) for radices in best_radices(weight))
 
 

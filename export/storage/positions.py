@@ -3,6 +3,10 @@
 Every codec of positions ends in one of them. Both take the values in order, and give the codes in their shape. Values
 may be more than are needed: the padding of what they were stored in is never read. They are the codes' bytes as uint8
 until the end: onnxruntime's Where takes no int8 before release 1.26.
+
+Counting begins behind the last weight and goes to the front. Places are then -1, -2, ..., which ScatterElements takes
+as indices from the end: with moves of -1 - gap their running sum is the index itself. A gap of 2 zeros is the move -3,
+byte 253; after a first move of -1 it sets weight n - 4.
 """
 
 import onnx

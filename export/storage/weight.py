@@ -15,6 +15,8 @@ class CodedWeight:
     def __init__(self, codes: np.ndarray) -> None:
         if codes.dtype != np.int8:
             raise ValueError(f"codes have dtype {codes.dtype}, expected int8")
+        if codes.size and codes.min() < -127:
+            raise ValueError("codes hold -128, expected a symmetric range")
         self.codes = codes
         self.shape = codes.shape
         self.flat = np.ascontiguousarray(codes).reshape(-1)
@@ -67,6 +69,6 @@ class CodedWeight:
         return np.diff(np.flatnonzero(self.flat), prepend=-1) - 1
 
     @cached_property
-    def gap_counts(self) -> np.ndarray:
-        """How often each gap of `backwards` occurs, by its length."""
-        return np.bincount(self.backwards.gaps)
+    def gap_lengths(self) -> tuple[np.ndarray, np.ndarray]:
+        """The lengths that gaps of `backwards` have, and how often each occurs."""
+        return np.unique(self.backwards.gaps, return_counts=True)

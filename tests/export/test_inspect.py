@@ -156,6 +156,9 @@ def test_shared_and_unused_weights(tmp_path: Path) -> None:
     shared = {weight.name: weight.shared_with for weight in inspection.weights}
     assert list(shared.values()).count(None) == 1
     assert sum(weight.size_bytes for weight in inspection.weights) == sum(w.size_bytes for w in report.weights)
+    # Codes that are shared or unused are no part of the file's information.
+    assert report.entropy_bytes == pytest.approx(inspection.entropy_bytes)
+    assert report.entropy_bytes < report.size_bytes
     assert materialize(tmp_path / "net.onnx", tmp_path / "dense.onnx").weights == 1
 
 
@@ -265,3 +268,91 @@ def test_materialize_does_not_replace_its_source(files: Any, tmp_path: Path) -> 
     path = files("packed")
     with pytest.raises(ExportError, match="is the file itself"):
         materialize(path, path, force=True)
+
+
+def test_materialize_spares_the_external_data_of_its_source(tmp_path: Path, rng: torch.Generator) -> None:
+    model = torch.nn.Linear(64, 300)
+    codeq.attach(model)
+    path = tmp_path / "net.onnx"
+    x = torch.randn(3, 64, generator=rng)
+    export_onnx(model, (x,), path, storage="dense", external_data_threshold=1000)
+    data = (tmp_path / "net.onnx.data").read_bytes()
+    (tmp_path / "net").symlink_to(tmp_path / "net.onnx.data")
+    for target in ("net.onnx.data", "net"):
+        with pytest.raises(ExportError, match="is the file itself, or its data"):
+            materialize(path, tmp_path / target, force=True)
+    assert (tmp_path / "net.onnx.data").read_bytes() == data
+    # A dense file without external data takes the place of one with it.
+    other = tmp_path / "other.onnx"
+    materialize(path, other, external_data_threshold=1000)
+    assert (tmp_path / "other.onnx.data").exists()
+    materialize(path, other, force=True)
+    assert not (tmp_path / "other.onnx.data").exists()
+
+
+def edit_metadata(model: onnx.ModelProto, **changes: Any) -> None:
+    (entry,) = model.metadata_props
+    entry.value = json.dumps(json.loads(entry.value) | changes)
+
+
+def drop_opset(model: onnx.ModelProto) -> None:
+    kept = [entry for entry in model.opset_import if entry.domain]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
+def close_a_circle(model: onnx.ModelProto) -> None:
+    node = next(node for node in model.graph.node if node.op_type == "DequantizeLinear")
+    node.op_type = "Neg"
+    node.input[0] = node.output[0]
+    del node.input[1:]
+
+
+def ask_for_too_much(model: onnx.ModelProto) -> None:
+    node = next(node for node in model.graph.node if node.op_type == "gaps")
+    for attribute in node.attribute:
+        if attribute.name in ("shape", "numel"):
+            attribute.ints[:] = [2**33]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        drop_opset,
+        close_a_circle,
+        ask_for_too_much,
+        lambda model: edit_metadata(model, versions=[]),
+        lambda model: edit_metadata(model, weights=[]),
+        lambda model: edit_metadata(model, weights=[1]),
+    ],
+    ids=["opset", "circle", "too-much", "versions", "no-weights", "weights"],
+)
+def test_damage_is_one_line(damage: Callable[[onnx.ModelProto], None], files: Any, tmp_path: Path) -> None:
+    model = onnx.load(files("packed"))
+    damage(model)
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ExportError, match=r"damaged\.onnx: ") as found:
+        inspect_file(path)
+    assert "\n" not in str(found.value)
+    with pytest.raises(ExportError, match=r"damaged\.onnx: "):
+        materialize(path, tmp_path / "dense.onnx")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_reasons_agree_beyond_ten_weights(tmp_path: Path, rng: torch.Generator) -> None:
+    model = torch.nn.Sequential(*(torch.nn.Linear(60, 60) for _ in range(13)))
+    codeq.attach(model)
+    for weight in quantized_weights(model):
+        torch.nn.init.constant_(weight.quantizer.theta_dz, 0.5)
+    report = export_onnx(model, (torch.randn(2, 60, generator=rng),), tmp_path / "net.onnx", storage="smallest")
+    for weight, reported in zip(inspect_file(tmp_path / "net.onnx").weights, report.weights, strict=True):
+        assert weight.reason == reported.storage_reason
+        assert weight.storage == reported.storage
+
+
+def test_a_file_without_quantized_weights(tmp_path: Path) -> None:
+    export_onnx(torch.nn.Linear(3, 4), (torch.randn(2, 3),), tmp_path / "net.onnx", storage="packed")
+    text = str(inspect_file(tmp_path / "net.onnx"))
+    assert "entropy bound" not in text
+    assert materialize(tmp_path / "net.onnx", tmp_path / "dense.onnx").weights == 0

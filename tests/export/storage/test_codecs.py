@@ -17,8 +17,8 @@ from export.storage.bitmask import bitmask_part
 from export.storage.bits import SHARED
 from export.storage.constant import constant_part
 from export.storage.decoder import DOMAIN, VERSION, function_proto, required_functions
-from export.storage.dense import dense_native_part, dense_part, dense_width_part
-from export.storage.fixed_width import fixed_width_part
+from export.storage.dense import dense_native_part, dense_part, dense_width_parts
+from export.storage.fixed_width import fixed_width_parts
 from export.storage.gaps import WIDTHS, gaps_part
 from export.storage.golomb import STEPS, golomb_part
 from export.storage.magnitude_planes import best_radices, magnitude_planes_part
@@ -32,19 +32,19 @@ def draw_codes(rng: np.random.Generator, shape: tuple[int, ...], bits: int, zero
     quant_max = 2 ** (bits - 1) - 1
     multiplier = int(rng.integers(1, 127 // quant_max + 1))
     offset = int(rng.integers(0, 127 - multiplier * quant_max + 1))
-    level = np.minimum(quant_max, 1 + rng.geometric(0.4, shape) // 1 - 1)
+    level = np.minimum(quant_max, rng.geometric(0.4, shape))
     codes = (multiplier * level + offset) * rng.choice([-1, 1], shape) * (rng.random(shape) >= zeros)
     return codes.astype(np.int8)
 
 
 def all_parts(weight: CodedWeight, opset: int = 25) -> list[Part]:
-    parts = [dense_width_part(weight)]
+    parts = list(dense_width_parts(weight))
     native = dense_native_part(weight, opset)
     parts += [] if native is None else [native]
     parts += [constant_part(weight)] if weight.alphabet.size == 1 else []
     if weight.nnz:
         levels = [
-            fixed_width_part(weight),
+            *fixed_width_parts(weight),
             *(magnitude_planes_part(weight, radices) for radices in best_radices(weight)),
         ]
         positions = [bitmask_part(weight)]
@@ -162,7 +162,7 @@ def test_dense_at_the_true_width(bits: int, rng: np.random.Generator) -> None:
     quant_max = 2 ** (bits - 1) - 1
     codes = rng.integers(-quant_max, quant_max + 1, 80_000).astype(np.int8)
     weight = CodedWeight(codes)
-    stored = dense_width_part(weight).fields[0].size_bytes
+    stored = next(dense_width_parts(weight)).fields[0].size_bytes
     # Three codes fit five to a byte: 1.6 bits each.
     assert stored == {2: 16_000}.get(bits, bits * 10_000)
 

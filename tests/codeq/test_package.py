@@ -1,0 +1,29 @@
+"""`import codeq` is light, and still shows all that it offers."""
+
+import subprocess
+import sys
+
+import pytest
+
+import codeq
+
+
+def test_every_public_name_is_there_and_shown() -> None:
+    for name in codeq.__all__:
+        assert getattr(codeq, name) is not None
+    assert set(codeq.__all__) <= set(dir(codeq))
+    assert set(codeq._HOME) == set(codeq.__all__)
+
+
+def test_submodules_are_attributes() -> None:
+    program = "import codeq; print(codeq.cost.FLOAT_BITS, codeq.attach.__name__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "32 attach\n"
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        codeq.nothing  # noqa: B018
+
+
+def test_importing_it_needs_no_pytorch() -> None:
+    program = "import sys; sys.modules['torch'] = None; import codeq, codeq.table, codeq.cli; print(codeq.__version__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
