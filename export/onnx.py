@@ -100,7 +100,8 @@ def export_onnx(
         check_inputs: Held inputs for the parity check; None takes `example_inputs`.
         dynamic_batch: Leave the batch size open.
         preprocessing, checkpoint_sha256: Recorded in the file.
-        external_data_threshold: Bytes of initializers above which they are stored beside the model.
+        external_data_threshold: Bytes of plain initializers above which they are stored beside the model; encoded
+            weights stay in it.
         activations: "float32", or "int8" for integer kernels: uint8 activations, int32 biases.
         calibration: Inputs whose activations give the ranges; None takes `example_inputs`.
         ranges: "mse", "percentile" or "min-max": how a range is chosen from what calibration gives.
@@ -198,17 +199,18 @@ def export_onnx(
     external = sum(value.const_value.nbytes for value in kept if value.const_value) > external_data_threshold
     if external:
         check_writable(data, force=force)
-    stale = output.exists() and not external
+    replaced = output.exists()
     with staging_folder(output) as folder:
         staged = folder / output.name
         ir_version = _write(graph, weights, plan, staged, external=external)
+        external = (folder / _data_name(output)).exists()
         del graph, kept, weights  # the check needs the memory
         verdict = check_parity(staged, model, held, program=program)
         if not verdict.ok:
             raise ParityError(verdict)
         size_bytes = sum(file.stat().st_size for file in folder.iterdir())
 
-    if stale:
+    if replaced and not external:
         data.unlink(missing_ok=True)  # of the file that was just overwritten
     return Report(
         path=output,
@@ -257,6 +259,8 @@ def _write(
     if external:
         ir.save(graph, staged, external_data=_data_name(staged), size_threshold_bytes=SMALLEST_EXTERNAL)
         proto = onnx.load(staged, load_external_data=False)
+        if not any(tensor.external_data for tensor in proto.graph.initializer):
+            staged.with_name(_data_name(staged)).unlink(missing_ok=True)  # every large tensor was encoded
     else:
         proto = ir.to_proto(graph)
     del proto.graph.value_info[:]  # shapes of intermediates: every runtime infers them
