@@ -8,7 +8,7 @@ creation, peak memory and latency are measured side by side in one interleaved r
 import argparse
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,7 @@ def measure_storage(
                     latency_over_dense=result.latency_ms / dense.latency_ms,
                     memory_over_dense_bytes=result.peak_memory_bytes - dense.peak_memory_bytes,
                     transient_bytes=report.transient_bytes,
-                    bench=result,
+                    bench=replace(result, path=Path(result.path).name),
                 )
             )
     largest = max(weight.original.numel() for weight in quantized_weights(model))
