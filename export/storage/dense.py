@@ -13,8 +13,9 @@ from export.storage.fixed_width import indexed_part
 from export.storage.part import Call, Field, Part
 from export.storage.weight import CodedWeight
 
-NATIVE_TYPES = {4: (21, TensorProto.INT4), 2: (25, TensorProto.INT2)}
-"""Width to the first opset whose Cast knows it, and its type."""
+NATIVE_TYPES = {4: (23, TensorProto.INT4), 2: (25, TensorProto.INT2)}
+"""Width to the first opset at which it is used, and its type. ONNX casts INT4 from opset 21 on, but no onnxruntime that
+ends at 21 or 22 does (1.18 to 1.22 were tried); every one that opens 23 does."""
 
 
 def dense_part(weight: CodedWeight) -> Part:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
 import torch.nn.functional as F
@@ -538,10 +539,11 @@ def test_what_a_target_cannot_take_is_refused(checkpoint_path: Path, tmp_path: P
         export_onnx(model, (x,), tmp_path / "net.onnx", target="portable", storage="sparse")
 
 
-def test_native_int4_at_opset_21(tmp_path: Path) -> None:
+@pytest.mark.skipif(ort.__version__.startswith("1.22"), reason="onnxruntime 1.22 does not open opset 23")
+def test_native_int4_at_opset_23(tmp_path: Path) -> None:
     model = nn.Linear(200, 200)
     codeq.attach(model, grid="paper")
-    report, proto = exported(model, (torch.randn(2, 200),), tmp_path / "net.onnx", storage="packed", opset=21)
+    report, proto = exported(model, (torch.randn(2, 200),), tmp_path / "net.onnx", storage="packed", opset=23)
     assert report.weights[0].storage == "INT4 dense"
     assert {tensor.data_type for tensor in proto.graph.initializer} >= {onnx.TensorProto.INT4}
     assert report.weights[0].size_bytes < 20_300
