@@ -18,8 +18,8 @@ from export.evaluate import ancestors
 from export.metadata import FileMetadata, WeightMetadata, read_metadata
 from export.opset import oldest_onnxruntime
 from export.sessions import load_model
-from export.storage.part import message_bytes
-from export.storage.plan import STORAGES, runner_up, storage_candidates
+from export.storage.part import functions_bytes, message_bytes
+from export.storage.plan import DENSE, SPARSE, STORAGES, runner_up, storage_candidates
 from export.storage.target import TARGETS
 from export.storage.weight import CodedWeight
 from export.stored_weight import (
@@ -35,8 +35,7 @@ from export.stored_weight import (
 SIZES = ("float32_bytes", "int8_bytes", "size_bytes", "entropy_bytes")
 """Of a weight, as tables show them."""
 
-
-PLAIN = ("dense", "sparse_initializer", "shared")
+PLAIN = (DENSE, SPARSE, "shared")
 """Storages without a decoder."""
 
 
@@ -145,12 +144,13 @@ def inspect_file(path: Path) -> Inspection:
     metadata = read_metadata(model, path)
     opset = default_opset(model, path)
     names = codes_names(model, metadata.weights)
+    prefixes = {name: str(index) for index, name in enumerate(dict.fromkeys(names.values()))}
     owners: dict[str, str] = {}
     weights = []
     for weight, codes in read_codes(model, path, metadata.weights):
-        owner = owners.setdefault(names[weight.name], weight.name)
-        prefix = str(list(owners).index(names[weight.name]))
-        weights.append(_inspect_weight(model, weight, names[weight.name], codes, metadata, opset, owner, prefix))
+        name = names[weight.name]
+        owner = owners.setdefault(name, weight.name)
+        weights.append(_inspect_weight(model, weight, name, codes, metadata, opset, owner, prefixes[name]))
     external = sum(external_bytes(tensor) for tensor in model.graph.initializer)
     size = path.stat().st_size + external
     in_weights = sum(weight.size_bytes for weight in weights)
@@ -227,9 +227,7 @@ def _overhead(model: onnx.ModelProto, codes: Collection[str], total: int) -> Ove
     nodes, tensors, _ = ancestors(model.graph, codes)
     in_weights = {tensor.name for tensor in tensors}
     others = [tensor for tensor in model.graph.initializer if tensor.name not in in_weights]
-    # The tag of ModelProto.functions has two bytes.
-    decoders = message_bytes(model.functions) + len(model.functions)
-    decoders += message_bytes([node for node in nodes if is_shared(node)])
+    decoders = functions_bytes(model.functions) + message_bytes([node for node in nodes if is_shared(node)])
     floats = message_bytes(others) + sum(external_bytes(tensor) for tensor in others)
     metadata = message_bytes(model.metadata_props)
     return Overhead(decoders, floats, total - decoders - floats - metadata, metadata)

@@ -67,7 +67,7 @@ def materialize(
     data = output.with_name(f"{output.name}.data")
     model = load_model(path)
     metadata = read_metadata(model, path)
-    default_opset(model, path)
+    opset = default_opset(model, path)
     own = {file.resolve() for file in (path, *external_files(model, path))}
     if own & {output.resolve(), data.resolve()}:
         raise ExportError(f"{output}: is the file itself, or its data; name another output with -o")
@@ -83,6 +83,7 @@ def materialize(
             tensors[name] = TensorProto(name=name, data_type=TensorProto.INT8, dims=codes.shape, raw_data=raw)
     _load_external(model, path)
     _replace(model, tensors)
+    model.ir_version = smallest_ir_version(opset)
     _note_dense(model)
     external = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > external_data_threshold
     if external:
@@ -129,7 +130,6 @@ def _replace(model: onnx.ModelProto, tensors: dict[str, TensorProto]) -> None:
     imports = [entry for entry in model.opset_import if entry.domain != DOMAIN]
     del model.opset_import[:]
     model.opset_import.extend(imports)
-    model.ir_version = smallest_ir_version(next(entry.version for entry in imports if entry.domain in ("", "ai.onnx")))
 
 
 def _note_dense(model: onnx.ModelProto) -> None:

@@ -37,7 +37,7 @@ from export.metadata import describe_weight, metadata_props
 from export.opset import installed_onnxruntime, oldest_onnxruntime
 from export.program import ReferenceProgram, build_reference_program
 from export.report import ActivationReport, Report, WeightReport
-from export.storage.plan import STORAGES, Storage, StoragePlan, plan_storage
+from export.storage.plan import PACKING, STORAGES, Storage, StoragePlan, plan_storage
 from export.storage.target import TARGETS
 from export.storage.weight import CodedWeight
 from export.storage.write import store_weights
@@ -54,7 +54,6 @@ CALIBRATION_VALUES = 2**21
 """Of the checkpoint's inputs that calibration takes: all 128 of 3 x 64 x 64, 13 of 3 x 224 x 224."""
 Activations = Literal["float32", "int8"]
 ACTIVATIONS: tuple[Activations, ...] = ("float32", "int8")
-PACKING: tuple[Storage, ...] = ("packed", "smallest")
 DEFAULT_TARGET = "onnxruntime"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from codeq.table import format_bytes, format_ratio, render_table
 from export.kernels import LayerKernel
+from export.storage.plan import PACKING
 from export.verify import Verdict
 
 SAFE_CODE = 63
@@ -89,7 +90,7 @@ class Report:
     @property
     def suggests_packed(self) -> bool:
         """Whether `--storage packed` would give a smaller file, and was not asked for."""
-        return self.packed_bytes < self.size_bytes and self.storage not in ("packed", "smallest")
+        return self.packed_bytes < self.size_bytes and self.storage not in PACKING
 
     @property
     def overhead_bytes(self) -> int:

@@ -26,6 +26,7 @@ from codeq.table import format_bytes, render_table
 from export.errors import ExportError
 from export.metadata import KEY
 from export.sessions import load_model, load_session, open_session, session_options
+from export.stored_weight import external_files
 from runtime_tests.memory import peak_bytes, reset_peak
 
 WARM_UP = 3
@@ -150,9 +151,7 @@ def bench(
 
 def file_bytes(path: Path) -> int:
     """Size of a file with the external data that it names."""
-    tensors = load_model(path).graph.initializer
-    data = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
-    return path.stat().st_size + sum((path.parent / Path(name).name).stat().st_size for name in data)
+    return sum(file.stat().st_size for file in (path, *external_files(load_model(path), path)))
 
 
 def _open(path: Path, threads: int) -> ort.InferenceSession:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto
+from onnx import FunctionProto, NodeProto, TensorProto
 
 from export.storage.decoder import DOMAIN, inline
 from export.storage.weight import CodedWeight
@@ -118,6 +118,11 @@ def part_bytes(part: Part, prefix: str, codes_name: str, *, functions: bool) -> 
 def message_bytes(messages: Sequence[Any]) -> int:
     """Bytes of messages as elements of a repeated field with a one-byte tag."""
     return sum(delimited_bytes(message.ByteSize()) for message in messages)
+
+
+def functions_bytes(functions: Sequence[FunctionProto]) -> int:
+    """Bytes of functions in a model: the tag of ModelProto.functions has two bytes."""
+    return message_bytes(functions) + len(functions)
 
 
 def _tensor_bytes(field: Field, name: str) -> int:

@@ -20,7 +20,7 @@ from export.storage.fixed_width import fixed_width_parts
 from export.storage.gaps import WIDTHS, gaps_part
 from export.storage.golomb import STEPS, golomb_part
 from export.storage.magnitude_planes import best_radices, magnitude_planes_part
-from export.storage.part import Part, call_nodes, message_bytes, part_bytes, part_nodes
+from export.storage.part import Part, call_nodes, functions_bytes, message_bytes, part_bytes, part_nodes
 from export.storage.sparse_initializer import sparse_initializer_bytes
 from export.storage.target import Target
 from export.storage.two_level_mask import BLOCK_SIZES, two_level_mask_part
@@ -28,6 +28,8 @@ from export.storage.weight import CodedWeight
 
 Storage = Literal["auto", "dense", "sparse", "packed", "smallest"]
 STORAGES: tuple[Storage, ...] = ("auto", "dense", "sparse", "packed", "smallest")
+PACKING: tuple[Storage, ...] = ("packed", "smallest")
+"""Those that encode weights."""
 SPARSE = "sparse_initializer"
 DENSE = "dense"
 TRANSIENT_PRICE = {"packed": 1 / 512}
@@ -119,7 +121,12 @@ def plan_storage(weights: Mapping[str, CodedWeight], storage: Storage, target: T
     every = frozenset[str]().union(*(item.once for candidates in options.values() for item in candidates))
 
     def choose(dropped: frozenset[str]) -> tuple[float, dict[str, Candidate]]:
-        return _choose(options, dropped, target, opset, storage)
+        """The cheapest candidate of every weight that needs nothing of what is dropped, and the cost of all."""
+        chosen = {
+            name: min((item for item in candidates if not item.once & dropped), key=lambda item: item.cost(storage))
+            for name, candidates in options.items()
+        }
+        return sum(item.cost(storage) for item in chosen.values()) + _once_bytes(_once(chosen), target, opset), chosen
 
     def descend(dropped: frozenset[str]) -> tuple[float, dict[str, Candidate]]:
         """A decoder that serves a few small weights may cost more than it saves: drop them one by one."""
@@ -174,7 +181,7 @@ def storage_candidates(
     candidates = [build(dense_part(weight))]
     if target.sparse_initializers and storage != "dense":
         candidates.append(sparse)
-    if storage in ("packed", "smallest") and weight.numel:
+    if storage in PACKING and weight.numel:
         candidates += [build(part) for part in _packed_parts(weight, opset)]
         if weight.nnz:
             positions = [build(part) for part in _position_parts(weight)]
@@ -232,17 +239,6 @@ def _pair(levels: Candidate, positions: Candidate) -> Candidate:
     )
 
 
-def _choose(
-    options: Mapping[str, Sequence[Candidate]], dropped: frozenset[str], target: Target, opset: int, storage: Storage
-) -> tuple[float, dict[str, Candidate]]:
-    """The smallest candidate of every weight that needs nothing of what is dropped, and the bytes of all."""
-    chosen = {
-        name: min((item for item in candidates if not item.once & dropped), key=lambda item: item.cost(storage))
-        for name, candidates in options.items()
-    }
-    return sum(item.cost(storage) for item in chosen.values()) + _once_bytes(_once(chosen), target, opset), chosen
-
-
 def _once(chosen: Mapping[str, Candidate]) -> frozenset[str]:
     return frozenset[str]().union(*(candidate.once for candidate in chosen.values()))
 
@@ -250,8 +246,7 @@ def _once(chosen: Mapping[str, Candidate]) -> frozenset[str]:
 def _once_bytes(once: frozenset[str], target: Target, opset: int) -> int:
     functions = [function_proto(name, opset) for name in once - SHARED.keys()]
     nodes = _shared_nodes(once & SHARED.keys(), functions=target.functions)
-    # The tag of ModelProto.functions has two bytes.
-    return message_bytes(functions) + len(functions) + message_bytes(nodes)
+    return functions_bytes(functions) + message_bytes(nodes)
 
 
 def _shared_nodes(roles: Set[str], *, functions: bool) -> list[NodeProto]:
