@@ -20,7 +20,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from codeq.grid import Grid, WeightEncoding, fit_quant_max, snap_shift
+from codeq.abs_range import RANGE_QUANTILE, RangeCache, abs_range
+from codeq.fused import Slopes, fused_quantize, levels_of
+from codeq.grid import Grid, WeightEncoding, fit_quant_max, float32, snap_shift
+from codeq.levels import dequantize_levels
 
 MIN_BITS = 2
 MAX_BITS = 8
@@ -29,7 +32,6 @@ THETA_INIT = 3.0
 MIN_THETA = 0.25
 """Collapse guard: below it the operator uses 0.25 (a dead zone of three quarters of the range).
 At theta = 0 the paper's step size is 1e-8 and 99 % of a layer is zero, whatever the task says."""
-RANGE_QUANTILE = 0.99
 TERNARY_RANGE_QUANTILE = 0.78
 TERNARY_THETA_INIT = 0.55
 """At 2 bits the one level per sign sits on the range itself, so the paper's start (theta = 3, 0.99 quantile) sends
@@ -52,52 +54,6 @@ def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
     """Return `value`, bit for bit; the gradient goes to `surrogate` unchanged, none to `value`."""
     result: Tensor = _StraightThrough.apply(value, surrogate)
     return result
-
-
-def abs_quantile(w: Tensor, q: float) -> Tensor:
-    """Exact q-quantile of |w| with linear interpolation, as `torch.quantile`, but for any number of elements.
-
-    Args:
-        w: Any shape, at least one element.
-        q: In [0, 1].
-
-    Returns:
-        float32 `()`, without gradient.
-    """
-    magnitude = w.detach().abs().flatten()
-    position = q * (magnitude.numel() - 1)
-    below = math.floor(position)
-    # The two neighbours end the top 1 %, which is cheaper to sort than the whole is to partition (kthvalue).
-    top = magnitude.topk(magnitude.numel() - below).values
-    return top[-1] if below == position else torch.lerp(top[-1], top[-2], position - below)
-
-
-def abs_range(w: Tensor, q: float) -> Tensor:
-    """`abs_quantile`, made positive: max|w| where fewer than 1 - q of the weights are non-zero, 1 where none is."""
-    quantile = abs_quantile(w, q)
-    if quantile == 0:
-        quantile = w.detach().abs().max()
-    # 1e-30 keeps scale = range / 127 a normal float32; a range of 1 gives an all-zero tensor an ordinary scale.
-    return torch.where(quantile == 0, torch.ones_like(quantile), quantile.clamp(min=1e-30))
-
-
-def quantize_levels(w: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Map weights to level indices.
-
-    Args:
-        w: float32, any shape.
-        grid: Parameters of the tensor.
-
-    Returns:
-        (levels, unrounded): integers in [-quant_max, quant_max] as float32, and the same before rounding and
-        clamping, sign(w) relu(|w| - shift) / step_size. Both have the shape of `w`.
-    """
-    step_size = grid.scale * grid.multiplier
-    shift = grid.scale * grid.offset + grid.shift
-    unrounded = w.sign() * torch.relu(w.abs() - shift) / step_size
-    # Adding 0 turns -0 into +0, so that levels survive a cast to int8 and back bit for bit.
-    levels = unrounded.round().clamp(-grid.quant_max, grid.quant_max) + 0.0
-    return levels, unrounded
 
 
 class DeadZoneQuantizer(nn.Module):
@@ -157,6 +113,7 @@ class DeadZoneQuantizer(nn.Module):
         self.enabled = True
         self.theta_dz = nn.Parameter(torch.tensor(float(theta_init)))
         self.theta_bit = nn.Parameter(torch.tensor(THETA_INIT)) if bits is None else None
+        self._range = RangeCache()
         self.register_buffer("frozen", torch.tensor(False))
         self.register_buffer("frozen_grid", torch.zeros(len(Grid._fields)))
 
@@ -164,25 +121,26 @@ class DeadZoneQuantizer(nn.Module):
         """The constructor arguments that rebuild this quantizer before its state is loaded."""
         return {"bits": self.bits, "max_bits": self.max_bits, "grid": self.grid, "grid_limit": self.grid_limit}
 
-    def bit_width(self) -> Tensor:
-        """Bits per weight, an integer in float32 `()`; the gradient of the rounding is the identity."""
+    def bit_width(self) -> int:
+        """Bits per weight; where they are learned, tanh|theta_bit| between 2 and `max_bits`, rounded half to even."""
         if self.theta_bit is None:
             assert self.bits is not None
-            return torch.tensor(float(self.bits), device=self.theta_dz.device)
-        learned = torch.tanh(self.theta_bit.float().abs()) * (self.max_bits - MIN_BITS) + MIN_BITS
-        return straight_through(learned.round(), learned)
+            return self.bits
+        return round(math.tanh(abs(self.theta_bit.item())) * (self.max_bits - MIN_BITS) + MIN_BITS)
 
-    def effective_theta(self) -> Tensor:
-        """|theta_dz|, held at MIN_THETA or above; the gradient of the hold is the identity, so theta can return."""
-        magnitude = self.theta_dz.float().abs()
-        return straight_through(magnitude.clamp(min=MIN_THETA), magnitude)
+    def effective_theta(self) -> float:
+        """|theta_dz|, held at MIN_THETA or above."""
+        return max(abs(self.theta_dz.item()), MIN_THETA)
 
     def collapsed(self) -> bool:
         """Whether the collapse guard is holding this layer (|theta_dz| below MIN_THETA)."""
-        return bool(self.theta_dz.abs() < MIN_THETA)
+        return abs(self.theta_dz.item()) < MIN_THETA
 
     def forward(self, weight: Tensor) -> Tensor:
         """Fake-quantize a weight.
+
+        In training mode the range of one and the same weight is read again every ten calls only (abs_range.py); a
+        change of mode, loading a state and every use outside training read it exactly.
 
         Args:
             weight: float32 or float64, any shape. float64 is quantized in float32.
@@ -191,6 +149,7 @@ class DeadZoneQuantizer(nn.Module):
             The quantized weight, shape and dtype of `weight`: on the integer grid exactly `codes.float() * scale`
             of `encode`. Its gradient is the closed form of the straight-through rule: identity to `weight`, and
             to the step size and the shift (hence both thetas) level - unrounded and sign(level) - sign(weight).
+            The hold of theta and the rounding of bits pass gradients unchanged, so that theta can return.
 
         Raises:
             TypeError: Another dtype.
@@ -199,14 +158,33 @@ class DeadZoneQuantizer(nn.Module):
             return weight
         w = _as_float32(weight)
         if bool(self.frozen):
+            grid, slopes = self._frozen(), None
+        else:
+            q = self._range_quantile()
+            reach = self._range.get(weight, q) if self.training and weight.requires_grad else abs_range(w, q)
+            grid, slopes = self._derive(reach)
+        return fused_quantize(w, self.theta_dz, self.theta_bit, grid, slopes).to(weight.dtype)
+
+    def forward_plain(self, weight: Tensor) -> Tensor:
+        """The definition behind `forward`, composed of torch's own operators and an exact range; slow.
+
+        Same values and gradients (to rounding); what `forward` is tested against and measured next to.
+        """
+        if not self.enabled:
+            return weight
+        w = _as_float32(weight)
+        if bool(self.frozen):
             grid = self._frozen()
-            levels, _ = quantize_levels(w.detach(), grid)
+            levels, _ = levels_of(w.detach(), grid)
             surrogate = w
         else:
-            grid, step_size, shift = self._derive(w)
-            levels, unrounded = quantize_levels(w.detach(), grid)
+            reach = abs_range(w, self._range_quantile())
+            grid, _ = self._derive(reach)
+            levels, unrounded = levels_of(w.detach(), grid)
+            step_size, shift = self._step_and_shift(reach, grid.quant_max)
             surrogate = w + step_size * (levels - unrounded) + shift * (levels.sign() - w.detach().sign())
-        return straight_through(self._value(levels, grid), surrogate).to(weight.dtype)
+        value = dequantize_levels(levels, grid.multiplier, grid.offset, grid.scale, grid.shift)
+        return straight_through(value, surrogate).to(weight.dtype)
 
     @torch.no_grad()
     def encode(self, weight: Tensor) -> WeightEncoding:
@@ -221,24 +199,31 @@ class DeadZoneQuantizer(nn.Module):
         w = _as_float32(weight.detach())
         if not bool(torch.isfinite(w).all()):
             raise ValueError(f"weight of shape {tuple(w.shape)} has NaN or infinite entries")
-        grid = self._frozen() if bool(self.frozen) else self._derive(w)[0]
-        levels, _ = quantize_levels(w, grid)
+        grid = self.exact_grid(w)
+        levels, _ = levels_of(w, grid)
+        codes = dequantize_levels(levels, grid.multiplier, grid.offset, 1.0, 0.0)
         return WeightEncoding(
-            codes=_codes(levels, grid).to(torch.int8),
-            scale=grid.scale.clone(),
-            bit_width=int(self.bit_width()),
-            quant_max=int(grid.quant_max),
-            multiplier=int(grid.multiplier),
-            offset=int(grid.offset),
-            shift=grid.shift.clone() if self.grid == "paper" else None,
+            codes=codes.to(torch.int8),
+            scale=torch.tensor(grid.scale, device=w.device),
+            bit_width=self.bit_width(),
+            quant_max=grid.quant_max,
+            multiplier=grid.multiplier,
+            offset=grid.offset,
+            shift=torch.tensor(grid.shift, device=w.device) if self.grid == "paper" else None,
         )
 
     @torch.no_grad()
     def freeze(self, weight: Tensor) -> None:
         """Fix the grid as `weight` and the thetas give it now; both thetas stop training, the weight goes on."""
-        self.frozen_grid.copy_(torch.stack(self._derive(_as_float32(weight))[0]))
+        self.frozen_grid.copy_(torch.tensor(self.exact_grid(weight.detach())))
         self.frozen.fill_(True)
         self._hold_thetas()
+
+    def exact_grid(self, weight: Tensor) -> Grid:
+        """The grid of a weight as it is now: the frozen one, or what its exact range and the thetas give."""
+        if bool(self.frozen):
+            return self._frozen()
+        return self._derive(abs_range(_as_float32(weight), self._range_quantile()))[0]
 
     def validate_frozen(self) -> None:
         """Check a frozen grid that came from a file.
@@ -248,7 +233,7 @@ class DeadZoneQuantizer(nn.Module):
         """
         if not bool(self.frozen):
             return
-        grid = {name: float(value) for name, value in self._frozen()._asdict().items()}
+        grid = dict(zip(Grid._fields, self.frozen_grid.tolist(), strict=True))
         whole = all(grid[name].is_integer() for name in ("multiplier", "offset", "quant_max"))
         limit = self.grid_limit if self.grid == "integer" else 127
         levels = 2 ** ((self.bits or self.max_bits) - 1) - 1
@@ -274,47 +259,67 @@ class DeadZoneQuantizer(nn.Module):
             parameter.requires_grad_(False)
             parameter.grad = None
 
+    def train(self, mode: bool = True) -> "DeadZoneQuantizer":
+        self._range.clear()
+        return super().train(mode)
+
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
+        self._range.clear()
         if not self.frozen.is_meta and bool(self.frozen):
             self._hold_thetas()
 
     def _frozen(self) -> Grid:
-        return Grid(*self.frozen_grid.float().unbind())
+        scale, multiplier, offset, quant_max, shift = self.frozen_grid.tolist()
+        return Grid(scale, int(multiplier), int(offset), int(quant_max), shift)
 
-    def _derive(self, w: Tensor) -> tuple[Grid, Tensor, Tensor]:
-        """The grid of `w` under the present thetas, and its step size and shift as functions of them."""
-        bit_width = self.bit_width()
-        levels_per_sign = torch.exp2(bit_width - 1) - 1
-        quant_max = straight_through(levels_per_sign.round(), levels_per_sign)
+    def _range_quantile(self) -> float:
         # Learned bits that arrive at 2 on the paper's grid keep the paper's range, with its large error.
-        ternary = self.grid == "integer" and bool(bit_width == MIN_BITS)
-        reach = abs_range(w, TERNARY_RANGE_QUANTILE if ternary else RANGE_QUANTILE)
-        dead_fraction = 1 - torch.tanh(self.effective_theta())
-        if self.grid == "integer":
-            quant_max = straight_through(fit_quant_max(quant_max, dead_fraction, self.grid_limit), quant_max)
+        ternary = self.grid == "integer" and self.bit_width() == MIN_BITS
+        return TERNARY_RANGE_QUANTILE if ternary else RANGE_QUANTILE
+
+    def _derive(self, reach: float) -> tuple[Grid, Slopes]:
+        """The grid of a weight of range `reach` under the present thetas, and how it moves with them."""
+        theta, bits = self.effective_theta(), self.bit_width()
+        dead_fraction = 1 - math.tanh(theta)
+        wanted = 2 ** (bits - 1) - 1
+        quant_max = fit_quant_max(wanted, dead_fraction, self.grid_limit) if self.grid == "integer" else wanted
         half_dead_zone = reach * dead_fraction
         step_size = (reach - half_dead_zone) / (quant_max - 0.5) + STEP_EPSILON
-        shift = half_dead_zone - step_size / 2
-        with torch.no_grad():
-            if self.grid == "paper":
-                one = torch.ones_like(step_size)
-                grid = Grid(step_size.detach(), one, one * 0, quant_max.detach(), shift.detach())
-            else:
-                # From the fraction, not from shift / step_size: the same number, free of STEP_EPSILON.
-                ratio = dead_fraction / (1 - dead_fraction) * (quant_max - 0.5) - 0.5
-                multiplier, offset = snap_shift(ratio, quant_max, self.grid_limit)
-                scale = reach / (multiplier * quant_max + offset)
-                grid = Grid(scale, multiplier, offset, quant_max.detach(), torch.zeros_like(scale))
-        return grid, step_size, shift
+        if self.grid == "paper":
+            grid = Grid(float32(step_size), 1, 0, quant_max, float32(half_dead_zone - step_size / 2))
+        else:
+            # From the fraction, not from shift / step_size: the same number, free of STEP_EPSILON.
+            ratio = dead_fraction / (1 - dead_fraction) * (quant_max - 0.5) - 0.5
+            multiplier, offset = snap_shift(ratio, quant_max, self.grid_limit)
+            grid = Grid(float32(reach / (multiplier * quant_max + offset)), multiplier, offset, quant_max, 0.0)
 
-    def _value(self, levels: Tensor, grid: Grid) -> Tensor:
-        value = _codes(levels, grid) * grid.scale
-        return value + grid.shift * levels.sign() if self.grid == "paper" else value
+        half_by_dz = -reach * _tanh_slope(theta) * math.copysign(1, self.theta_dz.item())
+        step_by_dz = -half_by_dz / (quant_max - 0.5)
+        step_by_bit = 0.0
+        if self.theta_bit is not None:
+            theta_bit = self.theta_bit.item()
+            bits_by_theta = _tanh_slope(theta_bit) * (self.max_bits - MIN_BITS) * math.copysign(1, theta_bit)
+            quant_max_by_bits = math.log(2) * 2 ** (bits - 1)
+            step_by_bit = -(reach - half_dead_zone) / (quant_max - 0.5) ** 2 * quant_max_by_bits * bits_by_theta
+        return grid, Slopes(step_by_dz, half_by_dz - step_by_dz / 2, step_by_bit, -step_by_bit / 2)
+
+    def _step_and_shift(self, reach: float, quant_max: int) -> tuple[Tensor, Tensor]:
+        """The operator's equations as functions of the thetas, for `forward_plain`: float32 `()` each."""
+        magnitude = self.theta_dz.float().abs()
+        dead_fraction = 1 - torch.tanh(straight_through(magnitude.clamp(min=MIN_THETA), magnitude))
+        levels_per_sign = torch.tensor(float(quant_max), device=magnitude.device)
+        if self.theta_bit is not None:
+            learned = torch.tanh(self.theta_bit.float().abs()) * (self.max_bits - MIN_BITS) + MIN_BITS
+            wanted = torch.exp2(straight_through(learned.round(), learned) - 1) - 1
+            levels_per_sign = straight_through(levels_per_sign, wanted)
+        half_dead_zone = reach * dead_fraction
+        step_size = (reach - half_dead_zone) / (levels_per_sign - 0.5) + STEP_EPSILON
+        return step_size, half_dead_zone - step_size / 2
 
 
-def _codes(levels: Tensor, grid: Grid) -> Tensor:
-    return levels * grid.multiplier + levels.sign() * grid.offset
+def _tanh_slope(x: float) -> float:
+    return 1 - math.tanh(x) ** 2
 
 
 def _is_integer(value: object) -> bool:

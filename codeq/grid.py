@@ -10,6 +10,8 @@ which is the content of ONE DequantizeLinear (ONNX operator specification, zero 
 grid the shift is kept as a float instead: multiplier = 1, offset = 0, value = scale * code + shift * sign(code).
 """
 
+import ctypes
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -24,58 +26,77 @@ MAX_MULTIPLIER = 16
 
 
 class Grid(NamedTuple):
-    """Where the levels of one tensor lie. Every field is a float32 tensor of shape `()`.
+    """Where the levels of one tensor lie: plain numbers, so that every backend and every rank reads the same ones.
 
-    `multiplier`, `offset` and `quant_max` hold integers; `scale` and `shift` are in weight units.
+    Attributes:
+        scale: Weight units, a float32 value.
+        multiplier, offset: code = multiplier * level + offset * sign(level).
+        quant_max: Levels per sign.
+        shift: Weight units, a float32 value; 0 on the integer grid, whose shift is scale * offset.
     """
 
-    scale: Tensor
-    multiplier: Tensor
-    offset: Tensor
-    quant_max: Tensor
-    shift: Tensor
+    scale: float
+    multiplier: int
+    offset: int
+    quant_max: int
+    shift: float
+
+    @property
+    def step_size(self) -> float:
+        """Distance of neighbouring levels, weight units, a float32 value."""
+        return float32(self.scale * self.multiplier)
+
+    @property
+    def full_shift(self) -> float:
+        """(dead_zone - step_size) / 2, weight units, a float32 value."""
+        return float32(float32(self.scale * self.offset) + self.shift)
 
 
-def fit_quant_max(quant_max: Tensor, dead_fraction: Tensor, grid_limit: int) -> Tensor:
+def float32(value: float) -> float:
+    """The nearest float32 value."""
+    return ctypes.c_float(value).value
+
+
+def fit_quant_max(quant_max: int, dead_fraction: float, grid_limit: int) -> int:
     """The most levels per sign, at most `quant_max`, whose codes fit into `grid_limit`.
 
     With a dead zone of half width h = dead_fraction * abs_range, the top code at multiplier 1 is
     (quant_max - 1/2) / (1 - dead_fraction), so a wide dead zone eats levels of wide bit widths.
 
     Args:
-        quant_max: Wanted number of levels per sign, `()`.
-        dead_fraction: Half dead zone over range, in [0, 1), `()`.
+        quant_max: Wanted number of levels per sign.
+        dead_fraction: Half dead zone over range, in [0, 1).
         grid_limit: Largest code magnitude.
 
     Returns:
-        An integer in [1, quant_max], float32 `()`.
+        An integer in [1, quant_max].
     """
-    room = torch.floor(grid_limit * (1 - dead_fraction) + 0.5)
-    return torch.minimum(quant_max, room).clamp(min=1)
+    return max(1, min(quant_max, math.floor(grid_limit * (1 - dead_fraction) + 0.5)))
 
 
-def snap_shift(ratio: Tensor, quant_max: Tensor, grid_limit: int) -> tuple[Tensor, Tensor]:
+def snap_shift(ratio: float, quant_max: int, grid_limit: int) -> tuple[int, int]:
     """Snap shift / step_size to offset / multiplier, the smallest multiplier within SNAP_TOLERANCE.
 
     Args:
-        ratio: shift / step_size, at least -1/2, float32 `()`.
-        quant_max: Levels per sign, from `fit_quant_max`, float32 `()`.
+        ratio: shift / step_size, at least -1/2.
+        quant_max: Levels per sign, from `fit_quant_max`.
         grid_limit: Largest code magnitude: multiplier * quant_max + offset <= grid_limit.
 
     Returns:
-        (multiplier, offset), integers in float32 `()`, with multiplier >= 1 and multiplier + offset >= 1.
+        (multiplier, offset) with multiplier >= 1 and multiplier + offset >= 1.
         Where no fraction that fits is within SNAP_TOLERANCE, the nearest one.
     """
-    multipliers = torch.arange(1, MAX_MULTIPLIER + 1, dtype=torch.float32, device=ratio.device)
-    offsets = torch.round(ratio * multipliers)
-    # A multiplier of 1 is always kept: rounding may push its offset one past the limit, and the clamp takes it back.
-    offsets = torch.minimum(offsets, torch.where(multipliers == 1, grid_limit - quant_max, torch.inf))
-    fits = multipliers * quant_max + offsets <= grid_limit
-    error = torch.where(fits, (offsets / multipliers - ratio).abs(), torch.inf)
-    # argmax of a 0/1 tensor returns its first maximum, hence the smallest multiplier.
-    good = error <= SNAP_TOLERANCE
-    index = torch.where(good.any(), good.float().argmax(), error.argmin())
-    return multipliers[index], offsets[index]
+    # A multiplier of 1 is always kept: rounding may push its offset one past the limit, and min takes it back.
+    nearest, least = (1, min(round(ratio), grid_limit - quant_max)), math.inf
+    for multiplier in range(1, MAX_MULTIPLIER + 1):
+        offset = nearest[1] if multiplier == 1 else round(ratio * multiplier)
+        error = abs(offset / multiplier - ratio)
+        if multiplier * quant_max + offset > grid_limit or error >= least:
+            continue
+        nearest, least = (multiplier, offset), error
+        if error <= SNAP_TOLERANCE:
+            break
+    return nearest
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,10 @@ from codeq.dead_zone import (
     MIN_THETA,
     TERNARY_THETA_INIT,
     DeadZoneQuantizer,
-    abs_quantile,
-    quantize_levels,
     straight_through,
 )
+from codeq.abs_range import abs_quantile
+from codeq.fused import levels_of
 from codeq.grid import Grid
 
 SHAPES = [(64,), (16, 24), (8, 4, 3, 3), (5, 3, 7)]
@@ -75,7 +75,7 @@ def test_learned_bits_agree_with_the_closed_form(theta_bit: float, rng: torch.Ge
         quantizer.theta_bit.fill_(theta_bit)
     learned = math.tanh(abs(theta_bit)) * 6 + 2
     bits = round(learned)
-    assert quantizer.bit_width().item() == bits
+    assert quantizer.bit_width() == bits
     upstream = torch.randn(400, generator=rng)
     quantizer(weight).backward(upstream)
 
@@ -109,17 +109,17 @@ def test_learned_bits_agree_with_the_closed_form(theta_bit: float, rng: torch.Ge
 )
 def test_levels_by_hand(weight: float, level: int) -> None:
     # scale 0.5, multiplier 4, offset 5: step 2, shift 2.5, dead zone 2 * 2.5 + 2 = 7 wide.
-    grid = Grid(*map(torch.tensor, (0.5, 4.0, 5.0, 3.0, 0.0)))
-    levels, unrounded = quantize_levels(torch.tensor([weight]), grid)
+    grid = Grid(0.5, 4, 5, 3, 0.0)
+    levels, unrounded = levels_of(torch.tensor([weight]), grid)
     assert levels.tolist() == [level]
     assert unrounded.item() == pytest.approx(math.copysign(max(abs(weight) - 2.5, 0) / 2, weight))
 
 
-@pytest.mark.parametrize("offset", [-1.0, 0.0, 3.0])
-def test_zeros_have_no_sign(offset: float) -> None:
+@pytest.mark.parametrize("offset", [-1, 0, 3])
+def test_zeros_have_no_sign(offset: int) -> None:
     # A small negative weight rounds to -0, which would not survive int8 and back bit for bit.
-    grid = Grid(*map(torch.tensor, (1.0, 4.0, offset, 3.0, 0.0)))
-    levels, _ = quantize_levels(torch.tensor([-0.0, -1e-3, -0.4]), grid)
+    grid = Grid(1.0, 4, offset, 3, 0.0)
+    levels, _ = levels_of(torch.tensor([-0.0, -1e-3, -0.4]), grid)
     assert levels.tolist() == [0.0, 0.0, 0.0]
     assert not levels.signbit().any()
 

@@ -23,8 +23,8 @@ from codeq.grid import SNAP_TOLERANCE, WeightEncoding, fit_quant_max, snap_shift
     ],
 )
 def test_snap_by_hand(ratio: float, quant_max: int, limit: int, expected: tuple[int, int]) -> None:
-    multiplier, offset = snap_shift(torch.tensor(ratio), torch.tensor(float(quant_max)), limit)
-    assert (int(multiplier), int(offset)) == expected
+    multiplier, offset = snap_shift(ratio, quant_max, limit)
+    assert (multiplier, offset) == expected
 
 
 @settings(max_examples=300, deadline=None)
@@ -35,14 +35,14 @@ def test_snap_by_hand(ratio: float, quant_max: int, limit: int, expected: tuple[
 )
 def test_snapped_grid_fits_and_is_the_nearest_useful(bits: int, dead_fraction: float, limit: int) -> None:
     wanted = 2 ** (bits - 1) - 1
-    quant_max = fit_quant_max(torch.tensor(float(wanted)), torch.tensor(dead_fraction), limit)
+    quant_max = fit_quant_max(wanted, dead_fraction, limit)
     ratio = dead_fraction / (1 - dead_fraction) * (quant_max - 0.5) - 0.5
     multiplier, offset = snap_shift(ratio, quant_max, limit)
     assert 1 <= quant_max <= wanted
     assert multiplier >= 1
     assert multiplier + offset >= 1
     assert multiplier * quant_max + offset <= limit
-    error = abs(float(offset / multiplier - ratio))
+    error = abs(offset / multiplier - ratio)
     assert error <= 0.5 + 1e-3
     if (2 / SNAP_TOLERANCE) * (quant_max + ratio + 1) <= limit:
         assert error <= SNAP_TOLERANCE + 1e-6

@@ -1,0 +1,89 @@
+"""The range R of a weight tensor, its 0.99 quantile of |w| (arXiv:2512.12981), without sorting the tensor.
+
+The quantile is exact: a sample bounds it from below, and only what lies above that bound, hardly more than the top 1 %,
+is sorted. While a weight trains its range is read again every REFRESH_CALLS forward passes only; evaluation, freezing
+and encoding always read it exactly.
+"""
+
+import math
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+
+RANGE_QUANTILE = 0.99
+REFRESH_CALLS = 10
+"""Forward passes in training that share one range: weights move little in ten steps, and a tenth of the cost is little
+next to the quantizer's own passes over the weight."""
+SAMPLE_SIZE = 2**14
+SAMPLE_DEVIATIONS = 5
+"""How far below the sample's quantile the bound lies, in standard deviations of the sample's rank."""
+
+
+def abs_quantile(w: Tensor, q: float) -> Tensor:
+    """Exact q-quantile of |w| with linear interpolation, as `torch.quantile`, but for any number of elements.
+
+    Args:
+        w: Any shape, at least one element.
+        q: In [0, 1].
+
+    Returns:
+        float32 `()`, without gradient.
+    """
+    magnitude = w.detach().abs().flatten()
+    position = q * (magnitude.numel() - 1)
+    below = math.floor(position)
+    needed = magnitude.numel() - below
+    top = _above_bound(magnitude, needed).topk(needed).values
+    return top[-1] if below == position else torch.lerp(top[-1], top[-2], position - below)
+
+
+def _above_bound(magnitude: Tensor, needed: int) -> Tensor:
+    """Some elements, among them the `needed` largest: all, or those above a bound that a sample gives."""
+    count = magnitude.numel()
+    if count < 4 * SAMPLE_SIZE:
+        return magnitude
+    # An odd stride visits every position of a kernel, whose sizes in memory are mostly powers of two.
+    sample = magnitude[:: count // SAMPLE_SIZE | 1]
+    share = needed / count
+    deviation = math.sqrt(len(sample) * share * (1 - share))
+    rank = math.ceil(len(sample) * share + SAMPLE_DEVIATIONS * deviation) + 1
+    if rank >= len(sample):
+        return magnitude
+    candidates = magnitude[magnitude >= sample.topk(rank).values[-1]]
+    return candidates if candidates.numel() >= needed else magnitude
+
+
+def abs_range(w: Tensor, q: float) -> float:
+    """`abs_quantile`, made positive: max|w| where fewer than 1 - q of the weights are non-zero, 1 where none is."""
+    quantile = float(abs_quantile(w, q))
+    if quantile == 0:
+        quantile = float(w.detach().abs().max())
+    # 1e-30 keeps scale = range / 127 a normal float32; a range of 1 gives an all-zero tensor an ordinary scale.
+    return 1.0 if quantile == 0 else max(quantile, 1e-30)
+
+
+class RangeCache:
+    """The range of one trained tensor, kept for REFRESH_CALLS calls; a copy of a cache starts empty."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Read the range anew at the next call."""
+        self._owner: weakref.ref[Tensor] | None = None
+        self._q = math.nan
+        self._calls = 0
+        self._range = math.nan
+
+    def get(self, w: Tensor, q: float) -> float:
+        """`abs_range(w, q)` as it was at most REFRESH_CALLS - 1 calls ago; exact for another tensor or another q."""
+        if self._owner is None or self._owner() is not w or self._q != q or self._calls >= REFRESH_CALLS:
+            self._owner, self._q, self._calls = weakref.ref(w), q, 0
+            self._range = abs_range(w, q)
+        self._calls += 1
+        return self._range
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RangeCache, ()
