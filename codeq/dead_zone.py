@@ -15,6 +15,7 @@ Gradients pass round, relu and clamp unchanged and do not pass sign. Source: Wen
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -121,12 +122,12 @@ class DeadZoneQuantizer(nn.Module):
         """The constructor arguments that rebuild this quantizer before its state is loaded."""
         return {"bits": self.bits, "max_bits": self.max_bits, "grid": self.grid, "grid_limit": self.grid_limit}
 
-    def bit_width(self) -> int:
-        """Bits per weight; where they are learned, tanh|theta_bit| between 2 and `max_bits`, rounded half to even."""
+    def bit_width(self, factor: float = 1.0) -> int:
+        """Bits per weight; where they are learned, tanh|theta_bit * factor| between 2 and `max_bits`, rounded."""
         if self.theta_bit is None:
             assert self.bits is not None
             return self.bits
-        return round(math.tanh(abs(self.theta_bit.item())) * (self.max_bits - MIN_BITS) + MIN_BITS)
+        return round(math.tanh(abs(self.theta_bit.item()) * factor) * (self.max_bits - MIN_BITS) + MIN_BITS)
 
     def effective_theta(self) -> float:
         """|theta_dz|, held at MIN_THETA or above."""
@@ -219,6 +220,16 @@ class DeadZoneQuantizer(nn.Module):
         self.frozen.fill_(True)
         self._hold_thetas()
 
+    def grid_at(self, reach: Callable[[float], float], theta: float, bits: int) -> Grid:
+        """The grid at a magnitude of theta_dz and a bit width other than the present ones, on no frozen grid.
+
+        Args:
+            reach: The weight's range by quantile: `abs_range` of it, or a cheaper reading of the same.
+            theta: |theta_dz|; held at MIN_THETA.
+            bits: 2 to 8.
+        """
+        return self._levels(reach(self._range_quantile(bits)), max(theta, MIN_THETA), bits)
+
     def exact_grid(self, weight: Tensor) -> Grid:
         """The grid of a weight as it is now: the frozen one, or what its exact range and the thetas give."""
         if bool(self.frozen):
@@ -273,27 +284,29 @@ class DeadZoneQuantizer(nn.Module):
         scale, multiplier, offset, quant_max, shift = self.frozen_grid.tolist()
         return Grid(scale, int(multiplier), int(offset), int(quant_max), shift)
 
-    def _range_quantile(self) -> float:
+    def _range_quantile(self, bits: int | None = None) -> float:
         # Learned bits that arrive at 2 on the paper's grid keep the paper's range, with its large error.
-        ternary = self.grid == "integer" and self.bit_width() == MIN_BITS
+        ternary = self.grid == "integer" and (bits or self.bit_width()) == MIN_BITS
         return TERNARY_RANGE_QUANTILE if ternary else RANGE_QUANTILE
+
+    def _levels(self, reach: float, theta: float, bits: int) -> Grid:
+        dead_fraction = 1 - math.tanh(theta)
+        quant_max = 2 ** (bits - 1) - 1
+        if self.grid == "paper":
+            half_dead_zone = reach * dead_fraction
+            step_size = (reach - half_dead_zone) / (quant_max - 0.5) + STEP_EPSILON
+            return Grid(float32(step_size), 1, 0, quant_max, float32(half_dead_zone - step_size / 2))
+        quant_max = fit_quant_max(quant_max, dead_fraction, self.grid_limit)
+        # From the fraction, not from shift / step_size: the same number, free of STEP_EPSILON.
+        ratio = dead_fraction / (1 - dead_fraction) * (quant_max - 0.5) - 0.5
+        multiplier, offset = snap_shift(ratio, quant_max, self.grid_limit)
+        return Grid(float32(reach / (multiplier * quant_max + offset)), multiplier, offset, quant_max, 0.0)
 
     def _derive(self, reach: float) -> tuple[Grid, Slopes]:
         """The grid of a weight of range `reach` under the present thetas, and how it moves with them."""
         theta, bits = self.effective_theta(), self.bit_width()
-        dead_fraction = 1 - math.tanh(theta)
-        wanted = 2 ** (bits - 1) - 1
-        quant_max = fit_quant_max(wanted, dead_fraction, self.grid_limit) if self.grid == "integer" else wanted
-        half_dead_zone = reach * dead_fraction
-        step_size = (reach - half_dead_zone) / (quant_max - 0.5) + STEP_EPSILON
-        if self.grid == "paper":
-            grid = Grid(float32(step_size), 1, 0, quant_max, float32(half_dead_zone - step_size / 2))
-        else:
-            # From the fraction, not from shift / step_size: the same number, free of STEP_EPSILON.
-            ratio = dead_fraction / (1 - dead_fraction) * (quant_max - 0.5) - 0.5
-            multiplier, offset = snap_shift(ratio, quant_max, self.grid_limit)
-            grid = Grid(float32(reach / (multiplier * quant_max + offset)), multiplier, offset, quant_max, 0.0)
-
+        grid = self._levels(reach, theta, bits)
+        half_dead_zone, quant_max = reach * (1 - math.tanh(theta)), grid.quant_max
         half_by_dz = -reach * _tanh_slope(theta) * math.copysign(1, self.theta_dz.item())
         step_by_dz = -half_by_dz / (quant_max - 0.5)
         step_by_bit = 0.0
@@ -306,16 +319,21 @@ class DeadZoneQuantizer(nn.Module):
 
     def _step_and_shift(self, reach: float, quant_max: int) -> tuple[Tensor, Tensor]:
         """The operator's equations as functions of the thetas, for `forward_plain`: float32 `()` each."""
-        magnitude = self.theta_dz.float().abs()
+        magnitude = _magnitude(self.theta_dz)
         dead_fraction = 1 - torch.tanh(straight_through(magnitude.clamp(min=MIN_THETA), magnitude))
         levels_per_sign = torch.tensor(float(quant_max), device=magnitude.device)
         if self.theta_bit is not None:
-            learned = torch.tanh(self.theta_bit.float().abs()) * (self.max_bits - MIN_BITS) + MIN_BITS
+            learned = torch.tanh(_magnitude(self.theta_bit)) * (self.max_bits - MIN_BITS) + MIN_BITS
             wanted = torch.exp2(straight_through(learned.round(), learned) - 1) - 1
             levels_per_sign = straight_through(levels_per_sign, wanted)
         half_dead_zone = reach * dead_fraction
         step_size = (reach - half_dead_zone) / (levels_per_sign - 0.5) + STEP_EPSILON
         return step_size, half_dead_zone - step_size / 2
+
+
+def _magnitude(theta: Tensor) -> Tensor:
+    """|theta|, whose gradient at 0 is 1: a theta there must not be stuck."""
+    return theta.float() * torch.copysign(torch.ones_like(theta), theta)
 
 
 def _tanh_slope(x: float) -> float:

@@ -1,350 +1,32 @@
-"""Train a network with CoDeQ: `python -m codeq.train`, and the same as a function.
-
-The schedule: weights under AdamW with a cosine learning rate; thetas under the paper's dynamics (optim.py), with the
-learning rate scaled so that theta travels as far as in the paper's longest recipe however short the run is; grids
-frozen for the last part; BatchNorm re-estimated at the end.
-"""
+"""`python -m codeq.train`: train a network with learnable dead zones. The loop is trainer.py, its settings recipe.py."""
 
 import argparse
-import math
+import logging
+import os
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 import models
-from codeq import checkpoint, cli
-from codeq.batch_norm import reestimate_batch_norm
-from codeq.cost import CostSummary, summary
-from codeq.data import Dataset, load_dataset, shift_randomly
-from codeq.errors import CheckpointError, CodeqError, DataError
+from codeq import checkpoint, cli, figures, fused
+from codeq.budget import Budget
+from codeq.distributed import Ranks, start_ranks
+from codeq.errors import CheckpointError, DataError
 from codeq.files import check_writable
-from codeq.layers import attach, encode, freeze
-from codeq.learned_step import QuantizedActivations
-from codeq.optim import param_groups
+from codeq.recipe import ACTIVATIONS, AUTOCAST, FLOAT_BITS, MAX_LR, OPTIMIZERS, RECIPES, TrainConfig
+from codeq.run_log import RunLog, read_run
+from codeq.table import format_bytes
+from codeq.tensorboard import TensorBoardLog
+from codeq.trainer import EpochResult, Trainer, TrainResult
 
-FLOAT_BITS = 32
-PAPER_THETA_TRAVEL = 1e-3 * 300 * 98
-"""Learning rate of theta times optimizer steps in the paper's ResNet-20 recipe (1e-3, 300 epochs of 50,000 / 512).
-Shorter runs raise the rate to keep the product, so that a lambda means the same sparsity in any of them."""
-MAX_THETA_LR = 0.2
-MAX_LR = 1e3
-"""Far above anything that trains, far below what leaves float32."""
 PROGRESS_STEPS = 1000
-STORED_INPUTS = 128
-"""Inputs kept in the checkpoint from each of the training and the test set."""
-BATCH_NORM_BATCHES = 100
-ACTIVATIONS = ("float32", "int8")
-ACTIVATION_LR = 1e-3
-"""Of the activation quantizers, whose parameters are relative: log2 of a scale, share of a range."""
-
-
-class DivergedError(CodeqError):
-    """The loss became NaN or infinite."""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that determines a run. Two runs of one config on one machine give the same bits.
-
-    Attributes:
-        model: Registry name.
-        data: As for `load_dataset`.
-        bits: 2 to 8, None to learn bit widths, 32 for the float twin (no quantizers).
-        epochs, batch_size, seed: As everywhere.
-        lr, weight_decay: Of the weights, AdamW.
-        lambda_dz: More means more zeros. lambda_bit: more means fewer bits, when they are learned.
-        grid, grid_limit: As for `DeadZoneQuantizer`.
-        shift: Augmentation: random shift in pixels; None takes 1 per 14 pixels of image size, at least 1.
-        freeze_fraction: Last part of the epochs, with grids frozen.
-        activations: "float32", or "int8" to learn uint8 activation scales in that last part.
-    """
-
-    model: str = "resnet8"
-    data: str = "digits"
-    bits: int | None = 4
-    epochs: int = 60
-    batch_size: int = 32
-    lr: float = 6e-3
-    weight_decay: float = 1e-2
-    lambda_dz: float = 0.25
-    lambda_bit: float = 0.01
-    grid: str = "integer"
-    grid_limit: int = 127
-    shift: int | None = None
-    freeze_fraction: float = 0.2
-    activations: str = "float32"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        ranges: dict[str, tuple[float, float]] = {
-            "epochs": (1, 10**6),
-            "batch_size": (2, 10**6),
-            "lr": (0, MAX_LR),
-            "weight_decay": (0, MAX_LR),
-            "lambda_dz": (0, MAX_LR),
-            "lambda_bit": (0, MAX_LR),
-            "freeze_fraction": (0, 1),
-            "seed": (0, 2**63 - 1),
-        }
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise ValueError(f"{name} must be a number from {low} to {high}, found {value!r}")
-        if self.bits is not None and self.bits != FLOAT_BITS and self.bits not in range(2, 9):
-            raise ValueError(f"bits must be 2 to 8, None (learned) or {FLOAT_BITS} (float), found {self.bits!r}")
-        if self.activations not in ACTIVATIONS:
-            raise ValueError(f"activations must be one of {', '.join(ACTIVATIONS)}, found {self.activations!r}")
-        if self.activations == "int8" and (self.is_float or self.grid != "integer"):
-            raise DataError(
-                "--activations int8 needs quantized weights on the integer grid; leave --bits 32 and --grid out"
-            )
-
-    @property
-    def is_float(self) -> bool:
-        """Whether this is the float twin."""
-        return self.bits == FLOAT_BITS
-
-    @property
-    def freeze_epoch(self) -> int:
-        """The first epoch (from 0) that trains on frozen grids."""
-        return self.epochs - math.floor(self.epochs * self.freeze_fraction)
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """What an epoch gave: mean training loss; test accuracy and zeros in [0, 1]; mean bits per quantized weight."""
-
-    epoch: int
-    loss: float
-    test_accuracy: float
-    sparsity: float
-    bits: float
-
-    def __str__(self) -> str:
-        return (
-            f"loss {self.loss:.4f}  accuracy {self.test_accuracy:.2%}  zeros {self.sparsity:.1%}  bits {self.bits:.2f}"
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class TrainResult:
-    """The trained network in eval mode, its test accuracy after BatchNorm was re-estimated, and its costs."""
-
-    model: nn.Module
-    test_accuracy: float
-    cost: CostSummary
-    history: tuple[EpochResult, ...]
-
-
-def train(
-    config: TrainConfig,
-    output: Path,
-    *,
-    resume: checkpoint.Checkpoint | None = None,
-    on_epoch: Callable[[EpochResult], None] = lambda result: None,
-    on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
-) -> TrainResult:
-    """Run a configuration. `output` holds a loadable checkpoint from the start, replaced after every epoch.
-
-    Args:
-        config: The run. With `resume`, the config stored there.
-        output: Where the checkpoint goes.
-        resume: A checkpoint of an unfinished run of `config`: the rest of the run is bit-identical to an
-            uninterrupted one (same machine, same number of threads).
-        on_epoch: Called after each epoch.
-        on_step: Called after each optimizer step with its number from 1, their total, and the loss.
-
-    Raises:
-        DataError, CheckpointError, OutputError: Bad input, before training starts.
-        DivergedError: The loss became NaN or infinite; `output` holds the last good epoch.
-    """
-    data = load_dataset(config.data)
-    torch.manual_seed(config.seed)
-    generator = torch.Generator().manual_seed(config.seed)
-    arguments = {
-        "in_channels": data.input_shape[0],
-        "num_classes": data.num_classes,
-        "input_size": data.input_shape[1],
-    }
-    if len(data.train_labels) < 2:
-        raise DataError(f"{config.data}: one training image is too few")
-    if resume is None:
-        try:
-            model = models.create(config.model, **arguments)
-        except ValueError as error:
-            raise DataError(f"{config.data} does not fit {config.model}: {error}") from error
-        if not config.is_float:
-            attach(model, config.bits, grid=config.grid, grid_limit=config.grid_limit)
-    else:
-        model = resume.model
-        if resume.input_shape != data.input_shape:
-            raise CheckpointError(
-                f"{resume.path}: is for inputs {resume.input_shape}, {config.data} has {data.input_shape}"
-            )
-
-    steps = len(_split(torch.arange(len(data.train_labels)), config.batch_size)) * config.epochs
-    groups = param_groups(
-        model,
-        torch.optim.AdamW,
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        theta_lr=min(PAPER_THETA_TRAVEL / steps, MAX_THETA_LR),
-        lambda_dz=config.lambda_dz,
-        lambda_bit=config.lambda_bit,
-    )
-    quantized = None
-    if config.activations == "int8":
-        quantized = QuantizedActivations(model, (data.train_inputs[:2],))
-        groups.append({"params": list(quantized.quantizers.parameters()), "lr": ACTIVATION_LR, "weight_decay": 0.0})
-    optimizer = torch.optim.AdamW(groups)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
-    network: nn.Module = model if quantized is None else quantized
-    history: list[EpochResult] = []
-    if resume is not None:
-        state = resume.training or {}
-        try:
-            optimizer.load_state_dict(state["optimizer"])
-            scheduler.load_state_dict(state["scheduler"])
-            generator.set_state(state["generator"])
-            history = [EpochResult(**row) for row in state["history"]]
-            if quantized is not None:
-                quantized.quantizers.load_state_dict(state["activation_quantizers"])
-                quantized.calibrated.fill_(len(history) > config.freeze_epoch)  # type: ignore[operator]
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise CheckpointError(f"{resume.path}: its training state is damaged ({error})") from error
-
-    def save(training: dict[str, Any], metrics: dict[str, float]) -> None:
-        checkpoint.save(
-            output,
-            model,
-            input_shape=data.input_shape,
-            name=config.model,
-            arguments=arguments,
-            preprocessing={"mean": data.mean, "std": data.std},
-            calibration_inputs=data.train_inputs[:STORED_INPUTS].clone(),
-            held_inputs=data.test_inputs[:STORED_INPUTS].clone(),
-            metrics=metrics,
-            training={"config": asdict(config), "history": [asdict(row) for row in history]} | training,
-            activations=None if quantized is None or not quantized.calibrated else quantized.encodings(),
-        )
-
-    def unfinished() -> dict[str, Any]:
-        return {
-            "complete": False,
-            "optimizer": optimizer.state_dict(),
-            "scheduler": scheduler.state_dict(),
-            "generator": generator.get_state(),
-            "activation_quantizers": None if quantized is None else quantized.quantizers.state_dict(),
-        }
-
-    def finish_grids() -> None:
-        freeze(model)
-        if quantized is not None:
-            quantized.calibrate((data.train_inputs[:STORED_INPUTS],))
-
-    if not history:
-        save(unfinished(), {})
-    for epoch in range(len(history), config.epochs):
-        if epoch == config.freeze_epoch:
-            finish_grids()
-        loss = _train_epoch(network, data, config, optimizer, scheduler, generator, steps, on_step)
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"the loss became {loss} in epoch {epoch + 1}; {output} holds epoch {epoch}; try a smaller --lr"
-            )
-        history.append(_epoch_result(model, evaluate(network, data.test_inputs, data.test_labels), epoch, loss))
-        save(unfinished(), {"test_accuracy": history[-1].test_accuracy})
-        on_epoch(history[-1])
-
-    if config.freeze_epoch == config.epochs:
-        finish_grids()  # the run was too short to have a last part
-    inputs = data.train_inputs.split(config.batch_size)[:BATCH_NORM_BATCHES]
-    reestimate_batch_norm(network, inputs)
-    model.eval()
-    accuracy = evaluate(network, data.test_inputs, data.test_labels)
-    cost = summary(model, data.input_shape)
-    metrics = {
-        "test_accuracy": accuracy,
-        "sparsity": cost.sparsity,
-        "mean_bits": cost.mean_bits,
-        "relative_bops": cost.relative_bops,
-        "entropy_bytes": cost.entropy_bytes,
-    }
-    save({"complete": True}, metrics)
-    return TrainResult(model, accuracy, cost, tuple(history))
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int = 500) -> float:
-    """Share of inputs whose largest output is at their label, in eval mode; the network's mode is left as it was."""
-    training = model.training
-    model.eval()
-    correct = 0
-    for batch, expected in zip(inputs.split(batch_size), labels.split(batch_size), strict=True):
-        correct += int((model(batch).argmax(1) == expected).sum())
-    model.train(training)
-    return correct / len(labels)
-
-
-def _train_epoch(
-    model: nn.Module,
-    data: Dataset,
-    config: TrainConfig,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-    generator: torch.Generator,
-    steps: int,
-    on_step: Callable[[int, int, float], None],
-) -> float:
-    """One pass over the training set; mean loss, NaN as soon as one batch's loss is not finite."""
-    model.train()
-    total = 0.0
-    for inputs, labels in _batches(data, config, generator):
-        loss = F.cross_entropy(model(inputs), labels)
-        value = loss.item()
-        if not math.isfinite(value):
-            return value
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        scheduler.step()
-        total += value * len(labels)
-        on_step(scheduler.last_epoch, steps, value)
-    return total / len(data.train_labels)
-
-
-def _batches(data: Dataset, config: TrainConfig, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    pixels = config.shift if config.shift is not None else max(1, data.input_shape[1] // 14)
-    for index in _split(torch.randperm(len(data.train_labels), generator=generator), config.batch_size):
-        yield shift_randomly(data.train_inputs[index], pixels, generator), data.train_labels[index]
-
-
-def _split(order: Tensor, batch_size: int) -> tuple[Tensor, ...]:
-    """Batches of an epoch; a last one of a single input joins the one before: BatchNorm has no variance of one."""
-    batches = order.split(batch_size)
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        return (*batches[:-2], torch.cat(batches[-2:]))
-    return batches
-
-
-def _epoch_result(model: nn.Module, accuracy: float, epoch: int, loss: float) -> EpochResult:
-    encodings = encode(model).values()
-    numel = sum(encoding.codes.numel() for encoding in encodings)
-    return EpochResult(
-        epoch=epoch,
-        loss=loss,
-        test_accuracy=accuracy,
-        sparsity=1 - sum(encoding.nnz for encoding in encodings) / numel if numel else 0.0,
-        bits=sum(encoding.bit_width * encoding.codes.numel() for encoding in encodings) / numel
-        if numel
-        else FLOAT_BITS,
-    )
+TRIED_STEPS = 3
+SIZE_UNITS = {"B": 1, "kB": 1000, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20}
 
 
 def _bits(text: str) -> int | None:
@@ -358,43 +40,103 @@ def _bits(text: str) -> int | None:
     return value
 
 
+def _size(text: str) -> float:
+    number = text.strip().rstrip("ABGKMBikb")
+    unit = text.strip()[len(number) :] or "B"
+    try:
+        value = float(number) * SIZE_UNITS[unit]
+    except (ValueError, KeyError):
+        value = 0.0
+    if not 1 <= value <= 1e15:
+        raise argparse.ArgumentTypeError(f"expected bytes with a unit such as 200kB or 1.5MB, found {text!r}")
+    return value
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a share above 0 and below 1, such as 0.9, found {text!r}")
+    return value
+
+
 def _build_parser() -> argparse.ArgumentParser:
     parser = cli.build_parser(
         "codeq.train",
         "Train a network with learnable dead zones and write a checkpoint that export needs nothing beside.",
-        "python -m codeq.train --model resnet8 --data digits --bits 4 -o ckpt.pt",
+        "python -m codeq.train --model resnet8 --data digits --bits 4 --sparsity 0.9 -o ckpt.pt\n"
+        "  torchrun --nproc-per-node 2 -m codeq.train --model resnet20 --data cifar10:DIR --bits mixed --bops 0.02",
     )
     default = TrainConfig()
+    choices: dict[str, Any] = {}
 
     # Options of the recipe have no argparse default, so that --resume can tell what was asked for from what was not.
-    def recipe(flag: str, description: str, **options: Any) -> None:
-        value = getattr(default, flag.removeprefix("--").replace("-", "_"))
-        shown = "by image size" if value is None else value
-        parser.add_argument(flag, default=argparse.SUPPRESS, help=f"{description} (default: {shown})", **options)
+    def recipe(flag: str, description: str, shown: str | None = None, **options: Any) -> None:
+        name = flag.removeprefix("--").replace("-", "_")
+        value = shown or choices.get(name) or getattr(default, name)
+        group.add_argument(flag, default=argparse.SUPPRESS, help=f"{description} (default: {value})", **options)
 
+    group = parser.add_argument_group("network and data")
     recipe("--model", "network", choices=list(models.MODELS))
-    recipe("--data", "digits, or idx:DIR for a folder of IDX files (MNIST and its kin)")
+    recipe("--data", "digits; idx:DIR (MNIST and its kin); cifar10:DIR (binary version); images:DIR (train/, val/)")
+    recipe("--input-size", "side of the inputs made from image folders", type=cli.integer(1, 4096))
+    recipe("--shift", "augmentation: random shift in pixels", "by data set", type=cli.integer(0, 64))
+    recipe("--flip", "augmentation: mirror at random", "by data set", action=argparse.BooleanOptionalAction)
+    recipe("--init", "start from the float weights in this file", "none", metavar="FILE")
+    group = parser.add_argument_group("what the network may cost: one of these, or lambda")
     recipe("--bits", "weight bits: 2 to 8, mixed, or 32 for the float twin", type=_bits)
-    recipe("--epochs", "passes over the training set", type=cli.integer(1))
-    recipe("--batch-size", "inputs per step", type=cli.integer(2))
-    recipe("--lr", "learning rate of the weights", type=cli.number(0, MAX_LR, above=True))
-    recipe("--weight-decay", "decay of the weights", type=cli.number(0, MAX_LR))
-    recipe("--lambda-dz", "pull on the dead zones: more means more zeros", type=cli.number(0, MAX_LR))
+    recipe("--sparsity", "share of zeros, such as 0.9", "none", type=_share)
+    recipe("--bops", "bit operations of the dense float32 network's, such as 0.04", "none", type=_share)
+    recipe("--size", "bytes by the entropy bound, such as 200kB", "none", type=_size)
+    recipe("--lambda-dz", "pull on the dead zones: more means more zeros", "by recipe", type=cli.number(0, MAX_LR))
     recipe("--lambda-bit", "pull on learned bits: more means fewer", type=cli.number(0, MAX_LR))
+    recipe("--bit-ratio", "with a budget: the pull on bits over that on dead zones", type=cli.number(0, 100))
+    recipe("--cost-power", "with a budget: how much faster costly layers move", type=cli.number(0, 2))
+    group = parser.add_argument_group("quantizer")
     recipe(
         "--grid", "integer is deployable as trained; paper is the operator as published", choices=["integer", "paper"]
     )
     recipe("--grid-limit", "largest code; 63 is safe on x86 without VNNI", type=cli.integer(7, 127))
+    recipe("--theta-init", "where theta_dz starts", "3, and 0.55 at 2 bits", type=cli.number(0.25, 4))
+    recipe("--freeze-fraction", "last part of the run, with grids frozen", type=cli.number(0, 1))
     recipe("--activations", "int8 learns uint8 activation scales in the last part", choices=list(ACTIVATIONS))
-    recipe("--shift", "augmentation: random shift in pixels", type=cli.integer(0, 64))
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--recipe", choices=list(RECIPES), help="what the other options default to (default: ours; see docs/training.md)"
+    )
+    recipe("--epochs", "passes over the training set", type=cli.integer(1))
+    recipe("--batch-size", "inputs per step, over all processes", type=cli.integer(2))
+    recipe("--optimizer", "of the weights", choices=list(OPTIMIZERS))
+    recipe("--lr", "learning rate of the weights", type=cli.number(0, MAX_LR, above=True))
+    recipe("--momentum", "of sgd", type=cli.number(0, 0.9999))
+    recipe("--weight-decay", "decay of the weights", type=cli.number(0, MAX_LR))
+    recipe("--warmup-epochs", "linear warm-up before the cosine", type=cli.number(0, 1e6))
+    recipe("--label-smoothing", "share of the labels spread over all classes", type=cli.number(0, 0.99))
+    recipe("--clip-norm", "largest norm of the gradients; 0 is none", type=cli.number(0, 1e9))
+    recipe("--teacher", "checkpoint of a float twin to distil from", "none", metavar="CKPT")
+    recipe("--teacher-weight", "the teacher's share of the loss", type=cli.number(0, 1))
+    recipe("--temperature", "of the teacher's outputs", type=cli.number(1e-2, 1e3))
+    recipe("--autocast", "compute layers in bfloat16; weights stay float32", choices=list(AUTOCAST))
     recipe("--seed", "of initialisation, order and augmentation", type=cli.integer(0))
-    parser.add_argument("--threads", type=cli.integer(1, 1024), help="CPU threads (default: torch's choice)")
-    parser.add_argument(
+    group = parser.add_argument_group("running")
+    group.add_argument("--resume", type=Path, metavar="CKPT", help="continue an unfinished run with its own recipe")
+    group.add_argument("--dry-run", action="store_true", help="say what the run would be, try a step, write nothing")
+    group.add_argument("--threads", type=cli.integer(1, 1024), help="CPU threads (default: torch's choice)")
+    group.add_argument("--workers", type=cli.integer(0, 1024), help="threads that decode images (default: as --threads)")
+    group.add_argument("--device", default="cpu", help="where to compute: cpu, cuda or cuda:N")
+    group.add_argument("--no-compile", action="store_true", help="leave torch.compile out of the quantizer")
+    group = parser.add_argument_group("files")
+    group.add_argument(
         "-o", "--output", type=Path, help="checkpoint to write (default: ckpt.pt, or with --resume the same file)"
     )
-    parser.add_argument("--resume", type=Path, metavar="CKPT", help="continue an unfinished run with its own recipe")
-    parser.add_argument("--force", action="store_true", help="overwrite an existing output")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write metrics and costs; - is stdout")
+    group.add_argument("--best", type=Path, metavar="CKPT", help="also keep the epoch of best test accuracy")
+    group.add_argument("--log", type=Path, metavar="FILE", help="JSON lines (default: the output's name with .jsonl)")
+    group.add_argument("--tensorboard", type=Path, metavar="DIR", help="write TensorBoard events there")
+    group.add_argument("--plot", type=Path, metavar="FILE", help="draw bits and zeros per layer, PNG or SVG")
+    group.add_argument("--force", action="store_true", help="overwrite existing outputs")
+    group.add_argument("--json", type=Path, metavar="FILE", help="write metrics and costs; - is stdout")
     return parser
 
 
@@ -422,18 +164,70 @@ def main(argv: list[str] | None = None) -> int:
     asked = {field.name: arguments[field.name] for field in fields(TrainConfig) if field.name in arguments}
     resume = None
     if arguments["resume"] is None:
-        config = TrainConfig(**asked)
+        config = TrainConfig(**(RECIPES[arguments["recipe"] or "ours"] | asked))
     else:
+        if arguments["recipe"] is not None:
+            raise CheckpointError(f"{arguments['resume']}: brings its own recipe; leave --recipe out")
         resume = checkpoint.load(arguments["resume"])
         config = _resumed_config(resume, asked)
     output = arguments["output"] or arguments["resume"] or Path("ckpt.pt")
-    same = resume is not None and output.resolve() == resume.path.resolve()
-    check_writable(output, force=arguments["force"] or same)
-    inputs = [] if resume is None else [resume.path]
-    cli.check_json(arguments["json"], output, *inputs, force=arguments["force"])
+    log = arguments["log"] or output.with_suffix(".jsonl")
+    if not arguments["dry_run"]:
+        _check_outputs(arguments, resume, output, log)
     if arguments["threads"]:
         torch.set_num_threads(arguments["threads"])
+    fused.set_compile(not arguments["no_compile"])
+    ranks = start_ranks()
+    if not ranks.is_main:
+        logging.getLogger().setLevel(logging.ERROR)
+    workers = arguments["workers"] if arguments["workers"] is not None else torch.get_num_threads()
+    device = _device(arguments["device"], ranks)
+    trainer = Trainer(config, resume=resume, ranks=ranks, device=device, workers=workers)
+    if arguments["dry_run"]:
+        if ranks.is_main:
+            print(trainer.attached or trainer.model)
+        seconds = [trainer.try_step() for _ in range(TRIED_STEPS)]
+        if ranks.is_main:
+            print(_describe(trainer, seconds[-1]))
+        return 0
+    return _run(trainer, arguments, output, log)
 
+
+def _check_outputs(
+    arguments: dict[str, Any], resume: checkpoint.Checkpoint | None, output: Path, log: Path
+) -> None:
+    """Say before the work starts whether everything may be written, and that no file is named twice."""
+    force = arguments["force"]
+    same = resume is not None and output.resolve() == resume.path.resolve()
+    files = {"--output": output, "--log": log, "--best": arguments["best"], "--plot": arguments["plot"]}
+    seen: dict[Path, str] = {}
+    for flag, path in files.items():
+        if path is None:
+            continue
+        other = seen.setdefault(path.resolve(), flag)
+        if other != flag:
+            raise DataError(f"{flag} {path}: is the file of {other}; name another one")
+        # A resumed run goes on with its own files.
+        check_writable(path, force=force or (same and flag in ("--output", "--log")))
+    if arguments["plot"] is not None:
+        figures.check_figure(arguments["plot"])
+    inputs = [] if resume is None else [resume.path]
+    cli.check_json(arguments["json"], *(path for path in files.values() if path), *inputs, force=force)
+
+
+def _device(name: str, ranks: Ranks) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DataError(f"--device {name}: is not available here; use cpu") from error
+    if device.type == "cuda" and device.index is None and ranks.world_size > 1:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
+
+
+def _run(trainer: Trainer, arguments: dict[str, Any], output: Path, log: Path) -> int:
+    config, main_process = trainer.config, trainer.ranks.is_main
     last, before = "", _modified(output)
 
     def remember(row: EpochResult) -> None:
@@ -441,24 +235,74 @@ def main(argv: list[str] | None = None) -> int:
         last = f"epoch {row.epoch + 1}/{config.epochs}  {row}"
 
     try:
-        with cli.progress_bar(f"{config.model} on {config.data}", PROGRESS_STEPS) as update:
+        with ExitStack() as stack:
+            sinks: list[Callable[[dict[str, Any]], None]] = []
+            update: Callable[[int, str], None] = lambda completed, detail: None  # noqa: E731
+            if main_process:
+                sinks.append(stack.enter_context(RunLog(log, resumed_epoch=len(trainer.history))).write)
+                if arguments["tensorboard"] is not None:
+                    sinks.append(stack.enter_context(TensorBoardLog(arguments["tensorboard"])).write)
+                title = f"{config.model} on {config.data}"
+                update = stack.enter_context(cli.progress_bar(title, PROGRESS_STEPS))
 
             def show(step: int, steps: int, loss: float) -> None:
                 update(PROGRESS_STEPS * step // steps, last or f"loss {loss:.4f}")
 
-            result = train(config, output, resume=resume, on_epoch=remember, on_step=show)
+            def record(entry: dict[str, Any]) -> None:
+                for sink in sinks:
+                    sink(entry)
+
+            result = trainer.run(output, best=arguments["best"], on_epoch=remember, on_step=show, record=record)
     except KeyboardInterrupt:
-        if _modified(output) != before:  # else it was interrupted before anything was written
+        if main_process and _modified(output) != before:  # else it was interrupted before anything was written
             print(f"stopped; {output} holds the last whole epoch, continue with --resume {output}", file=sys.stderr)
         return cli.EXIT_INTERRUPTED
+    if main_process:
+        _report(trainer, result, arguments, output, log)
+    return 0
 
+
+def _report(trainer: Trainer, result: TrainResult, arguments: dict[str, Any], output: Path, log: Path) -> None:
+    config = trainer.config
+    if arguments["plot"] is not None:
+        figures.save_figure(figures.draw_progress(read_run(log)), arguments["plot"], force=True)
     if str(arguments["json"]) != "-":
         print(result.cost)
         achieved = f"test accuracy {result.test_accuracy:.2%}, zeros {result.cost.sparsity:.1%}"
-        print(f"{achieved}, bits {result.cost.mean_bits:.2f}\n{output} written")
+        print(f"{achieved}, bits {result.cost.mean_bits:.2f}")
+        if config.budget is not None:
+            print(f"budget {config.budget}: {config.budget.format(config.budget.of(result.cost))} reached")
+        print(f"{output} written, log {log}")
     report = {"config": asdict(config), "test_accuracy": result.test_accuracy, "cost": result.cost.to_dict()}
     cli.write_json(arguments["json"], report | {"history": [asdict(row) for row in result.history]})
-    return 0
+
+
+def _describe(trainer: Trainer, seconds: float) -> str:
+    """What a run would be, for `--dry-run`."""
+    config, data = trainer.config, trainer.data
+    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    grids = "no grids (float)" if config.is_float else f"grids frozen from step {trainer.freeze_step:,}"
+    target = f"budget {config.budget}" if config.budget else f"lambda_dz {config.lambda_dz:g}"
+    shape = " x ".join(map(str, data.input_shape))
+    return "\n".join(
+        [
+            f"data     {len(data.train):,} training and {len(data.test):,} test inputs of {shape}, "
+            f"{data.num_classes} classes",
+            f"network  {config.model}, {parameters:,} parameters ({format_bytes(4 * parameters)})",
+            f"run      {config.epochs} epochs of {trainer.batch_count:,} steps, {grids}, "
+            f"{trainer.ranks.world_size} process(es)",
+            f"target   {'accuracy alone' if config.is_float else target}",
+            f"a step   {1000 * seconds:.0f} ms: about {_duration(seconds * trainer.steps)} without evaluation",
+            "nothing was written",
+        ]
+    )
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _modified(path: Path) -> int | None:

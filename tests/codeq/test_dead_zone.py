@@ -15,7 +15,6 @@ from codeq.dead_zone import (
     DeadZoneQuantizer,
     straight_through,
 )
-from codeq.abs_range import abs_quantile
 from codeq.fused import levels_of
 from codeq.grid import Grid
 
@@ -327,10 +326,3 @@ def test_straight_through_returns_its_value_and_passes_its_gradient() -> None:
     y.sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [3.0, 3.0]
-
-
-@pytest.mark.parametrize("size", [1, 2, 99, 100, 101, 1000, 12_345])
-@pytest.mark.parametrize("q", [0.0, 0.5, 0.78, 0.99, 1.0])
-def test_abs_quantile_is_torch_quantile(size: int, q: float, rng: torch.Generator) -> None:
-    w = torch.randn(size, generator=rng)
-    assert abs_quantile(w, q).item() == pytest.approx(torch.quantile(w.abs(), q).item(), rel=1e-6)

@@ -1,0 +1,321 @@
+"""Say what the network may cost instead of lambda: a controller that steers lambda until training gives that cost.
+
+Lambda makes every theta_dz fall by one factor per step, exp(-rate) with rate = 10 * theta_lr * lambda (optim.py). The
+controller chooses that factor. It knows the plant: what the network would cost with all thetas times any factor follows
+from the weights as they are, by counting. So every few steps it reads the weights, finds the factor that puts the
+cost on a planned curve, and sets lambda accordingly; lambda becomes negative where zeros must give way again. The curve is
+the cubic ramp of Zhu & Gupta 2017, "To prune, or not to prune", arXiv:1710.01878, equation 1. When grids freeze, one last
+factor, found on the exact weights, puts the cost on the target.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from codeq.cost import FLOAT_BITS, CostSummary, summary
+from codeq.dead_zone import MIN_BITS, MIN_THETA, DeadZoneQuantizer
+from codeq.errors import CodeqError
+from codeq.layers import QuantizedWeight, freeze, quantized_weights
+from codeq.table import format_bytes
+
+Kind = Literal["sparsity", "bops", "size"]
+
+RAMP_SHARE = 0.8
+"""Part of the steps before freezing in which the cost moves to its target; it is held for the rest."""
+READINGS = 200
+"""How often the weights are read on the way."""
+MAX_RATE = 0.05
+"""Largest move of log theta per step: a layer needs sixty steps from the start of theta to the collapse guard."""
+MIN_THETA_BIT = 0.05
+"""Rounds to 2 bits, and is left again within a few steps."""
+MAX_THETA = 4.0
+"""Above it the dead zone is less than 0.1 % of the range, whatever theta is."""
+LOG_SEARCH = math.log(16)
+BISECTIONS = 20
+"""The factor on theta is sought between 1/16 and 16, to a part in 200,000."""
+SAMPLE_SIZE = 2**13
+"""Magnitudes read per weight on the way: a share of zeros to half a point in one layer, much less in the network."""
+MARGINS: Mapping[str, float] = {"sparsity": 0.01, "bops": 0.005, "size": 0.05}
+"""How near a run ends to its target: absolute for sparsity and relative BOPs, a fraction of the target for size."""
+MAX_ZEROS = 0.99
+"""The range is the 0.99 quantile of |w| and lies above the dead zone, so one weight in a hundred stays."""
+
+
+class BudgetError(CodeqError):
+    """A budget that this network, or this run of it, cannot meet."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A target. `kind` "sparsity": zeros over all weights, in (0, 1); "bops": relative BOPs in (0, 1), the paper's
+    definition; "size": bytes by the entropy bound of the codes, float weights counting 4 bytes each."""
+
+    kind: Kind
+    target: float
+
+    def __post_init__(self) -> None:
+        if self.kind not in MARGINS:
+            raise ValueError(f"kind must be one of {', '.join(MARGINS)}, found {self.kind!r}")
+        if not 0 < self.target < (math.inf if self.kind == "size" else 1):
+            raise ValueError(f"{self.kind} must be a positive number{'' if self.kind == 'size' else ' below 1'}")
+
+    @property
+    def margin(self) -> float:
+        """How far from the target a run may end."""
+        return MARGINS[self.kind] * (self.target if self.kind == "size" else 1)
+
+    def of(self, cost: CostSummary) -> float:
+        """What a network costs, in the terms of this budget."""
+        return {"sparsity": cost.sparsity, "bops": cost.relative_bops, "size": cost.entropy_bytes}[self.kind]
+
+    def format(self, value: float) -> str:
+        """A cost of this kind for people."""
+        if self.kind == "size":
+            return format_bytes(value)
+        return f"{value:.2%} relative BOPs" if self.kind == "bops" else f"{value:.1%} zeros"
+
+    def __str__(self) -> str:
+        return self.format(self.target)
+
+
+class BudgetController:
+    """Steers the dead zones, and learned bit widths, of a network in training to a budget.
+
+    Call `step()` after every optimizer step and `finish()` where grids freeze. Theta needs no decay of its own:
+    `param_groups(..., lambda_dz=0, lambda_bit=0)`. Everything is computed from the weights, so ranks that hold the same
+    weights take the same decisions.
+
+    Args:
+        model: Attached, its grids not frozen.
+        budget: The target.
+        input_shape: Of one input, for MACs.
+        steps: Optimizer steps until `finish()`.
+        theta_lr: As for `param_groups`; only to report lambda.
+        bit_ratio: lambda_bit / lambda_dz where bits are learned; a sparsity budget leaves bits alone.
+        cost_power: 0 moves all layers alike. Above, a layer moves the faster the more it costs per weight, by that power.
+
+    Raises:
+        BudgetError: No grid of this network can meet the budget; the message says what can be met.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        budget: Budget,
+        input_shape: tuple[int, ...],
+        steps: int,
+        *,
+        theta_lr: float = 1e-3,
+        bit_ratio: float = 1.0,
+        cost_power: float = 0.0,
+    ) -> None:
+        self.model = model
+        self.budget = budget
+        self.steps = max(steps, 1)
+        self.interval = max(1, self.steps // READINGS)
+        self.theta_lr = theta_lr
+        self.bit_ratio = 0.0 if budget.kind == "sparsity" else bit_ratio
+        self.taken = 0
+        self.rate = 0.0
+        self._reachable: list[float] = []
+        cost = summary(model, input_shape)
+        macs = {layer.name: layer.macs for layer in cost.layers}
+        # A shared weight has one quantizer, and counts once.
+        weights = {weight.quantizer: weight for weight in reversed(list(quantized_weights(model)))}
+        self._weights = [(weight, macs[weight.name]) for weight in reversed(weights.values())]
+        names = {weight.name for weight, _ in self._weights}
+        floats = [layer for layer in cost.layers if layer.name not in names]
+        self._fixed = {
+            "sparsity": sum(layer.numel - layer.nnz for layer in floats),
+            "bops": sum(layer.bops for layer in floats),
+            "size": sum(layer.entropy_bytes for layer in floats),
+        }[budget.kind]
+        self._unit = {"sparsity": cost.numel, "bops": cost.macs * FLOAT_BITS**2 or 1, "size": 1}[budget.kind]
+        self._speeds = _speeds([macs / weight.original.numel() for weight, macs in self._weights], cost_power)
+        layers = self._read()
+        self._start = self._cost(layers)
+        dense, least = self._cost(layers, MAX_THETA / MIN_THETA), self._least_possible()
+        if not min(dense, least) <= budget.target <= max(dense, least):
+            raise BudgetError(
+                f"{budget} cannot be met by this network at its bit widths: "
+                f"between {budget.format(min(dense, least))} and {budget.format(max(dense, least))} can"
+            )
+
+    @property
+    def strength(self) -> float:
+        """Lambda as it is now, in the terms of `param_groups`."""
+        return self.rate / (10 * self.theta_lr)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on exactly; plain values."""
+        return {"taken": self.taken, "rate": self.rate, "start": self._start, "reachable": list(self._reachable)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where another controller of the same network and budget stood.
+
+        Raises:
+            KeyError, TypeError, ValueError: It is no such state.
+        """
+        self.taken, self.rate, self._start = int(state["taken"]), float(state["rate"]), float(state["start"])
+        self._reachable = [float(cost) for cost in state["reachable"]]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Count one optimizer step, and move the thetas by the present lambda.
+
+        Raises:
+            BudgetError: The weights as they have become will not meet the budget; the message says what they can.
+        """
+        if self.taken % self.interval == 0:
+            layers = self._read()
+            self._refuse_unreachable(layers)
+            # Half of what is missing: weights move between readings, and a full correction would chase them.
+            factor, _ = self._factors(layers, self._planned(self.taken + self.interval))
+            self.rate = max(-MAX_RATE, min(MAX_RATE, -0.5 * math.log(factor) / self.interval))
+        self.taken += 1
+        for (weight, _), speed in zip(self._weights, self._speeds, strict=True):
+            quantizer, factor = weight.quantizer, math.exp(-self.rate * speed)
+            _move(quantizer.theta_dz, factor, MIN_THETA)
+            if quantizer.theta_bit is not None and self.bit_ratio:
+                _move(quantizer.theta_bit, factor**self.bit_ratio, MIN_THETA_BIT)
+
+    @torch.no_grad()
+    def finish(self) -> float:
+        """Put the cost on the target as exactly as grids allow, and freeze them.
+
+        Returns:
+            The cost that was reached.
+
+        Raises:
+            BudgetError: It is further from the target than the margin.
+        """
+        layers = self._read(exact=True)
+        low, high = self._factors(layers, self.budget.target, bits_too=False)
+        # On coarse grids zeros move in jumps, of all layers at once: let so many layers jump as come nearest.
+        fewer, more = self._costs(layers, low, bits_too=False), self._costs(layers, high, bits_too=False)
+        totals = [sum(more[:count]) + sum(fewer[count:]) + self._fixed for count in range(len(layers) + 1)]
+        misses = [abs(total / self._unit - self.budget.target) for total in totals]
+        count = misses.index(min(misses))
+        reached = totals[count] / self._unit
+        if misses[count] > self.budget.margin:
+            raise self._out_of_reach(reached)
+        for number, ((weight, _), speed) in enumerate(zip(self._weights, self._speeds, strict=True)):
+            _move(weight.quantizer.theta_dz, (high if number < count else low) ** speed, MIN_THETA)
+        freeze(self.model)
+        return reached
+
+    def _planned(self, step: int) -> float:
+        left = max(0.0, 1 - step / (RAMP_SHARE * self.steps))
+        return self.budget.target + (self._start - self.budget.target) * left**3
+
+    def _read(self, exact: bool = False) -> list["_Layer"]:
+        return [_Layer(weight, macs, exact) for weight, macs in self._weights]
+
+    def _cost(self, layers: list["_Layer"], factor: float = 1.0) -> float:
+        """The network's cost with all thetas times a factor, each to the power of its layer's speed."""
+        return (sum(self._costs(layers, factor)) + self._fixed) / self._unit
+
+    def _costs(self, layers: list["_Layer"], factor: float, bits_too: bool = True) -> list[float]:
+        costs = []
+        for layer, speed in zip(layers, self._speeds, strict=True):
+            quantizer, own = layer.quantizer, factor**speed
+            bits = quantizer.bit_width(own**self.bit_ratio if bits_too else 1.0)
+            theta = min(max(abs(quantizer.theta_dz.item()) * own, MIN_THETA), MAX_THETA)
+            costs.append(layer.cost(self.budget.kind, theta, bits))
+        return costs
+
+    def _factors(self, layers: list["_Layer"], wanted: float, bits_too: bool = True) -> tuple[float, float]:
+        """Two neighbouring factors on all thetas, between which the cost passes what is wanted; by bisection."""
+        low, high = -LOG_SEARCH, LOG_SEARCH
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            cost = (sum(self._costs(layers, math.exp(middle), bits_too)) + self._fixed) / self._unit
+            # Zeros grow where theta falls, bit operations and bytes shrink.
+            if (cost > wanted) == (self.budget.kind == "sparsity"):
+                low = middle
+            else:
+                high = middle
+        return math.exp(low), math.exp(high)
+
+    def _least_possible(self) -> float:
+        """The cost with MAX_ZEROS in every quantized layer, and 2 bits where they are learned."""
+        total = self._fixed
+        kept = 1 - MAX_ZEROS
+        for weight, macs in self._weights:
+            quantizer, numel = weight.quantizer, weight.original.numel()
+            bits = quantizer.bits or (MIN_BITS if self.bit_ratio else quantizer.bit_width())
+            entropy = -kept * math.log2(kept) - MAX_ZEROS * math.log2(MAX_ZEROS) + kept
+            total += {
+                "sparsity": MAX_ZEROS * numel,
+                "bops": kept * macs * bits * FLOAT_BITS,
+                "size": entropy * numel / 8,
+            }[self.budget.kind]
+        return total / self._unit
+
+    def _refuse_unreachable(self, layers: list["_Layer"]) -> None:
+        """Raise where the collapse guard will hold every layer before the budget is met, as weights go now."""
+        sign = 1 if self.budget.kind == "sparsity" else -1
+        self._reachable.append(self._cost(layers, math.exp(-LOG_SEARCH)))
+        past = READINGS // 10
+        if self.taken < self.steps / 2 or len(self._reachable) <= past:
+            return
+        now, before = self._reachable[-1], self._reachable[-1 - past]
+        expected = now + max(0.0, (now - before) * sign) * sign * (self.steps - self.taken) / (past * self.interval)
+        if (self.budget.target - expected) * sign > self.budget.margin:
+            raise self._out_of_reach(expected)
+
+    def _out_of_reach(self, expected: float) -> BudgetError:
+        return BudgetError(
+            f"{self.budget} is out of reach after {self.taken} of {self.steps} steps: about "
+            f"{self.budget.format(expected)} is what this run can do; train for longer, or ask for less"
+        )
+
+
+class _Layer:
+    """One weight as the controller reads it: sorted values, from which the cost on any grid is counted."""
+
+    def __init__(self, weight: QuantizedWeight, macs: int, exact: bool) -> None:
+        self.quantizer: DeadZoneQuantizer = weight.quantizer
+        self.numel = weight.original.numel()
+        self.macs = macs
+        # An odd stride visits every position of a kernel.
+        sample = weight.original.detach().flatten()[:: 1 if exact else self.numel // SAMPLE_SIZE | 1].float()
+        self.values: np.ndarray = sample.sort().values.cpu().numpy()
+        self.magnitudes = np.sort(np.abs(self.values))
+
+    def reach(self, q: float) -> float:
+        """`abs_range`, from the sorted magnitudes."""
+        position = q * (len(self.magnitudes) - 1)
+        below, above = self.magnitudes[math.floor(position)], self.magnitudes[math.ceil(position)]
+        reach = float(below + (above - below) * (position % 1)) or float(self.magnitudes[-1])
+        return max(reach, 1e-30) if reach else 1.0
+
+    def cost(self, kind: Kind, theta: float, bits: int) -> float:
+        """Zeros, bit operations with 32-bit activations, or bytes, were theta_dz and the bit width these."""
+        grid = self.quantizer.grid_at(self.reach, theta, bits)
+        borders = np.float32([grid.full_shift + (level - 0.5) * grid.step_size for level in range(1, grid.quant_max + 1)])
+        zeros = float(np.searchsorted(self.magnitudes, borders[0], side="right")) / len(self.magnitudes)
+        if kind == "sparsity":
+            return zeros * self.numel
+        if kind == "bops":
+            return (1 - zeros) * self.macs * bits * FLOAT_BITS
+        ends = np.searchsorted(self.values, np.concatenate([-borders[::-1], borders]))
+        shares = np.diff(ends, prepend=0, append=len(self.values)) / len(self.values)
+        shares = shares[shares > 0]
+        return float(-(shares * np.log2(shares)).sum() * self.numel / 8)
+
+
+def _move(theta: Tensor, factor: float, least: float) -> None:
+    """Scale a theta, its magnitude held within [least, MAX_THETA] so that it can return."""
+    theta.copy_(torch.copysign((theta.abs() * factor).clamp(least, MAX_THETA), theta))
+
+
+def _speeds(costs: list[float], power: float) -> list[float]:
+    """Cost per weight to a power, of mean 1 over the layers; a layer that is never called moves like a cheap one."""
+    powers = [max(cost, 1.0) ** power for cost in costs]
+    return [value * len(powers) / sum(powers) for value in powers]

@@ -1,0 +1,52 @@
+"""Knowledge distillation: a quantized network learns from its float twin as well as from the labels.
+
+    loss = (1 - share) * cross_entropy(student, labels) + share * T^2 * KL(softmax(teacher / T) || softmax(student / T))
+
+Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", arXiv:1503.02531, section 2; for quantized
+students Mishra & Marr 2018, "Apprentice", arXiv:1711.05852.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codeq import checkpoint
+from codeq.errors import CheckpointError
+
+
+def load_teacher(path: Path, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """The network of a checkpoint, in eval mode and without gradients.
+
+    Raises:
+        CheckpointError: It cannot be read, or is for other inputs or another number of classes.
+    """
+    teacher = checkpoint.load(path)
+    if teacher.input_shape != input_shape:
+        raise CheckpointError(f"--teacher {path}: is for inputs {teacher.input_shape}, the data has {input_shape}")
+    network = teacher.model.requires_grad_(False)
+    with torch.no_grad():
+        outputs = network(torch.zeros(1, *input_shape))
+    if tuple(outputs.shape) != (1, num_classes):
+        raise CheckpointError(f"--teacher {path}: has {outputs.shape[-1]} classes, the data has {num_classes}")
+    return network
+
+
+def distillation_loss(outputs: Tensor, labels: Tensor, taught: Tensor, *, share: float, temperature: float,
+                      label_smoothing: float = 0.0) -> Tensor:
+    """The loss above.
+
+    Args:
+        outputs, taught: Logits of student and teacher, float32 `(N, classes)`.
+        labels: int64 `(N,)`.
+        share: Of the teacher, in [0, 1].
+        temperature: T, positive.
+        label_smoothing: Of the labels' part.
+    """
+    hard = F.cross_entropy(outputs, labels, label_smoothing=label_smoothing)
+    soft = F.kl_div(
+        F.log_softmax(outputs / temperature, 1), F.log_softmax(taught / temperature, 1),
+        reduction="batchmean", log_target=True,
+    )
+    return (1 - share) * hard + share * temperature**2 * soft

@@ -1,0 +1,173 @@
+"""Everything that determines a training run, and the recipes by name."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from codeq.budget import Budget, Kind
+from codeq.errors import DataError
+
+FLOAT_BITS = 32
+DEFAULT_SPARSITY = 0.9
+ACTIVATIONS = ("float32", "int8")
+AUTOCAST = ("off", "bfloat16")
+OPTIMIZERS = ("adamw", "sgd")
+MAX_LR = 1e3
+"""Far above anything that trains, far below what leaves float32."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A run. Two runs of one config on one machine, with one number of threads and processes, give the same bits.
+
+    Attributes:
+        model: Registry name.
+        data: As for `load_dataset`. `input_size`: side of an input in pixels, for image folders only.
+        bits: 2 to 8, None to learn bit widths, 32 for the float twin (no quantizers).
+        epochs, batch_size (over all processes), seed: As everywhere.
+        optimizer: "adamw", or "sgd" with `momentum`. `lr`, `weight_decay`: of the weights.
+        warmup_epochs: Linear warm-up (Goyal et al. 2017, arXiv:1706.02677), then a cosine (Loshchilov & Hutter 2017,
+            arXiv:1608.03983).
+        label_smoothing: Szegedy et al. 2016, arXiv:1512.00567. clip_norm: gradients' largest norm, 0 for no limit.
+        sparsity, bops, size: The budget, at most one of them (budget.py): zeros and relative BOPs in (0, 1), bytes.
+        lambda_dz: Instead of a budget: more means more zeros. With neither, the budget is 90 % zeros.
+        lambda_bit: More means fewer bits, when they are learned; a budget of BOPs or bytes steers them itself.
+        bit_ratio: With a budget, lambda_bit over lambda_dz.
+        cost_power: With a budget, how much faster a layer moves that costs more per weight.
+        theta_init: Start of theta_dz; None takes the quantizer's.
+        grid, grid_limit: As for `DeadZoneQuantizer`.
+        shift, flip: Augmentation, as for `load_dataset`.
+        freeze_fraction: Last part of the steps, with grids frozen.
+        activations: "float32", or "int8" to learn uint8 activation scales in that last part.
+        autocast: "bfloat16" computes layers in it; weights and grids stay float32.
+        teacher: Checkpoint of a float twin to distil from (Hinton et al. 2015, arXiv:1503.02531), with the share
+            `teacher_weight` of the loss, at `temperature`.
+        init: File of float weights to start from.
+    """
+
+    model: str = "resnet8"
+    data: str = "digits"
+    input_size: int = 224
+    bits: int | None = 4
+    epochs: int = 60
+    batch_size: int = 32
+    optimizer: str = "adamw"
+    lr: float = 6e-3
+    momentum: float = 0.9
+    weight_decay: float = 1e-2
+    warmup_epochs: float = 0.0
+    label_smoothing: float = 0.0
+    clip_norm: float = 0.0
+    lambda_dz: float | None = None
+    lambda_bit: float = 0.01
+    sparsity: float | None = None
+    bops: float | None = None
+    size: float | None = None
+    bit_ratio: float = 1.0
+    cost_power: float = 0.0
+    theta_init: float | None = None
+    grid: str = "integer"
+    grid_limit: int = 127
+    shift: int | None = None
+    flip: bool | None = None
+    freeze_fraction: float = 0.2
+    activations: str = "float32"
+    autocast: str = "off"
+    teacher: str | None = None
+    teacher_weight: float = 0.5
+    temperature: float = 2.0
+    init: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if value is None and name in OPTIONAL:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+                raise ValueError(f"{name} must be a number from {low:g} to {high:g}, found {value!r}")
+        if self.bits is not None and self.bits != FLOAT_BITS and self.bits not in range(2, 9):
+            raise ValueError(f"bits must be 2 to 8, None (learned) or {FLOAT_BITS} (float), found {self.bits!r}")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, found {getattr(self, name)!r}")
+        if self.activations == "int8" and (self.is_float or self.grid != "integer"):
+            raise DataError(
+                "--activations int8 needs quantized weights on the integer grid; leave --bits 32 and --grid out"
+            )
+        asked = [flag for flag in ("lambda_dz", "sparsity", "bops", "size") if getattr(self, flag) is not None]
+        if len(asked) > 1:
+            flags = " and ".join("--" + flag.replace("_", "-") for flag in asked)
+            raise DataError(f"{flags} contradict each other; a run has one target, or lambda")
+        if asked and self.is_float:
+            raise DataError(f"--{asked[0].replace('_', '-')} needs quantized weights; leave it or --bits 32 out")
+
+    @property
+    def is_float(self) -> bool:
+        """Whether this is the float twin."""
+        return self.bits == FLOAT_BITS
+
+    @property
+    def budget(self) -> Budget | None:
+        """What the network may cost; None where lambda says how strong the pull is, and for a float twin."""
+        if self.lambda_dz is not None or self.is_float:
+            return None
+        targets: dict[Kind, float | None] = {"sparsity": self.sparsity, "bops": self.bops, "size": self.size}
+        asked = [Budget(kind, target) for kind, target in targets.items() if target is not None]
+        return asked[0] if asked else Budget("sparsity", DEFAULT_SPARSITY)
+
+    def freeze_step(self, steps: int) -> int:
+        """The first of `steps` optimizer steps, counted from 0, that trains on frozen grids; `steps` if none does."""
+        return steps - math.floor(steps * self.freeze_fraction)
+
+
+RANGES: Mapping[str, tuple[float, float]] = {
+    "input_size": (1, 4096),
+    "epochs": (1, 10**6),
+    "batch_size": (2, 10**6),
+    "lr": (0, MAX_LR),
+    "momentum": (0, 0.9999),
+    "weight_decay": (0, MAX_LR),
+    "warmup_epochs": (0, 10**6),
+    "label_smoothing": (0, 0.99),
+    "clip_norm": (0, 1e9),
+    "lambda_dz": (0, MAX_LR),
+    "lambda_bit": (0, MAX_LR),
+    "sparsity": (1e-9, 1 - 1e-9),
+    "bops": (1e-9, 1 - 1e-9),
+    "size": (1, 1e15),
+    "bit_ratio": (0, 100),
+    "cost_power": (0, 2),
+    "theta_init": (0.25, 4),
+    "grid_limit": (7, 127),
+    "shift": (0, 64),
+    "freeze_fraction": (0, 1),
+    "teacher_weight": (0, 1),
+    "temperature": (1e-2, 1e3),
+    "seed": (0, 2**63 - 1),
+}
+OPTIONAL = ("lambda_dz", "sparsity", "bops", "size", "theta_init", "shift")
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "optimizer": OPTIMIZERS,
+    "grid": ("integer", "paper"),
+    "activations": ACTIVATIONS,
+    "autocast": AUTOCAST,
+}
+
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "ours": {},
+    "paper": {
+        "optimizer": "sgd",
+        "lr": 0.1,
+        "weight_decay": 5e-4,
+        "lambda_dz": 0.01,
+        "lambda_bit": 0.01,
+        "theta_init": 3.0,
+        "grid": "paper",
+        "freeze_fraction": 0.0,
+    },
+}
+"""What other options default to. "paper" is CoDeQ's ResNet-20 recipe (arXiv:2512.12981) as far as it is published: the
+operator, lambdas and start of theta; SGD and its learning rate are those of the ResNets it trains (He et al. 2016,
+arXiv:1512.03385), and reproduce the paper's curves of theta."""
