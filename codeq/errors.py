@@ -32,6 +32,14 @@ class OutputError(CodeqError):
     """An output path that cannot, or must not, be written."""
 
 
+class RanksError(CodeqError):
+    """Processes that cannot train together: how they were started, where they meet, a batch they cannot share."""
+
+
+class RanksDisagreeError(RanksError):
+    """Processes that hold different weights, data or arguments where all must hold the same."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of a message that says something, or the exception's type where none does."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

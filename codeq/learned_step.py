@@ -20,6 +20,7 @@ from codeq.activation_encoding import QUANT_MAX, ActivationEncoding
 from codeq.activations import CLAMPS, ActivationPlan, plan_activations
 from codeq.calibrate import calibrate
 from codeq.canonical import canonicalize, merge_equal, refuse_writes
+from codeq.distributed import world_size
 from codeq.errors import AttachError
 from codeq.graph import GraphRunner, state_name, trace
 from codeq.layers import detach, quantized_weights
@@ -51,7 +52,8 @@ class ActivationQuantizer(nn.Module):
         zero_point = self.zero_fraction * QUANT_MAX
         if bool(self._at_end()):
             zero_point = zero_point.detach()
-        factor = (x.numel() * QUANT_MAX) ** -0.5
+        # LSQ's factor counts the elements of the whole batch, of which other ranks may hold parts.
+        factor = (x.numel() * world_size() * QUANT_MAX) ** -0.5
         quantized: Tensor = torch._fake_quantize_learnable_per_tensor_affine(
             x, self.log2_scale.exp2().clamp(max=self.max_scale), zero_point, 0, QUANT_MAX, factor
         )
