@@ -275,9 +275,16 @@ class DeadZoneQuantizer(nn.Module):
             parameter.grad = None
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        was_frozen = not self.frozen.is_meta and bool(self.frozen)
         super()._load_from_state_dict(*args, **kwargs)
-        if not self.frozen.is_meta and bool(self.frozen):
+        if self.frozen.is_meta:
+            return
+        if bool(self.frozen):
             self._hold_thetas()
+        elif was_frozen:
+            # Back to a state from before the freeze, as a training loop's own checkpoints do: the thetas train again.
+            for parameter in self.parameters():
+                parameter.requires_grad_(True)
 
     def _frozen(self) -> Grid:
         return Grid(*self.frozen_grid.float().unbind())
