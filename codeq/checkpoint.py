@@ -19,9 +19,6 @@ A checkpoint is a dictionary of plain values and tensors, written by `torch.save
 
 import hashlib
 import os
-import pickle
-import warnings
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,11 +32,13 @@ from codeq.activation_encoding import ActivationEncoding
 from codeq.errors import AttachError, CheckpointError, OutputError, first_line
 from codeq.files import replace_atomically
 from codeq.layers import attach_each, quantized_weights
+from codeq.safe_load import check_dense, check_shape, check_values, safe_load
 from codeq.version import __version__
 
 FORMAT = "codeq.checkpoint"
 FORMAT_VERSION = 2
 """2 brought `activations`; files of version 1 have none."""
+EXPECTED = "a file written by codeq.save"
 INPUT_DTYPES = (torch.float32, torch.int64, torch.int32)
 MODEL_OPTION = "pass --model package.module:factory"
 
@@ -135,7 +134,7 @@ def save(
     }
     payload = {key: _plain(key, value) for key, value in payload.items()}
     # What cannot be loaded is not saved.
-    header = _validate_header(Path(path), payload)
+    header = validate_header(Path(path), payload)
     _read_activations(Path(path), payload["activations"])
     if name is not None:
         _registry_factory(Path(path), header)
@@ -164,7 +163,7 @@ def load(path: str | os.PathLike[str], factory: Callable[[], nn.Module] | None =
     """
     source = Path(path)
     payload = _read(source)
-    header = _validate_header(source, payload)
+    header = validate_header(source, payload)
     state = payload["state_dict"]
 
     build = factory or _registry_factory(source, header)
@@ -202,42 +201,23 @@ def load(path: str | os.PathLike[str], factory: Callable[[], nn.Module] | None =
 
 
 def _read(source: Path) -> dict[str, Any]:
-    if not source.exists():
-        raise CheckpointError(f"{source}: no such file")
-    if source.is_dir():
-        raise CheckpointError(f"{source} is a folder, expected a checkpoint file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's guesses about foreign files; the message below is ours
-            payload = torch.load(source, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's own message is a page about weights_only=False, which is the one thing not to do.
-        if "weights_only" in str(error).lower() and zipfile.is_zipfile(source):
-            raise CheckpointError(
-                f"{source}: holds Python objects that could run code, and was not opened; "
-                "expected plain values and tensors, as codeq.save writes them"
-            ) from error
-        raise CheckpointError(f"{source}: not a checkpoint, expected a file written by codeq.save") from error
-    except OSError as error:
-        raise CheckpointError(f"{source}: cannot be read ({error.strerror or error})") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{source}: not a checkpoint, or truncated ({source.stat().st_size} bytes); "
-            "expected a file written by codeq.save"
-        ) from error
-    if not isinstance(payload, dict):
-        raise CheckpointError(f"{source}: holds a {type(payload).__name__}, expected a file written by codeq.save")
+    payload = safe_load(source, expected=EXPECTED)
     if payload.get("format") != FORMAT:
         if payload and all(isinstance(value, Tensor) for value in payload.values()):
             raise CheckpointError(
                 f"{source}: is a plain state_dict of {len(payload)} tensors, which does not say how it is quantized; "
                 "load it into its network, codeq.attach, and write it with codeq.save"
             )
-        raise CheckpointError(f"{source}: has no format {FORMAT!r}, expected a file written by codeq.save")
+        raise CheckpointError(f"{source}: has no format {FORMAT!r}, expected {EXPECTED}")
     return payload
 
 
-def _validate_header(source: Path, payload: dict[str, Any]) -> dict[str, Any]:
+def validate_header(source: Path, payload: dict[str, Any]) -> dict[str, Any]:
+    """Check every entry of a checkpoint but the tensors in its state; returns its entry "model".
+
+    Raises:
+        CheckpointError: A newer version, or an entry that is missing or malformed.
+    """
     version = payload.get("format_version")
     if not isinstance(version, int) or version < 1:
         raise CheckpointError(f"{source}: format version {version!r}, expected an integer of at least 1")
@@ -331,22 +311,11 @@ def _check_state(source: Path, skeleton: nn.Module, state: Mapping[str, Any]) ->
             f"{_examples('unknown', unknown)}{_examples('missing', missing)} (another network or other arguments?)"
         )
     for name, tensor in state.items():
-        if isinstance(tensor, Tensor) and tensor.device.type != "cpu":
-            raise CheckpointError(f"{source}: {name} is on {tensor.device}, and has no values here")
-        if not isinstance(tensor, Tensor):
-            raise CheckpointError(f"{source}: {name} is a {type(tensor).__name__}, expected a tensor")
-        if tensor.layout != torch.strided:
-            raise CheckpointError(f"{source}: {name} has layout {tensor.layout}, expected torch.strided")
-        if tensor.shape != expected[name].shape:
-            raise CheckpointError(
-                f"{source}: {name} has shape {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
-            )
+        check_dense(source, name, tensor)
+        check_shape(source, name, tensor, expected[name])
         if tensor.dtype != expected[name].dtype:
             raise CheckpointError(f"{source}: {name} is {tensor.dtype}, expected {expected[name].dtype}")
-        if name.endswith("running_var") and bool((tensor < 0).any()):
-            raise CheckpointError(f"{source}: {name} has negative entries, which no variance has")
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{source}: {name} has NaN or infinite entries; the training run diverged")
+        check_values(source, name, tensor)
 
 
 def _plain(where: str, value: Any) -> Any:

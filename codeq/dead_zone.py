@@ -275,10 +275,17 @@ class DeadZoneQuantizer(nn.Module):
         return super().train(mode)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        was_frozen = not self.frozen.is_meta and bool(self.frozen)
         super()._load_from_state_dict(*args, **kwargs)
         self._range.clear()
-        if not self.frozen.is_meta and bool(self.frozen):
+        if self.frozen.is_meta:
+            return
+        if bool(self.frozen):
             self._hold_thetas()
+        elif was_frozen:
+            # Back to a state from before the freeze, as a training loop's own checkpoints do: the thetas train again.
+            for parameter in self.parameters():
+                parameter.requires_grad_(True)
 
     def _frozen(self) -> Grid:
         scale, multiplier, offset, quant_max, shift = self.frozen_grid.tolist()

@@ -141,7 +141,8 @@ class Trainer:
         self.model.to(self.device)
         if ranks.world_size > 1:
             synchronize_batch_norm(self.model)
-        self.batch_count = len(_split(torch.arange(len(self.data.train)), config.batch_size))
+        self.least = max(2, ranks.world_size)
+        self.batch_count = len(_split(torch.arange(len(self.data.train)), config.batch_size, self.least))
         self.steps = self.batch_count * config.epochs
         self.freeze_step = config.freeze_step(self.steps)
         self.theta_lr = min(PAPER_THETA_TRAVEL / self.steps, MAX_THETA_LR)
@@ -331,7 +332,7 @@ class Trainer:
         """One pass over the training set; the mean loss."""
         order = torch.randperm(len(self.data.train), generator=self.generator)
         draws = torch.rand(len(order), AUGMENTATION_DRAWS, generator=self.generator)
-        indices = _split(order, self.config.batch_size)
+        indices = _split(order, self.config.batch_size, self.least)
         sizes = [len(index) for index in indices]
         shares = [share(index, self.ranks) for index in indices]
         shared_draws = [share(part, self.ranks) for part in draws.split(sizes)]
@@ -399,8 +400,8 @@ class Trainer:
         return any(bool(weight.quantizer.frozen) for weight in quantized_weights(self.model))
 
     def _reestimate_batch_norm(self) -> None:
-        indices = torch.arange(len(self.data.train)).split(self.config.batch_size)[:BATCH_NORM_BATCHES]
-        shares = [share(index, self.ranks) for index in indices if len(index) >= self.ranks.world_size]
+        indices = _split(torch.arange(len(self.data.train)), self.config.batch_size, self.least)[:BATCH_NORM_BATCHES]
+        shares = [share(index, self.ranks) for index in indices]
         inputs = (inputs.to(self.device) for inputs, _ in batches(self.data.train, shares))
         reestimate_batch_norm(self.model if self.quantized is None else self.quantized, inputs)
 
@@ -522,10 +523,13 @@ def train(
     return Trainer(config, resume=resume).run(output, on_epoch=on_epoch, on_step=on_step)
 
 
-def _split(order: Tensor, batch_size: int) -> tuple[Tensor, ...]:
-    """Batches of an epoch; a last one of a single input joins the one before: BatchNorm has no variance of one."""
+def _split(order: Tensor, batch_size: int, least: int = 2) -> tuple[Tensor, ...]:
+    """Batches of an epoch; a last one of fewer than `least` inputs joins the one before.
+
+    BatchNorm has no variance of one input, and every process needs an input.
+    """
     parts = order.split(batch_size)
-    if len(parts) > 1 and len(parts[-1]) == 1:
+    if len(parts) > 1 and len(parts[-1]) < least:
         return (*parts[:-2], torch.cat(parts[-2:]))
     return parts
 

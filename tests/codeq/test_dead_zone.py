@@ -312,6 +312,24 @@ def test_frozen_grid_stays_while_weights_move(rng: torch.Generator) -> None:
     assert not copy.theta_dz.requires_grad
 
 
+def test_a_state_from_before_the_freeze_trains_its_thetas_again(rng: torch.Generator) -> None:
+    w = torch.randn(64, generator=rng)
+    quantizer = DeadZoneQuantizer(None)
+    before = {name: tensor.clone() for name, tensor in quantizer.state_dict().items()}
+    quantizer.freeze(w)
+    after = {name: tensor.clone() for name, tensor in quantizer.state_dict().items()}
+    quantizer.load_state_dict(before)
+    assert all(parameter.requires_grad for parameter in quantizer.parameters())
+    quantizer(w).square().sum().backward()
+    assert quantizer.theta_dz.grad is not None
+    quantizer.load_state_dict(after)
+    assert not any(parameter.requires_grad for parameter in quantizer.parameters())
+    held = DeadZoneQuantizer()
+    held.theta_dz.requires_grad_(False)  # by its owner, not by freeze: loading leaves it so
+    held.load_state_dict(DeadZoneQuantizer().state_dict())
+    assert not held.theta_dz.requires_grad
+
+
 def test_disabled_quantizer_returns_the_weight_itself() -> None:
     quantizer = DeadZoneQuantizer(4)
     quantizer.enabled = False
