@@ -26,7 +26,7 @@ def render_table(header: Sequence[str], rows: Sequence[Sequence[str]], footer: S
 
     def line(row: Sequence[str]) -> str:
         cells = (
-            _fit(cell, width).rjust(width) if aligned else _fit(cell, width).ljust(width)
+            fit_cell(cell, width).rjust(width) if aligned else fit_cell(cell, width).ljust(width)
             for cell, width, aligned in zip(row, widths, right, strict=True)
         )
         return "  ".join(cells).rstrip()
@@ -50,7 +50,7 @@ def format_ratio(size: float, bound: float) -> str:
     return f"{size / bound:.2f}" if bound >= 1 else "-"
 
 
-def _fit(cell: str, width: int) -> str:
+def fit_cell(cell: str, width: int) -> str:
     """Shorten in the middle: both ends of a layer's name matter."""
     if len(cell) <= width:
         return cell
