@@ -21,7 +21,7 @@ import models
 from codeq import checkpoint, cli
 from codeq.batch_norm import reestimate_batch_norm
 from codeq.cost import CostSummary, summary
-from codeq.data import Dataset, load_dataset, shift_randomly
+from codeq.data import AUGMENTATION_DRAWS, SOURCES, Dataset, Split, batches, load_dataset
 from codeq.errors import CheckpointError, CodeqError, DataError
 from codeq.files import check_writable
 from codeq.layers import attach, encode, freeze
@@ -60,7 +60,7 @@ class TrainConfig:
         lr, weight_decay: Of the weights, AdamW.
         lambda_dz: More means more zeros. lambda_bit: more means fewer bits, when they are learned.
         grid, grid_limit: As for `DeadZoneQuantizer`.
-        shift: Augmentation: random shift in pixels; None takes 1 per 14 pixels of image size, at least 1.
+        shift: Augmentation: random shift in pixels; None as for `load_dataset`.
         freeze_fraction: Last part of the epochs, with grids frozen.
         activations: "float32", or "int8" to learn uint8 activation scales in that last part.
     """
@@ -164,7 +164,7 @@ def train(
         DataError, CheckpointError, OutputError: Bad input, before training starts.
         DivergedError: The loss became NaN or infinite; `output` holds the last good epoch.
     """
-    data = load_dataset(config.data)
+    data = load_dataset(config.data, shift=config.shift)
     torch.manual_seed(config.seed)
     generator = torch.Generator().manual_seed(config.seed)
     arguments = {
@@ -172,7 +172,7 @@ def train(
         "num_classes": data.num_classes,
         "input_size": data.input_shape[1],
     }
-    if len(data.train_labels) < 2:
+    if len(data.train) < 2:
         raise DataError(f"{config.data}: one training image is too few")
     if resume is None:
         try:
@@ -188,7 +188,9 @@ def train(
                 f"{resume.path}: is for inputs {resume.input_shape}, {config.data} has {data.input_shape}"
             )
 
-    steps = len(_split(torch.arange(len(data.train_labels)), config.batch_size)) * config.epochs
+    steps = len(_split(torch.arange(len(data.train)), config.batch_size)) * config.epochs
+    calibration_inputs = data.train.load(torch.arange(min(STORED_INPUTS, len(data.train))))
+    held_inputs = data.test.load(torch.arange(min(STORED_INPUTS, len(data.test))))
     groups = param_groups(
         model,
         torch.optim.AdamW,
@@ -200,7 +202,7 @@ def train(
     )
     quantized = None
     if config.activations == "int8":
-        quantized = QuantizedActivations(model, (data.train_inputs[:2],))
+        quantized = QuantizedActivations(model, (calibration_inputs[:2],))
         groups.append({"params": list(quantized.quantizers.parameters()), "lr": ACTIVATION_LR, "weight_decay": 0.0})
     optimizer = torch.optim.AdamW(groups)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
@@ -227,8 +229,8 @@ def train(
             name=config.model,
             arguments=arguments,
             preprocessing={"mean": data.mean, "std": data.std},
-            calibration_inputs=data.train_inputs[:STORED_INPUTS].clone(),
-            held_inputs=data.test_inputs[:STORED_INPUTS].clone(),
+            calibration_inputs=calibration_inputs,
+            held_inputs=held_inputs,
             metrics=metrics,
             training={"config": asdict(config), "history": [asdict(row) for row in history]} | training,
             activations=None if quantized is None or not quantized.calibrated else quantized.encodings(),
@@ -246,7 +248,7 @@ def train(
     def finish_grids() -> None:
         freeze(model)
         if quantized is not None:
-            quantized.calibrate((data.train_inputs[:STORED_INPUTS],))
+            quantized.calibrate((calibration_inputs,))
 
     if not history:
         save(unfinished(), {})
@@ -258,16 +260,16 @@ def train(
             raise DivergedError(
                 f"the loss became {loss} in epoch {epoch + 1}; {output} holds epoch {epoch}; try a smaller --lr"
             )
-        history.append(_epoch_result(model, evaluate(network, data.test_inputs, data.test_labels), epoch, loss))
+        history.append(_epoch_result(model, evaluate(network, data.test), epoch, loss))
         save(unfinished(), {"test_accuracy": history[-1].test_accuracy})
         on_epoch(history[-1])
 
     if config.freeze_epoch == config.epochs:
         finish_grids()  # the run was too short to have a last part
-    inputs = data.train_inputs.split(config.batch_size)[:BATCH_NORM_BATCHES]
-    reestimate_batch_norm(network, inputs)
+    indices = torch.arange(len(data.train)).split(config.batch_size)[:BATCH_NORM_BATCHES]
+    reestimate_batch_norm(network, (inputs for inputs, _ in batches(data.train, indices)))
     model.eval()
-    accuracy = evaluate(network, data.test_inputs, data.test_labels)
+    accuracy = evaluate(network, data.test)
     cost = summary(model, data.input_shape)
     metrics = {
         "test_accuracy": accuracy,
@@ -281,15 +283,15 @@ def train(
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int = 500) -> float:
+def evaluate(model: nn.Module, split: Split, batch_size: int = 500) -> float:
     """Share of inputs whose largest output is at their label, in eval mode; the network's mode is left as it was."""
     training = model.training
     model.eval()
     correct = 0
-    for batch, expected in zip(inputs.split(batch_size), labels.split(batch_size), strict=True):
-        correct += int((model(batch).argmax(1) == expected).sum())
+    for inputs, labels in batches(split, torch.arange(len(split)).split(batch_size)):
+        correct += int((model(inputs).argmax(1) == labels).sum())
     model.train(training)
-    return correct / len(labels)
+    return correct / len(split)
 
 
 def _train_epoch(
@@ -316,13 +318,13 @@ def _train_epoch(
         scheduler.step()
         total += value * len(labels)
         on_step(scheduler.last_epoch, steps, value)
-    return total / len(data.train_labels)
+    return total / len(data.train)
 
 
 def _batches(data: Dataset, config: TrainConfig, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    pixels = config.shift if config.shift is not None else max(1, data.input_shape[1] // 14)
-    for index in _split(torch.randperm(len(data.train_labels), generator=generator), config.batch_size):
-        yield shift_randomly(data.train_inputs[index], pixels, generator), data.train_labels[index]
+    indices = _split(torch.randperm(len(data.train), generator=generator), config.batch_size)
+    draws = [torch.rand(len(index), AUGMENTATION_DRAWS, generator=generator) for index in indices]
+    return batches(data.train, indices, draws)
 
 
 def _split(order: Tensor, batch_size: int) -> tuple[Tensor, ...]:
@@ -373,7 +375,7 @@ def _build_parser() -> argparse.ArgumentParser:
         parser.add_argument(flag, default=argparse.SUPPRESS, help=f"{description} (default: {shown})", **options)
 
     recipe("--model", "network", choices=list(models.MODELS))
-    recipe("--data", "digits, or idx:DIR for a folder of IDX files (MNIST and its kin)")
+    recipe("--data", SOURCES)
     recipe("--bits", "weight bits: 2 to 8, mixed, or 32 for the float twin", type=_bits)
     recipe("--epochs", "passes over the training set", type=cli.integer(1))
     recipe("--batch-size", "inputs per step", type=cli.integer(2))
