@@ -5,20 +5,21 @@ The contract is export/verify.py's. Exit status: 0 it holds, 1 it does not, 2 ba
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from codeq import checkpoint, cli
-from codeq.data import load_dataset
+from codeq.data import SOURCES, Split, batches, load_dataset
 from codeq.errors import DataError
-from codeq.train import evaluate
 from export.integer import IntegerReference
 from export.metadata import read_metadata
 from export.program import ReferenceProgram
-from export.run import in_batches, run_onnxruntime
+from export.run import eval_mode, in_batches, run_network, run_onnxruntime
 from export.sessions import load_model, load_session
 from export.verify import PROGRESS_STEPS, Verdict, check_parity
 from export.verify_integer import rebuild_program
@@ -26,7 +27,7 @@ from export.verify_integer import rebuild_program
 DEFAULT_COUNT = 64
 ACCURACY_BATCH_SIZE = 100
 PREPROCESSING_TOLERANCE = 1e-6
-"""Mean and standard deviation are float32 reductions: equal data gives them within rounding."""
+"""Older checkpoints hold mean and standard deviation as float32 reductions: equal data gives them within rounding."""
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -40,7 +41,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("file", type=Path, help="a file of export.onnx")
     parser.add_argument(
         "--data",
-        help="take inputs from the test set of digits or idx:DIR, and compare the accuracy on all of it "
+        help=f"take inputs from the test set of {SOURCES}, and compare the accuracy on all of it "
         "(default: the inputs held in the checkpoint)",
     )
     parser.add_argument("--count", type=cli.integer(1), default=DEFAULT_COUNT, metavar="N", help="inputs to compare")
@@ -51,24 +52,28 @@ def _build_parser() -> argparse.ArgumentParser:
 
 
 def compare_accuracy(
-    loaded: checkpoint.Checkpoint, file: Path, inputs: Tensor, labels: Tensor, program: ReferenceProgram | None
+    loaded: checkpoint.Checkpoint, file: Path, test: Split, program: ReferenceProgram | None
 ) -> dict[str, float]:
     """Test accuracy in [0, 1]: the network's in PyTorch, the file's in onnxruntime with its own session options, and
-    where activations are quantized the integer reference's."""
+    where activations are quantized the integer reference's. Each batch is loaded once for all of them."""
     session = load_session(file)
     fixed = session.get_inputs()[0].shape[0]
     batch_size = fixed if isinstance(fixed, int) else ACCURACY_BATCH_SIZE
-
-    def share(outputs: np.ndarray) -> float:
-        return float((outputs.argmax(1) == labels.numpy()).sum()) / len(labels)
-
-    accuracy = {
-        "pytorch": evaluate(loaded.model, inputs, labels),
-        "onnxruntime": share(run_onnxruntime(session, (inputs,), batch_size)[0]),
+    runs: dict[str, Callable[[Tensor], list[np.ndarray]]] = {
+        "pytorch": lambda inputs: run_network(loaded.model, (inputs,), batch_size),
+        "onnxruntime": lambda inputs: run_onnxruntime(session, (inputs,), batch_size),
     }
     if program is not None:
-        accuracy["integer_reference"] = share(in_batches(IntegerReference(program).outputs, (inputs,), batch_size)[0])
-    return accuracy
+        reference = IntegerReference(program)
+        runs["integer_reference"] = lambda inputs: in_batches(reference.outputs, (inputs,), batch_size)
+    correct = dict.fromkeys(runs, 0)
+    # Whole batches of a fixed size, as many as fit, so that a loader has more than one image to work on.
+    loaded_at_once = batch_size * max(1, ACCURACY_BATCH_SIZE // batch_size)
+    with torch.no_grad(), eval_mode(loaded.model):
+        for inputs, labels in batches(test, torch.arange(len(test)).split(loaded_at_once)):
+            for name, run in runs.items():
+                correct[name] += int((run(inputs)[0].argmax(1) == labels.numpy()).sum())
+    return {name: count / len(test) for name, count in correct.items()}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -85,9 +90,9 @@ def main(argv: list[str] | None = None) -> int:
         inputs, note = loaded.inputs_to_check(arguments.count)
         notes += [note] if note else []
     else:
-        data = load_dataset(arguments.data)
+        data = load_dataset(arguments.data, input_size=loaded.input_shape[-1], workers=torch.get_num_threads())
         _check_preprocessing(loaded, arguments.data, data.input_shape, {"mean": data.mean, "std": data.std})
-        inputs = data.test_inputs[: arguments.count]
+        inputs = data.test.load(torch.arange(min(arguments.count, len(data.test))))
         if len(inputs) < arguments.count:
             notes.append(f"the test set of {arguments.data} holds {len(inputs)} inputs, not {arguments.count}")
     program = None
@@ -97,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
         verdict = check_parity(arguments.file, loaded.model, inputs, program=program, on_progress=update)
         if arguments.data is not None:
             update(PROGRESS_STEPS, "accuracy on the test set")
-            accuracy = compare_accuracy(loaded, arguments.file, data.test_inputs, data.test_labels, program)
+            accuracy = compare_accuracy(loaded, arguments.file, data.test, program)
 
     for note in notes:
         print(f"note: {note}", file=sys.stderr)

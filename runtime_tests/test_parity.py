@@ -5,11 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
+from PIL import Image
 
 import codeq
+import models
 from export import export_onnx
 from export.sessions import LEVELS
 from export.verify import BATCH_SIZES
@@ -104,6 +108,33 @@ def test_the_command_compares_accuracy_on_a_test_set(run_command: Any, files: tu
     assert done.returncode == 0
     assert values["inputs"] == 20
     assert values["accuracy"]["pytorch"] == values["accuracy"]["onnxruntime"]
+
+
+def test_the_command_takes_folders_of_images_at_the_networks_size(run_command: Any, tmp_path: Path) -> None:
+    for split, count in (("train", 1), ("val", 53)):
+        for label in range(2):
+            folder = tmp_path / "images" / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = np.random.default_rng(number).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    arguments = {"in_channels": 3, "num_classes": 2, "input_size": 16}
+    model = models.create("resnet8", **arguments)
+    codeq.attach(model, 4)
+    codeq.freeze(model)
+    preprocessing = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    checkpoint, file, source = tmp_path / "ckpt.pt", tmp_path / "net.onnx", f"images:{tmp_path / 'images'}"
+    codeq.save(
+        checkpoint, model, input_shape=(3, 16, 16), name="resnet8", arguments=arguments, preprocessing=preprocessing
+    )
+    export_onnx(model.eval(), (torch.randn(2, 3, 16, 16),), file, preprocessing=preprocessing)
+    done = run_command("runtime_tests.parity", checkpoint, file, "--data", source, "--count", 500, "--json", "-")
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout)
+    assert values["inputs"] == 106
+    assert "holds 106 inputs, not 500" in done.stderr
+    # The same pictures in both classes, in more than one batch: whatever a network makes of them, half of it is right.
+    assert values["accuracy"] == {"pytorch": 0.5, "onnxruntime": 0.5}
 
 
 def test_the_command_goes_red_when_file_and_network_part_ways(

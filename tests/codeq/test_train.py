@@ -58,7 +58,8 @@ def test_a_run_freezes_and_stores_what_export_needs(tmp_path: Path) -> None:
     loaded = codeq.load(tmp_path / "a.pt")
     assert all(bool(weight.quantizer.frozen) for weight in quantized_weights(loaded.model))
     assert result.cost.sparsity == loaded.metrics["sparsity"]
-    assert result.history[1].sparsity > result.history[0].sparsity > 0
+    # So strong a lambda reaches its zeros within the first epoch; which way they go from there is up to the draws.
+    assert all(row.sparsity > 0.5 for row in result.history)
     assert loaded.held_inputs is not None
     assert loaded.held_inputs.shape == (128, 1, 8, 8)
     assert set(loaded.preprocessing) == {"mean", "std"}
@@ -186,7 +187,7 @@ def test_bad_input_to_the_command(run_command: Any, tmp_path: Path, checkpoint_p
         (["--lr", "-1"], "expected a number above 0 and at most 1000, found '-1'"),
         (["--lambda-dz", "nan"], "expected a number of at least 0 and at most 1000, found 'nan'"),
         (["--model", "resnet9"], "invalid choice: 'resnet9'"),
-        (["--data", "mnist"], "unknown data set 'mnist', expected digits or idx:DIR"),
+        (["--data", "mnist"], "unknown data set 'mnist', expected digits, idx:DIR, cifar10:DIR or images:DIR"),
         (["--data", f"idx:{tmp_path}"], "has no train-images-idx3-ubyte"),
         (["-o", existing], "exists; use --force to overwrite it"),
         (["-o", tmp_path / "nowhere" / "a.pt"], "there is no folder"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from codeq.data import load_dataset, shift_randomly
+from codeq.data import load_dataset
 from codeq.errors import DataError
 
 IMAGES = np.arange(6 * 4 * 4, dtype=np.uint8).reshape(6, 4, 4)
@@ -31,10 +31,13 @@ def test_idx_folder_plain_and_compressed(folder: Path) -> None:
     data = load_dataset(f"idx:{folder}")
     assert data.input_shape == (1, 4, 4)
     assert data.num_classes == 3
-    assert data.train_labels.tolist() == LABELS.tolist()
+    assert data.train.labels.tolist() == LABELS.tolist()
     pixels = torch.from_numpy(IMAGES).float() / 255
     assert data.mean == [pytest.approx(pixels.mean().item())]
-    torch.testing.assert_close(data.test_inputs[:, 0] * data.std[0] + data.mean[0], pixels)
+    assert data.std == [pytest.approx(pixels.std().item())]
+    inputs = data.test.load(torch.tensor([5, 0]))
+    assert inputs.dtype == torch.float32
+    torch.testing.assert_close(inputs[:, 0] * data.std[0] + data.mean[0], pixels[[5, 0]])
 
 
 @pytest.mark.parametrize(
@@ -64,27 +67,3 @@ def test_missing_parts_are_named(folder: Path, tmp_path: Path) -> None:
         load_dataset(f"idx:{folder}")
     with pytest.raises(DataError, match="no such folder"):
         load_dataset(f"idx:{tmp_path / 'nowhere'}")
-    with pytest.raises(DataError, match="unknown data set 'cifar', expected digits or idx:DIR"):
-        load_dataset("cifar")
-
-
-def test_digits_are_real_and_split_the_same_every_time() -> None:
-    first, second = load_dataset("digits"), load_dataset("digits")
-    assert first.train_inputs.shape == (1438, 1, 8, 8)
-    assert first.test_inputs.shape == (359, 1, 8, 8)
-    assert first.num_classes == 10
-    assert torch.equal(first.test_inputs, second.test_inputs)
-    assert first.train_inputs.mean().abs() < 1e-5
-
-
-def test_shift_by_hand() -> None:
-    image = torch.arange(9.0).reshape(1, 1, 3, 3)
-    seen = set()
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(200):
-        shifted = shift_randomly(image, 1, generator)
-        seen.add(tuple(shifted.flatten().tolist()))
-    assert len(seen) == 9  # three rows by three columns of shifts
-    assert tuple(image.flatten().tolist()) in seen
-    assert (0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 3.0, 3.0, 4.0) in seen  # down and right, borders repeated
-    assert shift_randomly(image, 0, generator) is image

@@ -1,0 +1,56 @@
+"""What a data set is: a training and a test split, each loaded by position.
+
+Augmentation takes its random numbers as an argument, so that whoever trains owns all randomness: the same draws give
+the same pixels in whichever thread, and a resumed run goes on with the draws it would have had.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+AUGMENTATION_DRAWS = 5
+"""Numbers in [0, 1) that decide how one image is augmented; augment.py says which decides what."""
+
+
+class Split(Protocol):
+    """Labelled images. Those that are worth loading one batch ahead also have `prefetch = True`, see loader.py."""
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 `(N,)`."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def load(self, index: Tensor, draws: Tensor | None = None) -> Tensor:
+        """Inputs of a network, float32 `(n, channels, height, width)`, normalised per channel.
+
+        Args:
+            index: Positions, int64 `(n,)`.
+            draws: Uniform in [0, 1), float `(n, AUGMENTATION_DRAWS)`: the images augmented as in training.
+                None: the view that accuracy is measured on.
+
+        Raises:
+            DataError: A file that cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Two splits and what they share.
+
+    Attributes:
+        train, test: The splits. Their first positions are a sample of all classes.
+        num_classes: Labels are 0 to `num_classes - 1`.
+        mean, std: Per channel, of pixels scaled to [0, 1]: an input is (pixel / max_pixel - mean) / std.
+        input_shape: Channels, height, width.
+    """
+
+    train: Split
+    test: Split
+    num_classes: int
+    mean: list[float]
+    std: list[float]
+    input_shape: tuple[int, int, int]
