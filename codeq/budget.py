@@ -1,11 +1,11 @@
 """Say what the network may cost instead of lambda: a controller that steers lambda until training gives that cost.
 
 Lambda makes every theta_dz fall by one factor per step, exp(-rate) with rate = 10 * theta_lr * lambda (optim.py). The
-controller chooses that factor. It knows the plant: what the network would cost with all thetas times any factor follows
-from the weights as they are, by counting. So every few steps it reads the weights, finds the factor that puts the
-cost on a planned curve, and sets lambda accordingly; lambda becomes negative where zeros must give way again. The curve is
-the cubic ramp of Zhu & Gupta 2017, "To prune, or not to prune", arXiv:1710.01878, equation 1. When grids freeze, one last
-factor, found on the exact weights, puts the cost on the target.
+controller chooses that factor. It knows the plant: what a network would cost with all thetas times a factor follows
+from the weights as they are, by counting. So every few steps it reads the weights, finds the factor that puts the cost
+on a planned curve, and sets lambda accordingly; lambda becomes negative where zeros must give way again. The curve is
+the cubic ramp of Zhu & Gupta 2017, "To prune, or not to prune", arXiv:1710.01878, equation 1. When grids freeze, one
+last factor, found on the exact weights, puts the cost on the target.
 """
 
 import math
@@ -35,9 +35,9 @@ MIN_THETA_BIT = 0.05
 """Rounds to 2 bits, and is left again within a few steps."""
 MAX_THETA = 4.0
 """Above it the dead zone is less than 0.1 % of the range, whatever theta is."""
-LOG_SEARCH = math.log(16)
+LOG_SEARCH = math.log(64)
 BISECTIONS = 20
-"""The factor on theta is sought between 1/16 and 16, to a part in 200,000."""
+"""The factor on theta is sought between 1/64 and 64, to a part in 100,000."""
 SAMPLE_SIZE = 2**13
 """Magnitudes read per weight on the way: a share of zeros to half a point in one layer, much less in the network."""
 MARGINS: Mapping[str, float] = {"sparsity": 0.01, "bops": 0.005, "size": 0.05}
@@ -97,7 +97,7 @@ class BudgetController:
         steps: Optimizer steps until `finish()`.
         theta_lr: As for `param_groups`; only to report lambda.
         bit_ratio: lambda_bit / lambda_dz where bits are learned; a sparsity budget leaves bits alone.
-        cost_power: 0 moves all layers alike. Above, a layer moves the faster the more it costs per weight, by that power.
+        cost_power: 0 moves all layers alike; above, a layer moves faster that costs more per weight, by that power.
 
     Raises:
         BudgetError: No grid of this network can meet the budget; the message says what can be met.
@@ -224,7 +224,7 @@ class BudgetController:
         costs = []
         for layer, speed in zip(layers, self._speeds, strict=True):
             quantizer, own = layer.quantizer, factor**speed
-            bits = quantizer.bit_width(own**self.bit_ratio if bits_too else 1.0)
+            bits = quantizer.bit_width(own**self.bit_ratio if bits_too else 1.0)  # MIN_THETA_BIT gives 2 as 0 does
             theta = min(max(abs(quantizer.theta_dz.item()) * own, MIN_THETA), MAX_THETA)
             costs.append(layer.cost(self.budget.kind, theta, bits))
         return costs
@@ -298,8 +298,8 @@ class _Layer:
     def cost(self, kind: Kind, theta: float, bits: int) -> float:
         """Zeros, bit operations with 32-bit activations, or bytes, were theta_dz and the bit width these."""
         grid = self.quantizer.grid_at(self.reach, theta, bits)
-        borders = np.float32([grid.full_shift + (level - 0.5) * grid.step_size for level in range(1, grid.quant_max + 1)])
-        zeros = float(np.searchsorted(self.magnitudes, borders[0], side="right")) / len(self.magnitudes)
+        borders = grid.full_shift + (np.arange(1, grid.quant_max + 1, dtype=np.float32) - 0.5) * grid.step_size
+        zeros = int(np.searchsorted(self.magnitudes, borders[0], side="right")) / len(self.magnitudes)
         if kind == "sparsity":
             return zeros * self.numel
         if kind == "bops":

@@ -34,10 +34,13 @@ MIN_THETA = 0.25
 """Collapse guard: below it the operator uses 0.25 (a dead zone of three quarters of the range).
 At theta = 0 the paper's step size is 1e-8 and 99 % of a layer is zero, whatever the task says."""
 TERNARY_RANGE_QUANTILE = 0.78
+TERNARY_DEAD_FRACTION = 0.5
 TERNARY_THETA_INIT = 0.55
 """At 2 bits the one level per sign sits on the range itself, so the paper's start (theta = 3, 0.99 quantile) sends
 every survivor to the largest weight: relative squared error 3.4. The least-squares ternary quantizer of a Gaussian
-has its level at 1.22 sigma, the 0.78 quantile of |w|, and its threshold at half of that, theta = 0.55: error 0.19."""
+has its level at 1.22 sigma, the 0.78 quantile of |w|, and its threshold at half of that, theta = 0.55: error 0.19.
+With a wider dead zone the survivors are larger, and the range grows to the 0.99 quantile at the collapse guard: zeros
+would else end at 64 %. In steps of 0.01, so that a range can be kept while theta moves."""
 STEP_EPSILON = 1e-8
 
 
@@ -161,7 +164,7 @@ class DeadZoneQuantizer(nn.Module):
         if bool(self.frozen):
             grid, slopes = self._frozen(), None
         else:
-            q = self._range_quantile()
+            q = self._range_quantile(self.effective_theta(), self.bit_width())
             reach = self._range.get(weight, q) if self.training and weight.requires_grad else abs_range(w, q)
             grid, slopes = self._derive(reach)
         return fused_quantize(w, self.theta_dz, self.theta_bit, grid, slopes).to(weight.dtype)
@@ -179,7 +182,7 @@ class DeadZoneQuantizer(nn.Module):
             levels, _ = levels_of(w.detach(), grid)
             surrogate = w
         else:
-            reach = abs_range(w, self._range_quantile())
+            reach = self._exact_range(w)
             grid, _ = self._derive(reach)
             levels, unrounded = levels_of(w.detach(), grid)
             step_size, shift = self._step_and_shift(reach, grid.quant_max)
@@ -228,13 +231,14 @@ class DeadZoneQuantizer(nn.Module):
             theta: |theta_dz|; held at MIN_THETA.
             bits: 2 to 8.
         """
-        return self._levels(reach(self._range_quantile(bits)), max(theta, MIN_THETA), bits)
+        theta = max(theta, MIN_THETA)
+        return self._levels(reach(self._range_quantile(theta, bits)), theta, bits)
 
     def exact_grid(self, weight: Tensor) -> Grid:
         """The grid of a weight as it is now: the frozen one, or what its exact range and the thetas give."""
         if bool(self.frozen):
             return self._frozen()
-        return self._derive(abs_range(_as_float32(weight), self._range_quantile()))[0]
+        return self._derive(self._exact_range(_as_float32(weight)))[0]
 
     def validate_frozen(self) -> None:
         """Check a frozen grid that came from a file.
@@ -291,10 +295,16 @@ class DeadZoneQuantizer(nn.Module):
         scale, multiplier, offset, quant_max, shift = self.frozen_grid.tolist()
         return Grid(scale, int(multiplier), int(offset), int(quant_max), shift)
 
-    def _range_quantile(self, bits: int | None = None) -> float:
+    def _range_quantile(self, theta: float, bits: int) -> float:
         # Learned bits that arrive at 2 on the paper's grid keep the paper's range, with its large error.
-        ternary = self.grid == "integer" and (bits or self.bit_width()) == MIN_BITS
-        return TERNARY_RANGE_QUANTILE if ternary else RANGE_QUANTILE
+        if self.grid == "paper" or bits != MIN_BITS:
+            return RANGE_QUANTILE
+        widest = 1 - math.tanh(MIN_THETA)
+        share = max(0.0, (1 - math.tanh(theta) - TERNARY_DEAD_FRACTION) / (widest - TERNARY_DEAD_FRACTION))
+        return round(TERNARY_RANGE_QUANTILE + share * (RANGE_QUANTILE - TERNARY_RANGE_QUANTILE), 2)
+
+    def _exact_range(self, w: Tensor) -> float:
+        return abs_range(w, self._range_quantile(self.effective_theta(), self.bit_width()))
 
     def _levels(self, reach: float, theta: float, bits: int) -> Grid:
         dead_fraction = 1 - math.tanh(theta)

@@ -33,8 +33,9 @@ def load_teacher(path: Path, input_shape: tuple[int, ...], num_classes: int) -> 
     return network
 
 
-def distillation_loss(outputs: Tensor, labels: Tensor, taught: Tensor, *, share: float, temperature: float,
-                      label_smoothing: float = 0.0) -> Tensor:
+def distillation_loss(
+    outputs: Tensor, labels: Tensor, taught: Tensor, *, share: float, temperature: float, label_smoothing: float = 0.0
+) -> Tensor:
     """The loss above.
 
     Args:
@@ -46,7 +47,9 @@ def distillation_loss(outputs: Tensor, labels: Tensor, taught: Tensor, *, share:
     """
     hard = F.cross_entropy(outputs, labels, label_smoothing=label_smoothing)
     soft = F.kl_div(
-        F.log_softmax(outputs / temperature, 1), F.log_softmax(taught / temperature, 1),
-        reduction="batchmean", log_target=True,
+        F.log_softmax(outputs / temperature, 1),
+        F.log_softmax(taught / temperature, 1),
+        reduction="batchmean",
+        log_target=True,
     )
     return (1 - share) * hard + share * temperature**2 * soft

@@ -50,8 +50,11 @@ def where_diverged(model: nn.Module, inputs: Tensor) -> str:
 
         return module.register_forward_hook(note)
 
-    leaves = [(name, module) for name, module in model.named_modules() if name and not any(module.children())
-              and "parametrizations" not in name]
+    leaves = [
+        (name, module)
+        for name, module in model.named_modules()
+        if name and not any(module.children()) and "parametrizations" not in name
+    ]
     handles = [watch(name, module) for name, module in leaves]
     modes = {module: module.training for module in model.modules()}
     try:

@@ -93,15 +93,26 @@ def save_figure(figure: "Figure", path: str | os.PathLike[str], force: bool = Fa
     Raises:
         OutputError: Another suffix, the file exists, or it cannot be written.
     """
-    target = Path(path)
+    target = check_figure(path, force=force)
     suffix = target.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise OutputError(f"{target}: expected a name that ends in {' or '.join(SUFFIXES)}")
-    check_writable(target, force=force)
     # Neither the date nor the release that drew it: they would change the bytes, and say nothing about the run.
     metadata: dict[str, Any] = {"Date": None, "Creator": None} if suffix == ".svg" else {"Software": None}
     with figure_style(), replace_atomically(target) as temporary:
         figure.savefig(temporary, format=suffix[1:], metadata=metadata)
+
+
+def check_figure(path: str | os.PathLike[str], *, force: bool) -> Path:
+    """Say before the work starts whether its figure can be drawn and written.
+
+    Raises:
+        OutputError: As for `save_figure`.
+        CodeqError: matplotlib is not installed.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in SUFFIXES:
+        raise OutputError(f"{target}: expected a name that ends in {' or '.join(SUFFIXES)}")
+    with figure_style():
+        return check_writable(target, force=force)
 
 
 def number(value: float | None) -> float:

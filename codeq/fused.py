@@ -72,9 +72,7 @@ def levels_of(w: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     return quantize_levels(w, numbers.inverse_step, numbers.shift, numbers.quant_max)
 
 
-def fused_quantize(
-    w: Tensor, theta_dz: Tensor, theta_bit: Tensor | None, grid: Grid, slopes: Slopes | None
-) -> Tensor:
+def fused_quantize(w: Tensor, theta_dz: Tensor, theta_bit: Tensor | None, grid: Grid, slopes: Slopes | None) -> Tensor:
     """Fake-quantize a weight.
 
     Args:

@@ -5,8 +5,9 @@
     code      = multiplier * level + offset * sign(level)
     value     = scale * code + rest * sign(level)
 
-Source: Wenshøj et al. 2025, arXiv:2512.12981, for the level; grid.py for the code. `rest` is what the codes leave of the
-shift: nothing on the integer grid, all of it on the paper's. Parameters are float32 values: Python floats, or tensors `()`.
+Source: Wenshøj et al. 2025, arXiv:2512.12981, for the level; grid.py for the code. `rest` is what the codes leave of
+the shift: nothing on the integer grid, all of it on the paper's. Parameters are float32 values: Python floats, or
+tensors `()`.
 """
 
 import torch
@@ -15,9 +16,7 @@ from torch import Tensor
 Scalar = float | Tensor
 
 
-def quantize_levels(
-    w: Tensor, inverse_step: Scalar, shift: Scalar, quant_max: Scalar
-) -> tuple[Tensor, Tensor]:
+def quantize_levels(w: Tensor, inverse_step: Scalar, shift: Scalar, quant_max: Scalar) -> tuple[Tensor, Tensor]:
     """Map weights to level indices.
 
     Args:
@@ -32,7 +31,7 @@ def quantize_levels(
     """
     unrounded = w.sign() * (torch.relu(w.abs() - shift) * inverse_step)
     # Adding 0 turns -0 into +0, so that levels survive a cast to int8 and back bit for bit.
-    levels = unrounded.round().clamp(-quant_max, quant_max) + 0.0
+    levels = unrounded.round().clamp(-quant_max, quant_max) + 0.0  # type: ignore[arg-type]
     return levels, unrounded
 
 

@@ -1,8 +1,8 @@
-"""`python -m codeq.train`: train a network with learnable dead zones. The loop is trainer.py, its settings recipe.py."""
+"""`python -m codeq.train`: train a network with learnable dead zones (loop: trainer.py, settings: recipe.py)."""
 
 import argparse
 import logging
-import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,7 +14,6 @@ import torch
 
 import models
 from codeq import checkpoint, cli, figures, fused
-from codeq.budget import Budget
 from codeq.distributed import Ranks, start_ranks
 from codeq.errors import CheckpointError, DataError
 from codeq.files import check_writable
@@ -41,10 +40,9 @@ def _bits(text: str) -> int | None:
 
 
 def _size(text: str) -> float:
-    number = text.strip().rstrip("ABGKMBikb")
-    unit = text.strip()[len(number) :] or "B"
+    found = re.fullmatch(r"([0-9.]+) *([A-Za-z]*)", text.strip())
     try:
-        value = float(number) * SIZE_UNITS[unit]
+        value = float(found[1]) * SIZE_UNITS[found[2] or "B"] if found else 0.0
     except (ValueError, KeyError):
         value = 0.0
     if not 1 <= value <= 1e15:
@@ -104,7 +102,9 @@ def _build_parser() -> argparse.ArgumentParser:
     recipe("--activations", "int8 learns uint8 activation scales in the last part", choices=list(ACTIVATIONS))
     group = parser.add_argument_group("training")
     group.add_argument(
-        "--recipe", choices=list(RECIPES), help="what the other options default to (default: ours; see docs/training.md)"
+        "--recipe",
+        choices=list(RECIPES),
+        help="what the other options default to (default: ours; see docs/training.md)",
     )
     recipe("--epochs", "passes over the training set", type=cli.integer(1))
     recipe("--batch-size", "inputs per step, over all processes", type=cli.integer(2))
@@ -124,7 +124,9 @@ def _build_parser() -> argparse.ArgumentParser:
     group.add_argument("--resume", type=Path, metavar="CKPT", help="continue an unfinished run with its own recipe")
     group.add_argument("--dry-run", action="store_true", help="say what the run would be, try a step, write nothing")
     group.add_argument("--threads", type=cli.integer(1, 1024), help="CPU threads (default: torch's choice)")
-    group.add_argument("--workers", type=cli.integer(0, 1024), help="threads that decode images (default: as --threads)")
+    group.add_argument(
+        "--workers", type=cli.integer(0, 1024), help="threads that decode images (default: as --threads)"
+    )
     group.add_argument("--device", default="cpu", help="where to compute: cpu, cuda or cuda:N")
     group.add_argument("--no-compile", action="store_true", help="leave torch.compile out of the quantizer")
     group = parser.add_argument_group("files")
@@ -164,7 +166,7 @@ def main(argv: list[str] | None = None) -> int:
     asked = {field.name: arguments[field.name] for field in fields(TrainConfig) if field.name in arguments}
     resume = None
     if arguments["resume"] is None:
-        config = TrainConfig(**(RECIPES[arguments["recipe"] or "ours"] | asked))
+        config = TrainConfig(**{**RECIPES[arguments["recipe"] or "ours"], **asked})
     else:
         if arguments["recipe"] is not None:
             raise CheckpointError(f"{arguments['resume']}: brings its own recipe; leave --recipe out")
@@ -193,9 +195,7 @@ def main(argv: list[str] | None = None) -> int:
     return _run(trainer, arguments, output, log)
 
 
-def _check_outputs(
-    arguments: dict[str, Any], resume: checkpoint.Checkpoint | None, output: Path, log: Path
-) -> None:
+def _check_outputs(arguments: dict[str, Any], resume: checkpoint.Checkpoint | None, output: Path, log: Path) -> None:
     """Say before the work starts whether everything may be written, and that no file is named twice."""
     force = arguments["force"]
     same = resume is not None and output.resolve() == resume.path.resolve()
@@ -210,7 +210,7 @@ def _check_outputs(
         # A resumed run goes on with its own files.
         check_writable(path, force=force or (same and flag in ("--output", "--log")))
     if arguments["plot"] is not None:
-        figures.check_figure(arguments["plot"])
+        figures.check_figure(arguments["plot"], force=force)
     inputs = [] if resume is None else [resume.path]
     cli.check_json(arguments["json"], *(path for path in files.values() if path), *inputs, force=force)
 

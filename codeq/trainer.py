@@ -1,14 +1,14 @@
 """The training loop: weights by AdamW or SGD, dead zones by lambda or to a budget, grids frozen for the last part.
 
 Weights follow a cosine behind a linear warm-up. Thetas follow the paper's dynamics (optim.py), with the learning rate
-scaled so that they travel as far as in the paper's longest recipe however short the run is; with a budget the controller
-moves them (budget.py). BatchNorm is re-estimated at the end. Every process of a run takes the same decisions from the same
-weights; only the first one writes.
+scaled so that they travel as far as in the paper's longest recipe however short the run is; with a budget the
+controller moves them (budget.py). BatchNorm is re-estimated at the end. Every process of a run takes the same decisions
+from the same weights; only the first one writes.
 """
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,13 @@ from codeq.agreement import check_agreement, digest_of
 from codeq.batch_norm import reestimate_batch_norm
 from codeq.budget import BudgetController
 from codeq.cost import CostSummary, summary
-from codeq.data import AUGMENTATION_DRAWS, Dataset, Split, batches, load_dataset
+from codeq.data import AUGMENTATION_DRAWS, Split, batches, load_dataset
 from codeq.distillation import distillation_loss, load_teacher
 from codeq.distributed import Ranks, loss_weight, share, total, wrap
 from codeq.divergence import LossGuard, where_diverged
 from codeq.errors import CheckpointError, CodeqError, DataError
 from codeq.init_weights import load_init
-from codeq.layers import AttachReport, attach, encode, freeze, quantized_weights
+from codeq.layers import AttachReport, attach, freeze, quantized_weights
 from codeq.learned_step import QuantizedActivations
 from codeq.optim import param_groups
 from codeq.recipe import FLOAT_BITS, TrainConfig
@@ -47,6 +47,9 @@ BATCH_NORM_BATCHES = 100
 EVALUATION_BATCH = 500
 ACTIVATION_LR = 1e-3
 """Of the activation quantizers, whose parameters are relative: log2 of a scale, share of a range."""
+
+
+ALONE = Ranks(0, 1)
 
 
 class DivergedError(CodeqError):
@@ -118,7 +121,7 @@ class Trainer:
         config: TrainConfig,
         *,
         resume: checkpoint.Checkpoint | None = None,
-        ranks: Ranks = Ranks(0, 1),
+        ranks: Ranks = ALONE,
         device: str | torch.device = "cpu",
         workers: int = 0,
     ) -> None:
@@ -130,6 +133,9 @@ class Trainer:
         )
         if len(self.data.train) < 2:
             raise DataError(f"{config.data}: one training image is too few")
+        self.calibration_inputs, self.held_inputs = (
+            split.load(torch.arange(min(STORED_INPUTS, len(split)))) for split in (self.data.train, self.data.test)
+        )
         torch.manual_seed(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
         channels, height, width = self.data.input_shape
@@ -159,7 +165,7 @@ class Trainer:
             )
         self.quantized: QuantizedActivations | None = None
         if config.activations == "int8":
-            self.quantized = QuantizedActivations(self.model, (self.data.train.load(torch.arange(2)),))
+            self.quantized = QuantizedActivations(self.model, (self.calibration_inputs[:2].to(self.device),))
         self.optimizer, self.scheduler = self._optimize()
         self.teacher: nn.Module | None = None
         if config.teacher is not None:
@@ -380,7 +386,9 @@ class Trainer:
         self.optimizer.zero_grad()
         (loss * loss_weight(len(labels), batch_size, self.ranks)).backward()
         if config.clip_norm:
-            groups = [group["params"] for group in self.optimizer.param_groups if group["kind"] in ("weights", "no_decay")]
+            groups = [
+                group["params"] for group in self.optimizer.param_groups if group["kind"] in ("weights", "no_decay")
+            ]
             nn.utils.clip_grad_norm_([parameter for group in groups for parameter in group], config.clip_norm)
         self.optimizer.step()
         self.scheduler.step()
@@ -394,7 +402,7 @@ class Trainer:
             self.controller.finish()
         freeze(self.model)
         if self.quantized is not None:
-            self.quantized.calibrate((self.data.train.load(torch.arange(self._stored(self.data.train))),))
+            self.quantized.calibrate((self.calibration_inputs.to(self.device),))
 
     def _frozen(self) -> bool:
         return any(bool(weight.quantizer.frozen) for weight in quantized_weights(self.model))
@@ -404,9 +412,6 @@ class Trainer:
         shares = [share(index, self.ranks) for index in indices]
         inputs = (inputs.to(self.device) for inputs, _ in batches(self.data.train, shares))
         reestimate_batch_norm(self.model if self.quantized is None else self.quantized, inputs)
-
-    def _stored(self, split: Split) -> int:
-        return min(STORED_INPUTS, len(split))
 
     def _is_best(self) -> bool:
         """Whether the last epoch is the best so far of those that ended on frozen grids (any, for a float twin)."""
@@ -428,8 +433,8 @@ class Trainer:
             name=self.config.model,
             arguments=self.arguments,
             preprocessing={"mean": data.mean, "std": data.std},
-            calibration_inputs=data.train.load(torch.arange(self._stored(data.train))),
-            held_inputs=data.test.load(torch.arange(self._stored(data.test))),
+            calibration_inputs=self.calibration_inputs,
+            held_inputs=self.held_inputs,
             metrics=metrics,
             training={"config": asdict(self.config), "history": history} | training,
             activations=None if quantized is None or not quantized.calibrated else quantized.encodings(),
@@ -485,11 +490,18 @@ class Trainer:
             return self.controller.strength
         return self.config.lambda_dz or 0.0
 
-    def _start_record(self, run: str) -> dict[str, Any]:
+    def _lambda_bit(self) -> float:
+        if self.config.bits is not None or self._frozen():
+            return 0.0
+        if self.controller is not None and self.controller.bit_ratio:
+            return self.controller.strength * self.controller.bit_ratio
+        return self.config.lambda_bit
+
+    def _start_record(self, name: str) -> dict[str, Any]:
         versions = {"codeq": __version__, "torch": str(torch.__version__)}
         return {
             "event": "start",
-            "run": run,
+            "name": name if name.isprintable() and name else "run",
             "config": asdict(self.config),
             "versions": versions,
             "steps": self.steps,
@@ -503,8 +515,7 @@ class Trainer:
             "event": "epoch",
             "epoch": result.epoch + 1,
             **{name: getattr(result, name) for name in names},
-            "lambda_bit": 0.0 if self._frozen() else result.lambda_dz * self.config.bit_ratio
-            if self.controller is not None and self.controller.bit_ratio else self.config.lambda_bit,
+            "lambda_bit": self._lambda_bit(),
             "lr": self.scheduler.get_last_lr()[0],
             "seconds": seconds,
             "layers": layers,

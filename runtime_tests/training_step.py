@@ -1,9 +1,9 @@
 """What the quantizers add to a training step: `python -m runtime_tests.training_step`.
 
-One network trains in float, and attached: with the operator compiled, eager, and as its plain definition with an exact
-range each time (`DeadZoneQuantizer.forward_plain`). The operator alone runs on one large weight the same ways. Everything
-takes turns, and medians are compared. Memory is what torch allocates, counted over one step: weights, gradients, optimizer
-state, and the peak of what comes and goes.
+One network trains in float, and attached: with the operator compiled, eager, and as its plain definition with an
+exact range each time (`DeadZoneQuantizer.forward_plain`). The operator alone runs on one large weight the same ways.
+Everything takes turns, and medians are compared. Memory is what torch allocates, counted over one step: weights,
+gradients, optimizer state, and the peak of what comes and goes.
 """
 
 import argparse
@@ -108,7 +108,9 @@ def measure(network: str = "resnet18", batch: int = 16, input_size: int = 64, ro
         step()
         peaks[name] = _peak_bytes(step, *trained[name])
     times = _take_turns(steps, rounds)
-    operators = _take_turns({name: _operator(name) for name in WAYS}, rounds * REFRESH_CALLS // len(WAYS))
+    # As many calls as share one reading of the range, which is part of what the operator costs.
+    spans = _take_turns({name: _operator(name, calls=REFRESH_CALLS) for name in WAYS}, rounds)
+    operators = {name: span / REFRESH_CALLS for name, span in spans.items()}
     return StepReport(
         network=network,
         batch=batch,
@@ -135,16 +137,17 @@ def _step(
     return step
 
 
-def _operator(way: str) -> Callable[[], None]:
+def _operator(way: str, calls: int) -> Callable[[], None]:
     torch.manual_seed(0)
     quantizer = DeadZoneQuantizer(4, theta_init=THETA)
     weight = nn.Parameter(torch.randn(OPERATOR_SHAPE) * 0.02)
     upstream = torch.randn(OPERATOR_SHAPE)
 
     def run() -> None:
-        weight.grad = None
-        with _operator_way(way):
-            quantizer(weight).backward(upstream)
+        for _ in range(calls):
+            weight.grad = None
+            with _operator_way(way):
+                quantizer(weight).backward(upstream)
 
     return run
 
@@ -164,8 +167,7 @@ def _operator_way(way: str) -> Iterator[None]:
 
 
 def _take_turns(calls: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Milliseconds of each call. Means over all rounds would follow the machine's noise, a median over single operator
-    calls would miss that one call in ten reads the range: so medians of means over ten calls for what is short."""
+    """Milliseconds of each call, the median over the rounds of all calls in turn."""
     spans: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -187,7 +189,7 @@ def _peak_bytes(step: Callable[[], None], model: nn.Module, optimizer: torch.opt
     )
     with quiet_torch(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
-    events = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
+    events = profiler.profiler.kineto_results.events()
     changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
     current = peak = alive
     for _, change in changes:

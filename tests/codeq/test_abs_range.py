@@ -48,7 +48,11 @@ def test_a_sample_saves_sorting(monkeypatch: pytest.MonkeyPatch, rng: torch.Gene
 
 @pytest.mark.parametrize(
     ("w", "expected"),
-    [(torch.zeros(5), 1.0), (torch.cat([torch.zeros(999), torch.tensor([-0.75])]), 0.75), (torch.full((3,), 1e-38), 1e-30)],
+    [
+        (torch.zeros(5), 1.0),
+        (torch.cat([torch.zeros(999), torch.tensor([-0.75])]), 0.75),
+        (torch.full((3,), 1e-38), 1e-30),
+    ],
     ids=["zeros", "one survivor", "denormal"],
 )
 def test_a_range_is_positive(w: torch.Tensor, expected: float) -> None:

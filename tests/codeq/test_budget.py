@@ -27,6 +27,11 @@ def attached(bits: int | None = 4, theta: float = 3.0, **options: object) -> nn.
     return model
 
 
+def take_steps(steered: BudgetController, count: int) -> None:
+    for _ in range(count):
+        steered.step()
+
+
 def controller(model: nn.Module, kind: str, target: float, steps: int = 400, **options: float) -> BudgetController:
     return BudgetController(model, Budget(kind, target), INPUT_SHAPE, steps, **options)  # type: ignore[arg-type]
 
@@ -147,8 +152,7 @@ def test_what_the_guard_will_not_let_happen_stops_the_run_half_way() -> None:
     # 97 % zeros need heavy tails, which Gaussian weights that stay as they are do not have.
     steered = controller(attached(), "sparsity", 0.97, steps=400)
     with pytest.raises(BudgetError, match=r"out of reach after 200 of 400 steps: about 94\.\d% zeros is what"):
-        for _ in range(400):
-            steered.step()
+        take_steps(steered, 400)
 
 
 def test_a_start_that_is_too_sparse_comes_back() -> None:
