@@ -5,11 +5,12 @@ controller chooses that factor. It knows the plant: what a network would cost wi
 from the weights as they are, by counting. So every few steps it reads the weights, finds the factor that puts the cost
 on a planned curve, and sets lambda accordingly; lambda becomes negative where zeros must give way again. The curve is
 the cubic ramp of Zhu & Gupta 2017, "To prune, or not to prune", arXiv:1710.01878, equation 1. When grids freeze, one
-last factor, found on the exact weights, puts the cost on the target.
+more factor, found on the exact weights, puts the cost on the target. Weights train on and cross the borders of frozen
+grids; where the cost has drifted by a tenth of its margin, it is put back in the same way.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from codeq.cost import FLOAT_BITS, CostSummary, summary
 from codeq.dead_zone import MIN_BITS, MIN_THETA, DeadZoneQuantizer
 from codeq.errors import CodeqError
+from codeq.grid import Grid
 from codeq.layers import QuantizedWeight, freeze, quantized_weights
 from codeq.table import format_bytes
 
@@ -29,6 +31,10 @@ RAMP_SHARE = 0.8
 """Part of the steps before freezing in which the cost moves to its target; it is held for the rest."""
 READINGS = 200
 """How often the weights are read on the way."""
+HOLDS = 10
+"""How often frozen grids may be moved."""
+HOLD_SHARE = 0.1
+"""Part of the margin that the cost may drift on frozen grids before they are moved."""
 MAX_RATE = 0.05
 """Largest move of log theta per step: a layer needs sixty steps from the start of theta to the collapse guard."""
 MIN_THETA_BIT = 0.05
@@ -95,6 +101,7 @@ class BudgetController:
         budget: The target.
         input_shape: Of one input, for MACs.
         steps: Optimizer steps until `finish()`.
+        hold_steps: Optimizer steps after it, in all but the last tenth of which the cost is held to the target.
         theta_lr: As for `param_groups`; only to report lambda.
         bit_ratio: lambda_bit / lambda_dz where bits are learned; a sparsity budget leaves bits alone.
         cost_power: 0 moves all layers alike; above, a layer moves faster that costs more per weight, by that power.
@@ -110,6 +117,7 @@ class BudgetController:
         input_shape: tuple[int, ...],
         steps: int,
         *,
+        hold_steps: int = 0,
         theta_lr: float = 1e-3,
         bit_ratio: float = 1.0,
         cost_power: float = 0.0,
@@ -118,6 +126,8 @@ class BudgetController:
         self.budget = budget
         self.steps = max(steps, 1)
         self.interval = max(1, self.steps // READINGS)
+        self.hold_interval = max(1, hold_steps // HOLDS)
+        self.hold_end = self.steps + hold_steps
         self.theta_lr = theta_lr
         self.bit_ratio = 0.0 if budget.kind == "sparsity" else bit_ratio
         self.taken = 0
@@ -171,6 +181,11 @@ class BudgetController:
         Raises:
             BudgetError: The weights as they have become will not meet the budget; the message says what they can.
         """
+        if self._is_frozen():
+            self.taken += 1
+            if self.taken < self.hold_end and (self.taken - self.steps) % self.hold_interval == 0:
+                self._hold()
+            return
         if self.taken % self.interval == 0:
             layers = self._read()
             self._refuse_unreachable(layers)
@@ -194,20 +209,46 @@ class BudgetController:
         Raises:
             BudgetError: It is further from the target than the margin.
         """
-        layers = self._read(exact=True)
+        reached, move = self._land(self._read(exact=True))
+        if abs(reached - self.budget.target) > self.budget.margin:
+            raise self._out_of_reach(reached)
+        move()
+        freeze(self.model)
+        return reached
+
+    def _land(self, layers: list["_Layer"]) -> tuple[float, Callable[[], None]]:
+        """The cost nearest to the target that moving dead zones gives, and what moves them."""
         low, high = self._factors(layers, self.budget.target, bits_too=False)
         # On coarse grids zeros move in jumps, of all layers at once: let so many layers jump as come nearest.
         fewer, more = self._costs(layers, low, bits_too=False), self._costs(layers, high, bits_too=False)
         totals = [sum(more[:count]) + sum(fewer[count:]) + self._fixed for count in range(len(layers) + 1)]
         misses = [abs(total / self._unit - self.budget.target) for total in totals]
-        count = misses.index(min(misses))
-        reached = totals[count] / self._unit
-        if misses[count] > self.budget.margin:
-            raise self._out_of_reach(reached)
-        for number, ((weight, _), speed) in enumerate(zip(self._weights, self._speeds, strict=True)):
-            _move(weight.quantizer.theta_dz, (high if number < count else low) ** speed, MIN_THETA)
+        jumping = misses.index(min(misses))
+
+        def move() -> None:
+            for number, ((weight, _), speed) in enumerate(zip(self._weights, self._speeds, strict=True)):
+                _move(weight.quantizer.theta_dz, (high if number < jumping else low) ** speed, MIN_THETA)
+
+        return totals[jumping] / self._unit, move
+
+    def _hold(self) -> None:
+        """Move frozen grids a little, if weights have crossed their borders."""
+        layers = self._read(exact=True)
+        frozen = (
+            layer.cost(self.budget.kind, layer.quantizer.exact_grid(weight.original), layer.quantizer.bit_width())
+            for layer, (weight, _) in zip(layers, self._weights, strict=True)
+        )
+        cost = (sum(frozen) + self._fixed) / self._unit
+        if abs(cost - self.budget.target) <= HOLD_SHARE * self.budget.margin:
+            return
+        _, move = self._land(layers)
+        move()
+        for weight, _ in self._weights:
+            weight.quantizer.frozen.fill_(False)
         freeze(self.model)
-        return reached
+
+    def _is_frozen(self) -> bool:
+        return any(bool(weight.quantizer.frozen) for weight, _ in self._weights)
 
     def _planned(self, step: int) -> float:
         left = max(0.0, 1 - step / (RAMP_SHARE * self.steps))
@@ -226,7 +267,7 @@ class BudgetController:
             quantizer, own = layer.quantizer, factor**speed
             bits = quantizer.bit_width(own**self.bit_ratio if bits_too else 1.0)  # MIN_THETA_BIT gives 2 as 0 does
             theta = min(max(abs(quantizer.theta_dz.item()) * own, MIN_THETA), MAX_THETA)
-            costs.append(layer.cost(self.budget.kind, theta, bits))
+            costs.append(layer.cost(self.budget.kind, quantizer.grid_at(layer.reach, theta, bits), bits))
         return costs
 
     def _factors(self, layers: list["_Layer"], wanted: float, bits_too: bool = True) -> tuple[float, float]:
@@ -295,9 +336,8 @@ class _Layer:
         reach = float(below + (above - below) * (position % 1)) or float(self.magnitudes[-1])
         return max(reach, 1e-30) if reach else 1.0
 
-    def cost(self, kind: Kind, theta: float, bits: int) -> float:
-        """Zeros, bit operations with 32-bit activations, or bytes, were theta_dz and the bit width these."""
-        grid = self.quantizer.grid_at(self.reach, theta, bits)
+    def cost(self, kind: Kind, grid: Grid, bits: int) -> float:
+        """Zeros, bit operations with 32-bit activations, or bytes, on a grid at a bit width."""
         borders = grid.full_shift + (np.arange(1, grid.quant_max + 1, dtype=np.float32) - 0.5) * grid.step_size
         zeros = int(np.searchsorted(self.magnitudes, borders[0], side="right")) / len(self.magnitudes)
         if kind == "sparsity":

@@ -8,6 +8,7 @@ Results go to stdout, everything else to stderr.
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
 import time
@@ -146,7 +147,9 @@ def run(main: Callable[[list[str] | None], int]) -> NoReturn:
         status = main(None)
         sys.stdout.flush()
     except CodeqError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # Under torchrun every process may have its own reason.
+        where = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
+        print(f"{where}error: {error}", file=sys.stderr)
         status = EXIT_USAGE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

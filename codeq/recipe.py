@@ -10,9 +10,14 @@ from codeq.errors import DataError
 
 FLOAT_BITS = 32
 DEFAULT_SPARSITY = 0.9
+TARGETS = ("lambda_dz", "sparsity", "bops", "size")
 ACTIVATIONS = ("float32", "int8")
 AUTOCAST = ("off", "bfloat16")
-OPTIMIZERS = ("adamw", "sgd")
+OPTIMIZERS: Mapping[str, Mapping[str, float]] = {
+    "sgd": {"lr": 0.1, "weight_decay": 5e-4},
+    "adamw": {"lr": 6e-3, "weight_decay": 1e-2},
+}
+"""Optimizers of the weights, and what their settings default to."""
 MAX_LR = 1e3
 """Far above anything that trains, far below what leaves float32."""
 
@@ -26,9 +31,9 @@ class TrainConfig:
         data: As for `load_dataset`. `input_size`: side of an input in pixels, for image folders only.
         bits: 2 to 8, None to learn bit widths, 32 for the float twin (no quantizers).
         epochs, batch_size (over all processes), seed: As everywhere.
-        optimizer: "adamw", or "sgd" with `momentum`. `lr`, `weight_decay`: of the weights.
-        warmup_epochs: Linear warm-up (Goyal et al. 2017, arXiv:1706.02677), then a cosine (Loshchilov & Hutter 2017,
-            arXiv:1608.03983).
+        optimizer: "sgd" with `momentum`, or "adamw". `lr`, `weight_decay`: of the weights.
+        warmup_fraction: First part of the steps, in which the learning rate rises linearly (Goyal et al. 2017,
+            arXiv:1706.02677); a cosine follows (Loshchilov & Hutter 2017, arXiv:1608.03983).
         label_smoothing: Szegedy et al. 2016, arXiv:1512.00567. clip_norm: gradients' largest norm, 0 for no limit.
         sparsity, bops, size: The budget, at most one of them (budget.py): zeros and relative BOPs in (0, 1), bytes.
         lambda_dz: Instead of a budget: more means more zeros. With neither, the budget is 90 % zeros.
@@ -52,11 +57,11 @@ class TrainConfig:
     bits: int | None = 4
     epochs: int = 60
     batch_size: int = 32
-    optimizer: str = "adamw"
-    lr: float = 6e-3
+    optimizer: str = "sgd"
+    lr: float = 0.1
     momentum: float = 0.9
-    weight_decay: float = 1e-2
-    warmup_epochs: float = 0.0
+    weight_decay: float = 5e-4
+    warmup_fraction: float = 0.1
     label_smoothing: float = 0.0
     clip_norm: float = 0.0
     lambda_dz: float | None = None
@@ -64,7 +69,7 @@ class TrainConfig:
     sparsity: float | None = None
     bops: float | None = None
     size: float | None = None
-    bit_ratio: float = 1.0
+    bit_ratio: float = 0.5
     cost_power: float = 0.0
     theta_init: float | None = None
     grid: str = "integer"
@@ -96,7 +101,9 @@ class TrainConfig:
             raise DataError(
                 "--activations int8 needs quantized weights on the integer grid; leave --bits 32 and --grid out"
             )
-        asked = [flag for flag in ("lambda_dz", "sparsity", "bops", "size") if getattr(self, flag) is not None]
+        if self.activations == "int8" and self.autocast != "off":
+            raise DataError(f"--activations int8 and --autocast {self.autocast} exclude each other; leave one out")
+        asked = [flag for flag in TARGETS if getattr(self, flag) is not None]
         if len(asked) > 1:
             flags = " and ".join("--" + flag.replace("_", "-") for flag in asked)
             raise DataError(f"{flags} contradict each other; a run has one target, or lambda")
@@ -129,7 +136,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "lr": (0, MAX_LR),
     "momentum": (0, 0.9999),
     "weight_decay": (0, MAX_LR),
-    "warmup_epochs": (0, 10**6),
+    "warmup_fraction": (0, 1),
     "label_smoothing": (0, 0.99),
     "clip_norm": (0, 1e9),
     "lambda_dz": (0, MAX_LR),
@@ -149,7 +156,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
 }
 OPTIONAL = ("lambda_dz", "sparsity", "bops", "size", "theta_init", "shift")
 CHOICES: Mapping[str, tuple[str, ...]] = {
-    "optimizer": OPTIMIZERS,
+    "optimizer": tuple(OPTIMIZERS),
     "grid": ("integer", "paper"),
     "activations": ACTIVATIONS,
     "autocast": AUTOCAST,
@@ -158,9 +165,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "ours": {},
     "paper": {
-        "optimizer": "sgd",
-        "lr": 0.1,
-        "weight_decay": 5e-4,
+        "warmup_fraction": 0.0,
         "lambda_dz": 0.01,
         "lambda_bit": 0.01,
         "theta_init": 3.0,
@@ -169,5 +174,18 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     },
 }
 """What other options default to. "paper" is CoDeQ's ResNet-20 recipe (arXiv:2512.12981) as far as it is published: the
-operator, lambdas and start of theta; SGD and its learning rate are those of the ResNets it trains (He et al. 2016,
-arXiv:1512.03385), and reproduce the paper's curves of theta."""
+operator, lambdas and start of theta. Weights are trained as in "ours"; SGD with momentum on theta reproduces the
+paper's curves."""
+
+
+def resolve(recipe: str, asked: Mapping[str, Any]) -> TrainConfig:
+    """A recipe with some of its settings replaced; a target that is asked for replaces the recipe's own.
+
+    Raises:
+        ValueError, DataError: As for `TrainConfig`.
+    """
+    settings = dict(RECIPES[recipe])
+    if asked.get("bits", settings.get("bits")) == FLOAT_BITS or any(name in asked for name in TARGETS):
+        settings = {name: value for name, value in settings.items() if name not in TARGETS}
+    weights = OPTIMIZERS[asked.get("optimizer", settings.get("optimizer", "sgd"))]
+    return TrainConfig(**({**weights} | settings | dict(asked)))

@@ -17,7 +17,7 @@ from codeq import checkpoint, cli, figures, fused
 from codeq.distributed import Ranks, start_ranks
 from codeq.errors import CheckpointError, DataError
 from codeq.files import check_writable
-from codeq.recipe import ACTIVATIONS, AUTOCAST, FLOAT_BITS, MAX_LR, OPTIMIZERS, RECIPES, TrainConfig
+from codeq.recipe import ACTIVATIONS, AUTOCAST, FLOAT_BITS, MAX_LR, OPTIMIZERS, RECIPES, TrainConfig, resolve
 from codeq.run_log import RunLog, read_run
 from codeq.table import format_bytes
 from codeq.tensorboard import TensorBoardLog
@@ -109,10 +109,10 @@ def _build_parser() -> argparse.ArgumentParser:
     recipe("--epochs", "passes over the training set", type=cli.integer(1))
     recipe("--batch-size", "inputs per step, over all processes", type=cli.integer(2))
     recipe("--optimizer", "of the weights", choices=list(OPTIMIZERS))
-    recipe("--lr", "learning rate of the weights", type=cli.number(0, MAX_LR, above=True))
+    recipe("--lr", "learning rate of the weights", "0.1, adamw 0.006", type=cli.number(0, MAX_LR, above=True))
     recipe("--momentum", "of sgd", type=cli.number(0, 0.9999))
-    recipe("--weight-decay", "decay of the weights", type=cli.number(0, MAX_LR))
-    recipe("--warmup-epochs", "linear warm-up before the cosine", type=cli.number(0, 1e6))
+    recipe("--weight-decay", "decay of the weights", "0.0005, adamw 0.01", type=cli.number(0, MAX_LR))
+    recipe("--warmup-fraction", "first part of the run, in which the learning rate rises", type=cli.number(0, 1))
     recipe("--label-smoothing", "share of the labels spread over all classes", type=cli.number(0, 0.99))
     recipe("--clip-norm", "largest norm of the gradients; 0 is none", type=cli.number(0, 1e9))
     recipe("--teacher", "checkpoint of a float twin to distil from", "none", metavar="CKPT")
@@ -166,7 +166,7 @@ def main(argv: list[str] | None = None) -> int:
     asked = {field.name: arguments[field.name] for field in fields(TrainConfig) if field.name in arguments}
     resume = None
     if arguments["resume"] is None:
-        config = TrainConfig(**{**RECIPES[arguments["recipe"] or "ours"], **asked})
+        config = resolve(arguments["recipe"] or "ours", asked)
     else:
         if arguments["recipe"] is not None:
             raise CheckpointError(f"{arguments['resume']}: brings its own recipe; leave --recipe out")

@@ -41,6 +41,8 @@ PAPER_THETA_TRAVEL = 1e-3 * 300 * 98
 """Learning rate of theta times optimizer steps in the paper's ResNet-20 recipe (1e-3, 300 epochs of 50,000 / 512).
 Shorter runs raise the rate to keep the product, so that a lambda means the same sparsity in any of them."""
 MAX_THETA_LR = 0.2
+MAX_THETA_DECAY = 0.1
+"""Largest share of theta that lambda takes in a step: above 1 it would throw theta across zero."""
 STORED_INPUTS = 128
 """Inputs kept in the checkpoint from each of the training and the test set."""
 BATCH_NORM_BATCHES = 100
@@ -151,14 +153,16 @@ class Trainer:
         self.batch_count = len(_split(torch.arange(len(self.data.train)), config.batch_size, self.least))
         self.steps = self.batch_count * config.epochs
         self.freeze_step = config.freeze_step(self.steps)
-        self.theta_lr = min(PAPER_THETA_TRAVEL / self.steps, MAX_THETA_LR)
+        strongest = 10 * max(config.lambda_dz or 0.0, config.lambda_bit, 1e-9)
+        self.theta_lr = min(PAPER_THETA_TRAVEL / self.steps, MAX_THETA_LR, MAX_THETA_DECAY / strongest)
         self.controller: BudgetController | None = None
-        if config.budget is not None and (resume is None or not self._frozen()):
+        if config.budget is not None:
             self.controller = BudgetController(
                 self.model,
                 config.budget,
                 self.data.input_shape,
                 self.freeze_step,
+                hold_steps=self.steps - self.freeze_step,
                 theta_lr=self.theta_lr,
                 bit_ratio=config.bit_ratio,
                 cost_power=config.cost_power,
@@ -305,7 +309,7 @@ class Trainer:
             parameters = list(self.quantized.quantizers.parameters())
             groups.append({"kind": "activations", "params": parameters, "lr": ACTIVATION_LR, "weight_decay": 0.0})
         optimizer = kind(groups)  # type: ignore[call-arg]
-        warmup = config.warmup_epochs * self.batch_count
+        warmup = config.warmup_fraction * self.steps
 
         def cosine(step: int) -> float:
             return 0.5 * (1 + math.cos(math.pi * step / self.steps))
@@ -393,7 +397,7 @@ class Trainer:
         self.optimizer.step()
         self.scheduler.step()
         self.step += 1
-        if self.controller is not None and self.step <= self.freeze_step:
+        if self.controller is not None:
             self.controller.step()
         return value
 

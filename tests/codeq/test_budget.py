@@ -180,5 +180,25 @@ def test_a_layer_of_zeros_has_a_range() -> None:
     (weight,) = quantized_weights(model)
     layer = _Layer(weight, 64, exact=True)
     assert layer.reach(0.99) == 1
-    assert layer.cost("sparsity", 1.0, 4) == 64
-    assert layer.cost("size", 1.0, 4) == 0
+    grid = weight.quantizer.grid_at(layer.reach, 1.0, 4)
+    assert layer.cost("sparsity", grid, 4) == 64
+    assert layer.cost("size", grid, 4) == 0
+
+
+def test_the_cost_is_held_while_weights_cross_frozen_borders() -> None:
+    model = attached()
+    steered = controller(model, "sparsity", 0.8, steps=100, hold_steps=100)
+    costs = []
+    for step in range(200):
+        if step == 100:
+            steered.finish()
+        with torch.no_grad():
+            for weight in quantized_weights(model):
+                weight.original.mul_(0.998)  # weights shrink, as under decay, and fall into the dead zone
+        steered.step()
+        costs.append(codeq.summary(model, INPUT_SHAPE).sparsity if step % 10 == 9 and step > 100 else 0.8)
+    assert 0.802 < max(costs) < 0.81
+    assert all(bool(weight.quantizer.frozen) for weight in quantized_weights(model))
+    assert not any(
+        parameter.requires_grad for weight in quantized_weights(model) for parameter in weight.quantizer.parameters()
+    )

@@ -1,4 +1,4 @@
-"""Training: exact resume, freezing, the float twin, interruption, and the command's bad input."""
+"""`python -m codeq.train`: what it prints and writes, interruption, several processes, bad input."""
 
 import json
 import os
@@ -14,89 +14,17 @@ import pytest
 import torch
 
 import codeq
-from codeq import checkpoint
-from codeq.layers import quantized_weights
-from codeq.learned_step import QuantizedActivations
-from codeq.train import DivergedError, EpochResult, TrainConfig, _split, train
+from codeq.recipe import TrainConfig
+from codeq.run_log import read_run
+from codeq.trainer import train
 
-SHORT = TrainConfig(epochs=3, batch_size=128, lambda_dz=1.0, freeze_fraction=0.34)
+ADAMW: dict[str, Any] = {"optimizer": "adamw", "lr": 6e-3, "weight_decay": 1e-2}
+SHORT = TrainConfig(**ADAMW, epochs=3, batch_size=128, lambda_dz=1.0, freeze_fraction=0.34)
 
 
 def raw_state(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = torch.load(path, weights_only=True)
     return content
-
-
-@pytest.mark.parametrize(
-    ("bits", "activations"), [(4, "float32"), (None, "float32"), (4, "int8")], ids=["fixed", "mixed", "int8"]
-)
-@pytest.mark.parametrize("stop_after", [1, 3], ids=["before_freezing", "after_freezing"])
-def test_resume_is_bit_identical(bits: int | None, activations: str, stop_after: int, tmp_path: Path) -> None:
-    config = replace(SHORT, bits=bits, activations=activations, epochs=4, freeze_fraction=0.5)
-    assert config.freeze_epoch == 2
-    whole = train(config, tmp_path / "whole.pt")
-
-    def stop(row: EpochResult) -> None:
-        if row.epoch + 1 == stop_after:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path / "part.pt", on_epoch=stop)
-    torch.manual_seed(99)  # what happens in between must not matter
-    rest = train(config, tmp_path / "part.pt", resume=checkpoint.load(tmp_path / "part.pt"))
-    assert rest.history == whole.history
-    expected, found = raw_state(tmp_path / "whole.pt"), raw_state(tmp_path / "part.pt")
-    assert expected["metrics"] == found["metrics"]
-    assert expected["activations"] == found["activations"]
-    assert (expected["activations"] is None) == (activations == "float32")
-    for name, tensor in expected["state_dict"].items():
-        assert torch.equal(tensor, found["state_dict"][name]), name
-
-
-def test_a_run_freezes_and_stores_what_export_needs(tmp_path: Path) -> None:
-    result = train(SHORT, tmp_path / "a.pt")
-    loaded = codeq.load(tmp_path / "a.pt")
-    assert all(bool(weight.quantizer.frozen) for weight in quantized_weights(loaded.model))
-    assert result.cost.sparsity == loaded.metrics["sparsity"]
-    # So strong a lambda reaches its zeros within the first epoch; which way they go from there is up to the draws.
-    assert all(row.sparsity > 0.5 for row in result.history)
-    assert loaded.held_inputs is not None
-    assert loaded.held_inputs.shape == (128, 1, 8, 8)
-    assert set(loaded.preprocessing) == {"mean", "std"}
-    assert loaded.training is not None
-    assert loaded.training["complete"]
-
-
-def test_the_float_twin_has_no_quantizers(tmp_path: Path) -> None:
-    result = train(replace(SHORT, bits=32, epochs=1), tmp_path / "a.pt")
-    assert not list(quantized_weights(codeq.load(tmp_path / "a.pt").model))
-    assert result.cost.relative_bops == 1
-
-
-@pytest.mark.parametrize(
-    "changes", [{"epochs": 0}, {"batch_size": 1}, {"freeze_fraction": 2.0}, {"bits": 9}, {"lr": "x"}]
-)
-def test_a_recipe_out_of_range_is_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(changes))} must be"):
-        TrainConfig(**changes)
-
-
-def test_a_last_batch_of_one_joins_the_one_before() -> None:
-    assert [len(batch) for batch in _split(torch.arange(9), 4)] == [4, 5]
-    assert [len(batch) for batch in _split(torch.arange(10), 4)] == [4, 4, 2]
-    assert [len(batch) for batch in _split(torch.arange(1), 4)] == [1]
-
-
-def test_mixed_precision_learns_fewer_bits(tmp_path: Path) -> None:
-    result = train(replace(SHORT, bits=None, epochs=2, lambda_bit=2.0), tmp_path / "a.pt")
-    assert 2 <= result.history[-1].bits < 8
-    assert result.cost.mean_bits == pytest.approx(result.history[-1].bits)
-
-
-def test_a_diverging_run_stops_and_leaves_the_last_epoch(tmp_path: Path) -> None:
-    with pytest.raises(DivergedError, match="holds epoch 0; try a smaller --lr"):
-        train(replace(SHORT, lr=1e3), tmp_path / "a.pt")
-    assert codeq.load(tmp_path / "a.pt").training is not None
 
 
 def test_ctrl_c_leaves_a_loadable_checkpoint_that_resumes(tmp_path: Path) -> None:
@@ -125,7 +53,8 @@ def test_ctrl_c_leaves_a_loadable_checkpoint_that_resumes(tmp_path: Path) -> Non
     loaded = codeq.load(output)
     assert loaded.training is not None
     assert 1 <= len(loaded.training["history"]) < 40
-    assert [file.name for file in tmp_path.iterdir()] == ["ckpt.pt"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["ckpt.jsonl", "ckpt.pt"]
+    assert len(read_run(tmp_path / "ckpt.jsonl").epochs) == len(loaded.training["history"])
 
 
 def test_the_command_prints_a_table_and_writes_json(run_command: Any, tmp_path: Path) -> None:
@@ -205,19 +134,6 @@ def test_bad_input_to_the_command(run_command: Any, tmp_path: Path, checkpoint_p
         assert done.stdout == ""
         assert not (tmp_path / "new.pt").exists()
     assert existing.read_bytes() == b"old"
-
-
-def test_int8_activations_are_learned_and_stored(tmp_path: Path) -> None:
-    config = replace(SHORT, activations="int8")
-    result = train(config, tmp_path / "a.pt")
-    loaded = codeq.load(tmp_path / "a.pt")
-    assert loaded.activations is not None
-    assert set(loaded.activations) >= {"input", "conv1", "block1.add", "pool"}
-    # Learned, not only calibrated: steps have moved from where an untrained copy starts.
-    quantized = QuantizedActivations(loaded.model, (loaded.calibration_inputs[:2],))  # type: ignore[index]
-    quantized.calibrate((loaded.calibration_inputs,))  # type: ignore[arg-type]
-    assert any(quantized.encodings()[name] != grid for name, grid in loaded.activations.items())
-    assert 0 <= result.test_accuracy <= 1
 
 
 @pytest.mark.parametrize("arguments", [["--bits", "32"], ["--grid", "paper"]])
