@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from codeq import cli
 from codeq.errors import CodeqError, OutputError
 from codeq.figures import draw_layers, draw_pareto, draw_progress, draw_weights, save_figure
+from codeq.figures.groups import MEASURES, Cost, Measure, RunGroup, group_runs, missing_measure, pareto_front
 from codeq.files import check_writable
-from codeq.run_groups import MEASURES, Cost, Measure, RunGroup, group_runs, missing_measure, pareto_front
 from codeq.run_log import Run, read_run
 from codeq.table import format_bytes, render_table
 

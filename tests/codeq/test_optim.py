@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import codeq
 import models
+from codeq.data import load_dataset
 from codeq.layers import quantized_weights
 
 
@@ -90,3 +92,31 @@ def test_optimizers_under_which_lambda_means_nothing_are_refused(optimizer: type
 def test_arguments_out_of_range(arguments: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(arguments))} must be"):
         codeq.param_groups(attached(), **({"lr": 0.1} | arguments))  # type: ignore[arg-type]
+
+
+def zeros_after_training(kind: type[torch.optim.Optimizer], lambda_dz: float) -> float:
+    """Digits for ten epochs, weights always under SGD, thetas under `kind`."""
+    data = load_dataset("digits")
+    torch.manual_seed(0)
+    model = models.resnet8(in_channels=1, input_size=8)
+    codeq.attach(model, bits=4)
+    steps = 10 * len(data.train) // 64
+    options = {"lr": 0.05, "theta_lr": 29.4 / steps, "lambda_dz": lambda_dz}
+    weights = [group for group in codeq.param_groups(model, **options) if not group["kind"].startswith("theta")]
+    thetas = [group for group in codeq.param_groups(model, kind, **options) if group["kind"].startswith("theta")]
+    optimizers = [torch.optim.SGD(weights), kind(thetas)]
+    for step in range(steps):
+        index = torch.randint(len(data.train), (64,), generator=torch.Generator().manual_seed(step))
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        F.cross_entropy(model(data.train.load(index)), data.train.labels[index]).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    return codeq.summary(model, (1, 8, 8)).sparsity
+
+
+@pytest.mark.parametrize("lambda_dz", [0.01, 0.05])
+def test_the_same_lambda_gives_the_same_zeros_under_adamw_and_sgd(lambda_dz: float) -> None:
+    sgd = zeros_after_training(torch.optim.SGD, lambda_dz)
+    assert 0.3 < sgd < 0.95
+    assert zeros_after_training(torch.optim.AdamW, lambda_dz) == pytest.approx(sgd, abs=0.03)

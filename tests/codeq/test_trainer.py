@@ -39,11 +39,24 @@ RESUMED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("changes", RESUMED.values(), ids=RESUMED)
-@pytest.mark.parametrize(("stop_after", "fraction"), [(1, 0.5), (3, 0.5), (2, 0.4)], ids=["before", "after", "within"])
-def test_resume_is_bit_identical(changes: dict[str, Any], stop_after: int, fraction: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "stop_after", "fraction"),
+    [
+        ("fixed", 1, 0.5),
+        ("fixed", 3, 0.5),
+        ("fixed", 2, 0.4),
+        ("mixed", 1, 0.4),
+        ("int8", 1, 0.5),
+        ("int8", 3, 0.4),
+        ("budget", 1, 0.5),
+        ("budget", 3, 0.4),
+        ("mixed_budget", 1, 0.5),
+        ("sgd", 2, 0.4),
+    ],
+)
+def test_resume_is_bit_identical(kind: str, stop_after: int, fraction: float, tmp_path: Path) -> None:
     # Grids freeze after two of four epochs, or within the third.
-    config = replace(SHORT, epochs=4, freeze_fraction=fraction, **changes)
+    config = replace(SHORT, epochs=4, freeze_fraction=fraction, **RESUMED[kind])
     assert config.freeze_step(4 * 12) == {0.5: 24, 0.4: 29}[fraction]
     whole = train(config, tmp_path / "whole.pt")
 
@@ -164,15 +177,6 @@ def test_an_unreachable_budget_stops_the_run_half_way(tmp_path: Path) -> None:
     assert len(steps) < 0.6 * 12 * 12
 
 
-def test_the_same_lambda_gives_the_same_zeros_under_adamw_and_sgd(tmp_path: Path) -> None:
-    # Learning rates under which both train as fast: what lambda gives also depends on how weights spread.
-    config = replace(SHORT, epochs=20, lambda_dz=0.05, batch_size=64)
-    adamw = train(config, tmp_path / "adamw.pt")
-    sgd = train(replace(config, optimizer="sgd", lr=0.02, weight_decay=5e-4), tmp_path / "sgd.pt")
-    assert 0.2 < adamw.cost.sparsity < 0.9
-    assert sgd.cost.sparsity == pytest.approx(adamw.cost.sparsity, abs=0.03)
-
-
 def test_the_paper_recipe_is_the_published_operator() -> None:
     trainer = Trainer(TrainConfig(**RECIPES["paper"], epochs=2))
     quantizers = [weight.quantizer for weight in quantized_weights(trainer.model)]
@@ -229,7 +233,7 @@ def test_the_best_epoch_is_kept_of_those_on_frozen_grids(tmp_path: Path) -> None
 
 def test_the_records_tell_the_run(tmp_path: Path) -> None:
     records: list[dict[str, Any]] = []
-    config = replace(SHORT, lambda_dz=None, bops=0.05, bits=None)
+    config = replace(SHORT, lambda_dz=None, bops=0.05, bits=None, bit_ratio=1.0)
     result = Trainer(config).run(tmp_path / "a.pt", record=records.append)
     assert [record["event"] for record in records] == ["start", "epoch", "epoch", "epoch", "result"]
     assert records[0]["steps"] == 36
@@ -262,7 +266,7 @@ config = TrainConfig(**json.loads(sys.argv[2]))
 Trainer(config, ranks=start_ranks()).run(Path(sys.argv[1]))
 """
 PAIRED: dict[str, dict[str, Any]] = {
-    "budget": {"sparsity": 0.8, "lambda_dz": None},
+    "budget": {"sparsity": 0.3, "lambda_dz": None},
     "mixed": {"bits": None, "lambda_bit": 0.3},
     "int8": {"activations": "int8"},
 }
@@ -270,7 +274,7 @@ PAIRED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("changes", PAIRED.values(), ids=PAIRED)
 def test_two_processes_train_as_one(changes: dict[str, Any], tmp_path: Path) -> None:
-    options = {"epochs": 2, "batch_size": 100, "lambda_dz": 1.0, "freeze_fraction": 0.4, "lr": 1e-2} | changes
+    options = {"epochs": 2, "batch_size": 100, "lambda_dz": 1.0, "freeze_fraction": 0.4, "lr": 1e-3} | changes
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     (tmp_path / "job.py").write_text(JOB)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -280,13 +284,13 @@ def test_two_processes_train_as_one(changes: dict[str, Any], tmp_path: Path) -> 
     torch.set_num_threads(1)
     train(TrainConfig(**options), tmp_path / "one.pt")
     one, two = codeq.load(tmp_path / "one.pt"), codeq.load(tmp_path / "two.pt")
-    # Sums over a batch in another order differ by 1e-7, which training amplifies: few codes end on another level.
+    # Sums over a batch in another order differ by 1e-7, which training amplifies: few weights end on another level, and
+    # a shift that lies between two fractions may snap to the other one, a sixteenth of a step away.
     ours, theirs = codeq.encode(one.model), codeq.encode(two.model)
     for name, encoding in ours.items():
-        other = theirs[name]
-        assert other.bit_width == encoding.bit_width, name
-        assert (other.multiplier, other.offset) == (encoding.multiplier, encoding.offset), name
-        assert other.scale.item() == pytest.approx(encoding.scale.item(), rel=5e-3), name
-    differing = sum(int((ours[name].codes != theirs[name].codes).sum()) for name in ours)
-    assert differing < 0.02 * sum(encoding.codes.numel() for encoding in ours.values())
+        assert theirs[name].bit_width == encoding.bit_width, name
+        value = encoding.dequantize()
+        assert (theirs[name].dequantize() - value).norm() < 0.1 * value.norm(), name
+    count = sum(encoding.codes.numel() for encoding in ours.values())
+    assert sum(int((ours[name].levels != theirs[name].levels).sum()) for name in ours) < 0.01 * count
     assert (one.activations is None) == (two.activations is None)

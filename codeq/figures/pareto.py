@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from codeq.figure_style import COLOURS, DOTS_PER_INCH, GREY, figure_style, fix_layout, new_figure
-from codeq.label_placement import Box, place_labels
-from codeq.run_groups import COSTS, Cost, RunGroup, group_runs, pareto_front
+from codeq.figures.groups import COSTS, Cost, RunGroup, group_runs, pareto_front
+from codeq.figures.labels import Box, place_labels
+from codeq.figures.style import COLOURS, DOTS_PER_INCH, GREY, figure_style, fix_layout, new_figure
 from codeq.run_log import Run
 from codeq.table import fit_cell
 

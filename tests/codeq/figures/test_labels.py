@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from codeq.label_placement import Box, place_labels
+from codeq.figures.labels import Box, place_labels
 
 FRAME = Box(0, 0, 200, 100)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from codeq.run_groups import group_runs, missing_measure, pareto_front
+from codeq.figures.groups import group_runs, missing_measure, pareto_front
 from codeq.run_log import Run
 
 MakeRun = Callable[..., Run]

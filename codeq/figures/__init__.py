@@ -1,7 +1,7 @@
 """Pictures of training runs. Needs matplotlib (`codeq[figures]`)."""
 
-from codeq.figure_style import check_figure, save_figure
-from codeq.pareto_figure import draw_pareto
-from codeq.run_figures import draw_layers, draw_progress, draw_weights
+from codeq.figures.pareto import draw_pareto
+from codeq.figures.runs import draw_layers, draw_progress, draw_weights
+from codeq.figures.style import check_figure, save_figure
 
 __all__ = ["check_figure", "draw_layers", "draw_pareto", "draw_progress", "draw_weights", "save_figure"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from codeq.errors import CodeqError
-from codeq.figure_style import AMBER, BLUE, MAX_NAME, VERMILION, figure_style, fix_layout, new_figure, number, numbers
+from codeq.figures.style import AMBER, BLUE, MAX_NAME, VERMILION, figure_style, fix_layout, new_figure, number, numbers
 from codeq.run_log import Run
 from codeq.table import fit_cell
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from codeq.errors import CodeqError, OutputError
-from codeq.figure_style import figure_style
 from codeq.figures import draw_layers, draw_pareto, draw_progress, draw_weights, save_figure
+from codeq.figures.style import figure_style
 from codeq.run_log import Run
 
 with figure_style():  # old releases warn of their own dependencies when they are imported
