@@ -7,6 +7,7 @@ and encoding always read it exactly.
 
 import math
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,11 +33,29 @@ def abs_quantile(w: Tensor, q: float) -> Tensor:
         float32 `()`, without gradient.
     """
     magnitude = w.detach().abs().flatten()
+    position, needed = _position(magnitude, q)
+    return _interpolate(_above_bound(magnitude, needed), needed, position)
+
+
+def plain_abs_quantile(w: Tensor, q: float) -> Tensor:
+    """`abs_quantile` by its definition, a selection from the whole tensor."""
+    magnitude = w.detach().abs().flatten()
+    position, needed = _position(magnitude, q)
+    return _interpolate(magnitude, needed, position)
+
+
+def _position(magnitude: Tensor, q: float) -> tuple[float, int]:
+    """Where the quantile lies between two neighbours in order, and how many elements the lower one and above are."""
     position = q * (magnitude.numel() - 1)
-    below = math.floor(position)
-    needed = magnitude.numel() - below
-    top = _above_bound(magnitude, needed).topk(needed).values
-    return top[-1] if below == position else torch.lerp(top[-1], top[-2], position - below)
+    return position % 1, magnitude.numel() - math.floor(position)
+
+
+def _interpolate(candidates: Tensor, needed: int, position: float) -> Tensor:
+    top = candidates.topk(needed, sorted=False).values
+    if position == 0:
+        return top.min()
+    below, above = top.topk(2, largest=False).values
+    return torch.lerp(below, above, position)
 
 
 def _above_bound(magnitude: Tensor, needed: int) -> Tensor:
@@ -55,9 +74,9 @@ def _above_bound(magnitude: Tensor, needed: int) -> Tensor:
     return candidates if candidates.numel() >= needed else magnitude
 
 
-def abs_range(w: Tensor, q: float) -> float:
-    """`abs_quantile`, made positive: max|w| where fewer than 1 - q of the weights are non-zero, 1 where none is."""
-    quantile = float(abs_quantile(w, q))
+def abs_range(w: Tensor, q: float, quantile_of: Callable[[Tensor, float], Tensor] = abs_quantile) -> float:
+    """A quantile made positive: max|w| where fewer than 1 - q of the weights are non-zero, 1 where none is."""
+    quantile = float(quantile_of(w, q))
     if quantile == 0:
         quantile = float(w.detach().abs().max())
     # 1e-30 keeps scale = range / 127 a normal float32; a range of 1 gives an all-zero tensor an ordinary scale.

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from codeq.abs_range import RANGE_QUANTILE, RangeCache, abs_range
+from codeq.abs_range import RANGE_QUANTILE, RangeCache, abs_range, plain_abs_quantile
 from codeq.fused import Slopes, fused_quantize, levels_of
 from codeq.grid import Grid, WeightEncoding, fit_quant_max, float32, snap_shift
 from codeq.levels import dequantize_levels
@@ -170,7 +170,7 @@ class DeadZoneQuantizer(nn.Module):
         return fused_quantize(w, self.theta_dz, self.theta_bit, grid, slopes).to(weight.dtype)
 
     def forward_plain(self, weight: Tensor) -> Tensor:
-        """The definition behind `forward`, composed of torch's own operators and an exact range; slow.
+        """The definition behind `forward`: torch's own operators, autograd, a quantile of the whole tensor; slow.
 
         Same values and gradients (to rounding); what `forward` is tested against and measured next to.
         """
@@ -182,7 +182,8 @@ class DeadZoneQuantizer(nn.Module):
             levels, _ = levels_of(w.detach(), grid)
             surrogate = w
         else:
-            reach = self._exact_range(w)
+            q = self._range_quantile(self.effective_theta(), self.bit_width())
+            reach = abs_range(w, q, plain_abs_quantile)
             grid, _ = self._derive(reach)
             levels, unrounded = levels_of(w.detach(), grid)
             step_size, shift = self._step_and_shift(reach, grid.quant_max)

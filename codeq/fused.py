@@ -116,16 +116,22 @@ class _FusedQuantize(torch.autograd.Function):
         g = gradient if gradient.stride() == w.stride() else torch.empty_like(w).copy_(gradient)
         compiled = _compiled_for(w)
         if compiled is not None:
-            by_step, by_shift = compiled.sums(_flatten(w), _flatten(g), _tensor_of(ctx.numbers, w)).unbind()
+            sums = compiled.sums(_flatten(w), _flatten(g), _tensor_of(ctx.numbers, w))
         else:
-            sums = [_sums_in_place(*parts, ctx.numbers) for parts in zip(_chunks(w), _chunks(g), strict=True)]
-            by_step, by_shift = (torch.stack(parts).sum() for parts in zip(*sums, strict=True))
-        slopes: Slopes = ctx.slopes
-        by_dz = (by_step * slopes.step_by_dz + by_shift * slopes.shift_by_dz).to(theta_dz.dtype)
-        by_bit = None
-        if theta_bit is not None:
-            by_bit = (by_step * slopes.step_by_bit + by_shift * slopes.shift_by_bit).to(theta_bit.dtype)
+            parts = [_sums_in_place(*chunks, ctx.numbers) for chunks in zip(_chunks(w), _chunks(g), strict=True)]
+            sums = torch.stack([torch.stack(part) for part in parts]).sum(0)
+        slopes = ctx.slopes
+        by_dz = _chain(sums, slopes.step_by_dz, slopes.shift_by_dz, theta_dz)
+        by_bit = None if theta_bit is None else _chain(sums, slopes.step_by_bit, slopes.shift_by_bit, theta_bit)
         return gradient, by_dz, by_bit, None, None
+
+
+def _chain(sums: Tensor, step_slope: float, shift_slope: float, theta: Tensor) -> Tensor:
+    """The gradient of a theta, `()`, from those of step size and shift, `(2,)`."""
+    if sums.device.type == "cpu":  # reading them costs less than an operator; on a GPU it would wait for the queue
+        by_step, by_shift = sums.tolist()
+        return torch.tensor(by_step * step_slope + by_shift * shift_slope, dtype=theta.dtype, device=theta.device)
+    return (sums[0] * step_slope + sums[1] * shift_slope).to(theta.dtype)
 
 
 def _value_in_place(w: Tensor, numbers: _Numbers, out: Tensor) -> None:

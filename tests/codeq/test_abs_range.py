@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from codeq import abs_range as module
-from codeq.abs_range import abs_quantile, abs_range
+from codeq.abs_range import abs_quantile, abs_range, plain_abs_quantile
 
 
 @pytest.mark.parametrize("size", [1, 2, 99, 100, 101, 1000, 12_345])
@@ -12,6 +12,7 @@ from codeq.abs_range import abs_quantile, abs_range
 def test_abs_quantile_is_torch_quantile(size: int, q: float, rng: torch.Generator) -> None:
     w = torch.randn(size, generator=rng)
     assert abs_quantile(w, q).item() == pytest.approx(torch.quantile(w.abs(), q).item(), rel=1e-6)
+    assert torch.equal(abs_quantile(w, q), plain_abs_quantile(w, q))
 
 
 def large(kind: str, rng: torch.Generator) -> torch.Tensor:
@@ -34,7 +35,7 @@ def test_a_sample_does_not_change_the_quantile(kind: str, q: float, rng: torch.G
     ordered = w.abs().sort().values
     below = int(position)
     expected = torch.lerp(ordered[below], ordered[below + 1], position - below)
-    assert abs_quantile(w, q).item() == expected.item()
+    assert abs_quantile(w, q).item() == plain_abs_quantile(w, q).item() == expected.item()
 
 
 def test_a_sample_saves_sorting(monkeypatch: pytest.MonkeyPatch, rng: torch.Generator) -> None:
