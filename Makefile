@@ -1,6 +1,7 @@
 # make demo   train, export, prove: the whole product in one go
 # make test   format, lint, types and the test suite
-# make bench  latency, memory and export cost next to onnxruntime's own quantization
+# make bench  latency, memory and export cost next to onnxruntime's own quantization; a training step next to float
+# make training  accuracy against cost, the paper's recipe and ours
 # make storage  bytes against the entropy bound, load time and memory of every storage
 # All set up .venv first. On Linux without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu saves gigabytes.
 
@@ -10,7 +11,7 @@ READY := .venv/ready
 DEMO := demo
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test check format fashion-mnist bench storage clean
+.PHONY: demo test check format fashion-mnist bench storage training clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up .venv (a minute or two)" >&2
@@ -48,7 +49,7 @@ FASHION_MNIST ?= /usr/share/datasets/fashion-mnist
 fashion-mnist: $(READY)
 	@mkdir -p $(DEMO)
 	$(BIN)/python -m codeq.train --model resnet20 --data idx:$(FASHION_MNIST) --bits 4 --epochs 5 --batch-size 64 \
-	    --lr 3e-3 --lambda-dz 0.05 -o $(DEMO)/resnet20.pt --json $(DEMO)/resnet20-train.json --force
+	    --optimizer adamw --lr 3e-3 --warmup-fraction 0 --lambda-dz 0.05 -o $(DEMO)/resnet20.pt --json $(DEMO)/resnet20-train.json --force
 	$(BIN)/python -m export.onnx $(DEMO)/resnet20.pt -o $(DEMO)/resnet20.onnx --json $(DEMO)/resnet20-export.json --force
 	$(BIN)/python -m runtime_tests.parity $(DEMO)/resnet20.pt $(DEMO)/resnet20.onnx \
 	    --data idx:$(FASHION_MNIST) --count 1000 --json $(DEMO)/resnet20-parity.json --force
@@ -63,6 +64,14 @@ bench: $(READY)
 	@mkdir -p $(DEMO)
 	$(BIN)/python -m runtime_tests.compare resnet18 --folder $(DEMO) --json $(DEMO)/bench-resnet18.json --force
 	$(BIN)/python -m runtime_tests.compare resnet20 --folder $(DEMO) --json $(DEMO)/bench-resnet20.json --force
+	$(BIN)/python -m runtime_tests.training_step --json $(DEMO)/training-step.json --force
+
+# The table of training recipes: about 40 minutes for ResNet-8 on one core, as long again for ResNet-20.
+training: $(READY)
+	PATH=$(CURDIR)/$(BIN):$$PATH OUT=$(DEMO)/training bash docs/results/2026-11-25-training/resnet8.sh
+	PATH=$(CURDIR)/$(BIN):$$PATH OUT=$(DEMO)/training bash docs/results/2026-11-25-training/resnet20.sh
+	PATH=$(CURDIR)/$(BIN):$$PATH OUT=$(DEMO)/training bash docs/results/2026-11-25-training/budgets.sh
+	$(BIN)/python -m codeq.pareto $(DEMO)/training -o $(DEMO)/training/figures --force
 
 # Bytes, session creation, memory and latency of every storage; export time and memory up to 200 million parameters:
 # about 12 minutes.

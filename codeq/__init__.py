@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from codeq.activation_encoding import ActivationEncoding
+    from codeq.budget import Budget, BudgetController, BudgetError
     from codeq.checkpoint import Checkpoint, load, save
     from codeq.cost import CostSummary, summary
     from codeq.dead_zone import DeadZoneQuantizer
@@ -27,6 +28,9 @@ __all__ = [
     "ActivationEncoding",
     "AttachError",
     "AttachReport",
+    "Budget",
+    "BudgetController",
+    "BudgetError",
     "CalibrationError",
     "Checkpoint",
     "CheckpointError",
@@ -55,6 +59,9 @@ _HOME = {
     "ActivationEncoding": "codeq.activation_encoding",
     "AttachError": "codeq.errors",
     "AttachReport": "codeq.layers",
+    "Budget": "codeq.budget",
+    "BudgetController": "codeq.budget",
+    "BudgetError": "codeq.budget",
     "CalibrationError": "codeq.errors",
     "Checkpoint": "codeq.checkpoint",
     "CheckpointError": "codeq.errors",

@@ -14,8 +14,10 @@ import pytest
 import torch
 
 import codeq
+from codeq.errors import CodeqError
 from codeq.recipe import TrainConfig
 from codeq.run_log import read_run
+from codeq.train import main
 from codeq.trainer import train
 
 ADAMW: dict[str, Any] = {"optimizer": "adamw", "lr": 6e-3, "weight_decay": 1e-2}
@@ -70,7 +72,38 @@ def test_the_command_prints_a_table_and_writes_json(run_command: Any, tmp_path: 
     assert 0 < report["test_accuracy"] <= 1
 
 
-def test_bad_input_to_the_command(run_command: Any, tmp_path: Path, checkpoint_path: Path) -> None:
+def refusal(arguments: list[Any], capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command says to bad input: one line, by argparse or as an exception for `cli.run`."""
+    with pytest.raises((SystemExit, CodeqError)) as caught:
+        main([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    message = printed.err if isinstance(caught.value, SystemExit) else str(caught.value)
+    assert getattr(caught.value, "code", 2) == 2
+    assert len(message.strip().splitlines()) == 1, message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lr", "-1"], "expected a number above 0"),
+        (["--sparsity", "0.9", "--bops", "0.1"], "error: --sparsity and --bops contradict each other"),
+        (["--data", "mnist"], "unknown data set 'mnist'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    run_command: Any, arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    done = run_command("codeq.train", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path, checkpoint_path: Path) -> None:
     existing = tmp_path / "old.pt"
     existing.write_bytes(b"old")
     complete = tmp_path / "complete.pt"
@@ -123,23 +156,75 @@ def test_bad_input_to_the_command(run_command: Any, tmp_path: Path, checkpoint_p
         (["--resume", existing], "not a checkpoint"),
         (["--resume", complete], "the run is complete"),
         (["--resume", checkpoint_path], "was not written by codeq.train"),
+        (["--resume", partial, "--recipe", "paper"], "brings its own recipe; leave --recipe out"),
+        (["--sparsity", "0.9", "--lambda-dz", "0.1"], "--lambda-dz and --sparsity contradict each other"),
+        (["--bits", "32", "--size", "10kB"], "--size needs quantized weights"),
+        (["--bops", "0.5"], "50.00% relative BOPs cannot be met by this network at its bit widths: between 0.1"),
+        (["--sparsity", "1"], "expected a share above 0 and below 1, such as 0.9, found '1'"),
+        (["--size", "10 potatoes"], "expected bytes with a unit such as 200kB or 1.5MB, found '10 potatoes'"),
+        (["--teacher", existing], "not a checkpoint"),
+        (["--init", tmp_path / "none.pt"], "none.pt: no such file"),
+        (["--init", complete, "--model", "resnet20"], "complete.pt"),
+        (["--plot", tmp_path / "a.gif"], "expected a name that ends in .png or .svg"),
+        (["--best", tmp_path / "new.pt"], "is the file of --output; name another one"),
+        (["--log", existing], "exists; use --force to overwrite it"),
+        (["--device", "cuda"], "--device cuda: is not available here; use cpu"),
+        (["--data", f"images:{tmp_path}"], f"{tmp_path}"),
+        (["--data", f"cifar10:{tmp_path}"], f"{tmp_path}"),
         (["--resume", partial, "--epochs", "9"], "was started with --epochs 1, not 9; leave --epochs out"),
     ]:
         if "-o" not in arguments:
             arguments = [*arguments, "-o", tmp_path / "new.pt"]
-        done = run_command("codeq.train", *arguments)
-        assert done.returncode == 2, (arguments, done)
-        assert message in done.stderr, (arguments, done.stderr)
-        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-        assert done.stdout == ""
+        assert message in refusal(arguments, capsys), arguments
         assert not (tmp_path / "new.pt").exists()
+        assert not (tmp_path / "new.jsonl").exists()
     assert existing.read_bytes() == b"old"
 
 
 @pytest.mark.parametrize("arguments", [["--bits", "32"], ["--grid", "paper"]])
-def test_int8_activations_need_integer_weights(run_command: Any, arguments: list[str], tmp_path: Path) -> None:
-    done = run_command("codeq.train", "--activations", "int8", *arguments, "-o", tmp_path / "a.pt")
-    assert done.returncode == 2
-    assert "--activations int8 needs quantized weights on the integer grid" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_int8_activations_need_integer_weights(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    message = refusal(["--activations", "int8", *arguments], capsys)
+    assert "--activations int8 needs quantized weights on the integer grid" in message
+
+
+def test_a_run_shows_bits_and_zeros_moving(run_command: Any, tmp_path: Path) -> None:
+    options = ["--epochs", 6, "--batch-size", 64, "--bits", "mixed", "--bops", 0.08, "--best", "best.pt"]
+    pictures = ["--plot", "moving.png", "--tensorboard", "events", "-o", "net.pt"]
+    done = run_command("codeq.train", *options, *pictures, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    assert "budget 8.00% relative BOPs: " in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"net.pt", "net.jsonl", "best.pt", "moving.png", "events"}
+    run = read_run(tmp_path / "net.jsonl")
+    assert len(run.epochs) == 6
+    assert run.result is not None
+    bits = [{layer["bits"] for layer in epoch["layers"]} for epoch in run.epochs]
+    assert max(bits[-1]) < 8
+    assert (tmp_path / "moving.png").read_bytes()[:4] == b"\x89PNG"
+    assert list((tmp_path / "events").iterdir())
+    assert codeq.load(tmp_path / "best.pt").metrics["test_accuracy"] >= max(e["test_accuracy"] for e in run.epochs[5:])
+
+
+def test_a_dry_run_writes_nothing(run_command: Any, tmp_path: Path) -> None:
+    done = run_command("codeq.train", "--dry-run", "--epochs", 7, "--size", "9kB", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "7 epochs of 45 steps, grids frozen from step 252" in done.stdout
+    assert "budget 9.0 kB" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_write_one_run(tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    options = ["codeq.train", "--epochs", "1", "--lambda-dz", "0.1", "--threads", "1", "-o", "a.pt"]
+    root = str(Path(__file__).parents[2])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root, "COLUMNS": "100"}
+    done = subprocess.run(
+        [*launch, *options], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("relative BOPs") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "a.pt"]
+    assert [record["world_size"] for record in map(json.loads, (tmp_path / "a.jsonl").open()) if "steps" in record] == [
+        2
+    ]
