@@ -30,6 +30,8 @@ def test_the_loop_runs_and_the_file_opens(
     "module",
     [
         "codeq.train",
+        "codeq.pareto",
+        "runtime_tests.training_step",
         "export.onnx",
         "export.inspect",
         "export.materialize",
