@@ -64,8 +64,8 @@ def _build_parser() -> argparse.ArgumentParser:
     parser = cli.build_parser(
         "codeq.train",
         "Train a network with learnable dead zones and write a checkpoint that export needs nothing beside.",
-        "python -m codeq.train --model resnet8 --data digits --bits 4 --sparsity 0.9 -o ckpt.pt\n"
-        "  torchrun --nproc-per-node 2 -m codeq.train --model resnet20 --data cifar10:DIR --bits mixed --bops 0.02",
+        "torchrun --nproc-per-node 2 -m codeq.train --data cifar10:DIR --bits mixed --bops 0.02\n"
+        "  python -m codeq.train --model resnet8 --data digits --bits 4 --sparsity 0.9 -o ckpt.pt",
     )
     default = TrainConfig()
     choices: dict[str, Any] = {}

@@ -43,7 +43,7 @@ def check_output(process: subprocess.CompletedProcess[str], path: Path) -> None:
     assert match, process.stdout
     assert float(match[1]) / 100 > 5 * CHANCE
     assert "weights bit for bit: ok" in process.stdout
-    images = load_dataset("digits").test_inputs[:8].numpy()
+    images = load_dataset("digits").test.load(torch.arange(8)).numpy()
     (logits,) = load_session(path).run(None, {"input": images})
     assert logits.shape == (8, 10)
 
@@ -64,7 +64,7 @@ def test_a_script_trains_exports_and_saves(
     monkeypatch.syspath_prepend(ROOT)
     network = __import__(f"examples.{name}", fromlist=["Network"]).Network
     model = codeq.load(tmp_path / "net.pt", network).model
-    images = load_dataset("digits").test_inputs[:8]
+    images = load_dataset("digits").test.load(torch.arange(8))
     (logits,) = load_session(tmp_path / "net.onnx").run(None, {"input": images.numpy()})
     torch.testing.assert_close(model(images).detach(), torch.from_numpy(logits), rtol=0, atol=1e-3)
 
