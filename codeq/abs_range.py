@@ -96,10 +96,13 @@ class RangeCache:
         self._calls = 0
         self._range = math.nan
 
-    def get(self, w: Tensor, q: float) -> float:
-        """`abs_range(w, q)` as it was at most REFRESH_CALLS - 1 calls ago; exact for another tensor or another q."""
-        if self._owner is None or self._owner() is not w or self._q != q or self._calls >= REFRESH_CALLS:
-            self._owner, self._q, self._calls = weakref.ref(w), q, 0
+    def get(self, owner: Tensor, w: Tensor, q: float) -> float:
+        """`abs_range(w, q)` as it was at most REFRESH_CALLS - 1 calls ago; exact for another owner or another q.
+
+        `owner` is the trained tensor that `w` was read from, or `w`. A write into it is seen at the next reading.
+        """
+        if self._owner is None or self._owner() is not owner or self._q != q or self._calls >= REFRESH_CALLS:
+            self._owner, self._q, self._calls = weakref.ref(owner), q, 0
             self._range = abs_range(w, q)
         self._calls += 1
         return self._range

@@ -165,7 +165,7 @@ class DeadZoneQuantizer(nn.Module):
             grid, slopes = self._frozen(), None
         else:
             q = self._range_quantile(self.effective_theta(), self.bit_width())
-            reach = self._range.get(weight, q) if self.training and weight.requires_grad else abs_range(w, q)
+            reach = self._range.get(weight, w, q) if self.training and weight.requires_grad else abs_range(w, q)
             grid, slopes = self._derive(reach)
         return fused_quantize(w, self.theta_dz, self.theta_bit, grid, slopes).to(weight.dtype)
 

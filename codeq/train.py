@@ -282,7 +282,7 @@ def _describe(trainer: Trainer, seconds: float) -> str:
     config, data = trainer.config, trainer.data
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     grids = "no grids (float)" if config.is_float else f"grids frozen from step {trainer.freeze_step:,}"
-    target = f"budget {config.budget}" if config.budget else f"lambda_dz {config.lambda_dz:g}"
+    target = f"budget {config.budget}" if config.budget else f"lambda_dz {config.lambda_dz or 0:g}"
     shape = " x ".join(map(str, data.input_shape))
     return "\n".join(
         [

@@ -179,7 +179,7 @@ class Trainer:
         self.step = 0
         if resume is not None:
             self._restore(resume)
-        check_agreement("the network and its recipe", digest_of(self.model.state_dict() | {"config": str(config)}))
+        check_agreement("the network, its recipe and the data", digest_of(self._identity()))
         self.network = wrap(self.model if self.quantized is None else self.quantized, ranks)
 
     def run(
@@ -214,6 +214,12 @@ class Trainer:
         for epoch in range(len(self.history), config.epochs):
             began = time.monotonic()
             loss = self._train_epoch(output, on_step if main else lambda step, steps, loss: None)
+            if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
+                # The last step broke what its own loss did not show: such weights must not replace good ones.
+                found = where_diverged(self.model, self.calibration_inputs.to(self.device))
+                raise DivergedError(
+                    f"{found} after epoch {epoch + 1}; {output} holds epoch {epoch}; try a smaller --lr"
+                )
             result, layers = self._epoch_result(epoch, loss)
             self.history.append(result)
             if self.ranks.world_size > 1:
@@ -244,6 +250,18 @@ class Trainer:
             weights = weight_histograms(self.model)
             record({"event": "result", "test_accuracy": accuracy, "cost": cost.to_dict(), "weights": weights})
         return TrainResult(self.model, accuracy, cost, tuple(self.history))
+
+    def _identity(self) -> dict[str, Any]:
+        """What all processes must have in common before they exchange anything else."""
+        data = self.data
+        return self.model.state_dict() | {
+            "config": str(self.config),
+            "train_labels": data.train.labels,
+            "test_labels": data.test.labels,
+            "statistics": [data.mean, data.std],
+            "calibration_inputs": self.calibration_inputs,
+            "held_inputs": self.held_inputs,
+        }
 
     def try_step(self) -> float:
         """Train one step, to see what a run would take, and return its seconds. The run is spoilt by it."""

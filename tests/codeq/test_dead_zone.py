@@ -248,6 +248,9 @@ def test_float64_is_quantized_in_float32(rng: torch.Generator) -> None:
     value = quantizer(weight)
     assert value.dtype == torch.float64
     assert torch.equal(value, quantizer(weight.float()).double())
+    assert torch.equal(value, quantizer.forward_plain(weight))
+    encoding = quantizer.encode(weight)
+    assert torch.equal(value.float(), encoding.codes.float() * encoding.scale)
     value.sum().backward()
     assert weight.grad is not None
     assert torch.equal(weight.grad, torch.ones_like(weight))

@@ -139,6 +139,20 @@ def test_int8_activations_are_learned_and_stored(tmp_path: Path) -> None:
     assert 0 <= result.test_accuracy <= 1
 
 
+def test_weights_that_break_in_the_last_step_replace_nothing(tmp_path: Path) -> None:
+    def poison(step: int, steps: int, loss: float) -> None:
+        if step == 24:  # the last of the second epoch
+            with torch.no_grad():
+                trainer.model.conv1.bias[0] = float("nan")  # type: ignore[index,union-attr]
+
+    trainer = Trainer(SHORT)
+    with pytest.raises(DivergedError, match=r"conv1.bias has NaN or infinite entries after epoch 2; .* holds epoch 1"):
+        trainer.run(tmp_path / "a.pt", on_step=poison)
+    loaded = codeq.load(tmp_path / "a.pt")
+    assert loaded.training is not None
+    assert len(loaded.training["history"]) == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "kind"),
     [
