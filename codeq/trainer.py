@@ -421,8 +421,9 @@ class Trainer:
 
     def _finish_grids(self) -> None:
         if self.controller is not None:
-            self.controller.finish()
-        freeze(self.model)
+            self.controller.finish()  # freezes
+        else:
+            freeze(self.model)
         if self.quantized is not None:
             self.quantized.calibrate((self.calibration_inputs.to(self.device),))
 
