@@ -25,6 +25,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
+from codeq.autocast import autocast_off
 from codeq.errors import first_line
 from codeq.layers import QuantizedWeight, quantized_weights
 from codeq.table import render_table
@@ -184,6 +185,7 @@ class Verdict:
         return "\n".join(lines)
 
 
+@autocast_off()
 def check_parity(
     path: str | os.PathLike[str],
     model: nn.Module,
@@ -192,7 +194,7 @@ def check_parity(
     program: ReferenceProgram | None = None,
     on_progress: Callable[[int, str], None] | None = None,
 ) -> Verdict:
-    """Hold an exported file against its network.
+    """Hold an exported file against its network. An autocast around the call is switched off.
 
     Args:
         path: A file written by `export.onnx`.
