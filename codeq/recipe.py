@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codeq.budget import Budget, Kind
+from codeq.dead_zone import THETA_GRADIENTS
 from codeq.errors import DataError
 
 FLOAT_BITS = 32
@@ -41,7 +42,7 @@ class TrainConfig:
         bit_ratio: With a budget, lambda_bit over lambda_dz.
         cost_power: With a budget, how much faster a layer moves that costs more per weight.
         theta_init: Start of theta_dz; None takes the quantizer's.
-        grid, grid_limit: As for `DeadZoneQuantizer`.
+        grid, grid_limit, theta_gradient: As for `DeadZoneQuantizer`.
         shift, flip: Augmentation, as for `load_dataset`.
         freeze_fraction: Last part of the steps, with grids frozen.
         activations: "float32", or "int8" to learn uint8 activation scales in that last part.
@@ -74,6 +75,7 @@ class TrainConfig:
     theta_init: float | None = None
     grid: str = "integer"
     grid_limit: int = 127
+    theta_gradient: str = "lsq"
     shift: int | None = None
     flip: bool | None = None
     freeze_fraction: float = 0.2
@@ -158,6 +160,7 @@ OPTIONAL = ("lambda_dz", "sparsity", "bops", "size", "theta_init", "shift")
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "optimizer": tuple(OPTIMIZERS),
     "grid": ("integer", "paper"),
+    "theta_gradient": THETA_GRADIENTS,
     "activations": ACTIVATIONS,
     "autocast": AUTOCAST,
 }
@@ -170,6 +173,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "lambda_bit": 0.01,
         "theta_init": 3.0,
         "grid": "paper",
+        "theta_gradient": "sum",
         "freeze_fraction": 0.0,
     },
 }
@@ -185,6 +189,8 @@ def resolve(recipe: str, asked: Mapping[str, Any]) -> TrainConfig:
         ValueError, DataError: As for `TrainConfig`.
     """
     settings = dict(RECIPES[recipe])
+    if asked.get("lambda_dz") is not None:
+        settings["theta_gradient"] = "sum"  # what a lambda pulls against
     if asked.get("bits", settings.get("bits")) == FLOAT_BITS or any(name in asked for name in TARGETS):
         settings = {name: value for name, value in settings.items() if name not in TARGETS}
     weights = OPTIMIZERS[asked.get("optimizer", settings.get("optimizer", "sgd"))]
