@@ -70,7 +70,7 @@ class TrainConfig:
     sparsity: float | None = None
     bops: float | None = None
     size: float | None = None
-    bit_ratio: float = 0.5
+    bit_ratio: float = 1.0
     cost_power: float = 0.0
     theta_init: float | None = None
     grid: str = "integer"

@@ -16,5 +16,5 @@ for seed in 0 1 2; do
     train "paper-4bit-s$seed" --seed $seed --recipe paper --bits 4
     train "ours-4bit-s$seed" --seed $seed --bits 4 --bops 0.035 --teacher "$OUT/float-s$seed.pt"
     train "paper-mixed-s$seed" --seed $seed --recipe paper --bits mixed
-    train "ours-mixed-s$seed" --seed $seed --bits mixed --bops 0.03 --teacher "$OUT/float-s$seed.pt"
+    train "ours-mixed-s$seed" --seed $seed --bits mixed --bops 0.04 --teacher "$OUT/float-s$seed.pt"
 done
