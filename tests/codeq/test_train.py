@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import codeq
+from codeq.budget import BudgetController
 from codeq.errors import CodeqError
 from codeq.recipe import TrainConfig
 from codeq.run_log import read_run
@@ -71,6 +72,7 @@ def test_the_command_prints_a_table_and_writes_json(run_command: Any, tmp_path: 
     assert "Warning" not in done.stderr
     report = json.loads((tmp_path / "a.json").read_text())
     assert report["config"]["epochs"] == 1
+    assert report["budget"]["met"]
     assert len(report["history"]) == 1
     assert 0 < report["test_accuracy"] <= 1
 
@@ -278,6 +280,29 @@ def test_a_run_shows_bits_and_zeros_moving(run_command: Any, tmp_path: Path) -> 
     assert (tmp_path / "moving.png").read_bytes()[:4] == b"\x89PNG"
     assert list((tmp_path / "events").iterdir())
     assert codeq.load(tmp_path / "best.pt").metrics["test_accuracy"] >= max(e["test_accuracy"] for e in run.epochs[5:])
+
+
+def test_a_budget_that_was_missed_is_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Nothing puts frozen grids back on the target while weights go on.
+    monkeypatch.setattr(BudgetController, "_hold", lambda controller: None)
+    output, report, picture = tmp_path / "a.pt", tmp_path / "a.json", tmp_path / "a.png"
+    options = ["--optimizer", "adamw", "--lr", "0.02", "--sparsity", "0.5", "--freeze-fraction", "0.8", "--epochs", "2"]
+    files = ["-o", str(output), "--best", str(tmp_path / "best.pt"), "--json", str(report), "--plot", str(picture)]
+    assert main([*options, *files]) == 1
+    budget = json.loads(report.read_text())["budget"]
+    assert (budget["kind"], budget["target"], budget["margin"], budget["met"]) == ("sparsity", 0.5, 0.01, False)
+    assert abs(budget["reached"] - 0.5) > 0.01
+    message = capsys.readouterr().err
+    assert message == (
+        f"warning: the budget was missed: 50.0% zeros asked for, {budget['reached']:.1%} zeros reached, "
+        "margin 1.0% zeros; train for longer, use --optimizer sgd, or ask for less\n"
+    )
+    loaded = codeq.load(output)
+    assert loaded.training is not None
+    assert loaded.training["complete"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.json", "a.jsonl", "a.png", "a.pt", "best.pt"]
 
 
 def test_a_dry_run_writes_nothing(run_command: Any, tmp_path: Path) -> None:
