@@ -14,7 +14,7 @@ import torch
 
 import models
 from codeq import checkpoint, cli, figures, fused
-from codeq.distributed import Ranks, start_ranks
+from codeq.distributed import Ranks, end_ranks, start_ranks
 from codeq.errors import CheckpointError, DataError
 from codeq.recipe import ACTIVATIONS, AUTOCAST, FLOAT_BITS, MAX_LR, OPTIMIZERS, RECIPES, TrainConfig, resolve
 from codeq.run_files import check_run_files
@@ -188,7 +188,22 @@ def main(argv: list[str] | None = None) -> int:
     if arguments["threads"]:
         torch.set_num_threads(arguments["threads"])
     fused.set_compile(not arguments["no_compile"])
-    ranks = start_ranks()
+    ranks, status = start_ranks(), cli.EXIT_INTERRUPTED
+    try:
+        status = _train(config, resume, ranks, arguments, output, log)
+    finally:
+        end_ranks(wait=status != cli.EXIT_INTERRUPTED)
+    return status
+
+
+def _train(
+    config: TrainConfig,
+    resume: checkpoint.Checkpoint | None,
+    ranks: Ranks,
+    arguments: dict[str, Any],
+    output: Path,
+    log: Path,
+) -> int:
     if not ranks.is_main:
         logging.getLogger().setLevel(logging.ERROR)
     workers = arguments["workers"] if arguments["workers"] is not None else torch.get_num_threads()

@@ -351,12 +351,13 @@ def test_autocast_trains_and_keeps_grids_in_float32(tmp_path: Path) -> None:
 JOB = """
 import json, sys, torch
 from pathlib import Path
-from codeq.distributed import start_ranks
-from codeq.recipe import RECIPES, TrainConfig
+from codeq.distributed import end_ranks, start_ranks
+from codeq.recipe import TrainConfig
 from codeq.trainer import Trainer
 torch.set_num_threads(1)
 config = TrainConfig(**json.loads(sys.argv[2]))
 Trainer(config, ranks=start_ranks()).run(Path(sys.argv[1]))
+end_ranks()
 """
 PAIRED: dict[str, dict[str, Any]] = {
     "budget": {"sparsity": 0.3, "lambda_dz": None},
