@@ -130,7 +130,9 @@ def _build_parser() -> argparse.ArgumentParser:
     recipe("--autocast", "compute layers in bfloat16; weights stay float32", choices=list(AUTOCAST))
     recipe("--seed", "of initialisation, order and augmentation", type=cli.integer(0))
     group = parser.add_argument_group("running")
-    group.add_argument("--resume", type=Path, metavar="CKPT", help="continue an unfinished run with its own recipe")
+    group.add_argument(
+        "--resume", type=Path, metavar="CKPT", help="continue an unfinished run with its own recipe and files"
+    )
     group.add_argument("--dry-run", action="store_true", help="say what a run would be, try three steps, write nothing")
     group.add_argument("--threads", type=cli.integer(1, 1024), help="CPU threads (default: torch's choice)")
     group.add_argument(
@@ -142,11 +144,11 @@ def _build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "-o", "--output", type=Path, help="checkpoint to write (default: ckpt.pt, or with --resume the same file)"
     )
-    group.add_argument("--best", type=Path, metavar="CKPT", help="also keep the epoch of best test accuracy")
+    group.add_argument("--best", type=Path, metavar="CKPT", help="also keep the best epoch of those on frozen grids")
     group.add_argument("--log", type=Path, metavar="FILE", help="JSON lines (default: the output's name with .jsonl)")
     group.add_argument("--tensorboard", type=Path, metavar="DIR", help="write TensorBoard events there")
     group.add_argument("--plot", type=Path, metavar="FILE", help="draw bits and zeros per layer, PNG or SVG")
-    group.add_argument("--force", action="store_true", help="overwrite existing outputs")
+    group.add_argument("--force", action="store_true", help="overwrite existing outputs, never what the run reads")
     group.add_argument("--json", type=Path, metavar="FILE", help="write metrics and costs; - is stdout")
     return parser
 
@@ -188,11 +190,13 @@ def main(argv: list[str] | None = None) -> int:
     if arguments["threads"]:
         torch.set_num_threads(arguments["threads"])
     fused.set_compile(not arguments["no_compile"])
-    ranks, status = start_ranks(), cli.EXIT_INTERRUPTED
+    ranks = start_ranks()
     try:
         status = _train(config, resume, ranks, arguments, output, log)
-    finally:
-        end_ranks(wait=status != cli.EXIT_INTERRUPTED)
+    except BaseException:
+        end_ranks(wait=False)
+        raise
+    end_ranks(wait=status != cli.EXIT_INTERRUPTED)
     return status
 
 
