@@ -7,6 +7,12 @@ on a planned curve, and sets lambda accordingly; lambda becomes negative where z
 the cubic ramp of Zhu & Gupta 2017, "To prune, or not to prune", arXiv:1710.01878, equation 1. When grids freeze, one
 more factor, found on the exact weights, puts the cost on the target. Weights train on and cross the borders of frozen
 grids; where the cost has drifted by a tenth of its margin, it is put back in the same way.
+
+Learned bits fall by the same factor, but each layer at its own speed: faster where a bit saves much and hurts little.
+Taking a bit from a weight doubles its step size, which in a second-order model of the loss costs h step_size^2 / 8, h
+the sum of the Hessian's diagonal; as usual the squared gradients stand for that (the empirical Fisher information:
+Theis et al. 2018, "Faster gaze prediction with dense networks and Fisher pruning", arXiv:1801.05787, equation 7;
+bits by such sensitivities: Dong et al. 2020, "HAWQ-V2", arXiv:1911.03852).
 """
 
 import math
@@ -19,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from codeq.cost import FLOAT_BITS, CostSummary, summary
-from codeq.dead_zone import MIN_BITS, MIN_THETA, DeadZoneQuantizer
+from codeq.dead_zone import MIN_THETA, DeadZoneQuantizer
 from codeq.errors import CodeqError
 from codeq.grid import Grid
 from codeq.layers import QuantizedWeight, freeze, quantized_weights
@@ -44,6 +50,11 @@ MAX_THETA = 4.0
 LOG_SEARCH = math.log(64)
 BISECTIONS = 20
 """The factor on theta is sought between 1/64 and 64, to a part in 100,000."""
+FISHER_SMOOTHING = 0.9
+"""Share of earlier readings in the squared gradients."""
+GAIN_POWER = 0.5
+MAX_BIT_SPEED = 4.0
+"""Bits move by gain^GAIN_POWER relative to the mean layer, between 1/4 and 4. A bit less divides the gain by four."""
 SAMPLE_SIZE = 2**13
 """Magnitudes read per weight on the way: a share of zeros to half a point in one layer, much less in the network."""
 MARGINS: Mapping[str, float] = {"sparsity": 0.01, "bops": 0.005, "size": 0.05}
@@ -92,9 +103,9 @@ class Budget:
 class BudgetController:
     """Steers the dead zones, and learned bit widths, of a network in training to a budget.
 
-    Call `step()` after every optimizer step and `finish()` where grids freeze. Theta needs no decay of its own:
-    `param_groups(..., lambda_dz=0, lambda_bit=0)`. Everything is computed from the weights, so ranks that hold the same
-    weights take the same decisions.
+    Call `step()` after every optimizer step, while gradients are there, and `finish()` where grids freeze. Theta needs
+    no decay of its own: `param_groups(..., lambda_dz=0, lambda_bit=0)`. Everything is computed from weights and
+    gradients, so ranks that hold the same take the same decisions.
 
     Args:
         model: Attached, its grids not frozen.
@@ -107,7 +118,8 @@ class BudgetController:
         cost_power: 0 moves all layers alike; above, a layer moves faster that costs more per weight, by that power.
 
     Raises:
-        BudgetError: No grid of this network can meet the budget; the message says what can be met.
+        BudgetError: The network has no quantized weight, or no grid of it can meet the budget in so many steps; the
+            message says what can be met.
     """
 
     def __init__(
@@ -137,6 +149,8 @@ class BudgetController:
         macs = {layer.name: layer.macs for layer in cost.layers}
         # A shared weight has one quantizer, and counts once.
         weights = {weight.quantizer: weight for weight in reversed(list(quantized_weights(model)))}
+        if not weights:
+            raise BudgetError("the network has no quantized weight that a budget could steer; attach it first")
         self._weights = [(weight, macs[weight.name]) for weight in reversed(weights.values())]
         names = {weight.name for weight, _ in self._weights}
         floats = [layer for layer in cost.layers if layer.name not in names]
@@ -147,13 +161,14 @@ class BudgetController:
         }[budget.kind]
         self._unit = {"sparsity": cost.numel, "bops": cost.macs * FLOAT_BITS**2 or 1, "size": 1}[budget.kind]
         self._speeds = _speeds([macs / weight.original.numel() for weight, macs in self._weights], cost_power)
+        self._fisher, self._bit_speeds = [0.0] * len(self._weights), [1.0] * len(self._weights)
         layers = self._read()
         self._start = self._cost(layers)
         dense, least = self._cost(layers, MAX_THETA / MIN_THETA), self._least_possible()
         if not min(dense, least) <= budget.target <= max(dense, least):
             raise BudgetError(
-                f"{budget} cannot be met by this network at its bit widths: "
-                f"between {budget.format(min(dense, least))} and {budget.format(max(dense, least))} can"
+                f"{budget} cannot be met by this network at its bit widths: between "
+                f"{budget.format(min(dense, least))} and {budget.format(max(dense, least))} can, in {self.steps} steps"
             )
 
     @property
@@ -163,7 +178,14 @@ class BudgetController:
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` needs to go on exactly; plain values."""
-        return {"taken": self.taken, "rate": self.rate, "start": self._start, "reachable": list(self._reachable)}
+        return {
+            "taken": self.taken,
+            "rate": self.rate,
+            "start": self._start,
+            "reachable": list(self._reachable),
+            "fisher": list(self._fisher),
+            "bit_speeds": list(self._bit_speeds),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where another controller of the same network and budget stood.
@@ -173,6 +195,8 @@ class BudgetController:
         """
         self.taken, self.rate, self._start = int(state["taken"]), float(state["rate"]), float(state["start"])
         self._reachable = [float(cost) for cost in state["reachable"]]
+        self._fisher = [float(value) for value in state["fisher"]]
+        self._bit_speeds = [float(speed) for speed in state["bit_speeds"]]
 
     @torch.no_grad()
     def step(self) -> None:
@@ -189,15 +213,16 @@ class BudgetController:
         if self.taken % self.interval == 0:
             layers = self._read()
             self._refuse_unreachable(layers)
+            self._read_sensitivity(layers)
             # Half of what is missing: weights move between readings, and a full correction would chase them.
             factor, _ = self._factors(layers, self._planned(self.taken + self.interval))
             self.rate = max(-MAX_RATE, min(MAX_RATE, -0.5 * math.log(factor) / self.interval))
         self.taken += 1
-        for (weight, _), speed in zip(self._weights, self._speeds, strict=True):
-            quantizer, factor = weight.quantizer, math.exp(-self.rate * speed)
-            _move(quantizer.theta_dz, factor, MIN_THETA)
-            if quantizer.theta_bit is not None and self.bit_ratio:
-                _move(quantizer.theta_bit, factor**self.bit_ratio, MIN_THETA_BIT)
+        factor = math.exp(-self.rate)
+        for number, (weight, _) in enumerate(self._weights):
+            _move(weight.quantizer.theta_dz, factor ** self._speeds[number], MIN_THETA)
+            if weight.quantizer.theta_bit is not None and self.bit_ratio:
+                _move(weight.quantizer.theta_bit, self._bit_factor(number, factor), MIN_THETA_BIT)
 
     @torch.no_grad()
     def finish(self) -> float:
@@ -244,8 +269,7 @@ class BudgetController:
         _, move = self._land(layers)
         move()
         for weight, _ in self._weights:
-            weight.quantizer.frozen.fill_(False)
-        freeze(self.model)
+            weight.quantizer.refreeze(weight.original)
 
     def _is_frozen(self) -> bool:
         return any(bool(weight.quantizer.frozen) for weight, _ in self._weights)
@@ -263,12 +287,41 @@ class BudgetController:
 
     def _costs(self, layers: list["_Layer"], factor: float, bits_too: bool = True) -> list[float]:
         costs = []
-        for layer, speed in zip(layers, self._speeds, strict=True):
-            quantizer, own = layer.quantizer, factor**speed
-            bits = quantizer.bit_width(own**self.bit_ratio if bits_too else 1.0)  # MIN_THETA_BIT gives 2 as 0 does
-            theta = min(max(abs(quantizer.theta_dz.item()) * own, MIN_THETA), MAX_THETA)
+        for number, layer in enumerate(layers):
+            quantizer = layer.quantizer
+            # MIN_THETA_BIT gives 2 as 0 does
+            bits = quantizer.bit_width(self._bit_factor(number, factor) if bits_too else 1.0)
+            theta = min(max(abs(quantizer.theta_dz.item()) * factor ** self._speeds[number], MIN_THETA), MAX_THETA)
             costs.append(layer.cost(self.budget.kind, quantizer.grid_at(layer.reach, theta, bits), bits))
         return costs
+
+    def _bit_factor(self, number: int, factor: float, speed: float | None = None) -> float:
+        """What one factor on all thetas means for a layer's theta_bit; what falls fast rises slowly."""
+        speed = self._bit_speeds[number] if speed is None else speed
+        return factor ** (self.bit_ratio * self._speeds[number] * (speed if factor < 1 else 1 / speed))
+
+    def _read_sensitivity(self, layers: list["_Layer"]) -> None:
+        """Take the squared gradients, and with them set how fast the bits of each layer move."""
+        learned = [
+            number
+            for number, (weight, _) in enumerate(self._weights)
+            if weight.quantizer.theta_bit is not None and weight.original.grad is not None
+        ]
+        if not self.bit_ratio or not learned:
+            return  # without gradients, as when they are zeroed already, all layers move alike
+        gains = {}
+        for number in learned:
+            layer, gradient = layers[number], self._weights[number][0].original.grad
+            assert gradient is not None
+            square = float(gradient.float().square().sum())
+            before = self._fisher[number]
+            self._fisher[number] = square + FISHER_SMOOTHING * (before - square) if before else square
+            step_size = layer.quantizer.grid_at(layer.reach, layer.theta, layer.bits).step_size
+            saved = layer.numel if self.budget.kind == "size" else max(layer.macs, 1)
+            gains[number] = GAIN_POWER * (math.log(saved) - math.log(max(self._fisher[number] * step_size**2, 1e-30)))
+        mean, limit = sum(gains.values()) / len(gains), math.log(MAX_BIT_SPEED)
+        for number, gain in gains.items():
+            self._bit_speeds[number] = math.exp(max(-limit, min(limit, gain - mean)))
 
     def _factors(self, layers: list["_Layer"], wanted: float, bits_too: bool = True) -> tuple[float, float]:
         """Two neighbouring factors on all thetas, between which the cost passes what is wanted; by bisection."""
@@ -284,12 +337,12 @@ class BudgetController:
         return math.exp(low), math.exp(high)
 
     def _least_possible(self) -> float:
-        """The cost with MAX_ZEROS in every quantized layer, and 2 bits where they are learned."""
-        total = self._fixed
+        """The cost with MAX_ZEROS in every quantized layer, and the fewest bits that learned ones can fall to."""
+        total, furthest = self._fixed, MAX_RATE * self.steps
         kept = 1 - MAX_ZEROS
-        for weight, macs in self._weights:
+        for number, (weight, macs) in enumerate(self._weights):
             quantizer, numel = weight.quantizer, weight.original.numel()
-            bits = quantizer.bits or (MIN_BITS if self.bit_ratio else quantizer.bit_width())
+            bits = quantizer.bit_width(self._bit_factor(number, math.exp(-furthest), MAX_BIT_SPEED))
             entropy = -kept * math.log2(kept) - MAX_ZEROS * math.log2(MAX_ZEROS) + kept
             total += {
                 "sparsity": MAX_ZEROS * numel,
@@ -311,9 +364,10 @@ class BudgetController:
             raise self._out_of_reach(expected)
 
     def _out_of_reach(self, expected: float) -> BudgetError:
+        advice = "train for longer, or ask for less" if self.steps > 1 else "freeze grids later, or ask for less"
         return BudgetError(
             f"{self.budget} is out of reach after {self.taken} of {self.steps} steps: about "
-            f"{self.budget.format(expected)} is what this run can do; train for longer, or ask for less"
+            f"{self.budget.format(expected)} is what this run can do; {advice}"
         )
 
 
@@ -324,6 +378,8 @@ class _Layer:
         self.quantizer: DeadZoneQuantizer = weight.quantizer
         self.numel = weight.original.numel()
         self.macs = macs
+        self.theta = self.quantizer.effective_theta()
+        self.bits = self.quantizer.bit_width()
         # An odd stride visits every position of a kernel.
         sample = weight.original.detach().flatten()[:: 1 if exact else self.numel // SAMPLE_SIZE | 1].float()
         self.values: np.ndarray = sample.sort().values.cpu().numpy()

@@ -14,6 +14,7 @@ from torch.fx import Node
 
 from codeq.activation_encoding import ActivationEncoding
 from codeq.activations import ActivationPlan
+from codeq.autocast import autocast_off
 from codeq.errors import CalibrationError, first_line
 from codeq.graph import GraphRunner
 from codeq.ranges import Method, RangeObserver
@@ -22,6 +23,7 @@ BATCH_SIZE = 4
 
 
 @torch.no_grad()
+@autocast_off()
 def calibrate(
     exported: ExportedProgram,
     plan: ActivationPlan,
@@ -31,7 +33,7 @@ def calibrate(
     tensors: Mapping[str, Tensor] | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> dict[str, ActivationEncoding]:
-    """Choose scale and zero point of every quantized tensor.
+    """Choose scale and zero point of every quantized tensor. An autocast around the call is switched off.
 
     Args:
         exported: The network, activations in float.

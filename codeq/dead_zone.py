@@ -42,6 +42,9 @@ has its level at 1.22 sigma, the 0.78 quantile of |w|, and its threshold at half
 With a wider dead zone the survivors are larger, and the range grows to the 0.99 quantile at the collapse guard: zeros
 would else end at 64 %. In steps of 0.01, so that a range can be kept while theta moves."""
 STEP_EPSILON = 1e-8
+THETA_GAIN = 10.0
+"""On LSQ's normalisation: with it the task moves a theta about as far as a budget or a lambda of 0.01 does."""
+THETA_GRADIENTS = ("sum", "lsq")
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -71,6 +74,10 @@ class DeadZoneQuantizer(nn.Module):
         grid_limit: Largest |code| on the integer grid, 7 to 127. 63 keeps every sum of two uint8 x int8
             products inside int16, so that CPUs without VNNI compute the same numbers.
         theta_init: Start of `theta_dz`; by default 3, and 0.55 at a fixed 2 bits, where 3 is useless.
+        theta_gradient: What the task's gradient of both thetas is. "sum" over the weights, as autograd gives it and the
+            paper has it: it grows with the layer. "lsq" divides it by sqrt(numel quant_max), the normalisation of
+            step sizes in Esser et al. 2020, "Learned Step Size Quantization", arXiv:1902.08153, section 2.2, times
+            THETA_GAIN, so that layers of all sizes move alike.
 
     Attributes:
         theta_dz: Parameter `()`, sets the dead zone. Its sign has no meaning.
@@ -98,6 +105,7 @@ class DeadZoneQuantizer(nn.Module):
         grid: Literal["integer", "paper"] = "integer",
         grid_limit: int = 127,
         theta_init: float | None = None,
+        theta_gradient: Literal["sum", "lsq"] = "sum",
     ) -> None:
         super().__init__()
         if bits is not None and (not _is_integer(bits) or not MIN_BITS <= bits <= MAX_BITS):
@@ -108,12 +116,15 @@ class DeadZoneQuantizer(nn.Module):
             raise ValueError(f"grid must be 'integer' or 'paper', found {grid!r}")
         if not _is_integer(grid_limit) or not 7 <= grid_limit <= 127:
             raise ValueError(f"grid_limit must be 7 to 127, found {grid_limit!r}")
+        if theta_gradient not in THETA_GRADIENTS:
+            raise ValueError(f"theta_gradient must be 'sum' or 'lsq', found {theta_gradient!r}")
         if theta_init is None:
             theta_init = TERNARY_THETA_INIT if bits == MIN_BITS else THETA_INIT
         self.bits = bits
         self.max_bits = max_bits
         self.grid = grid
         self.grid_limit = grid_limit
+        self.theta_gradient = theta_gradient
         self.enabled = True
         self.theta_dz = nn.Parameter(torch.tensor(float(theta_init)))
         self.theta_bit = nn.Parameter(torch.tensor(THETA_INIT)) if bits is None else None
@@ -123,7 +134,8 @@ class DeadZoneQuantizer(nn.Module):
 
     def config(self) -> dict[str, int | str | None]:
         """The constructor arguments that rebuild this quantizer before its state is loaded."""
-        return {"bits": self.bits, "max_bits": self.max_bits, "grid": self.grid, "grid_limit": self.grid_limit}
+        names = ("bits", "max_bits", "grid", "grid_limit", "theta_gradient")
+        return {name: getattr(self, name) for name in names}
 
     def bit_width(self, factor: float = 1.0) -> int:
         """Bits per weight; where they are learned, tanh|theta_bit * factor| between 2 and `max_bits`, rounded."""
@@ -152,7 +164,8 @@ class DeadZoneQuantizer(nn.Module):
         Returns:
             The quantized weight, shape and dtype of `weight`: on the integer grid exactly `codes.float() * scale`
             of `encode`. Its gradient is the closed form of the straight-through rule: identity to `weight`, and
-            to the step size and the shift (hence both thetas) level - unrounded and sign(level) - sign(weight).
+            to the step size and the shift (hence both thetas) level - unrounded and sign(level) - sign(weight),
+            summed over the weight and normalised as `theta_gradient` says.
             The hold of theta and the rounding of bits pass gradients unchanged, so that theta can return.
 
         Raises:
@@ -167,6 +180,7 @@ class DeadZoneQuantizer(nn.Module):
             q = self._range_quantile(self.effective_theta(), self.bit_width())
             reach = self._range.get(weight, w, q) if self.training and weight.requires_grad else abs_range(w, q)
             grid, slopes = self._derive(reach)
+            slopes = slopes.scaled(self._gradient_scale(w, grid))
         return fused_quantize(w, self.theta_dz, self.theta_bit, grid, slopes).to(weight.dtype)
 
     def forward_plain(self, weight: Tensor) -> Tensor:
@@ -187,6 +201,9 @@ class DeadZoneQuantizer(nn.Module):
             grid, _ = self._derive(reach)
             levels, unrounded = levels_of(w.detach(), grid)
             step_size, shift = self._step_and_shift(reach, grid.quant_max)
+            # Values do not reach the result, gradients do.
+            gradient_scale = self._gradient_scale(w, grid)
+            step_size, shift = step_size * gradient_scale, shift * gradient_scale
             surrogate = w + step_size * (levels - unrounded) + shift * (levels.sign() - w.detach().sign())
         value = dequantize_levels(levels, grid.multiplier, grid.offset, grid.scale, grid.shift)
         return straight_through(value, surrogate).to(weight.dtype)
@@ -219,8 +236,18 @@ class DeadZoneQuantizer(nn.Module):
 
     @torch.no_grad()
     def freeze(self, weight: Tensor) -> None:
-        """Fix the grid as `weight` and the thetas give it now; both thetas stop training, the weight goes on."""
-        self.frozen_grid.copy_(torch.tensor(self.exact_grid(weight.detach())))
+        """Fix the grid as `weight` and the thetas give it now; both thetas stop training, the weight goes on.
+
+        A frozen grid stays as it is; `refreeze` fixes it anew.
+        """
+        if not bool(self.frozen):
+            self.refreeze(weight)
+
+    @torch.no_grad()
+    def refreeze(self, weight: Tensor) -> None:
+        """Freeze, or move a frozen grid to where `weight` and the thetas put it now."""
+        grid, _ = self._derive(self._exact_range(_as_float32(weight.detach())))
+        self.frozen_grid.copy_(torch.tensor(grid))
         self.frozen.fill_(True)
         self._hold_thetas()
 
@@ -269,6 +296,9 @@ class DeadZoneQuantizer(nn.Module):
         bits = self.bits if self.bits is not None else f"learned, at most {self.max_bits}"
         limit = f", grid_limit={self.grid_limit}" if self.grid == "integer" else ""
         return f"bits={bits}, grid={self.grid}{limit}"
+
+    def _gradient_scale(self, w: Tensor, grid: Grid) -> float:
+        return 1.0 if self.theta_gradient == "sum" else THETA_GAIN / math.sqrt(w.numel() * grid.quant_max)
 
     def _hold_thetas(self) -> None:
         for parameter in self.parameters():

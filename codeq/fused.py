@@ -41,6 +41,10 @@ class Slopes(NamedTuple):
     step_by_bit: float = 0.0
     shift_by_bit: float = 0.0
 
+    def scaled(self, factor: float) -> "Slopes":
+        """All of them times a factor."""
+        return Slopes(*(slope * factor for slope in self))
+
 
 class _Numbers(NamedTuple):
     """What the kernels read of a grid, in the order of their tensor argument."""
@@ -99,8 +103,9 @@ class _FusedQuantize(torch.autograd.Function):
         w = _dense(w)
         compiled = _compiled_for(w)
         if compiled is not None:
-            flat = compiled.value(_flatten(w), _tensor_of(numbers, w))
-            return flat.as_strided(w.size(), w.stride())
+            flat = _attempt(compiled.value, _flatten(w), _tensor_of(numbers, w))
+            if flat is not None:
+                return flat.as_strided(w.size(), w.stride())
         value = torch.empty_like(w)
         for part, out in zip(_chunks(w), _chunks(value), strict=True):
             _value_in_place(part, numbers, out)
@@ -114,10 +119,10 @@ class _FusedQuantize(torch.autograd.Function):
         w, theta_dz, theta_bit = ctx.saved_tensors
         w = _dense(w)
         g = gradient if gradient.stride() == w.stride() else torch.empty_like(w).copy_(gradient)
-        compiled = _compiled_for(w)
+        compiled, sums = _compiled_for(w), None
         if compiled is not None:
-            sums = compiled.sums(_flatten(w), _flatten(g), _tensor_of(ctx.numbers, w))
-        else:
+            sums = _attempt(compiled.sums, _flatten(w), _flatten(g), _tensor_of(ctx.numbers, w))
+        if sums is None:
             parts = [_sums_in_place(*chunks, ctx.numbers) for chunks in zip(_chunks(w), _chunks(g), strict=True)]
             sums = torch.stack([torch.stack(part) for part in parts]).sum(0)
         slopes = ctx.slopes
@@ -208,6 +213,16 @@ def _compiled_for(w: Tensor) -> _Compiled | None:
     if w.numel() < COMPILE_NUMEL or not _Setting.compile or torch.compiler.is_compiling():
         return None
     return _compile(w.device.type)
+
+
+def _attempt(kernel: Callable[..., Tensor], *tensors: Tensor) -> Tensor | None:
+    """Run a compiled kernel. Where it fails, as it may for a size it is compiled anew for, all go the eager way."""
+    try:
+        return kernel(*tensors)
+    except Exception as error:  # as in _compile
+        logger.warning("the compiled quantizer failed, the slower one goes on (%s)", first_line(error))
+        set_compile(False)
+        return None
 
 
 @cache

@@ -4,7 +4,7 @@ What trains and what is exported agree on where activations are quantized becaus
 """
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,15 +12,18 @@ from torch import Tensor, nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind, TensorArgument
-from torch.fx import Graph, Interpreter, Node
+from torch.fx import Graph, GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 
+from codeq.autocast import autocast_off
 from codeq.errors import TraceError, first_line
 from codeq.quiet import quiet_torch
 
+HALF_PRECISION = frozenset({torch.bfloat16, torch.float16})
+
 
 def trace(model: nn.Module, example_inputs: tuple[Tensor, ...], *, dynamic_batch: bool = True) -> ExportedProgram:
-    """Trace a network with torch.export.
+    """Trace a network with torch.export, in float32: an autocast around the call is switched off.
 
     Args:
         model: In the mode in which it is to be traced.
@@ -28,7 +31,8 @@ def trace(model: nn.Module, example_inputs: tuple[Tensor, ...], *, dynamic_batch
         dynamic_batch: Leave the batch size open. The network must then not depend on it.
 
     Raises:
-        TraceError: torch.export refuses the network (its reason in one line), or an output is no tensor.
+        TraceError: torch.export refuses the network (its reason in one line), an output is no tensor, or the network
+            computes in half precision, as under an autocast of its own.
     """
     shapes = None
     if dynamic_batch:
@@ -37,7 +41,7 @@ def trace(model: nn.Module, example_inputs: tuple[Tensor, ...], *, dynamic_batch
         # torch.export takes a batch of 1 for a constant.
         example_inputs = tuple(torch.cat([x, x]) if x.shape[0] == 1 else x for x in example_inputs)
     try:
-        with quiet_torch():
+        with quiet_torch(), autocast_off():
             exported = torch.export.export(model, example_inputs, dynamic_shapes=shapes)
     except Exception as error:  # torch.export raises dozens of types; all mean that this network has no graph
         raise TraceError(f"torch.export cannot trace {type(model).__name__}: {first_line(error)}") from error
@@ -45,6 +49,7 @@ def trace(model: nn.Module, example_inputs: tuple[Tensor, ...], *, dynamic_batch
         if not isinstance(spec.arg, TensorArgument):
             found = getattr(spec.arg, "value", spec.arg)
             raise TraceError(f"output {index} of {type(model).__name__} is {found!r}, expected a tensor")
+    _refuse_half_precision(exported.graph_module, type(model).__name__)
     targets = {spec.arg.name: spec.target for spec in exported.graph_signature.input_specs}
     for node in exported.graph.nodes:
         if node.op == "placeholder":
@@ -187,6 +192,26 @@ class GraphRunner(Interpreter):
             assert spec.target is not None
             arguments.append((stored if tensors is None else tensors)[spec.target])
         return tuple(self.run(*arguments, enable_io_processing=False))
+
+
+def _refuse_half_precision(module: GraphModule, network: str) -> None:
+    for node in _all_nodes(module):
+        dtype = getattr(node.meta.get("val"), "dtype", None)
+        if operator_name(node) and dtype in HALF_PRECISION:
+            raise TraceError(
+                f"{_scope(node)[0] or network}: {operator_name(node)} computes in {dtype}, expected torch.float32; "
+                "take torch.autocast and casts out of forward, or unwrap the network first "
+                "(accelerate: unwrap_model(model, keep_fp32_wrapper=False))"
+            )
+
+
+def _all_nodes(module: GraphModule) -> Iterator[Node]:
+    """In the order of computation: torch.export makes what runs under an autocast a graph of its own."""
+    for node in module.graph.nodes:
+        part = getattr(module, str(node.target), None) if node.op == "get_attr" else None
+        if isinstance(part, GraphModule):
+            yield from _all_nodes(part)
+        yield node
 
 
 def _scope(node: Node) -> tuple[str, str]:

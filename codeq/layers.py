@@ -83,6 +83,7 @@ def attach(
     max_bits: int = 8,
     grid: str = "integer",
     grid_limit: int = 127,
+    theta_gradient: str = "sum",
     include: str | Iterable[str] | None = None,
     exclude: str | Iterable[str] = (),
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
@@ -94,7 +95,7 @@ def attach(
 
     Args:
         model: Any network. Parameters shared by several layers share one quantizer.
-        bits, max_bits, grid, grid_limit: As for `DeadZoneQuantizer`.
+        bits, max_bits, grid, grid_limit, theta_gradient: As for `DeadZoneQuantizer`.
         include: Only layers that match one of these. None means all.
         exclude: Layers that stay float.
         overrides: Pattern to quantizer arguments, e.g. `{"fc": {"bits": 8}}`. Of several matches the later wins.
@@ -120,6 +121,7 @@ def attach(
     included = None if include is None else _select(model, candidates, include, "include")
     excluded = _select(model, candidates, exclude, "exclude")
     defaults = {"bits": bits, "max_bits": max_bits, "grid": grid, "grid_limit": grid_limit}
+    defaults["theta_gradient"] = theta_gradient
     configs = {name: dict(defaults) for name in candidates}
     for pattern, changes in (overrides or {}).items():
         unknown = sorted(set(changes) - set(defaults))

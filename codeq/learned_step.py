@@ -80,7 +80,7 @@ class QuantizedActivations(nn.Module):
         example_inputs: One small batch, in the order of the network's arguments.
 
     Raises:
-        TraceError: torch.export refuses the network.
+        TraceError: torch.export refuses the network, or it computes in half precision.
         AttachError: No layer of it can compute in integers.
 
     Example:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codeq.budget import Budget, Kind
+from codeq.dead_zone import THETA_GRADIENTS
 from codeq.errors import DataError
 
 FLOAT_BITS = 32
@@ -41,7 +42,7 @@ class TrainConfig:
         bit_ratio: With a budget, lambda_bit over lambda_dz.
         cost_power: With a budget, how much faster a layer moves that costs more per weight.
         theta_init: Start of theta_dz; None takes the quantizer's.
-        grid, grid_limit: As for `DeadZoneQuantizer`.
+        grid, grid_limit, theta_gradient: As for `DeadZoneQuantizer`.
         shift, flip: Augmentation, as for `load_dataset`.
         freeze_fraction: Last part of the steps, with grids frozen.
         activations: "float32", or "int8" to learn uint8 activation scales in that last part.
@@ -74,6 +75,7 @@ class TrainConfig:
     theta_init: float | None = None
     grid: str = "integer"
     grid_limit: int = 127
+    theta_gradient: str = "lsq"
     shift: int | None = None
     flip: bool | None = None
     freeze_fraction: float = 0.2
@@ -171,6 +173,7 @@ OPTIONAL = ("lambda_dz", "sparsity", "bops", "size", "theta_init", "shift")
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "optimizer": tuple(OPTIMIZERS),
     "grid": ("integer", "paper"),
+    "theta_gradient": THETA_GRADIENTS,
     "activations": ACTIVATIONS,
     "autocast": AUTOCAST,
 }
@@ -183,6 +186,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "lambda_bit": 0.01,
         "theta_init": 3.0,
         "grid": "paper",
+        "theta_gradient": "sum",
         "freeze_fraction": 0.0,
     },
 }
@@ -191,19 +195,16 @@ operator, lambdas and start of theta. Weights are trained as in "ours"; SGD with
 paper's curves."""
 
 
+QUANTIZER = ("grid", "grid_limit", "theta_init", "theta_gradient", "freeze_fraction")
 UNUSED: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] = (
     (("input_size",), lambda run: not run.data.startswith("images:"), "without --data images:DIR"),
-    (
-        ("grid", "grid_limit", "theta_init", "freeze_fraction", "lambda_bit", "bit_ratio", "cost_power"),
-        lambda run: run.is_float,
-        "with --bits 32",
-    ),
+    ((*QUANTIZER, "lambda_bit", "bit_ratio", "cost_power"), lambda run: run.is_float, "with --bits 32"),
     (("grid_limit",), lambda run: run.grid == "paper", "with --grid paper"),
     (("lambda_bit", "bit_ratio"), lambda run: run.bits is not None, "without --bits mixed"),
     (("lambda_bit",), lambda run: run.steers_bits, "with --bops or --size, which steer bits"),
     (("bit_ratio",), lambda run: not run.steers_bits, "without --bops or --size"),
     (("cost_power",), lambda run: run.budget is None, "without --sparsity, --bops or --size"),
-    (("lambda_dz", "lambda_bit"), lambda run: run.freeze_fraction == 1, "with --freeze-fraction 1"),
+    (("lambda_dz", "lambda_bit", "theta_gradient"), lambda run: run.freeze_fraction == 1, "with --freeze-fraction 1"),
     (("momentum",), lambda run: run.optimizer != "sgd", "without --optimizer sgd"),
     (("teacher_weight", "temperature"), lambda run: run.teacher is None, "without --teacher"),
     (("temperature",), lambda run: run.teacher_weight == 0, "with --teacher-weight 0"),
@@ -219,6 +220,8 @@ def resolve(recipe: str, asked: Mapping[str, Any]) -> TrainConfig:
         ValueError, DataError: As for `TrainConfig`; or an option is asked for that would do nothing.
     """
     settings = dict(RECIPES[recipe])
+    if asked.get("lambda_dz") is not None:
+        settings["theta_gradient"] = "sum"  # what a lambda pulls against
     if asked.get("bits", settings.get("bits")) == FLOAT_BITS or any(name in asked for name in TARGETS):
         settings = {name: value for name, value in settings.items() if name not in TARGETS}
     weights = OPTIMIZERS[asked.get("optimizer", settings.get("optimizer", "sgd"))]

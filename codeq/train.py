@@ -14,6 +14,7 @@ import torch
 
 import models
 from codeq import checkpoint, cli, figures, fused
+from codeq.dead_zone import THETA_GRADIENTS
 from codeq.distributed import Ranks, end_ranks, start_ranks
 from codeq.errors import CheckpointError, DataError
 from codeq.recipe import ACTIVATIONS, AUTOCAST, FLOAT_BITS, MAX_LR, OPTIMIZERS, RECIPES, TrainConfig, resolve
@@ -107,6 +108,12 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     recipe("--grid-limit", "largest code of the integer grid; 63 is safe on x86 without VNNI", type=cli.integer(7, 127))
     recipe("--theta-init", "where theta_dz starts", "3, and 0.55 at 2 bits", type=cli.number(0.25, 4))
+    recipe(
+        "--theta-gradient",
+        "of the task: lsq normalises it by layer",
+        "lsq, with lambda sum",
+        choices=list(THETA_GRADIENTS),
+    )
     recipe("--freeze-fraction", "last part of the run, with grids frozen", type=cli.number(0, 1))
     recipe("--activations", "int8 learns uint8 activation scales on the frozen integer grid", choices=list(ACTIVATIONS))
     group = parser.add_argument_group("training")

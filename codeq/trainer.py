@@ -309,7 +309,13 @@ class Trainer:
         if config.init is not None:
             load_init(model, Path(config.init))
         if not config.is_float:
-            self.attached = attach(model, config.bits, grid=config.grid, grid_limit=config.grid_limit)
+            self.attached = attach(
+                model,
+                config.bits,
+                grid=config.grid,
+                grid_limit=config.grid_limit,
+                theta_gradient=config.theta_gradient,
+            )
             if config.theta_init is not None:
                 for weight in quantized_weights(model):
                     nn.init.constant_(weight.quantizer.theta_dz, config.theta_init)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeGuard
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from onnx_ir.passes import common as passes
@@ -70,6 +71,7 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None, debug_
     _name_batch(model)
     _plain_reshapes(model)
     _axes_as_attributes(model)
+    _contiguous_initializers(model)
     with quiet_torch():
         for clean in CLEANING_PASSES:
             model = clean(model).model
@@ -255,6 +257,19 @@ def _axes_as_attributes(model: ir.Model) -> None:
         node.attributes.pop("noop_with_empty_axes", None)
     if reductions:
         model.opset_imports[""] = EXPORTER_OPSET - 1
+
+
+def _contiguous_initializers(model: ir.Model) -> None:
+    """Copy the tensors that are views in another order, which onnx_ir cannot hash.
+
+    A float Linear's weight on more than two dimensions is transposed as a constant; channels_last weights stay so.
+    """
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            array = None if tensor is None else tensor.numpy()
+            if tensor is not None and array is not None and not array.flags.c_contiguous:
+                value.const_value = ir.Tensor(np.ascontiguousarray(array), dtype=tensor.dtype, name=tensor.name)
 
 
 def _exporter_reason(error: BaseException, program: ReferenceProgram) -> str:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from codeq import checkpoint, cli
 from codeq.activation_encoding import ActivationEncoding
 from codeq.activations import ActivationPlan
+from codeq.autocast import autocast_off
 from codeq.calibrate import BATCH_SIZE as CALIBRATION_BATCH_SIZE
 from codeq.calibrate import calibrate, load_calibration
 from codeq.files import check_writable, staging_folder
@@ -57,6 +58,7 @@ ACTIVATIONS: tuple[Activations, ...] = ("float32", "int8")
 DEFAULT_TARGET = "onnxruntime"
 
 
+@autocast_off()
 def export_onnx(
     model: nn.Module,
     example_inputs: tuple[Tensor, ...],
@@ -84,6 +86,7 @@ def export_onnx(
     sums and by the folding of BatchNorm, which together the parity check bounds. With int8 activations the file
     computes what the integer reference does, bit for bit in integer kernels; against the float network each quantized
     tensor is off by half a step, plus what saturates. The file appears under its name only after the check held.
+    An autocast around the call is switched off: files compute in float32.
 
     Args:
         model: Attached with `codeq.attach` (or plain: then a float file). Not changed.
@@ -111,7 +114,7 @@ def export_onnx(
         What was written, and its parity verdict.
 
     Raises:
-        ExportError: The network or an option cannot be exported.
+        ExportError: The network or an option cannot be exported; so a network with an autocast of its own.
         OutputError: The target exists (without `force`), or cannot be written.
         CalibrationError: No inputs, or a tensor without a usable range.
         ParityError: The file does not compute what the network does; nothing was published.

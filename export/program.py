@@ -113,7 +113,7 @@ def build_reference_program(
         dynamic_batch: Leave the batch size open. The network must then not depend on it.
 
     Raises:
-        ExportError: torch.export refuses the network; its reason in one line.
+        ExportError: torch.export refuses the network, or it computes in half precision; the reason in one line.
     """
     traced = copy.deepcopy(model).eval()
     weights = {}

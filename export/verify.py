@@ -25,6 +25,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
+from codeq.autocast import autocast_off
 from codeq.errors import first_line
 from codeq.eval_mode import eval_mode
 from codeq.layers import QuantizedWeight, quantized_weights
@@ -185,6 +186,7 @@ class Verdict:
         return "\n".join(lines)
 
 
+@autocast_off()
 def check_parity(
     path: str | os.PathLike[str],
     model: nn.Module,
@@ -193,7 +195,7 @@ def check_parity(
     program: ReferenceProgram | None = None,
     on_progress: Callable[[int, str], None] | None = None,
 ) -> Verdict:
-    """Hold an exported file against its network.
+    """Hold an exported file against its network. An autocast around the call is switched off.
 
     Args:
         path: A file written by `export.onnx`.

@@ -117,9 +117,39 @@ def test_a_sparsity_budget_leaves_bits_alone() -> None:
     assert {weight.quantizer.bit_width() for weight in quantized_weights(model)} == {8}
 
 
+def give_gradients(model: nn.Module, scales: dict[str, float] | None = None) -> None:
+    generator = torch.Generator().manual_seed(2)
+    for weight in quantized_weights(model):
+        gradient = torch.randn(weight.original.shape, generator=generator)
+        weight.original.grad = gradient * (scales or {}).get(weight.name, 1.0)
+
+
+@pytest.mark.parametrize(("kind", "target"), [("bops", 0.02), ("size", 12_000)])
+def test_bits_go_to_the_layers_whose_gradients_are_large(kind: str, target: float) -> None:
+    model = attached(None)
+    names = [weight.name for weight in quantized_weights(model)]
+    steered = controller(model, kind, target)
+    give_gradients(model, {names[2]: 100.0, names[5]: 0.01})
+    take_steps(steered, 400)
+    steered.finish()
+    bits = {weight.name: weight.quantizer.bit_width() for weight in quantized_weights(model)}
+    others = [bits[name] for name in names if name not in (names[2], names[5])]
+    assert bits[names[5]] < min(others) <= max(others) < bits[names[2]]
+
+
+def test_without_gradients_the_bits_of_all_layers_fall_alike() -> None:
+    model = attached(None)
+    steered = controller(model, "bops", 0.02)
+    take_steps(steered, 400)
+    assert len({weight.quantizer.bit_width() for weight in quantized_weights(model)}) == 1
+    assert steered._bit_speeds == [1.0] * len(steered._weights)
+
+
 def test_going_on_from_a_state_is_exact() -> None:
-    whole, part = attached(), attached()
+    whole, part = attached(None), attached(None)
     steered, first = controller(whole, "bops", 0.03), controller(part, "bops", 0.03)
+    for model in (whole, part):
+        give_gradients(model)
     for _ in range(20):
         steered.step()
     for _ in range(7):
@@ -131,6 +161,10 @@ def test_going_on_from_a_state_is_exact() -> None:
     assert second.state_dict() == steered.state_dict()
     for one, other in zip(quantized_weights(whole), quantized_weights(part), strict=True):
         assert torch.equal(one.quantizer.theta_dz, other.quantizer.theta_dz)
+        assert one.quantizer.theta_bit is not None
+        assert other.quantizer.theta_bit is not None
+        assert torch.equal(one.quantizer.theta_bit, other.quantizer.theta_bit)
+    assert len(set(second.state_dict()["bit_speeds"])) > 1
 
 
 @pytest.mark.parametrize(
@@ -146,6 +180,17 @@ def test_going_on_from_a_state_is_exact() -> None:
 def test_what_no_grid_meets_is_refused_at_the_start(kind: str, target: float, bits: int, message: str) -> None:
     with pytest.raises(BudgetError, match=message):
         controller(attached(bits), kind, target)
+
+
+def test_a_network_without_quantizers_is_refused() -> None:
+    with pytest.raises(BudgetError, match="no quantized weight that a budget could steer; attach it first"):
+        controller(models.resnet8(in_channels=1, input_size=16), "sparsity", 0.9)
+
+
+def test_bits_that_cannot_fall_so_far_in_so_few_steps_are_refused_at_the_start() -> None:
+    controller(attached(None), "bops", 0.0008, steps=100)
+    with pytest.raises(BudgetError, match=r"0.08% relative BOPs cannot be met .* between 0.\d\d% .* in 4 steps"):
+        controller(attached(None), "bops", 0.0008, steps=4)
 
 
 def test_what_the_guard_will_not_let_happen_stops_the_run_half_way() -> None:

@@ -289,11 +289,42 @@ def test_nan_weight_is_refused_by_encode() -> None:
         ({"bits": None, "max_bits": 2}, "max_bits must be 3 to 8"),
         ({"grid": "float"}, "grid must be 'integer' or 'paper'"),
         ({"grid_limit": 128}, "grid_limit must be 7 to 127"),
+        ({"theta_gradient": "mean"}, "theta_gradient must be 'sum' or 'lsq'"),
     ],
 )
 def test_arguments_out_of_range(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DeadZoneQuantizer(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, None])
+def test_lsq_divides_the_gradient_of_theta_by_its_sources_number(bits: int | None, rng: torch.Generator) -> None:
+    # Esser et al. 2020: 1 / sqrt(N_W Q_P), with Q_P the largest level; times our gain.
+    weight = torch.randn(20, 30, generator=rng)
+    gradients = []
+    for theta_gradient in ("sum", "lsq"):
+        quantizer = DeadZoneQuantizer(bits, theta_init=0.7, theta_gradient=theta_gradient)  # type: ignore[arg-type]
+        (quantizer(weight) * weight).sum().backward()
+        gradients.append([p.grad.item() for p in quantizer.parameters() if p.grad is not None])
+    quant_max = quantizer.encode(weight).quant_max
+    assert bits not in (2, 4) or quant_max == 2 ** (bits - 1) - 1
+    assert len(gradients[0]) == (2 if bits is None else 1)
+    for summed, normalised in zip(*gradients, strict=True):
+        assert normalised == pytest.approx(10 * summed / math.sqrt(600 * quant_max), rel=1e-5)
+
+
+def test_refreeze_moves_a_frozen_grid_and_freeze_does_not(rng: torch.Generator) -> None:
+    weight = torch.randn(400, generator=rng)
+    quantizer = DeadZoneQuantizer(4, theta_init=1.0)
+    quantizer.freeze(weight)
+    first = quantizer.exact_grid(weight)
+    with torch.no_grad():
+        quantizer.theta_dz.fill_(0.5)
+    quantizer.freeze(2 * weight)
+    assert quantizer.exact_grid(weight) == first
+    quantizer.refreeze(2 * weight)
+    assert quantizer.exact_grid(weight) == DeadZoneQuantizer(4, theta_init=0.5).exact_grid(2 * weight)
+    assert bool(quantizer.frozen)
 
 
 def test_frozen_grid_stays_while_weights_move(rng: torch.Generator) -> None:

@@ -45,8 +45,11 @@ def assert_same(quantizer: DeadZoneQuantizer, weight: Tensor, upstream: Tensor) 
 @pytest.mark.parametrize("grid", ["integer", "paper"])
 @pytest.mark.parametrize("bits", [2, 3, 4, 8, None])
 @pytest.mark.parametrize("theta", [3.0, -0.7, 0.3, 0.1])
-def test_values_and_gradients_are_the_definitions(way: str, bits: int | None, theta: float, grid: str) -> None:
-    quantizer = DeadZoneQuantizer(bits, grid=grid, theta_init=theta)  # type: ignore[arg-type]
+@pytest.mark.parametrize("theta_gradient", ["sum", "lsq"])
+def test_values_and_gradients_are_the_definitions(
+    way: str, bits: int | None, theta: float, grid: str, theta_gradient: str
+) -> None:
+    quantizer = DeadZoneQuantizer(bits, grid=grid, theta_init=theta, theta_gradient=theta_gradient)  # type: ignore[arg-type]
     if quantizer.theta_bit is not None:
         torch.nn.init.constant_(quantizer.theta_bit, 0.6)
     weight = torch.randn(7, 3, 5, 5)
@@ -117,6 +120,29 @@ def test_without_a_compiler_the_eager_way_is_taken(monkeypatch: pytest.MonkeyPat
         assert torch.equal(quantizer(weight), expected)
         assert fused._compile("cpu") is None
     fused._compile.cache_clear()
+
+
+def test_a_compiled_kernel_that_fails_later_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*tensors: Tensor) -> Tensor:
+        raise RuntimeError("no space left for another size\nand more")
+
+    monkeypatch.setattr(fused, "COMPILE_NUMEL", 1)
+    monkeypatch.setattr(fused._Setting, "compile", True)
+    weight, quantizer = torch.randn(40, 40), DeadZoneQuantizer(4, theta_init=0.7)
+    expected = run(quantizer.forward_plain, weight, weight, quantizer)
+    for broken in (fused._Compiled(fail, fail), fused._Compiled(fused._value, fail)):
+        monkeypatch.setattr(fused, "_compile", lambda device, broken=broken: broken)
+        fused.set_compile(True)
+        found = run(quantizer, weight, weight, quantizer)
+        assert torch.equal(found[0], expected[0])
+        assert found[2].item() == pytest.approx(expected[2].item(), rel=1e-4)
+        assert not fused._Setting.compile
+    assert (
+        caplog.messages
+        == ["the compiled quantizer failed, the slower one goes on (no space left for another size)"] * 2
+    )
 
 
 def test_compilation_can_be_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:

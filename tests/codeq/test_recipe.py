@@ -58,6 +58,7 @@ def test_contradictions_are_refused(changes: dict[str, Any], message: str) -> No
             {"bits": 32, "grid": "paper", "grid_limit": 63},
             "--grid and --grid-limit would do nothing with --bits",
         ),
+        ("ours", {"bits": 32, "theta_gradient": "sum"}, "--theta-gradient would do nothing with --bits 32"),
         ("ours", {"bits": 32, "freeze_fraction": 0.1}, "--freeze-fraction would do nothing with --bits 32"),
         ("ours", {"bits": 32, "cost_power": 1.0}, "--cost-power would do nothing with --bits 32"),
         ("paper", {"grid_limit": 63}, "--grid-limit would do nothing with --grid paper; leave --grid-limit out"),

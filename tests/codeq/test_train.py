@@ -276,7 +276,8 @@ def test_a_run_shows_bits_and_zeros_moving(run_command: Any, tmp_path: Path) -> 
     assert len(run.epochs) == 6
     assert run.result is not None
     bits = [{layer["bits"] for layer in epoch["layers"]} for epoch in run.epochs]
-    assert max(bits[-1]) < 8
+    assert min(bits[-1]) < min(bits[0])
+    assert len(bits[-1]) > 1  # layers differ
     assert (tmp_path / "moving.png").read_bytes()[:4] == b"\x89PNG"
     assert list((tmp_path / "events").iterdir())
     assert codeq.load(tmp_path / "best.pt").metrics["test_accuracy"] >= max(e["test_accuracy"] for e in run.epochs[5:])

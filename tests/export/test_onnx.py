@@ -317,6 +317,33 @@ def test_a_float_network_exports_too(tmp_path: Path) -> None:
     assert "0 of 0" not in str(report)
 
 
+@pytest.mark.parametrize("activations", ["float32", "int8"])
+@pytest.mark.parametrize("shape", [(4, 16), (4, 5, 16), (4, 3, 5, 16)], ids=["2d", "3d", "4d"])
+def test_a_float_linear_beside_quantized_ones(shape: tuple[int, ...], activations: str, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 5))
+    codeq.attach(model, exclude=["2"])
+    report, _ = exported(model, (torch.randn(shape),), tmp_path / "net.onnx", activations=activations)
+    assert report.verdict.ok, report.verdict
+    assert [weight.name for weight in report.weights] == ["0.weight", "4.weight"]
+
+
+@pytest.mark.parametrize("activations", ["float32", "int8"])
+def test_channels_last_weights_are_stored_in_the_files_order(activations: str, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))
+    codeq.attach(model, exclude=["2"])
+    x = torch.randn(2, 3, 9, 9)
+    exported(model, (x,), tmp_path / "plain.onnx", activations=activations)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    report, proto = exported(model, (x,), tmp_path / "net.onnx", activations=activations)
+    assert report.verdict.ok, report.verdict
+    plain = onnx.load(tmp_path / "plain.onnx").graph.initializer
+    weights = [tensor.name for tensor in plain if len(tensor.dims) == 4]
+    assert weights == ["2.weight", "0.weight_quantized", "4.weight_quantized"]
+    values = [{t.name: onnx.numpy_helper.to_array(t) for t in tensors} for tensors in (plain, proto.graph.initializer)]
+    for name in weights:
+        np.testing.assert_array_equal(values[0][name], values[1][name])
+
+
 def test_the_report_counts_what_is_in_the_file(checkpoint_path: Path, tmp_path: Path) -> None:
     model, x = resnet8(checkpoint_path)
     report = export_onnx(model, (x,), tmp_path / "net.onnx")
