@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
+from codeq.eval_mode import eval_mode
 from codeq.layers import encode, weight_name, weight_names
 from codeq.table import format_bytes, render_table
 
@@ -176,14 +177,12 @@ def _count_macs(model: nn.Module, example: Tensor) -> dict[str, int]:
     for layer, module in model.named_modules():
         if weight_names(module):
             watch(layer, module)
-    training = {module: module.training for module in model.modules()}
     try:
-        model.eval()(example)
+        with eval_mode(model):
+            model(example)
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in training.items():
-            module.training = mode
     return counts
 
 

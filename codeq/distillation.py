@@ -10,19 +10,22 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from codeq import checkpoint
 from codeq.errors import CheckpointError
 
 
-def load_teacher(path: Path, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
-    """The network of a checkpoint, in eval mode and without gradients.
+def load_teacher(path: Path, input_shape: tuple[int, ...], num_classes: int) -> checkpoint.Checkpoint:
+    """A checkpoint whose network is in eval mode and without gradients.
 
     Raises:
-        CheckpointError: It cannot be read, or is for other inputs or another number of classes.
+        CheckpointError: It cannot be read, is of a run that goes on, or is for other inputs or another number of
+            classes.
     """
     teacher = checkpoint.load(path)
+    if teacher.training is not None and teacher.training.get("complete") is False:
+        raise CheckpointError(f"--teacher {path}: is unfinished; finish it with --resume {path} or use its --best file")
     if teacher.input_shape != input_shape:
         raise CheckpointError(f"--teacher {path}: is for inputs {teacher.input_shape}, the data has {input_shape}")
     network = teacher.model.requires_grad_(False)
@@ -30,7 +33,7 @@ def load_teacher(path: Path, input_shape: tuple[int, ...], num_classes: int) -> 
         outputs = network(torch.zeros(1, *input_shape))
     if tuple(outputs.shape) != (1, num_classes):
         raise CheckpointError(f"--teacher {path}: has {outputs.shape[-1]} classes, the data has {num_classes}")
-    return network
+    return teacher
 
 
 def distillation_loss(

@@ -21,13 +21,16 @@ Started by `torchrun --nproc-per-node 2 -m ...`; without it everything here does
         optimizer.step()
     if ranks.is_main:                               # only rank 0 prints and writes
         save(..., model)                            # model, not network
+    end_ranks()                                     # not reached by a rank that raises
 
 When a rank ends, the sockets of its process close and the others' next exchange fails at once; when it hangs, theirs
 fails after the timeout of `start_ranks`. So no rank may be busy alone for longer than that.
 """
 
 import atexit
+import gc
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -41,9 +44,13 @@ from codeq.errors import RanksError, first_line
 
 TIMEOUT = timedelta(minutes=10)
 """torch's own is 30 minutes for gloo. A slow rank must be waited for: while rank 0 writes, the others do."""
+END_TIMEOUT = timedelta(minutes=1)
+"""How long a rank waits at its end for one that still writes."""
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 """Set by a launcher only. MASTER_ADDR and MASTER_PORT alone are not a launch: clusters export them everywhere."""
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_closing: dist.ProcessGroup | None = None
+"""All ranks once more, for the last exchange: its timeout is another one."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +77,8 @@ class Ranks:
 def start_ranks(timeout: timedelta = TIMEOUT) -> Ranks:
     """Meet the other processes that torchrun started; a process started without it is alone.
 
-    CPU tensors are exchanged by gloo, CUDA tensors by nccl, with one device per rank. The process group ends with the
-    process. A second call returns the same ranks.
+    CPU tensors are exchanged by gloo, CUDA tensors by nccl, with one device per rank. The process group ends with
+    `end_ranks`, or else with the process. A second call returns the same ranks.
 
     Args:
         timeout: How long to wait for another rank, here and in every later exchange.
@@ -106,14 +113,36 @@ def start_ranks(timeout: timedelta = TIMEOUT) -> Ranks:
         _take_device(ranks, device)
     try:
         dist.init_process_group(backend, timeout=timeout, rank=ranks.rank, world_size=ranks.world_size)
+        global _closing
+        _closing = dist.new_group(backend="gloo", timeout=END_TIMEOUT)
     except (RuntimeError, ValueError, OSError) as error:
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise RanksError(
             f"rank {ranks.rank} of {ranks.world_size} did not meet the others at {address} "
             f"within {timeout.total_seconds():g} s ({first_line(error)}); start all of them with torchrun"
         ) from error
-    atexit.register(_end_ranks)
+    atexit.register(end_ranks, wait=False)
     return ranks
+
+
+def end_ranks(*, wait: bool = True) -> None:
+    """Leave the process group; nothing is exchanged afterwards. Alone it does nothing.
+
+    Args:
+        wait: Wait until every rank is here, so that none closes its sockets while another still uses them; at most for
+            `END_TIMEOUT`, and not for ranks that have ended by an error. False for a rank that ends by an error itself:
+            the others are to see it at once.
+    """
+    global _closing
+    if not dist.is_initialized():
+        return
+    if wait:
+        # Wrapped networks hold the group, often in reference cycles, which would end it within the interpreter's end.
+        gc.collect()
+        with suppress(RuntimeError):
+            dist.barrier(_closing)
+    _closing = None
+    dist.destroy_process_group()
 
 
 def world_size() -> int:
@@ -225,8 +254,3 @@ def _take_device(ranks: Ranks, device: int) -> None:
             "start fewer ranks, or set CUDA_VISIBLE_DEVICES= to train on CPUs"
         )
     torch.cuda.set_device(device)
-
-
-def _end_ranks() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()

@@ -4,6 +4,9 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from codeq.eval_mode import eval_mode
 
 EXPLODED = 20.0
 """A smoothed loss of this many times that of guessing: beyond what any run recovers from within its schedule."""
@@ -11,21 +14,21 @@ SMOOTHING = 0.9
 
 
 class LossGuard:
-    """Watches a loss: NaN and infinity at once, explosion once it lasts.
+    """Watches the loss of a run: NaN and infinity at once, explosion once it lasts.
 
     Args:
-        num_classes: Guessing among them costs log(num_classes).
+        num_classes: Guessing among them costs log(num_classes), which is where the smoothed loss starts.
     """
 
     def __init__(self, num_classes: int) -> None:
-        self.limit = EXPLODED * math.log(max(num_classes, 2))
-        self.smoothed: float | None = None
+        self.smoothed = math.log(max(num_classes, 2))
+        self.limit = EXPLODED * self.smoothed
 
     def diverged(self, loss: float) -> bool:
         """Take the loss of one step and say whether the run is beyond saving."""
         if not math.isfinite(loss):
             return True
-        self.smoothed = loss if self.smoothed is None else SMOOTHING * self.smoothed + (1 - SMOOTHING) * loss
+        self.smoothed = SMOOTHING * self.smoothed + (1 - SMOOTHING) * loss
         return self.smoothed > self.limit
 
 
@@ -33,9 +36,12 @@ class LossGuard:
 def where_diverged(model: nn.Module, inputs: Tensor) -> str:
     """Name the first parameter that is not finite; else the layer whose output is not, or else the largest.
 
+    BatchNorm normalises by the batch, as in training: by running statistics, which lag behind weights that explode,
+    another layer may stand out than the one that did in training.
+
     Args:
         model: As it is now; its modes and statistics are left as they are.
-        inputs: The batch that showed it.
+        inputs: The batch that showed it; with several processes every one must call this, with its share.
     """
     for name, parameter in model.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
@@ -56,14 +62,18 @@ def where_diverged(model: nn.Module, inputs: Tensor) -> str:
         if name and not any(module.children()) and "parametrizations" not in name
     ]
     handles = [watch(name, module) for name, module in leaves]
-    modes = {module: module.training for module in model.modules()}
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     try:
-        model.eval()(inputs)
+        with eval_mode(model):
+            for norm in norms:
+                norm.train()
+                norm.track_running_stats = False
+            model(inputs)
     finally:
+        for norm in norms:
+            norm.track_running_stats = True
         for handle in handles:
             handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
     infinite = next((name for name, peak in peaks.items() if math.isinf(peak)), None)
     if infinite is not None:
         return f"the output of {infinite} has NaN or infinite entries"

@@ -1,7 +1,7 @@
 """Everything that determines a training run, and the recipes by name."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,12 +70,12 @@ class TrainConfig:
     sparsity: float | None = None
     bops: float | None = None
     size: float | None = None
-    bit_ratio: float = 1.0
+    bit_ratio: float = 0.5
     cost_power: float = 0.0
     theta_init: float | None = None
     grid: str = "integer"
     grid_limit: int = 127
-    theta_gradient: str = "lsq"
+    theta_gradient: str = "sum"
     shift: int | None = None
     flip: bool | None = None
     freeze_fraction: float = 0.2
@@ -99,9 +99,12 @@ class TrainConfig:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, found {getattr(self, name)!r}")
-        if self.activations == "int8" and (self.is_float or self.grid != "integer"):
+        if self.activations == "int8" and self.is_float:
+            raise DataError("--activations int8 needs quantized weights; leave it or --bits 32 out")
+        if self.activations == "int8" and (self.grid != "integer" or not self.freeze_fraction):
             raise DataError(
-                "--activations int8 needs quantized weights on the integer grid; leave --bits 32 and --grid out"
+                "--activations int8 needs the integer grid, frozen while activation scales are learned; "
+                "use --grid integer --freeze-fraction 0.2"
             )
         if self.activations == "int8" and self.autocast != "off":
             raise DataError(f"--activations int8 and --autocast {self.autocast} exclude each other; leave one out")
@@ -125,6 +128,16 @@ class TrainConfig:
         targets: dict[Kind, float | None] = {"sparsity": self.sparsity, "bops": self.bops, "size": self.size}
         asked = [Budget(kind, target) for kind, target in targets.items() if target is not None]
         return asked[0] if asked else Budget("sparsity", DEFAULT_SPARSITY)
+
+    @property
+    def acting_lambda_bit(self) -> float:
+        """lambda_bit where bits follow it: they are learned, and no budget steers them."""
+        return 0.0 if self.bits is not None or self.steers_bits else self.lambda_bit
+
+    @property
+    def steers_bits(self) -> bool:
+        """Whether a budget moves learned bits; one of zeros leaves them alone."""
+        return self.budget is not None and self.budget.kind != "sparsity"
 
     def freeze_step(self, steps: int) -> int:
         """The first of `steps` optimizer steps, counted from 0, that trains on frozen grids; `steps` if none does."""
@@ -173,7 +186,6 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "lambda_bit": 0.01,
         "theta_init": 3.0,
         "grid": "paper",
-        "theta_gradient": "sum",
         "freeze_fraction": 0.0,
     },
 }
@@ -182,16 +194,38 @@ operator, lambdas and start of theta. Weights are trained as in "ours"; SGD with
 paper's curves."""
 
 
+QUANTIZER = ("grid", "grid_limit", "theta_init", "theta_gradient", "freeze_fraction")
+UNUSED: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] = (
+    (("input_size",), lambda run: not run.data.startswith("images:"), "without --data images:DIR"),
+    ((*QUANTIZER, "lambda_bit", "bit_ratio", "cost_power"), lambda run: run.is_float, "with --bits 32"),
+    (("grid_limit",), lambda run: run.grid == "paper", "with --grid paper"),
+    (("lambda_bit", "bit_ratio"), lambda run: run.bits is not None, "without --bits mixed"),
+    (("lambda_bit",), lambda run: run.steers_bits, "with --bops or --size, which steer bits"),
+    (("bit_ratio",), lambda run: not run.steers_bits, "without --bops or --size"),
+    (("cost_power",), lambda run: run.budget is None, "without --sparsity, --bops or --size"),
+    (("lambda_dz", "lambda_bit", "theta_gradient"), lambda run: run.freeze_fraction == 1, "with --freeze-fraction 1"),
+    (("momentum",), lambda run: run.optimizer != "sgd", "without --optimizer sgd"),
+    (("teacher_weight", "temperature"), lambda run: run.teacher is None, "without --teacher"),
+    (("temperature",), lambda run: run.teacher_weight == 0, "with --teacher-weight 0"),
+    (("label_smoothing",), lambda run: run.teacher is not None and run.teacher_weight == 1, "with --teacher-weight 1"),
+)
+"""Options, runs that do not read them, and how an error says so: asked for all the same, they are refused."""
+
+
 def resolve(recipe: str, asked: Mapping[str, Any]) -> TrainConfig:
     """A recipe with some of its settings replaced; a target that is asked for replaces the recipe's own.
 
     Raises:
-        ValueError, DataError: As for `TrainConfig`.
+        ValueError, DataError: As for `TrainConfig`; or an option is asked for that would do nothing.
     """
     settings = dict(RECIPES[recipe])
-    if asked.get("lambda_dz") is not None:
-        settings["theta_gradient"] = "sum"  # what a lambda pulls against
     if asked.get("bits", settings.get("bits")) == FLOAT_BITS or any(name in asked for name in TARGETS):
         settings = {name: value for name, value in settings.items() if name not in TARGETS}
     weights = OPTIMIZERS[asked.get("optimizer", settings.get("optimizer", "sgd"))]
-    return TrainConfig(**({**weights} | settings | dict(asked)))
+    config = TrainConfig(**({**weights} | settings | dict(asked)))
+    for names, is_unused, circumstance in UNUSED:
+        unused = [name for name in names if name in asked]
+        if unused and is_unused(config):
+            flags = " and ".join("--" + name.replace("_", "-") for name in unused)
+            raise DataError(f"{flags} would do nothing {circumstance}; leave {flags} out")
+    return config

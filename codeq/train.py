@@ -15,10 +15,10 @@ import torch
 import models
 from codeq import checkpoint, cli, figures, fused
 from codeq.dead_zone import THETA_GRADIENTS
-from codeq.distributed import Ranks, start_ranks
+from codeq.distributed import Ranks, end_ranks, start_ranks
 from codeq.errors import CheckpointError, DataError
-from codeq.files import check_writable
 from codeq.recipe import ACTIVATIONS, AUTOCAST, FLOAT_BITS, MAX_LR, OPTIMIZERS, RECIPES, TrainConfig, resolve
+from codeq.run_files import check_run_files
 from codeq.run_log import RunLog, read_run
 from codeq.table import format_bytes
 from codeq.tensorboard import TensorBoardLog
@@ -64,7 +64,8 @@ def _share(text: str) -> float:
 def _build_parser() -> argparse.ArgumentParser:
     parser = cli.build_parser(
         "codeq.train",
-        "Train a network with learnable dead zones and write a checkpoint that export needs nothing beside.",
+        "Train a network with learnable dead zones and write a checkpoint that export needs nothing beside. "
+        "An option that would do nothing beside the others is refused.",
         "torchrun --nproc-per-node 2 -m codeq.train --data cifar10:DIR --bits mixed --bops 0.02\n"
         "  python -m codeq.train --model resnet8 --data digits --bits 4 --sparsity 0.9 -o ckpt.pt",
     )
@@ -80,7 +81,7 @@ def _build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("network and data")
     recipe("--model", "network", choices=list(models.MODELS))
     recipe("--data", "digits; idx:DIR (MNIST and its kin); cifar10:DIR (binary version); images:DIR (train/, val/)")
-    recipe("--input-size", "side of the inputs made from image folders", type=cli.integer(1, 4096))
+    recipe("--input-size", "with images:DIR: side of the inputs in pixels", type=cli.integer(1, 4096))
     recipe("--shift", "augmentation: random shift in pixels", "by data set", type=cli.integer(0, 64))
     recipe("--flip", "augmentation: mirror at random", "by data set", action=argparse.BooleanOptionalAction)
     recipe("--init", "start from the float weights in this file", "none", metavar="FILE")
@@ -90,23 +91,26 @@ def _build_parser() -> argparse.ArgumentParser:
     recipe("--bops", "bit operations of the dense float32 network's, such as 0.04", "none", type=_share)
     recipe("--size", "bytes by the entropy bound, such as 200kB", "none", type=_size)
     recipe("--lambda-dz", "pull on the dead zones: more means more zeros", "by recipe", type=cli.number(0, MAX_LR))
-    recipe("--lambda-bit", "pull on learned bits: more means fewer", type=cli.number(0, MAX_LR))
-    recipe("--bit-ratio", "with a budget: the pull on bits over that on dead zones", type=cli.number(0, 100))
+    recipe(
+        "--lambda-bit",
+        "with --bits mixed, but not --bops or --size: pull on bits, more means fewer",
+        type=cli.number(0, MAX_LR),
+    )
+    recipe(
+        "--bit-ratio",
+        "with --bits mixed and --bops or --size: the pull on bits over that on dead zones",
+        type=cli.number(0, 100),
+    )
     recipe("--cost-power", "with a budget: how much faster costly layers move", type=cli.number(0, 2))
-    group = parser.add_argument_group("quantizer")
+    group = parser.add_argument_group("quantizer (not with --bits 32)")
     recipe(
         "--grid", "integer is deployable as trained; paper is the operator as published", choices=["integer", "paper"]
     )
-    recipe("--grid-limit", "largest code; 63 is safe on x86 without VNNI", type=cli.integer(7, 127))
+    recipe("--grid-limit", "largest code of the integer grid; 63 is safe on x86 without VNNI", type=cli.integer(7, 127))
     recipe("--theta-init", "where theta_dz starts", "3, and 0.55 at 2 bits", type=cli.number(0.25, 4))
-    recipe(
-        "--theta-gradient",
-        "of the task: lsq normalises it by layer",
-        "lsq, with lambda sum",
-        choices=list(THETA_GRADIENTS),
-    )
+    recipe("--theta-gradient", "lsq normalises it by layer: fewer bytes", choices=list(THETA_GRADIENTS))
     recipe("--freeze-fraction", "last part of the run, with grids frozen", type=cli.number(0, 1))
-    recipe("--activations", "int8 learns uint8 activation scales in the last part", choices=list(ACTIVATIONS))
+    recipe("--activations", "int8 learns uint8 activation scales on the frozen integer grid", choices=list(ACTIVATIONS))
     group = parser.add_argument_group("training")
     group.add_argument(
         "--recipe",
@@ -117,19 +121,21 @@ def _build_parser() -> argparse.ArgumentParser:
     recipe("--batch-size", "inputs per step, over all processes", type=cli.integer(2))
     recipe("--optimizer", "of the weights", choices=list(OPTIMIZERS))
     recipe("--lr", "learning rate of the weights", "0.1, adamw 0.006", type=cli.number(0, MAX_LR, above=True))
-    recipe("--momentum", "of sgd", type=cli.number(0, 0.9999))
+    recipe("--momentum", "with --optimizer sgd", type=cli.number(0, 0.9999))
     recipe("--weight-decay", "decay of the weights", "0.0005, adamw 0.01", type=cli.number(0, MAX_LR))
     recipe("--warmup-fraction", "first part of the run, in which the learning rate rises", type=cli.number(0, 1))
     recipe("--label-smoothing", "share of the labels spread over all classes", type=cli.number(0, 0.99))
     recipe("--clip-norm", "largest norm of the gradients; 0 is none", type=cli.number(0, 1e9))
     recipe("--teacher", "checkpoint of a float twin to distil from", "none", metavar="CKPT")
-    recipe("--teacher-weight", "the teacher's share of the loss", type=cli.number(0, 1))
-    recipe("--temperature", "of the teacher's outputs", type=cli.number(1e-2, 1e3))
+    recipe("--teacher-weight", "with --teacher: its share of the loss", type=cli.number(0, 1))
+    recipe("--temperature", "with --teacher: of its outputs", type=cli.number(1e-2, 1e3))
     recipe("--autocast", "compute layers in bfloat16; weights stay float32", choices=list(AUTOCAST))
     recipe("--seed", "of initialisation, order and augmentation", type=cli.integer(0))
     group = parser.add_argument_group("running")
-    group.add_argument("--resume", type=Path, metavar="CKPT", help="continue an unfinished run with its own recipe")
-    group.add_argument("--dry-run", action="store_true", help="say what the run would be, try a step, write nothing")
+    group.add_argument(
+        "--resume", type=Path, metavar="CKPT", help="continue an unfinished run with its own recipe and files"
+    )
+    group.add_argument("--dry-run", action="store_true", help="say what a run would be, try three steps, write nothing")
     group.add_argument("--threads", type=cli.integer(1, 1024), help="CPU threads (default: torch's choice)")
     group.add_argument(
         "--workers", type=cli.integer(0, 1024), help="threads that decode images (default: as --threads)"
@@ -140,11 +146,11 @@ def _build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "-o", "--output", type=Path, help="checkpoint to write (default: ckpt.pt, or with --resume the same file)"
     )
-    group.add_argument("--best", type=Path, metavar="CKPT", help="also keep the epoch of best test accuracy")
+    group.add_argument("--best", type=Path, metavar="CKPT", help="also keep the best epoch of those on frozen grids")
     group.add_argument("--log", type=Path, metavar="FILE", help="JSON lines (default: the output's name with .jsonl)")
     group.add_argument("--tensorboard", type=Path, metavar="DIR", help="write TensorBoard events there")
     group.add_argument("--plot", type=Path, metavar="FILE", help="draw bits and zeros per layer, PNG or SVG")
-    group.add_argument("--force", action="store_true", help="overwrite existing outputs")
+    group.add_argument("--force", action="store_true", help="overwrite existing outputs, never what the run reads")
     group.add_argument("--json", type=Path, metavar="FILE", help="write metrics and costs; - is stdout")
     return parser
 
@@ -182,11 +188,28 @@ def main(argv: list[str] | None = None) -> int:
     output = arguments["output"] or arguments["resume"] or Path("ckpt.pt")
     log = arguments["log"] or output.with_suffix(".jsonl")
     if not arguments["dry_run"]:
-        _check_outputs(arguments, resume, output, log)
+        _check_outputs(arguments, config, output, log)
     if arguments["threads"]:
         torch.set_num_threads(arguments["threads"])
     fused.set_compile(not arguments["no_compile"])
     ranks = start_ranks()
+    try:
+        status = _train(config, resume, ranks, arguments, output, log)
+    except BaseException:
+        end_ranks(wait=False)
+        raise
+    end_ranks(wait=status != cli.EXIT_INTERRUPTED)
+    return status
+
+
+def _train(
+    config: TrainConfig,
+    resume: checkpoint.Checkpoint | None,
+    ranks: Ranks,
+    arguments: dict[str, Any],
+    output: Path,
+    log: Path,
+) -> int:
     if not ranks.is_main:
         logging.getLogger().setLevel(logging.ERROR)
     workers = arguments["workers"] if arguments["workers"] is not None else torch.get_num_threads()
@@ -202,24 +225,15 @@ def main(argv: list[str] | None = None) -> int:
     return _run(trainer, arguments, output, log)
 
 
-def _check_outputs(arguments: dict[str, Any], resume: checkpoint.Checkpoint | None, output: Path, log: Path) -> None:
-    """Say before the work starts whether everything may be written, and that no file is named twice."""
-    force = arguments["force"]
-    same = resume is not None and output.resolve() == resume.path.resolve()
-    files = {"--output": output, "--log": log, "--best": arguments["best"], "--plot": arguments["plot"]}
-    seen: dict[Path, str] = {}
-    for flag, path in files.items():
-        if path is None:
-            continue
-        other = seen.setdefault(path.resolve(), flag)
-        if other != flag:
-            raise DataError(f"{flag} {path}: is the file of {other}; name another one")
-        # A resumed run goes on with its own files.
-        check_writable(path, force=force or (same and flag in ("--output", "--log")))
+def _check_outputs(arguments: dict[str, Any], config: TrainConfig, output: Path, log: Path) -> None:
+    """Say before the work starts whether everything may be written."""
+    force, resume = arguments["force"], arguments["resume"]
+    outputs = {"--output": output, "--log": log, "--best": arguments["best"], "--plot": arguments["plot"]}
+    check_run_files(outputs, config, resume=resume, force=force)
     if arguments["plot"] is not None:
         figures.check_figure(arguments["plot"], force=force)
-    inputs = [] if resume is None else [resume.path]
-    cli.check_json(arguments["json"], *(path for path in files.values() if path), *inputs, force=force)
+    files = (*outputs.values(), resume, config.teacher, config.init)
+    cli.check_json(arguments["json"], *(Path(path) for path in files if path is not None), force=force)
 
 
 def _device(name: str, ranks: Ranks) -> torch.device:
@@ -235,7 +249,7 @@ def _device(name: str, ranks: Ranks) -> torch.device:
 
 def _run(trainer: Trainer, arguments: dict[str, Any], output: Path, log: Path) -> int:
     config, main_process = trainer.config, trainer.ranks.is_main
-    last, before = "", _modified(output)
+    last = ""
 
     def remember(row: EpochResult) -> None:
         nonlocal last
@@ -261,27 +275,53 @@ def _run(trainer: Trainer, arguments: dict[str, Any], output: Path, log: Path) -
 
             result = trainer.run(output, best=arguments["best"], on_epoch=remember, on_step=show, record=record)
     except KeyboardInterrupt:
-        if main_process and _modified(output) != before:  # else it was interrupted before anything was written
-            print(f"stopped; {output} holds the last whole epoch, continue with --resume {output}", file=sys.stderr)
+        if main_process and trainer.saved is not None:
+            saved = trainer.saved
+            print(f"stopped; {saved} holds the last whole epoch, continue with --resume {saved}", file=sys.stderr)
         return cli.EXIT_INTERRUPTED
+    outcome = _budget_outcome(config, result)
     if main_process:
-        _report(trainer, result, arguments, output, log)
-    return 0
+        _report(trainer, result, outcome, arguments, output, log)
+    return 0 if outcome is None or outcome["met"] else cli.EXIT_FAILED
 
 
-def _report(trainer: Trainer, result: TrainResult, arguments: dict[str, Any], output: Path, log: Path) -> None:
-    config = trainer.config
+def _budget_outcome(config: TrainConfig, result: TrainResult) -> dict[str, Any] | None:
+    """Where a run ended, next to its budget."""
+    if config.budget is None:
+        return None
+    budget, reached = config.budget, config.budget.of(result.cost)
+    met = abs(reached - budget.target) <= budget.margin
+    return {"kind": budget.kind, "target": budget.target, "reached": reached, "margin": budget.margin, "met": met}
+
+
+def _report(
+    trainer: Trainer,
+    result: TrainResult,
+    outcome: dict[str, Any] | None,
+    arguments: dict[str, Any],
+    output: Path,
+    log: Path,
+) -> None:
+    config, budget = trainer.config, trainer.config.budget
     if arguments["plot"] is not None:
         figures.save_figure(figures.draw_progress(read_run(log)), arguments["plot"], force=True)
     if str(arguments["json"]) != "-":
         print(result.cost)
         achieved = f"test accuracy {result.test_accuracy:.2%}, zeros {result.cost.sparsity:.1%}"
         print(f"{achieved}, bits {result.cost.mean_bits:.2f}")
-        if config.budget is not None:
-            print(f"budget {config.budget}: {config.budget.format(config.budget.of(result.cost))} reached")
+        if budget is not None and outcome is not None:
+            print(f"budget {budget}: {budget.format(outcome['reached'])} reached")
         print(f"{output} written, log {log}")
     report = {"config": asdict(config), "test_accuracy": result.test_accuracy, "cost": result.cost.to_dict()}
-    cli.write_json(arguments["json"], report | {"history": [asdict(row) for row in result.history]})
+    history = [asdict(row) for row in result.history]
+    cli.write_json(arguments["json"], report | {"budget": outcome, "history": history})
+    if budget is not None and outcome is not None and not outcome["met"]:
+        other = "" if config.optimizer == "sgd" else ", use --optimizer sgd"
+        print(
+            f"warning: the budget was missed: {budget} asked for, {budget.format(outcome['reached'])} reached, "
+            f"margin {budget.format(budget.margin)}; train for longer{other}, or ask for less",
+            file=sys.stderr,
+        )
 
 
 def _describe(trainer: Trainer, seconds: float) -> str:
@@ -310,10 +350,6 @@ def _duration(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def _modified(path: Path) -> int | None:
-    return path.stat().st_mtime_ns if path.exists() else None
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ class Trainer:
         self.batch_count = len(_split(torch.arange(len(self.data.train)), config.batch_size, self.least))
         self.steps = self.batch_count * config.epochs
         self.freeze_step = config.freeze_step(self.steps)
-        strongest = 10 * max(config.lambda_dz or 0.0, config.lambda_bit, 1e-9)
+        strongest = 10 * max(config.lambda_dz or 0.0, config.acting_lambda_bit, 1e-9)
         self.theta_lr = min(PAPER_THETA_TRAVEL / self.steps, MAX_THETA_LR, MAX_THETA_DECAY / strongest)
         self.controller: BudgetController | None = None
         if config.budget is not None:
@@ -172,11 +172,14 @@ class Trainer:
             self.quantized = QuantizedActivations(self.model, (self.calibration_inputs[:2].to(self.device),))
         self.optimizer, self.scheduler = self._optimize()
         self.teacher: nn.Module | None = None
+        self.teacher_sha256: str | None = None
         if config.teacher is not None:
-            path = Path(config.teacher)
-            self.teacher = load_teacher(path, self.data.input_shape, self.data.num_classes).to(self.device)
+            teacher = load_teacher(Path(config.teacher), self.data.input_shape, self.data.num_classes)
+            self.teacher, self.teacher_sha256 = teacher.model.to(self.device), teacher.sha256
+        self.guard = LossGuard(self.data.num_classes)
         self.history: list[EpochResult] = []
         self.step = 0
+        self.saved: Path | None = None if resume is None else resume.path
         if resume is not None:
             self._restore(resume)
         check_agreement("the network, its recipe and the data", digest_of(self._identity()))
@@ -195,14 +198,16 @@ class Trainer:
 
         Args:
             output: Where the checkpoint goes.
-            best: Where the checkpoint of the best epoch goes, of those that train on frozen grids.
+            best: Where the checkpoint of the best epoch goes, of those that train on frozen grids; where there is none,
+                the trained network. In a resumed run a file that is there is this run's own.
             on_epoch: Called after each epoch.
             on_step: Called after each optimizer step with its number from 1, their total, and the loss.
             record: Takes the records of run_log.py. All three are called in the main process only.
 
         Raises:
             OutputError: A file cannot be written.
-            DivergedError: The loss exploded, or became NaN or infinite; `output` holds the last good epoch.
+            DivergedError: The loss exploded, or became NaN or infinite; the message names the file that holds the last
+                good epoch.
             BudgetError: The budget is out of reach.
             RanksDisagreeError: The processes have grown apart.
         """
@@ -210,24 +215,27 @@ class Trainer:
         if main:
             record(self._start_record(output.stem))
         if not self.history:
-            self._save(output, self._unfinished(), {})
+            self._save_last(output, {})
+        has_best = best is not None and bool(self.history) and best.exists()
         for epoch in range(len(self.history), config.epochs):
             began = time.monotonic()
-            loss = self._train_epoch(output, on_step if main else lambda step, steps, loss: None)
+            loss = self._train_epoch(on_step if main else lambda step, steps, loss: None)
             if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
                 # The last step broke what its own loss did not show: such weights must not replace good ones.
                 found = where_diverged(self.model, self.calibration_inputs.to(self.device))
                 raise DivergedError(
-                    f"{found} after epoch {epoch + 1}; {output} holds epoch {epoch}; try a smaller --lr"
+                    f"{found} after epoch {epoch + 1}; {self.saved} holds epoch {epoch}; try a smaller --lr"
                 )
             result, layers = self._epoch_result(epoch, loss)
             self.history.append(result)
             if self.ranks.world_size > 1:
                 check_agreement(f"the weights after epoch {epoch + 1}", digest_of(self.model.state_dict()))
             metrics = {"test_accuracy": result.test_accuracy}
-            self._save(output, self._unfinished(), metrics)
             if best is not None and self._is_best():
+                # Before `output`: a run that is killed in between takes this epoch again, and misses no best one.
                 self._save(best, {"complete": True, "epoch": epoch}, metrics)
+                has_best = True
+            self._save_last(output, metrics)
             if main:
                 record(self._epoch_record(result, layers, time.monotonic() - began))
                 on_epoch(result)
@@ -245,6 +253,8 @@ class Trainer:
             "relative_bops": cost.relative_bops,
             "entropy_bytes": cost.entropy_bytes,
         }
+        if best is not None and not has_best:
+            self._save(best, {"complete": True, "epoch": config.epochs - 1}, metrics)
         self._save(output, {"complete": True}, metrics)
         if main:
             weights = weight_histograms(self.model)
@@ -256,6 +266,7 @@ class Trainer:
         data = self.data
         return self.model.state_dict() | {
             "config": str(self.config),
+            "teacher": self.teacher_sha256,
             "train_labels": data.train.labels,
             "test_labels": data.test.labels,
             "statistics": [data.mean, data.std],
@@ -264,7 +275,7 @@ class Trainer:
         }
 
     def try_step(self) -> float:
-        """Train one step, to see what a run would take, and return its seconds. The run is spoilt by it."""
+        """Train one step on the first inputs, and return its seconds. A run would not be the same after it."""
         index = torch.arange(min(self.config.batch_size, len(self.data.train)))
         draws = torch.rand(len(index), AUGMENTATION_DRAWS)
         ((inputs, labels),) = batches(self.data.train, [share(index, self.ranks)], [share(draws, self.ranks)])
@@ -281,7 +292,8 @@ class Trainer:
         network.eval()
         counts = torch.zeros(2, dtype=torch.int64)
         index = torch.arange(len(split)).tensor_split(self.ranks.world_size)[self.ranks.rank]
-        for inputs, labels in batches(split, index.split(EVALUATION_BATCH)):
+        # A process may have no input: there are fewer than processes.
+        for inputs, labels in batches(split, index.split(EVALUATION_BATCH) if len(index) else ()):
             outputs = network(inputs.to(self.device))
             counts += torch.tensor([int((outputs.argmax(1).cpu() == labels).sum()), len(labels)])
         network.train(training)
@@ -327,7 +339,7 @@ class Trainer:
             momentum=config.momentum,
             theta_lr=self.theta_lr,
             lambda_dz=config.lambda_dz or 0.0,
-            lambda_bit=0.0 if config.budget and config.budget.kind != "sparsity" else config.lambda_bit,
+            lambda_bit=config.acting_lambda_bit,
         )
         if self.quantized is not None:
             parameters = list(self.quantized.quantizers.parameters())
@@ -348,6 +360,11 @@ class Trainer:
 
     def _restore(self, resume: checkpoint.Checkpoint) -> None:
         state = resume.training or {}
+        if state.get("teacher_sha256", self.teacher_sha256) != self.teacher_sha256:
+            raise CheckpointError(
+                f"--teacher {self.config.teacher}: is not the file that {resume.path} was started with; "
+                "put that one back, or start a new run"
+            )
         try:
             self.optimizer.load_state_dict(state["optimizer"])
             self.scheduler.load_state_dict(state["scheduler"])
@@ -362,7 +379,7 @@ class Trainer:
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise CheckpointError(f"{resume.path}: its training state is damaged ({error})") from error
 
-    def _train_epoch(self, output: Path, on_step: Callable[[int, int, float], None]) -> float:
+    def _train_epoch(self, on_step: Callable[[int, int, float], None]) -> float:
         """One pass over the training set; the mean loss."""
         order = torch.randperm(len(self.data.train), generator=self.generator)
         draws = torch.rand(len(order), AUGMENTATION_DRAWS, generator=self.generator)
@@ -370,19 +387,18 @@ class Trainer:
         sizes = [len(index) for index in indices]
         shares = [share(index, self.ranks) for index in indices]
         shared_draws = [share(part, self.ranks) for part in draws.split(sizes)]
-        guard = LossGuard(self.data.num_classes)
         self.network.train()
         summed = 0.0
         for size, (inputs, labels) in zip(sizes, batches(self.data.train, shares, shared_draws), strict=True):
             if self.step == self.freeze_step:
                 self._finish_grids()
             loss = self._train_step(inputs, labels, size)
-            if guard.diverged(loss):
+            if self.guard.diverged(loss):
                 self.model.zero_grad()
                 epoch, found = len(self.history), where_diverged(self.model, inputs.to(self.device))
                 raise DivergedError(
                     f"the loss became {loss:.3g} in epoch {epoch + 1}: {found}; "
-                    f"{output} holds epoch {epoch}; try a smaller --lr"
+                    f"{self.saved} holds epoch {epoch}; try a smaller --lr"
                 )
             summed += loss * size
             on_step(self.step, self.steps, loss)
@@ -469,15 +485,19 @@ class Trainer:
             activations=None if quantized is None or not quantized.calibrated else quantized.encodings(),
         )
 
-    def _unfinished(self) -> dict[str, Any]:
-        return {
+    def _save_last(self, output: Path, metrics: dict[str, float]) -> None:
+        """Write the last whole epoch, and all that the rest of the run follows from."""
+        state = {
             "complete": False,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "generator": self.generator.get_state(),
+            "teacher_sha256": self.teacher_sha256,
             "activation_quantizers": None if self.quantized is None else self.quantized.quantizers.state_dict(),
             "controller": None if self.controller is None else self.controller.state_dict(),
         }
+        self._save(output, state, metrics)
+        self.saved = output
 
     def _epoch_result(self, epoch: int, loss: float) -> tuple[EpochResult, list[dict[str, Any]]]:
         accuracy = self.evaluate(self.data.test)
@@ -522,9 +542,8 @@ class Trainer:
     def _lambda_bit(self) -> float:
         if self.config.bits is not None or self._frozen():
             return 0.0
-        if self.controller is not None and self.controller.bit_ratio:
-            return self.controller.strength * self.controller.bit_ratio
-        return self.config.lambda_bit
+        steered = 0.0 if self.controller is None else self.controller.strength * self.controller.bit_ratio
+        return steered + self.config.acting_lambda_bit  # one of them is 0
 
     def _start_record(self, name: str) -> dict[str, Any]:
         versions = {"codeq": __version__, "torch": str(torch.__version__)}

@@ -1,7 +1,6 @@
 """Run a network in PyTorch and a file in onnxruntime on the same inputs, a batch at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 import onnxruntime as ort
@@ -58,15 +57,3 @@ def batches(inputs: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, ...]]
     """Inputs, `size` at a time; the last batch may be smaller."""
     for start in range(0, inputs[0].shape[0], size):
         yield tuple(tensor[start : start + size] for tensor in inputs)
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode for a while; every module's own mode comes back."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

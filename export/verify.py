@@ -27,13 +27,14 @@ from torch import Tensor, nn
 
 from codeq.autocast import autocast_off
 from codeq.errors import first_line
+from codeq.eval_mode import eval_mode
 from codeq.layers import QuantizedWeight, quantized_weights
 from codeq.table import render_table
 from export.errors import ExportError
 from export.evaluate import compute_values
 from export.metadata import WeightMetadata, read_metadata
 from export.program import ReferenceProgram
-from export.run import eval_mode, run_network, run_onnxruntime
+from export.run import run_network, run_onnxruntime
 from export.sessions import LEVELS, load_model, load_session
 from export.space_to_depth import restore_kernel
 from export.verify_integer import IntegerVerdict, check_integer, rebuild_program

@@ -16,10 +16,11 @@ from torch import Tensor
 from codeq import checkpoint, cli
 from codeq.data import SOURCES, Split, batches, load_dataset
 from codeq.errors import DataError
+from codeq.eval_mode import eval_mode
 from export.integer import IntegerReference
 from export.metadata import read_metadata
 from export.program import ReferenceProgram
-from export.run import eval_mode, in_batches, run_network, run_onnxruntime
+from export.run import in_batches, run_network, run_onnxruntime
 from export.sessions import load_model, load_session
 from export.verify import PROGRESS_STEPS, Verdict, check_parity
 from export.verify_integer import rebuild_program

@@ -7,6 +7,7 @@ import copy
 import os
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 import codeq
 from codeq.agreement import check_agreement, digest_of
 from codeq.batch_norm import reestimate_batch_norm
-from codeq.distributed import Ranks, loss_weight, share, start_ranks, total, wrap
+from codeq.distributed import Ranks, end_ranks, loss_weight, share, start_ranks, total, wrap
 from codeq.errors import RanksError
 from codeq.synchronized_batch_norm import SynchronizedBatchNorm2d, merge_moments, synchronize_batch_norm
 
@@ -171,6 +172,15 @@ def loss_of_a_rank(ranks: Ranks) -> dict[str, Any]:
     return {}
 
 
+def late_rank(ranks: Ranks) -> dict[str, Any]:
+    """At the end the others wait for one that still works."""
+    if ranks.rank == 1:
+        time.sleep(2)
+    arrived = time.time()
+    end_ranks()
+    return {"arrived": arrived, "ended": time.time()}
+
+
 def foreign_norm(ranks: Ranks) -> dict[str, Any]:
     class Own(nn.BatchNorm2d):
         pass
@@ -192,7 +202,7 @@ def foreign_norm(ranks: Ranks) -> dict[str, Any]:
 
 
 CASES: dict[str, Callable[[Ranks], dict[str, Any]]] = {
-    case.__name__: case for case in (equivalence, disagreement, loss_of_a_rank, foreign_norm)
+    case.__name__: case for case in (equivalence, disagreement, loss_of_a_rank, late_rank, foreign_norm)
 }
 
 
@@ -207,6 +217,9 @@ def job(case: str, directory: Path) -> None:
     except Exception as error:
         (directory / f"rank{ranks.rank}.txt").write_text(f"{type(error).__name__}: {error}")
         raise
+    end_ranks()
+    end_ranks()  # a second call changes nothing
+    assert not dist.is_initialized()
 
 
 # The tests.
@@ -306,6 +319,13 @@ def test_a_lost_rank_does_not_leave_the_others_waiting(tmp_path: Path) -> None:
     assert not (tmp_path / "rank0.pt").exists()
 
 
+def test_ranks_end_together(tmp_path: Path) -> None:
+    finished = launch("late_rank", tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    times = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
+    assert times[0]["ended"] >= times[1]["arrived"]
+
+
 def test_which_norms_are_synchronized(tmp_path: Path) -> None:
     finished = launch("foreign_norm", tmp_path)
     assert finished.returncode == 0, finished.stderr
@@ -363,6 +383,7 @@ def test_alone_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")  # exported by a cluster, not a launch
     assert start_ranks() == ALONE
     assert not dist.is_initialized()
+    end_ranks()
     model = network(4)
     synchronize_batch_norm(model)
     assert type(model[1]) is nn.BatchNorm2d

@@ -14,14 +14,18 @@ import pytest
 import torch
 
 import codeq
+from codeq.budget import BudgetController
 from codeq.errors import CodeqError
 from codeq.recipe import TrainConfig
 from codeq.run_log import read_run
 from codeq.train import main
-from codeq.trainer import train
+from codeq.trainer import Trainer, train
 
 ADAMW: dict[str, Any] = {"optimizer": "adamw", "lr": 6e-3, "weight_decay": 1e-2}
 SHORT = TrainConfig(**ADAMW, epochs=3, batch_size=128, lambda_dz=1.0, freeze_fraction=0.34)
+
+
+QUICK = ["--epochs", "1", "--batch-size", "128"]
 
 
 def raw_state(path: Path) -> dict[str, Any]:
@@ -68,6 +72,7 @@ def test_the_command_prints_a_table_and_writes_json(run_command: Any, tmp_path: 
     assert "Warning" not in done.stderr
     report = json.loads((tmp_path / "a.json").read_text())
     assert report["config"]["epochs"] == 1
+    assert report["budget"]["met"]
     assert len(report["history"]) == 1
     assert 0 < report["test_accuracy"] <= 1
 
@@ -181,10 +186,82 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path, checkpoin
     assert existing.read_bytes() == b"old"
 
 
-@pytest.mark.parametrize("arguments", [["--bits", "32"], ["--grid", "paper"]])
-def test_int8_activations_need_integer_weights(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    message = refusal(["--activations", "int8", *arguments], capsys)
-    assert "--activations int8 needs quantized weights on the integer grid" in message
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bits", "32"], "--activations int8 needs quantized weights; leave it or --bits 32 out"),
+        (["--recipe", "paper"], "use --grid integer --freeze-fraction 0.2"),
+    ],
+)
+def test_int8_activations_need_integer_weights(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refusal(["--activations", "int8", *arguments], capsys)
+
+
+def test_int8_activations_are_learned_by_the_papers_recipe_as_the_error_says(tmp_path: Path) -> None:
+    advice = ["--grid", "integer", "--freeze-fraction", "0.2"]
+    output = str(tmp_path / "a.pt")
+    assert main(["--recipe", "paper", "--activations", "int8", *advice, *QUICK, "-o", output]) == 0
+    assert codeq.load(output).activations
+
+
+@pytest.mark.parametrize("flag", ["-o", "--best", "--log", "--plot"])
+def test_what_a_run_reads_it_never_writes(flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content, file = b"weights", tmp_path / "float.png"
+    file.write_bytes(content)
+    (tmp_path / "link.png").symlink_to(file)
+    for source in ("--teacher", "--init"):
+        output = [] if flag == "-o" else ["-o", tmp_path / "new.pt"]
+        found = refusal([source, tmp_path / "link.png", flag, file, *output, "--force"], capsys)
+        assert f"float.png: is the file of {source}, which is read; name another one" in found
+    assert file.read_bytes() == content
+
+
+def test_a_resumed_run_goes_on_with_its_own_files_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part, best, log = tmp_path / "part.pt", tmp_path / "best.pt", tmp_path / "part.jsonl"
+    other, foreign = tmp_path / "other.pt", tmp_path / "foreign.txt"
+    picture = tmp_path / "a.png"
+    foreign.write_text("mine")
+    picture.write_bytes(b"mine")
+    options = [*QUICK, "--bits", "32"]
+    assert main([*options, "--seed", "1", "-o", str(other)]) == 0
+    with monkeypatch.context() as patch:
+
+        def interrupt(trainer: Trainer) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(Trainer, "_reestimate_batch_norm", interrupt)
+        assert main([*options, "-o", str(part), "--best", str(best)]) == 130
+    assert f"stopped; {part} holds the last whole epoch, continue with --resume {part}" in capsys.readouterr().err
+    kept = best.read_bytes()
+    for flag, file in [
+        ("--best", other),  # of another recipe
+        ("--best", foreign),
+        ("--log", foreign),
+        ("--log", tmp_path / "other.jsonl"),
+        ("--plot", picture),  # drawn at the end of a run: none of this one is there
+    ]:
+        before = file.read_bytes()
+        assert f"{file} exists; use --force to overwrite it" in refusal(["--resume", part, flag, file], capsys)
+        assert file.read_bytes() == before
+    elsewhere = ["--resume", part, "-o", tmp_path / "new.pt", "--force"]
+    assert "part.pt: is the file of --resume, which is read" in refusal([*elsewhere, "--best", part], capsys)
+    assert main(["--resume", str(part), "--best", str(best)]) == 0
+    assert best.read_bytes() == kept
+    assert [epoch["epoch"] for epoch in read_run(log).epochs] == [1]
+
+
+def test_the_trained_network_is_the_best_where_no_epoch_trains_on_frozen_grids(tmp_path: Path) -> None:
+    output, best = tmp_path / "a.pt", tmp_path / "best.pt"
+    assert main(["--recipe", "paper", *QUICK, "-o", str(output), "--best", str(best)]) == 0
+    expected, found = codeq.load(output), codeq.load(best)
+    assert found.metrics == expected.metrics
+    assert all(
+        torch.equal(value, expected.model.state_dict()[name]) for name, value in found.model.state_dict().items()
+    )
 
 
 def test_a_run_shows_bits_and_zeros_moving(run_command: Any, tmp_path: Path) -> None:
@@ -206,6 +283,29 @@ def test_a_run_shows_bits_and_zeros_moving(run_command: Any, tmp_path: Path) -> 
     assert codeq.load(tmp_path / "best.pt").metrics["test_accuracy"] >= max(e["test_accuracy"] for e in run.epochs[5:])
 
 
+def test_a_budget_that_was_missed_is_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Nothing puts frozen grids back on the target while weights go on.
+    monkeypatch.setattr(BudgetController, "_hold", lambda controller: None)
+    output, report, picture = tmp_path / "a.pt", tmp_path / "a.json", tmp_path / "a.png"
+    options = ["--optimizer", "adamw", "--lr", "0.02", "--sparsity", "0.5", "--freeze-fraction", "0.8", "--epochs", "2"]
+    files = ["-o", str(output), "--best", str(tmp_path / "best.pt"), "--json", str(report), "--plot", str(picture)]
+    assert main([*options, *files]) == 1
+    budget = json.loads(report.read_text())["budget"]
+    assert (budget["kind"], budget["target"], budget["margin"], budget["met"]) == ("sparsity", 0.5, 0.01, False)
+    assert abs(budget["reached"] - 0.5) > 0.01
+    message = capsys.readouterr().err
+    assert message == (
+        f"warning: the budget was missed: 50.0% zeros asked for, {budget['reached']:.1%} zeros reached, "
+        "margin 1.0% zeros; train for longer, use --optimizer sgd, or ask for less\n"
+    )
+    loaded = codeq.load(output)
+    assert loaded.training is not None
+    assert loaded.training["complete"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.json", "a.jsonl", "a.png", "a.pt", "best.pt"]
+
+
 def test_a_dry_run_writes_nothing(run_command: Any, tmp_path: Path) -> None:
     done = run_command("codeq.train", "--dry-run", "--epochs", 7, "--size", "9kB", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -213,6 +313,64 @@ def test_a_dry_run_writes_nothing(run_command: Any, tmp_path: Path) -> None:
     assert "budget 9.0 kB" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_of_the_float_twin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--dry-run", "--bits", "32", "--epochs", "7"]) == 0
+    printed = capsys.readouterr().out
+    assert "7 epochs of 45 steps, no grids (float)" in printed
+    assert "accuracy alone" in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+RANK_FOLDERS = """
+import os
+from codeq import cli
+from codeq.train import main
+os.chdir(os.environ["RANK"])
+cli.run(main)
+"""
+
+
+def train_in_rank_folders(labels: dict[int, bytes], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Train in two processes, each in a folder of its own, on 24 images with these labels and one test image."""
+    for rank, train_labels in labels.items():
+        data = folder / str(rank) / "data"
+        data.mkdir(parents=True)
+        for split, split_labels in (("train", train_labels), ("t10k", bytes(1))):
+            count = len(split_labels)
+            header = bytes([0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 8, 0, 0, 0, 8])
+            pixels = bytes(index * 7 % 251 for index in range(count * 64))
+            (data / f"{split}-images-idx3-ubyte").write_bytes(header + pixels)
+            (data / f"{split}-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, count]) + split_labels)
+    (folder / "job.py").write_text(RANK_FOLDERS)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    options = ["--data", "idx:data", "--epochs", "1", "--lambda-dz", "0.1", "--threads", "1", "-o", "a.pt"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [*launch, str(folder / "job.py"), *options]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=folder, timeout=300, check=False
+    )
+
+
+def test_fewer_test_inputs_than_processes(tmp_path: Path) -> None:
+    labels = bytes(range(8)) * 3
+    done = train_in_rank_folders({0: labels, 1: labels}, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert codeq.load(tmp_path / "0" / "a.pt").metrics["test_accuracy"] in (0, 1)
+
+
+def test_processes_with_different_data_are_refused(tmp_path: Path) -> None:
+    labels = bytes(range(8)) * 3
+    done = train_in_rank_folders({0: labels, 1: labels[:-1] + bytes(1)}, tmp_path)
+    assert done.returncode != 0
+    message = "error: ranks disagree on the network, its recipe and the data: rank 1 differs from rank 0"
+    assert f"rank 0: {message}" in done.stderr
+    assert "Traceback (most recent call last):\n  File" not in done.stderr.split(message)[0]
+    assert not (tmp_path / "0" / "a.pt").exists()
 
 
 def test_two_processes_write_one_run(tmp_path: Path) -> None:

@@ -29,6 +29,17 @@ def raw_state(path: Path) -> dict[str, Any]:
     return content
 
 
+def run_part(trainer: Trainer, output: Path, epochs: int, best: Path | None = None) -> None:
+    """Interrupt a run after some epochs."""
+
+    def stop(row: EpochResult) -> None:
+        if row.epoch + 1 == epochs:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(output, best=best, on_epoch=stop)
+
+
 RESUMED: dict[str, dict[str, Any]] = {
     "fixed": {},
     "mixed": {"bits": None},
@@ -59,13 +70,7 @@ def test_resume_is_bit_identical(kind: str, stop_after: int, fraction: float, tm
     config = replace(SHORT, epochs=4, freeze_fraction=fraction, **RESUMED[kind])
     assert config.freeze_step(4 * 12) == {0.5: 24, 0.4: 29}[fraction]
     whole = train(config, tmp_path / "whole.pt")
-
-    def stop(row: EpochResult) -> None:
-        if row.epoch + 1 == stop_after:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path / "part.pt", on_epoch=stop)
+    run_part(Trainer(config), tmp_path / "part.pt", stop_after)
     torch.manual_seed(99)  # what happens in between must not matter
     rest = train(config, tmp_path / "part.pt", resume=checkpoint.load(tmp_path / "part.pt"))
     assert rest.history == whole.history
@@ -124,6 +129,38 @@ def test_nan_names_its_layer(tmp_path: Path) -> None:
         trainer.model.block2.conv1.parametrizations.weight.original[0, 0] = float("nan")  # type: ignore[union-attr]
     with pytest.raises(DivergedError, match=r"the loss became nan in epoch 1: block2\.conv1\.weight has NaN"):
         trainer.run(tmp_path / "a.pt")
+
+
+def test_the_first_batch_of_an_epoch_is_not_judged_alone(tmp_path: Path) -> None:
+    trainer = Trainer(replace(SHORT, epochs=2))
+    step = trainer._train_step
+
+    def outlier(*arguments: Any) -> float:
+        loss = step(*arguments)
+        return 60.0 if trainer.step == trainer.batch_count + 1 else loss  # 26 times that of guessing
+
+    trainer._train_step = outlier  # type: ignore[method-assign]
+    assert len(trainer.run(tmp_path / "a.pt").history) == 2
+
+
+def test_a_diverging_run_names_the_file_that_holds_the_last_good_epoch(tmp_path: Path) -> None:
+    run_part(Trainer(SHORT), tmp_path / "part.pt", 1)
+    trainer = Trainer(SHORT, resume=checkpoint.load(tmp_path / "part.pt"))
+    with torch.no_grad():
+        trainer.model.conv1.bias[0] = float("nan")  # type: ignore[index,union-attr]
+    with pytest.raises(DivergedError, match=r"in epoch 2: .*part\.pt holds epoch 1; try a smaller --lr"):
+        trainer.run(tmp_path / "other.pt")
+    assert not (tmp_path / "other.pt").exists()
+
+
+def test_only_lambdas_that_act_slow_theta_down_and_are_logged() -> None:
+    assert Trainer(replace(SHORT, lambda_bit=100.0)).theta_lr == Trainer(SHORT).theta_lr
+    mixed = replace(SHORT, bits=None, lambda_bit=100.0)
+    assert Trainer(mixed).theta_lr < Trainer(SHORT).theta_lr
+    budget = replace(mixed, lambda_dz=None, bops=0.06, bit_ratio=0.0)
+    assert Trainer(budget).theta_lr == Trainer(replace(budget, lambda_bit=0.0)).theta_lr
+    assert Trainer(budget)._lambda_bit() == 0
+    assert Trainer(replace(mixed, lambda_dz=None, sparsity=0.5))._lambda_bit() == 100
 
 
 def test_int8_activations_are_learned_and_stored(tmp_path: Path) -> None:
@@ -222,6 +259,31 @@ def test_a_teacher_of_other_data_is_refused(make_checkpoint: Any) -> None:
         Trainer(replace(SHORT, teacher=str(path)))
 
 
+def test_an_unfinished_teacher_is_refused_but_its_best_epoch_is_not(tmp_path: Path) -> None:
+    twin = replace(SHORT, bits=32, lambda_dz=None, epochs=2)
+    run_part(Trainer(twin), tmp_path / "part.pt", 1, best=tmp_path / "best.pt")
+    message = r"--teacher .*part\.pt: is unfinished; finish it with --resume .*part\.pt or use its --best file"
+    with pytest.raises(CheckpointError, match=message):
+        Trainer(replace(SHORT, teacher=str(tmp_path / "part.pt")))
+    assert Trainer(replace(SHORT, teacher=str(tmp_path / "best.pt"))).teacher is not None
+
+
+def test_a_resumed_run_notices_another_teacher(tmp_path: Path) -> None:
+    teacher, part = tmp_path / "float.pt", tmp_path / "part.pt"
+    twin = replace(SHORT, bits=32, lambda_dz=None, epochs=1)
+    train(twin, teacher)
+    first = teacher.read_bytes()
+    config = replace(SHORT, teacher=str(teacher))
+    run_part(Trainer(config), part, 1)
+    train(replace(twin, seed=1), teacher)
+    with pytest.raises(
+        CheckpointError, match=r"--teacher .*float\.pt: is not the file that .*part\.pt was started with"
+    ):
+        Trainer(config, resume=checkpoint.load(part))
+    teacher.write_bytes(first)
+    assert Trainer(config, resume=checkpoint.load(part)).teacher is not None
+
+
 def test_a_run_starts_from_given_weights(tmp_path: Path) -> None:
     train(replace(SHORT, bits=32, lambda_dz=None, epochs=4), tmp_path / "float.pt")
     weights = raw_state(tmp_path / "float.pt")["state_dict"]
@@ -243,6 +305,23 @@ def test_the_best_epoch_is_kept_of_those_on_frozen_grids(tmp_path: Path) -> None
     assert best.training is not None
     assert best.training["epoch"] == 4
     assert all(bool(weight.quantizer.frozen) for weight in quantized_weights(best.model))
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.5])
+def test_a_resumed_run_keeps_the_best_epoch_of_before(fraction: float, tmp_path: Path) -> None:
+    config = replace(SHORT, epochs=4, freeze_fraction=fraction)
+    output, best = tmp_path / "a.pt", tmp_path / "best.pt"
+    trainer = Trainer(config)
+    trainer.evaluate = lambda split: 0.9  # type: ignore[method-assign]
+    run_part(trainer, output, 3, best)
+    assert best.exists() == (fraction > 0)
+    trainer = Trainer(config, resume=checkpoint.load(output))
+    trainer.evaluate = lambda split: 0.8  # type: ignore[method-assign]
+    trainer.run(output, best=best)
+    kept = codeq.load(best)
+    assert kept.training is not None
+    # Without frozen grids on the way there is nothing but the end.
+    assert (kept.training["epoch"], kept.metrics["test_accuracy"]) == ((2, 0.9) if fraction else (3, 0.8))
 
 
 def test_the_records_tell_the_run(tmp_path: Path) -> None:
@@ -272,12 +351,13 @@ def test_autocast_trains_and_keeps_grids_in_float32(tmp_path: Path) -> None:
 JOB = """
 import json, sys, torch
 from pathlib import Path
-from codeq.distributed import start_ranks
-from codeq.recipe import RECIPES, TrainConfig
+from codeq.distributed import end_ranks, start_ranks
+from codeq.recipe import TrainConfig
 from codeq.trainer import Trainer
 torch.set_num_threads(1)
 config = TrainConfig(**json.loads(sys.argv[2]))
 Trainer(config, ranks=start_ranks()).run(Path(sys.argv[1]))
+end_ranks()
 """
 PAIRED: dict[str, dict[str, Any]] = {
     "budget": {"sparsity": 0.3, "lambda_dz": None},
