@@ -137,6 +137,19 @@ def test_bits_go_to_the_layers_whose_gradients_are_large(kind: str, target: floa
     assert bits[names[5]] < min(others) <= max(others) < bits[names[2]]
 
 
+def test_bits_that_rise_go_to_the_layers_whose_gradients_are_large() -> None:
+    model = attached(None, theta=0.4)
+    names = [weight.name for weight in quantized_weights(model)]
+    for weight in quantized_weights(model):
+        assert weight.quantizer.theta_bit is not None
+        nn.init.constant_(weight.quantizer.theta_bit, 0.3)  # 4 bits
+    steered = controller(model, "bops", 0.08)
+    give_gradients(model, {names[2]: 100.0, names[5]: 0.01})
+    take_steps(steered, 400)
+    bits = [weight.quantizer.bit_width() for weight in quantized_weights(model)]
+    assert bits[5] < bits[4] < bits[2]
+
+
 def test_without_gradients_the_bits_of_all_layers_fall_alike() -> None:
     model = attached(None)
     steered = controller(model, "bops", 0.02)
