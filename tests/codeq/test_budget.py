@@ -150,6 +150,13 @@ def test_bits_that_rise_go_to_the_layers_whose_gradients_are_large() -> None:
     assert bits[5] < bits[4] < bits[2]
 
 
+def test_finish_moves_dead_zones_alone() -> None:
+    model = attached(None)
+    assert controller(model, "bops", 0.05).finish() == pytest.approx(0.05, abs=1e-3)
+    assert codeq.summary(model, INPUT_SHAPE).relative_bops == pytest.approx(0.05, abs=1e-3)
+    assert {weight.quantizer.bit_width() for weight in quantized_weights(model)} == {8}
+
+
 def test_without_gradients_the_bits_of_all_layers_fall_alike() -> None:
     model = attached(None)
     steered = controller(model, "bops", 0.02)

@@ -15,6 +15,7 @@ for seed in 0 1 2; do
     train "float-s$seed" --seed $seed --bits 32
     train "paper-4bit-s$seed" --seed $seed --recipe paper --bits 4
     train "ours-4bit-s$seed" --seed $seed --bits 4 --bops 0.035 --teacher "$OUT/float-s$seed.pt"
+    train "ours-4bit-alone-s$seed" --seed $seed --bits 4 --bops 0.035
     train "paper-mixed-s$seed" --seed $seed --recipe paper --bits mixed
     train "ours-mixed-s$seed" --seed $seed --bits mixed --bops 0.04 --teacher "$OUT/float-s$seed.pt"
 done
