@@ -150,6 +150,19 @@ def test_bits_that_rise_go_to_the_layers_whose_gradients_are_large() -> None:
     assert bits[5] < bits[4] < bits[2]
 
 
+def test_squared_gradients_are_smoothed() -> None:
+    model = attached(None)
+    steered = controller(model, "bops", 0.02)
+    give_gradients(model)
+    take_steps(steered, 1)
+    before = steered.state_dict()["fisher"]
+    for weight in quantized_weights(model):
+        assert weight.original.grad is not None
+        weight.original.grad.mul_(2)
+    take_steps(steered, steered.interval)
+    assert steered.state_dict()["fisher"] == pytest.approx([(0.9 + 0.1 * 4) * square for square in before])
+
+
 def test_finish_moves_dead_zones_alone() -> None:
     model = attached(None)
     assert controller(model, "bops", 0.05).finish() == pytest.approx(0.05, abs=1e-3)
