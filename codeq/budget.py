@@ -38,7 +38,7 @@ RAMP_SHARE = 0.8
 READINGS = 200
 """How often the weights are read on the way."""
 HOLDS = 10
-"""How often frozen grids may be moved."""
+"""About how often the cost is looked at on frozen grids."""
 HOLD_SHARE = 0.1
 """Part of the margin that the cost may drift on frozen grids before they are moved."""
 MAX_RATE = 0.05
@@ -108,14 +108,13 @@ class BudgetController:
     gradients, so ranks that hold the same take the same decisions.
 
     Args:
-        model: Attached, its grids not frozen.
+        model: Attached. `finish()` freezes its grids, and nothing else may.
         budget: The target.
         input_shape: Of one input, for MACs.
         steps: Optimizer steps until `finish()`.
-        hold_steps: Optimizer steps after it, in all but the last tenth of which the cost is held to the target.
+        hold_steps: Optimizer steps after it, in which the cost is held to the target.
         theta_lr: As for `param_groups`; only to report lambda.
         bit_ratio: lambda_bit / lambda_dz where bits are learned; a sparsity budget leaves bits alone.
-        cost_power: 0 moves all layers alike; above, a layer moves faster that costs more per weight, by that power.
 
     Raises:
         BudgetError: The network has no quantized weight, or no grid of it can meet the budget in so many steps; the
@@ -132,11 +131,11 @@ class BudgetController:
         hold_steps: int = 0,
         theta_lr: float = 1e-3,
         bit_ratio: float = 1.0,
-        cost_power: float = 0.0,
     ) -> None:
         self.model = model
         self.budget = budget
         self.steps = max(steps, 1)
+        self._furthest = MAX_RATE * steps
         self.interval = max(1, self.steps // READINGS)
         self.hold_interval = max(1, hold_steps // HOLDS)
         self.hold_end = self.steps + hold_steps
@@ -144,6 +143,7 @@ class BudgetController:
         self.bit_ratio = 0.0 if budget.kind == "sparsity" else bit_ratio
         self.taken = 0
         self.rate = 0.0
+        self.finished = False
         self._reachable: list[float] = []
         cost = summary(model, input_shape)
         macs = {layer.name: layer.macs for layer in cost.layers}
@@ -160,7 +160,6 @@ class BudgetController:
             "size": sum(layer.entropy_bytes for layer in floats),
         }[budget.kind]
         self._unit = {"sparsity": cost.numel, "bops": cost.macs * FLOAT_BITS**2 or 1, "size": 1}[budget.kind]
-        self._speeds = _speeds([macs / weight.original.numel() for weight, macs in self._weights], cost_power)
         self._fisher, self._bit_speeds = [0.0] * len(self._weights), [1.0] * len(self._weights)
         layers = self._read()
         self._start = self._cost(layers)
@@ -168,7 +167,7 @@ class BudgetController:
         if not min(dense, least) <= budget.target <= max(dense, least):
             raise BudgetError(
                 f"{budget} cannot be met by this network at its bit widths: between "
-                f"{budget.format(min(dense, least))} and {budget.format(max(dense, least))} can, in {self.steps} steps"
+                f"{budget.format(min(dense, least))} and {budget.format(max(dense, least))} can, in {steps} steps"
             )
 
     @property
@@ -181,6 +180,7 @@ class BudgetController:
         return {
             "taken": self.taken,
             "rate": self.rate,
+            "finished": self.finished,
             "start": self._start,
             "reachable": list(self._reachable),
             "fisher": list(self._fisher),
@@ -195,21 +195,26 @@ class BudgetController:
         """
         self.taken, self.rate, self._start = int(state["taken"]), float(state["rate"]), float(state["start"])
         self._reachable = [float(cost) for cost in state["reachable"]]
+        self.finished = bool(state["finished"])
         self._fisher = [float(value) for value in state["fisher"]]
         self._bit_speeds = [float(speed) for speed in state["bit_speeds"]]
+        if not len(self._fisher) == len(self._bit_speeds) == len(self._weights):
+            raise ValueError(f"speeds of {len(self._bit_speeds)} layers, expected {len(self._weights)}")
 
     @torch.no_grad()
     def step(self) -> None:
         """Count one optimizer step, and move the thetas by the present lambda.
 
         Raises:
-            BudgetError: The weights as they have become will not meet the budget; the message says what they can.
+            BudgetError: The weights as they have become will not meet the budget; the message says what they can. Or
+                grids were frozen by another than `finish()`.
         """
-        if self._is_frozen():
+        if self.finished:
             self.taken += 1
             if self.taken < self.hold_end and (self.taken - self.steps) % self.hold_interval == 0:
                 self._hold()
             return
+        self._refuse_frozen()
         if self.taken % self.interval == 0:
             layers = self._read()
             self._refuse_unreachable(layers)
@@ -220,7 +225,7 @@ class BudgetController:
         self.taken += 1
         factor = math.exp(-self.rate)
         for number, (weight, _) in enumerate(self._weights):
-            _move(weight.quantizer.theta_dz, factor ** self._speeds[number], MIN_THETA)
+            _move(weight.quantizer.theta_dz, factor, MIN_THETA)
             if weight.quantizer.theta_bit is not None and self.bit_ratio:
                 _move(weight.quantizer.theta_bit, self._bit_factor(number, factor), MIN_THETA_BIT)
 
@@ -232,13 +237,15 @@ class BudgetController:
             The cost that was reached.
 
         Raises:
-            BudgetError: It is further from the target than the margin.
+            BudgetError: It is further from the target than the margin, or grids are frozen already.
         """
+        self._refuse_frozen()
         reached, move = self._land(self._read(exact=True))
         if abs(reached - self.budget.target) > self.budget.margin:
             raise self._out_of_reach(reached)
         move()
         freeze(self.model)
+        self.finished = True
         return reached
 
     def _land(self, layers: list["_Layer"]) -> tuple[float, Callable[[], None]]:
@@ -251,8 +258,8 @@ class BudgetController:
         jumping = misses.index(min(misses))
 
         def move() -> None:
-            for number, ((weight, _), speed) in enumerate(zip(self._weights, self._speeds, strict=True)):
-                _move(weight.quantizer.theta_dz, (high if number < jumping else low) ** speed, MIN_THETA)
+            for number, (weight, _) in enumerate(self._weights):
+                _move(weight.quantizer.theta_dz, high if number < jumping else low, MIN_THETA)
 
         return totals[jumping] / self._unit, move
 
@@ -271,8 +278,10 @@ class BudgetController:
         for weight, _ in self._weights:
             weight.quantizer.refreeze(weight.original)
 
-    def _is_frozen(self) -> bool:
-        return any(bool(weight.quantizer.frozen) for weight, _ in self._weights)
+    def _refuse_frozen(self) -> None:
+        for weight, _ in self._weights:
+            if bool(weight.quantizer.frozen):
+                raise BudgetError(f"{weight.name} is frozen already; a budget is met by finish(), once, which freezes")
 
     def _planned(self, step: int) -> float:
         left = max(0.0, 1 - step / (RAMP_SHARE * self.steps))
@@ -282,7 +291,7 @@ class BudgetController:
         return [_Layer(weight, macs, exact) for weight, macs in self._weights]
 
     def _cost(self, layers: list["_Layer"], factor: float = 1.0) -> float:
-        """The network's cost with all thetas times a factor, each to the power of its layer's speed."""
+        """The network's cost with all thetas times a factor."""
         return (sum(self._costs(layers, factor)) + self._fixed) / self._unit
 
     def _costs(self, layers: list["_Layer"], factor: float, bits_too: bool = True) -> list[float]:
@@ -291,34 +300,37 @@ class BudgetController:
             quantizer = layer.quantizer
             # MIN_THETA_BIT gives 2 as 0 does
             bits = quantizer.bit_width(self._bit_factor(number, factor) if bits_too else 1.0)
-            theta = min(max(abs(quantizer.theta_dz.item()) * factor ** self._speeds[number], MIN_THETA), MAX_THETA)
+            theta = min(max(abs(quantizer.theta_dz.item()) * factor, MIN_THETA), MAX_THETA)
             costs.append(layer.cost(self.budget.kind, quantizer.grid_at(layer.reach, theta, bits), bits))
         return costs
 
     def _bit_factor(self, number: int, factor: float, speed: float | None = None) -> float:
         """What one factor on all thetas means for a layer's theta_bit; what falls fast rises slowly."""
         speed = self._bit_speeds[number] if speed is None else speed
-        return factor ** (self.bit_ratio * self._speeds[number] * (speed if factor < 1 else 1 / speed))
+        return factor ** (self.bit_ratio * (speed if factor < 1 else 1 / speed))
 
     def _read_sensitivity(self, layers: list["_Layer"]) -> None:
         """Take the squared gradients, and with them set how fast the bits of each layer move."""
-        learned = [
-            number
+        squares = {
+            number: float(weight.original.grad.float().square().sum())
             for number, (weight, _) in enumerate(self._weights)
             if weight.quantizer.theta_bit is not None and weight.original.grad is not None
-        ]
-        if not self.bit_ratio or not learned:
-            return  # without gradients, as when they are zeroed already, all layers move alike
+        }
+        # Gradients may be zeroed already, be zero behind a zero-initialised scale, or overflow under a loss scaler.
+        if not self.bit_ratio or not all(map(math.isfinite, squares.values())):
+            return
         gains = {}
-        for number in learned:
-            layer, gradient = layers[number], self._weights[number][0].original.grad
-            assert gradient is not None
-            square = float(gradient.float().square().sum())
+        for number, square in squares.items():
+            if not square:
+                continue
+            layer = layers[number]
             before = self._fisher[number]
             self._fisher[number] = square + FISHER_SMOOTHING * (before - square) if before else square
             step_size = layer.quantizer.grid_at(layer.reach, layer.theta, layer.bits).step_size
             saved = layer.numel if self.budget.kind == "size" else max(layer.macs, 1)
-            gains[number] = GAIN_POWER * (math.log(saved) - math.log(max(self._fisher[number] * step_size**2, 1e-30)))
+            gains[number] = GAIN_POWER * (math.log(saved) - math.log(self._fisher[number] * step_size**2))
+        if not gains:
+            return
         mean, limit = sum(gains.values()) / len(gains), math.log(MAX_BIT_SPEED)
         for number, gain in gains.items():
             self._bit_speeds[number] = math.exp(max(-limit, min(limit, gain - mean)))
@@ -338,11 +350,10 @@ class BudgetController:
 
     def _least_possible(self) -> float:
         """The cost with MAX_ZEROS in every quantized layer, and the fewest bits that learned ones can fall to."""
-        total, furthest = self._fixed, MAX_RATE * self.steps
-        kept = 1 - MAX_ZEROS
+        total, kept = self._fixed, 1 - MAX_ZEROS
         for number, (weight, macs) in enumerate(self._weights):
             quantizer, numel = weight.quantizer, weight.original.numel()
-            bits = quantizer.bit_width(self._bit_factor(number, math.exp(-furthest), MAX_BIT_SPEED))
+            bits = quantizer.bit_width(self._bit_factor(number, math.exp(-self._furthest), MAX_BIT_SPEED))
             entropy = -kept * math.log2(kept) - MAX_ZEROS * math.log2(MAX_ZEROS) + kept
             total += {
                 "sparsity": MAX_ZEROS * numel,
@@ -409,9 +420,3 @@ class _Layer:
 def _move(theta: Tensor, factor: float, least: float) -> None:
     """Scale a theta, its magnitude held within [least, MAX_THETA] so that it can return."""
     theta.copy_(torch.copysign((theta.abs() * factor).clamp(least, MAX_THETA), theta))
-
-
-def _speeds(costs: list[float], power: float) -> list[float]:
-    """Cost per weight to a power, of mean 1 over the layers; a layer that is never called moves like a cheap one."""
-    powers = [max(cost, 1.0) ** power for cost in costs]
-    return [value * len(powers) / sum(powers) for value in powers]

@@ -204,7 +204,7 @@ class _Setting:
 def set_compile(enabled: bool) -> None:
     """Allow or forbid `torch.compile` for the operator in this process; it is allowed at the start.
 
-    Values do not depend on it. Where no compiler is found the eager way is taken, and a debug message logged.
+    Values do not depend on it. Where no compiler is found the eager way is taken, and a message logged.
     """
     _Setting.compile = enabled
 
@@ -219,6 +219,8 @@ def _attempt(kernel: Callable[..., Tensor], *tensors: Tensor) -> Tensor | None:
     """Run a compiled kernel. Where it fails, as it may for a size it is compiled anew for, all go the eager way."""
     try:
         return kernel(*tensors)
+    except torch.OutOfMemoryError:
+        raise  # the eager way needs as much
     except Exception as error:  # as in _compile
         logger.warning("the compiled quantizer failed, the slower one goes on (%s)", first_line(error))
         set_compile(False)

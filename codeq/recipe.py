@@ -40,7 +40,6 @@ class TrainConfig:
         lambda_dz: Instead of a budget: more means more zeros. With neither, the budget is 90 % zeros.
         lambda_bit: More means fewer bits, when they are learned; a budget of BOPs or bytes steers them itself.
         bit_ratio: With a budget, lambda_bit over lambda_dz.
-        cost_power: With a budget, how much faster a layer moves that costs more per weight.
         theta_init: Start of theta_dz; None takes the quantizer's.
         grid, grid_limit, theta_gradient: As for `DeadZoneQuantizer`.
         shift, flip: Augmentation, as for `load_dataset`.
@@ -71,7 +70,6 @@ class TrainConfig:
     bops: float | None = None
     size: float | None = None
     bit_ratio: float = 0.5
-    cost_power: float = 0.0
     theta_init: float | None = None
     grid: str = "integer"
     grid_limit: int = 127
@@ -160,7 +158,6 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "bops": (1e-9, 1 - 1e-9),
     "size": (1, 1e15),
     "bit_ratio": (0, 100),
-    "cost_power": (0, 2),
     "theta_init": (0.25, 4),
     "grid_limit": (7, 127),
     "shift": (0, 64),
@@ -197,16 +194,19 @@ paper's curves."""
 QUANTIZER = ("grid", "grid_limit", "theta_init", "theta_gradient", "freeze_fraction")
 UNUSED: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] = (
     (("input_size",), lambda run: not run.data.startswith("images:"), "without --data images:DIR"),
-    ((*QUANTIZER, "lambda_bit", "bit_ratio", "cost_power"), lambda run: run.is_float, "with --bits 32"),
+    ((*QUANTIZER, "lambda_bit", "bit_ratio"), lambda run: run.is_float, "with --bits 32"),
     (("grid_limit",), lambda run: run.grid == "paper", "with --grid paper"),
     (("lambda_bit", "bit_ratio"), lambda run: run.bits is not None, "without --bits mixed"),
     (("lambda_bit",), lambda run: run.steers_bits, "with --bops or --size, which steer bits"),
     (("bit_ratio",), lambda run: not run.steers_bits, "without --bops or --size"),
-    (("cost_power",), lambda run: run.budget is None, "without --sparsity, --bops or --size"),
-    (("lambda_dz", "lambda_bit", "theta_gradient"), lambda run: run.freeze_fraction == 1, "with --freeze-fraction 1"),
+    (
+        ("lambda_dz", "lambda_bit", "bit_ratio", "theta_gradient"),
+        lambda run: run.freeze_fraction == 1,
+        "with --freeze-fraction 1",
+    ),
     (("momentum",), lambda run: run.optimizer != "sgd", "without --optimizer sgd"),
     (("teacher_weight", "temperature"), lambda run: run.teacher is None, "without --teacher"),
-    (("temperature",), lambda run: run.teacher_weight == 0, "with --teacher-weight 0"),
+    (("teacher", "temperature"), lambda run: run.teacher_weight == 0, "with --teacher-weight 0"),
     (("label_smoothing",), lambda run: run.teacher is not None and run.teacher_weight == 1, "with --teacher-weight 1"),
 )
 """Options, runs that do not read them, and how an error says so: asked for all the same, they are refused."""

@@ -101,7 +101,6 @@ def _build_parser() -> argparse.ArgumentParser:
         "with --bits mixed and --bops or --size: the pull on bits over that on dead zones",
         type=cli.number(0, 100),
     )
-    recipe("--cost-power", "with a budget: how much faster costly layers move", type=cli.number(0, 2))
     group = parser.add_argument_group("quantizer (not with --bits 32)")
     recipe(
         "--grid", "integer is deployable as trained; paper is the operator as published", choices=["integer", "paper"]
@@ -126,7 +125,7 @@ def _build_parser() -> argparse.ArgumentParser:
     recipe("--warmup-fraction", "first part of the run, in which the learning rate rises", type=cli.number(0, 1))
     recipe("--label-smoothing", "share of the labels spread over all classes", type=cli.number(0, 0.99))
     recipe("--clip-norm", "largest norm of the gradients; 0 is none", type=cli.number(0, 1e9))
-    recipe("--teacher", "checkpoint of a float twin to distil from", "none", metavar="CKPT")
+    recipe("--teacher", "checkpoint to distil from, such as the float twin's", "none", metavar="CKPT")
     recipe("--teacher-weight", "with --teacher: its share of the loss", type=cli.number(0, 1))
     recipe("--temperature", "with --teacher: of its outputs", type=cli.number(1e-2, 1e3))
     recipe("--autocast", "compute layers in bfloat16; weights stay float32", choices=list(AUTOCAST))
@@ -240,8 +239,11 @@ def _device(name: str, ranks: Ranks) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise DataError(f"--device {name}: is not available here; use cpu") from error
+        usable = device.type in ("cpu", "cuda")
+    except (RuntimeError, AssertionError):
+        usable = False
+    if not usable:
+        raise DataError(f"--device {name}: is not available here; use cpu")
     if device.type == "cuda" and device.index is None and ranks.world_size > 1:
         return torch.device("cuda", torch.cuda.current_device())
     return device
@@ -260,9 +262,10 @@ def _run(trainer: Trainer, arguments: dict[str, Any], output: Path, log: Path) -
             sinks: list[Callable[[dict[str, Any]], None]] = []
             update: Callable[[int, str], None] = lambda completed, detail: None  # noqa: E731
             if main_process:
-                sinks.append(stack.enter_context(RunLog(log, resumed_epoch=len(trainer.history))).write)
+                # The log last: it replaces an old one, which must not be lost to a folder that cannot be written.
                 if arguments["tensorboard"] is not None:
                     sinks.append(stack.enter_context(TensorBoardLog(arguments["tensorboard"])).write)
+                sinks.append(stack.enter_context(RunLog(log, resumed_epoch=len(trainer.history))).write)
                 title = f"{config.model} on {config.data}"
                 update = stack.enter_context(cli.progress_bar(title, PROGRESS_STEPS))
 

@@ -165,7 +165,6 @@ class Trainer:
                 hold_steps=self.steps - self.freeze_step,
                 theta_lr=self.theta_lr,
                 bit_ratio=config.bit_ratio,
-                cost_power=config.cost_power,
             )
         self.quantized: QuantizedActivations | None = None
         if config.activations == "int8":
@@ -371,6 +370,7 @@ class Trainer:
             self.generator.set_state(state["generator"])
             self.history = [_epoch_from(row) for row in state["history"]]
             self.step = len(self.history) * self.batch_count
+            self.guard.smoothed = float(state["smoothed_loss"])
             if self.quantized is not None:
                 self.quantized.quantizers.load_state_dict(state["activation_quantizers"])
                 self.quantized.calibrated.fill_(self.step > self.freeze_step)  # type: ignore[operator]
@@ -493,6 +493,7 @@ class Trainer:
             "scheduler": self.scheduler.state_dict(),
             "generator": self.generator.get_state(),
             "teacher_sha256": self.teacher_sha256,
+            "smoothed_loss": self.guard.smoothed,
             "activation_quantizers": None if self.quantized is None else self.quantized.quantizers.state_dict(),
             "controller": None if self.controller is None else self.controller.state_dict(),
         }

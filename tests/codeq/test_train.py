@@ -174,6 +174,7 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path, checkpoin
         (["--best", tmp_path / "new.pt"], "is the file of --output; name another one"),
         (["--log", existing], "exists; use --force to overwrite it"),
         (["--device", "cuda"], "--device cuda: is not available here; use cpu"),
+        (["--device", "meta"], "--device meta: is not available here; use cpu"),
         (["--data", f"images:{tmp_path}"], f"{tmp_path}"),
         (["--data", f"cifar10:{tmp_path}"], f"{tmp_path}"),
         (["--resume", partial, "--epochs", "9"], "was started with --epochs 1, not 9; leave --epochs out"),
@@ -262,6 +263,17 @@ def test_the_trained_network_is_the_best_where_no_epoch_trains_on_frozen_grids(t
     assert all(
         torch.equal(value, expected.model.state_dict()[name]) for name, value in found.model.state_dict().items()
     )
+
+
+def test_a_tensorboard_folder_that_cannot_be_written_costs_no_old_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.jsonl").write_text("old")
+    (tmp_path / "file").write_text("")
+    arguments = ["--epochs", 1, "-o", tmp_path / "net.pt", "--force", "--tensorboard", tmp_path / "file"]
+    assert f"cannot write {tmp_path / 'file'}" in refusal(arguments, capsys)
+    assert (tmp_path / "net.jsonl").read_text() == "old"
+    assert not (tmp_path / "net.pt").exists()
 
 
 def test_a_run_shows_bits_and_zeros_moving(run_command: Any, tmp_path: Path) -> None:

@@ -361,7 +361,7 @@ end_ranks()
 """
 PAIRED: dict[str, dict[str, Any]] = {
     "budget": {"sparsity": 0.3, "lambda_dz": None},
-    "mixed": {"bits": None, "lambda_bit": 0.3},
+    "mixed": {"bits": None, "bops": 0.15, "lambda_dz": None},
     "int8": {"activations": "int8"},
 }
 
