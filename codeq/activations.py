@@ -256,7 +256,7 @@ def plan_activations(
         FloatLayer(names[node], operator_name(node), reasons[node])
         for node in names
         if node not in heads and node not in absorbed and not is_move(node)
-        if has_float_tensor(node) and not is_constant(node)
+        if has_float_tensor(node) and _reads_tensors(node)
     )
     return ActivationPlan(layers, float_layers, tensors, _grids(graph, tensors, read))
 
@@ -333,6 +333,17 @@ def _between(layer: IntegerLayer) -> Iterator[Node]:
     while node is not layer.tail:
         node = next(iter(node.users))
         yield node
+
+
+def _reads_tensors(node: Node) -> bool:
+    """Whether a node computes from values, not from constants and the batch size alone.
+
+    The first state of a recurrent layer (zeros) and a class token (repeated) are no layers.
+    """
+    return any(
+        isinstance(operand.meta["val"], Tensor | tuple | list) and not is_constant(operand)
+        for operand in node.all_input_nodes
+    )
 
 
 def _moves(node: Node, read: Mapping[Node, bool]) -> bool:

@@ -3,6 +3,7 @@
 relu_(x), x later read                ->  y = relu(x), y read instead
 silu(x)                               ->  mul(x, sigmoid(x)): both have integer kernels
 mean(x, (2, 3)) of an image           ->  adaptive_avg_pool2d(x, 1): ReduceMean has no integer kernel
+adaptive_avg_pool1d(x, 1)             ->  the same of an image of one row
 linear(x) of three or more dimensions ->  reshape, linear of two, reshape: only Gemm takes a bias as integers
 """
 
@@ -33,6 +34,8 @@ def canonicalize(exported: ExportedProgram) -> None:
             replace_node(exported, node, new)
         elif node.target is aten.mean.dim:
             _pool_mean(exported, node)
+        elif node.target is aten.adaptive_avg_pool1d.default:
+            _pool_row(exported, node)
         elif node.target is aten.linear.default and node.meta["val"].ndim > 2:
             _flatten_linear(exported, node)
     exported.graph_module.recompile()
@@ -93,6 +96,15 @@ def _pool_mean(exported: ExportedProgram, node: Node) -> None:
     if not keep:
         new = insert_call(node, aten.flatten.using_ints, (new, 1))
     replace_node(exported, node, new)
+
+
+def _pool_row(exported: ExportedProgram, node: Node) -> None:
+    x, sizes = node.args
+    if node.meta["val"].ndim != 3 or list(sizes) != [1]:  # type: ignore[arg-type]
+        return
+    image = insert_call(node, aten.unsqueeze.default, (x, -2))
+    pooled = insert_call(node, aten.adaptive_avg_pool2d.default, (image, [1, 1]))
+    replace_node(exported, node, insert_call(node, aten.squeeze.dim, (pooled, -2)))
 
 
 def _flatten_linear(exported: ExportedProgram, node: Node) -> None:

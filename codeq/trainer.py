@@ -140,10 +140,10 @@ class Trainer:
         )
         torch.manual_seed(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
-        channels, height, width = self.data.input_shape
-        if height != width:
-            raise DataError(f"{config.data} has images of {height} x {width}, expected squares")
-        self.arguments = {"in_channels": channels, "num_classes": self.data.num_classes, "input_size": height}
+        try:
+            self.arguments = models.arguments_for(config.model, self.data.input_shape, self.data.num_classes)
+        except ValueError as error:
+            raise DataError(f"{config.data} does not fit {config.model}: {error}") from error
         self.attached: AttachReport | None = None
         self.model = self._build() if resume is None else self._take(resume)
         self.model.to(self.device)

@@ -140,6 +140,7 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path, checkpoin
         (["--json", existing], "exists; use --force to overwrite it"),
         (["--json", tmp_path / "nowhere" / "a.json"], "there is no folder"),
         (["--data", f"idx:{tiny}"], "does not fit resnet8: input_size must be an integer from 4"),
+        (["--model", "gru"], "digits does not fit gru: expected inputs of length x in_features, found shape (1, 8, 8)"),
         (["--data", f"idx:{deep}"], "declares 255 dimensions, expected 3 (images) or 1 (labels)"),
         (["--resume", damaged], "its training state is damaged"),
         (["--resume", strange], "its recipe does not fit this release"),
