@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeGuard
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from onnx_ir.passes import common as passes
@@ -70,6 +71,7 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None, debug_
     _name_batch(model)
     _plain_reshapes(model)
     _axes_as_attributes(model)
+    _contiguous_initializers(model)
     with quiet_torch():
         for clean in CLEANING_PASSES:
             model = clean(model).model
@@ -255,6 +257,15 @@ def _axes_as_attributes(model: ir.Model) -> None:
         node.attributes.pop("noop_with_empty_axes", None)
     if reductions:
         model.opset_imports[""] = EXPORTER_OPSET - 1
+
+
+def _contiguous_initializers(model: ir.Model) -> None:
+    """Copy what the exporter folded into a view, such as a transposed weight: merging equal tensors cannot hash it."""
+    for value in model.graph.initializers.values():
+        assert value.const_value is not None
+        array = value.const_value.numpy()
+        if not array.flags.c_contiguous:
+            value.const_value = ir.tensor(np.ascontiguousarray(array), name=value.name)
 
 
 def _exporter_reason(error: BaseException, program: ReferenceProgram) -> str:

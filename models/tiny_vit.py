@@ -20,7 +20,6 @@ from models.arguments import check_image_arguments, check_integers
 
 WIDTH = 192
 HEADS = 3
-BLOCKS = 12
 EPS = 1e-6
 
 
@@ -82,9 +81,16 @@ class PatchEmbedding(nn.Module):
 class TinyVit(nn.Module):
     """(N, in_channels, input_size, input_size) float32 -> (N, num_classes) logits."""
 
-    def __init__(self, in_channels: int = 3, num_classes: int = 10, input_size: int = 32, patch_size: int = 4) -> None:
+    def __init__(
+        self,
+        in_channels: int = 3,
+        num_classes: int = 10,
+        input_size: int = 32,
+        patch_size: int = 4,
+        depth: int = 12,
+    ) -> None:
         super().__init__()
-        check_integers(patch_size=(patch_size, 1, 64))
+        check_integers(patch_size=(patch_size, 1, 64), depth=(depth, 1, 64))
         check_image_arguments(in_channels, num_classes, input_size, smallest=patch_size)
         if input_size % patch_size:
             raise ValueError(f"input_size must be a multiple of patch_size {patch_size}, found {input_size}")
@@ -92,7 +98,7 @@ class TinyVit(nn.Module):
         self.patch_embed = PatchEmbedding(in_channels, patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, WIDTH))
         self.pos_embed = nn.Parameter(torch.zeros(1, (input_size // patch_size) ** 2 + 1, WIDTH))
-        self.blocks = nn.Sequential(*(Block() for _ in range(BLOCKS)))
+        self.blocks = nn.Sequential(*(Block() for _ in range(depth)))
         self.norm = nn.LayerNorm(WIDTH, eps=EPS)
         self.head = nn.Linear(WIDTH, num_classes)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
@@ -108,6 +114,8 @@ class TinyVit(nn.Module):
         return self.head(self.norm(self.blocks(tokens))[:, 0])
 
 
-def tiny_vit(in_channels: int = 3, num_classes: int = 10, input_size: int = 32, patch_size: int = 4) -> TinyVit:
-    """A small vision transformer for CIFAR; see the module's docstring."""
-    return TinyVit(in_channels, num_classes, input_size, patch_size)
+def tiny_vit(
+    in_channels: int = 3, num_classes: int = 10, input_size: int = 32, patch_size: int = 4, depth: int = 12
+) -> TinyVit:
+    """A small vision transformer for CIFAR, of `depth` blocks; see the module's docstring."""
+    return TinyVit(in_channels, num_classes, input_size, patch_size, depth)

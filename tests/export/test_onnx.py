@@ -239,6 +239,18 @@ class Unused(nn.Module):
         return self.fc(x)
 
 
+class Recurrent(nn.Module):
+    """Recurrent layers stay float; their weights reach the graph transposed, as views."""
+
+    def __init__(self, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.layer, self.fc = kind(6, 8, batch_first=True), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, _ = self.layer(x)
+        return self.fc(states[:, -1])
+
+
 def equal_layers() -> nn.Module:
     layer = nn.Linear(16, 16)
     return nn.Sequential(layer, nn.ReLU(), copy.deepcopy(layer))
@@ -268,6 +280,9 @@ LIVE: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
     "group_norm": (lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8)), ((3, 3, 9, 9),)),
     "global_mean": (GlobalMean, ((3, 3, 9, 9),)),
     "scaled_dot_product": (ScaledDotProduct, ((3, 4, 6, 6),)),
+    "rnn": (lambda: Recurrent(nn.RNN), ((3, 5, 6),)),
+    "gru": (lambda: Recurrent(nn.GRU), ((3, 5, 6),)),
+    "lstm": (lambda: Recurrent(nn.LSTM), ((3, 5, 6),)),
     "equal_layers": (equal_layers, ((3, 16),)),
     "zero_layers": (zero_layers, ((3, 3, 9, 9),)),
     "encoder_copies": (

@@ -106,7 +106,7 @@ def test_arguments_set_input_and_output(name: str, in_channels: int, num_classes
         ("autoencoder", {"in_features": 33}, (33,), 33),
         ("mobilenet_v1", {"width": 1, "input_size": 33}, (3, 33, 33), 2),
         ("mobilenet_v2", {"width": 0.35, "input_size": 33}, (3, 33, 33), 1000),
-        ("tiny_vit", {"patch_size": 8, "input_size": 24}, (3, 24, 24), 10),
+        ("tiny_vit", {"patch_size": 8, "input_size": 24, "depth": 1}, (3, 24, 24), 10),
     ],
     ids=str,
 )
@@ -145,6 +145,7 @@ def test_mobilenet_v1_in_the_papers_widths(width: float, parameters: int, macs: 
         ("mobilenet_v2", {"width": float("nan")}, "width must be a number from 0.05 to 8, found nan"),
         ("tiny_vit", {"input_size": 30}, "input_size must be a multiple of patch_size 4, found 30"),
         ("tiny_vit", {"patch_size": 0}, "patch_size must be an integer from 1"),
+        ("tiny_vit", {"depth": 65}, "depth must be an integer from 1 to 64"),
     ],
     ids=str,
 )
