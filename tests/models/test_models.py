@@ -166,3 +166,10 @@ def test_a_seed_gives_one_network(name: str) -> None:
         first, second = (model(x) for model in built)
     assert bool(torch.isfinite(first).all())
     assert torch.equal(first, second)
+
+
+def test_ds_cnn_pools_24_of_25_rows(rng: torch.Generator) -> None:
+    # AveragePooling2D(pool_size=(49 // 2, 10 // 2)) of the reference, on 25 x 5.
+    model = models.create("ds_cnn")
+    x = torch.rand(2, 64, 25, 5, generator=rng)
+    torch.testing.assert_close(model.pool(x).flatten(1), x[:, :, :24].mean((2, 3)))
