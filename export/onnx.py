@@ -41,6 +41,7 @@ from export.storage.plan import PACKING, STORAGES, Storage, StoragePlan, plan_st
 from export.storage.target import TARGETS
 from export.storage.weight import CodedWeight
 from export.storage.write import store_weights
+from export.stored_weight import float_weights
 from export.verify import check_parity
 
 EXTERNAL_DATA_THRESHOLD = 1_800_000_000
@@ -201,7 +202,7 @@ def export_onnx(
     replaced = output.exists()
     with staging_folder(output) as folder:
         staged = folder / output.name
-        ir_version = _write(graph, weights, plan, staged, external=external)
+        ir_version, floats = _write(graph, weights, plan, staged, external=external)
         external = (folder / _data_name(output)).exists()
         del graph, kept, weights  # the check needs the memory
         verdict = check_parity(staged, model, held, program=program)
@@ -221,6 +222,7 @@ def export_onnx(
             opset_version, functions=bool(plan.functions), decoders=bool(plan.transient_bytes)
         ),
         weights=_weight_reports(program, encodings, plan),
+        float_weights=floats,
         storage=storage,
         decoder_bytes=plan.once_bytes,
         transient_bytes=plan.transient_bytes,
@@ -247,8 +249,8 @@ def _coded_weights(graph: ir.Model, program: ReferenceProgram) -> dict[str, Code
 
 def _write(
     graph: ir.Model, weights: Mapping[str, CodedWeight], plan: StoragePlan, staged: Path, *, external: bool
-) -> int:
-    """Write a graph with its weights stored as planned; returns the file's IR version.
+) -> tuple[int, dict[str, int]]:
+    """Write a graph with its weights stored as planned; returns the file's IR version and its `float_weights`.
 
     Initializers of an `external` file that stay dense go into `<name>.data`, encoded ones stay in the model.
     """
@@ -271,11 +273,12 @@ def _write(
     proto.graph.input.extend(inputs)
     _check(proto, staged, external=external, full_check=True)
     del proto.graph.input[len(proto.graph.input) - len(inputs) :]
+    floats = float_weights(proto.graph, (name.removesuffix("_quantized") for name in weights))
     store_weights(proto, weights, plan)
     _check(proto, staged, external=external, full_check=False)
     if not external:
         staged.write_bytes(proto.SerializeToString(deterministic=True))
-    return int(proto.ir_version)
+    return int(proto.ir_version), floats
 
 
 def _check(proto: onnx.ModelProto, staged: Path, *, external: bool, full_check: bool) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from torch import Tensor, nn
 import codeq
 import models
 from codeq.layers import quantized_weights
+from codeq.table import format_bytes
 from export import ExportError, ParityError, Report, export_onnx, load_session
+from export.inspect import inspect_file
 from export.metadata import KEY
 
 
@@ -542,6 +545,57 @@ def test_the_report_says_what_packed_would_save(checkpoint_path: Path, tmp_path:
     assert packed.decoder_bytes > 0
     assert packed.transient_bytes > 0
     assert packed.overhead_bytes + sum(weight.size_bytes for weight in packed.weights) == packed.size_bytes
+
+
+class Left(nn.Module):
+    """Every kind of weight that stays float, beside one that does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, 6)
+        self.gru = nn.GRU(6, 8, batch_first=True, bidirectional=True)
+        self.left = nn.Linear(16, 16)
+        self.fc = nn.Linear(16, 4)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        states, _ = self.gru(self.embedding(tokens))
+        return self.fc(self.left(states[:, -1]))
+
+
+@pytest.mark.parametrize("grid", ["integer", "paper"])
+@pytest.mark.parametrize("storage", ["dense", "packed"])
+def test_weights_that_stayed_float_have_their_own_line(grid: str, storage: Any, tmp_path: Path) -> None:
+    model = Left()
+    codeq.attach(model, exclude=["left", "gru"], grid=grid)
+    report, proto = exported(model, (torch.randint(20, (3, 5)),), tmp_path / "net.onnx", storage=storage)
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    # ONNX has the directions of a recurrent layer in front, and its biases (2, 6 * 8), which are none of its weights.
+    matrices = sorted([(20, 6), (2, 24, 6), (2, 24, 8), (16, 16)])
+    assert sorted(shapes[name] for name in report.float_weights) == matrices
+    values = 4 * sum(math.prod(shape) for shape in matrices)
+    assert values < report.float_weight_bytes < values + 200
+    assert f"float weights         {format_bytes(report.float_weight_bytes)} in 4 tensors" in str(report)
+    assert report.to_dict()["float_weight_bytes"] == report.float_weight_bytes
+    stored = sum(weight.size_bytes for weight in report.weights)
+    assert report.overhead_bytes + report.float_weight_bytes + stored == report.size_bytes
+    inspection = inspect_file(tmp_path / "net.onnx")
+    assert inspection.float_weights == report.float_weights
+    over = inspection.overhead
+    assert over.decoders + over.scales_and_biases + over.graph + over.metadata == report.overhead_bytes
+    assert f"float     {format_bytes(report.float_weight_bytes)} in 4 weights that stayed float" in str(inspection)
+
+
+@pytest.mark.parametrize("grid", ["integer", "paper"])
+def test_a_file_without_float_weights_has_no_such_line(grid: str, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    codeq.attach(model, grid=grid)
+    report, proto = exported(model, (torch.randn(2, 3, 6, 6),), tmp_path / "net.onnx")
+    # On the paper's grid there is a shift per channel, (8, 1, 1, 1): it belongs to the codes.
+    assert any(len(tensor.dims) == 4 and tensor.data_type == 1 for tensor in proto.graph.initializer) == (
+        grid == "paper"
+    )
+    assert report.float_weights == {}
+    assert "float weights" not in str(report)
 
 
 def test_what_a_target_cannot_take_is_refused(checkpoint_path: Path, tmp_path: Path) -> None:

@@ -18,12 +18,8 @@ def count(model: nn.Module, *, statistics: bool) -> int:
 
 
 def products(model: nn.Module) -> int:
-    """Multiply-adds that are no layer's of ours: of recurrent layers, and of attention between tokens."""
+    """Multiply-adds that are no layer's: of attention between tokens."""
     total = 0
-
-    def recur(layer: Any, inputs: tuple[torch.Tensor, ...], _: Any) -> None:
-        nonlocal total
-        total += inputs[0].shape[1] * sum(weight.numel() for weight in layer.parameters() if weight.ndim == 2)
 
     def attend(layer: nn.Module, inputs: tuple[torch.Tensor, ...], _: Any) -> None:
         nonlocal total
@@ -31,9 +27,7 @@ def products(model: nn.Module) -> int:
         total += 2 * tokens * tokens * width
 
     for module in model.modules():
-        if isinstance(module, nn.GRU):
-            module.register_forward_hook(recur)
-        elif type(module).__name__ == "Attention":
+        if type(module).__name__ == "Attention":
             module.register_forward_hook(attend)
     with torch.no_grad():
         model.eval()(torch.zeros(1, *model.input_shape))  # type: ignore[misc]
