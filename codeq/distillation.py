@@ -6,6 +6,7 @@ Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", arXi
 students Mishra & Marr 2018, "Apprentice", arXiv:1711.05852.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,16 +14,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codeq import checkpoint
+from codeq.checkpoint import UnnamedNetworkError
 from codeq.errors import CheckpointError
 
 
-def load_teacher(path: Path, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+def load_teacher(
+    path: Path, input_shape: tuple[int, ...], num_classes: int, factory: Callable[[], nn.Module] | None = None
+) -> nn.Module:
     """The network of a checkpoint, in eval mode and without gradients.
+
+    Args:
+        path: The checkpoint.
+        input_shape, num_classes: Of the data.
+        factory: Builds the network where the checkpoint names none of the registry.
 
     Raises:
         CheckpointError: It cannot be read, or is for other inputs or another number of classes.
     """
-    teacher = checkpoint.load(path)
+    try:
+        teacher = checkpoint.load(path)
+    except UnnamedNetworkError:
+        if factory is None:
+            raise
+        teacher = checkpoint.load(path, factory)
     if teacher.input_shape != input_shape:
         raise CheckpointError(f"--teacher {path}: is for inputs {teacher.input_shape}, the data has {input_shape}")
     network = teacher.model.requires_grad_(False)

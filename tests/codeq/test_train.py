@@ -148,7 +148,7 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path, checkpoin
         (["--epochs", "0"], "expected an integer of at least 1, found '0'"),
         (["--lr", "-1"], "expected a number above 0 and at most 1000, found '-1'"),
         (["--lambda-dz", "nan"], "expected a number of at least 0 and at most 1000, found 'nan'"),
-        (["--model", "resnet9"], "invalid choice: 'resnet9'"),
+        (["--model", "resnet9"], "or package.module:factory, found 'resnet9'"),
         (["--data", "mnist"], "unknown data set 'mnist', expected digits, idx:DIR, cifar10:DIR or images:DIR"),
         (["--data", f"idx:{tmp_path}"], "has no train-images-idx3-ubyte"),
         (["-o", existing], "exists; use --force to overwrite it"),
