@@ -60,18 +60,30 @@ def _writes_in_place(node: Node) -> bool:
 
 
 def _out_of_place(exported: ExportedProgram, node: Node) -> Node:
-    """Where the written tensor is another operator's own result; a view or an input stays written in place."""
+    """Where nothing sees the write but what reads the written tensor; else, as for an input, it stays in place."""
     written = node.args[0]
     packet = getattr(aten, operator_name(node).removesuffix("_"), None)
     functional = getattr(packet, getattr(node.target, "_overloadname", ""), None)
     if functional is None or not isinstance(written, Node) or written.op != "call_function":
         return node
-    if _is_view(written) or any(_is_view(user) for user in written.users if user is not node):
+    if _is_seen_elsewhere(written, node):
         return node
     # What reads the tensor later reads this node already: tracing follows the tensor.
     new = insert_call(node, functional, node.args, node.kwargs)
     replace_node(exported, node, new)
     return new
+
+
+def _is_seen_elsewhere(written: Node, node: Node) -> bool:
+    """Whether a write shows in a value that is neither `written` nor made of it: in what it is a view of, or a view."""
+    if any(_is_view(user) for user in written.users if user is not node):
+        return True
+    while _is_view(written):
+        source = written.all_input_nodes[0] if written.all_input_nodes else written
+        if len(written.all_input_nodes) != 1 or source.op != "call_function" or len(source.users) > 1:
+            return True
+        written = source
+    return False
 
 
 def _is_view(node: Node) -> bool:
