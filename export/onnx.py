@@ -252,7 +252,7 @@ def _like_example(
     if inputs is None:
         return example
     tensors, found = take_inputs(model, inputs)
-    if found != names or len(tensors) != len(example):
+    if found != names:
         given, wanted = (", ".join(n) or f"{len(t)} by position" for t, n in ((tensors, found), (example, names)))
         raise ExportError(f"{argument} are {given}, expected {wanted}, as example_inputs are")
     return tensors
