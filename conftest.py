@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -76,11 +77,13 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
         bits: int | None = 4,
         grid: str = "integer",
         input_size: int = 8,
+        arguments: dict[str, Any] | None = None,
     ) -> Path:
         torch.manual_seed(0)
-        arguments = {"in_channels": 1, "num_classes": 10, "input_size": input_size}
-        input_shape = (1, input_size, input_size)
+        if arguments is None:
+            arguments = {"in_channels": 1, "num_classes": 10, "input_size": input_size}
         model = models.create(name, **arguments)
+        input_shape = model.input_shape
         codeq.attach(model, bits, grid=grid)
         settle(model, input_shape, theta)
         held = torch.randn(16, *input_shape, generator=torch.Generator().manual_seed(3))

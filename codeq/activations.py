@@ -153,6 +153,9 @@ FLOAT: Mapping[str, str] = {
     "gelu": _NO_KERNEL,
     "elu": _NO_KERNEL,
     "tanh": _NO_KERNEL,
+    "prelu": _NO_KERNEL,
+    "embedding": "it looks up a table of floats",
+    "embedding_bag": "it looks up a table of floats",
     "batch_norm": "it was not folded into a layer",
     "softmax": _INACCURATE,
     "layer_norm": _INACCURATE,
@@ -243,11 +246,16 @@ def plan_activations(
         if node in heads
     )
     absorbed = {node for layer in layers for node in _between(layer)}
-    outputs = {layer.tail for layer in layers if read[layer.tail] or not layer.rule.float_output}
+    # A clamp behind a kernel that gives floats would be fused with it into a float kernel (FusedGemm).
+    outputs = {
+        layer.tail
+        for layer in layers
+        if read[layer.tail] or not layer.rule.float_output or layer.tail is not layer.head
+    }
     inputs = {root for layer in layers for node in activations(layer.head) for root in roots(node)}
     layer_of = {layer.tail: layer.name for layer in layers}
     tensors = {
-        node: layer_of.get(node) or names.get(node) or _value_name(exported, names, node)
+        node: layer_of.get(node) or names.get(node) or _value_name(names, node)
         for node in graph.nodes
         if node in outputs or node in inputs
     }
@@ -256,7 +264,7 @@ def plan_activations(
         FloatLayer(names[node], operator_name(node), reasons[node])
         for node in names
         if node not in heads and node not in absorbed and not is_move(node)
-        if has_float_tensor(node) and not is_constant(node)
+        if has_float_tensor(node) and _reads_tensors(node)
     )
     return ActivationPlan(layers, float_layers, tensors, _grids(graph, tensors, read))
 
@@ -335,18 +343,29 @@ def _between(layer: IntegerLayer) -> Iterator[Node]:
         yield node
 
 
+def _reads_tensors(node: Node) -> bool:
+    """Whether a node computes from values, not from constants and the batch size alone.
+
+    The first state of a recurrent layer (zeros) and a class token (repeated) are no layers.
+    """
+    return any(
+        isinstance(operand.meta["val"], Tensor | tuple | list) and not is_constant(operand)
+        for operand in node.all_input_nodes
+    )
+
+
 def _moves(node: Node, read: Mapping[Node, bool]) -> bool:
     return is_move(node) and read[node]
 
 
-def _value_name(exported: ExportedProgram, names: Mapping[Node, str], node: Node) -> str:
+def _value_name(names: Mapping[Node, str], node: Node) -> str:
     """The name of a value that no operator of its own makes: the network's input, or one of several outputs."""
     if getattr(node.target, "__name__", "") == "getitem":
         source, index = node.args[:2]
         return f"{names[source]}.{index}"  # type: ignore[index]
     while node.op != "placeholder":  # rearranged first
         node = node.all_input_nodes[0]
-    return "input" if len(exported.graph_signature.user_inputs) == 1 else node.name
+    return str(node.meta["input_name"])
 
 
 def roots(node: Node) -> Iterator[Node]:

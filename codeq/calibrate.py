@@ -82,8 +82,13 @@ def _check_inputs(exported: ExportedProgram, inputs: tuple[Tensor, ...]) -> None
             )
 
 
-def load_calibration(path: Path, input_shape: tuple[int, ...]) -> Tensor:
-    """Read calibration inputs: an .npz file with one float32 array `(N, *input_shape)`, preprocessed as in training.
+def load_calibration(path: Path, input_shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+    """Read calibration inputs: an .npz file with one array `(N, *input_shape)`, preprocessed as in training.
+
+    Args:
+        path: The file.
+        input_shape: Of one input.
+        dtype: Of the network's inputs: float32, or int64 or int32 token ids.
 
     Raises:
         CalibrationError: Missing, no such file, another shape or dtype, no inputs, NaN or infinite values.
@@ -101,8 +106,9 @@ def load_calibration(path: Path, input_shape: tuple[int, ...]) -> Tensor:
     if len(arrays) != 1:
         raise CalibrationError(f"{path}: holds {len(arrays)} arrays, expected one of inputs")
     ((name, array),) = arrays.items()
-    expected = f"float32 (N, {', '.join(map(str, input_shape))})"
-    if array.dtype != np.float32 or array.shape[1:] != input_shape or array.ndim == 0:
+    wanted = str(dtype).removeprefix("torch.")
+    expected = f"{wanted} (N, {', '.join(map(str, input_shape))})"
+    if array.dtype != np.dtype(wanted) or array.shape[1:] != input_shape or array.ndim == 0:
         raise CalibrationError(f"{path}: {name!r} is {array.dtype} {array.shape}, expected {expected}")
     if not len(array):
         raise CalibrationError(f"{path}: {name!r} holds no inputs, expected {expected}")

@@ -3,6 +3,7 @@
 relu_(x), x later read                ->  y = relu(x), y read instead
 silu(x)                               ->  mul(x, sigmoid(x)): both have integer kernels
 mean(x, (2, 3)) of an image           ->  adaptive_avg_pool2d(x, 1): ReduceMean has no integer kernel
+adaptive_avg_pool1d(x, 1)             ->  the same of an image of one row
 linear(x) of three or more dimensions ->  reshape, linear of two, reshape: only Gemm takes a bias as integers
 """
 
@@ -33,6 +34,8 @@ def canonicalize(exported: ExportedProgram) -> None:
             replace_node(exported, node, new)
         elif node.target is aten.mean.dim:
             _pool_mean(exported, node)
+        elif node.target is aten.adaptive_avg_pool1d.default:
+            _pool_row(exported, node)
         elif node.target is aten.linear.default and node.meta["val"].ndim > 2:
             _flatten_linear(exported, node)
     exported.graph_module.recompile()
@@ -60,18 +63,30 @@ def _writes_in_place(node: Node) -> bool:
 
 
 def _out_of_place(exported: ExportedProgram, node: Node) -> Node:
-    """Where the written tensor is another operator's own result; a view or an input stays written in place."""
+    """Where nothing sees the write but what reads the written tensor; else, as for an input, it stays in place."""
     written = node.args[0]
     packet = getattr(aten, operator_name(node).removesuffix("_"), None)
     functional = getattr(packet, getattr(node.target, "_overloadname", ""), None)
     if functional is None or not isinstance(written, Node) or written.op != "call_function":
         return node
-    if _is_view(written) or any(_is_view(user) for user in written.users if user is not node):
+    if _is_seen_elsewhere(written, node):
         return node
     # What reads the tensor later reads this node already: tracing follows the tensor.
     new = insert_call(node, functional, node.args, node.kwargs)
     replace_node(exported, node, new)
     return new
+
+
+def _is_seen_elsewhere(written: Node, node: Node) -> bool:
+    """Whether a write shows in a value that is neither `written` nor made of it: in what it is a view of, or a view."""
+    if any(_is_view(user) for user in written.users if user is not node):
+        return True
+    while _is_view(written):
+        source = written.all_input_nodes[0] if written.all_input_nodes else written
+        if len(written.all_input_nodes) != 1 or source.op != "call_function" or len(source.users) > 1:
+            return True
+        written = source
+    return False
 
 
 def _is_view(node: Node) -> bool:
@@ -93,6 +108,15 @@ def _pool_mean(exported: ExportedProgram, node: Node) -> None:
     if not keep:
         new = insert_call(node, aten.flatten.using_ints, (new, 1))
     replace_node(exported, node, new)
+
+
+def _pool_row(exported: ExportedProgram, node: Node) -> None:
+    x, sizes = node.args
+    if node.meta["val"].ndim != 3 or list(sizes) != [1]:  # type: ignore[arg-type]
+        return
+    image = insert_call(node, aten.unsqueeze.default, (x, -2))
+    pooled = insert_call(node, aten.adaptive_avg_pool2d.default, (image, [1, 1]))
+    replace_node(exported, node, insert_call(node, aten.squeeze.dim, (pooled, -2)))
 
 
 def _flatten_linear(exported: ExportedProgram, node: Node) -> None:

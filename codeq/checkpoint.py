@@ -5,7 +5,7 @@ A checkpoint is a dictionary of plain values and tensors, written by `torch.save
 | key | content |
 |---|---|
 | `format`, `format_version` | "codeq.checkpoint" and 2 |
-| `model` | `{"name": registry name or None, "arguments": {...}}` |
+| `model` | `{"name": registry name or None, "factory": "package.module:function" or None, "arguments": {...}}` |
 | `input_shape` | one input without its batch dimension |
 | `preprocessing` | `{"mean": [...], "std": [...]}` per channel, of inputs scaled to [0, 1]; {} if none |
 | `quantizers` | weight name to the arguments of its DeadZoneQuantizer |
@@ -18,7 +18,10 @@ A checkpoint is a dictionary of plain values and tensors, written by `torch.save
 """
 
 import hashlib
+import json
 import os
+import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -41,6 +44,13 @@ FORMAT_VERSION = 2
 EXPECTED = "a file written by codeq.save"
 INPUT_DTYPES = (torch.float32, torch.int64, torch.int32)
 MODEL_OPTION = "pass --model package.module:factory"
+FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
+WRAPPER_OF_PREFIX = {"module.": "DataParallel or DistributedDataParallel", "_orig_mod.": "torch.compile"}
+"""What they put before the name of every tensor of the network inside them."""
+
+
+class UnnamedNetworkError(CheckpointError):
+    """A checkpoint of a network that is not in the registry, loaded without a factory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +69,7 @@ class Checkpoint:
     metrics: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] | None = None
     activations: dict[str, ActivationEncoding] | None = None
+    factory: str | None = None
 
     def inputs_to_check(self, count: int) -> tuple[Tensor, str]:
         """Up to `count` inputs to judge an exported file on, `(N, *input_shape)` float32.
@@ -82,6 +93,7 @@ def save(
     *,
     input_shape: tuple[int, ...],
     name: str | None = None,
+    factory: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     preprocessing: Mapping[str, list[float]] | None = None,
     calibration_inputs: Tensor | None = None,
@@ -98,8 +110,10 @@ def save(
         input_shape: Shape of one input without its batch dimension.
         name, arguments: How the registry builds the network, e.g. "resnet8" and `{"in_channels": 1}`. Without a name
             the file can only be loaded with a factory.
+        factory: What built a network without a name, as `package.module:function`, called with `arguments`. It is text
+            for messages that say how to load the file: nothing is imported for it.
         preprocessing: `{"mean": [...], "std": [...]}`, recorded for whoever feeds the deployed file.
-        calibration_inputs, held_inputs: Preprocessed float32 batches `(N, *input_shape)`.
+        calibration_inputs, held_inputs: Preprocessed float32 batches `(N, *input_shape)`, or int64 or int32 token ids.
         metrics, training: Plain values (and tensors) to keep.
         activations: The grids that training gave to activations, by name.
 
@@ -120,7 +134,7 @@ def save(
     payload = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "model": {"name": name, "arguments": dict(arguments or {})},
+        "model": {"name": name, "factory": factory, "arguments": dict(arguments or {})},
         "input_shape": list(input_shape),
         "preprocessing": dict(preprocessing or {}),
         "quantizers": {weight.name: weight.quantizer.config() for weight in quantized_weights(model)},
@@ -171,10 +185,10 @@ def load(path: str | os.PathLike[str], factory: Callable[[], nn.Module] | None =
         if factory is None:
             # Once on the meta device, to compare shapes before memory is reserved for what a file asks for.
             with torch.device("meta"):
-                _check_state(source, _build(source, build, payload["quantizers"]), state)
-        model = _build(source, build, payload["quantizers"])
+                _check_state(source, _build(source, build, payload), state, header)
+        model = _build(source, build, payload)
         if factory is not None:
-            _check_state(source, model, state)
+            _check_state(source, model, state, header)
     try:
         model.load_state_dict(state)
         for weight in quantized_weights(model):
@@ -197,6 +211,7 @@ def load(path: str | os.PathLike[str], factory: Callable[[], nn.Module] | None =
         metrics=payload["metrics"],
         training=payload["training"],
         activations=_read_activations(source, payload.get("activations")),
+        factory=header.get("factory"),
     )
 
 
@@ -264,6 +279,9 @@ def validate_header(source: Path, payload: dict[str, Any]) -> dict[str, Any]:
     name, arguments = header.get("name"), header.get("arguments")
     if not isinstance(name, str | None) or not isinstance(arguments, dict):
         raise CheckpointError(f"{source}: entry 'model' names no network")
+    factory = header.get("factory")
+    if factory is not None and not (isinstance(factory, str) and FACTORY.fullmatch(factory)):
+        raise CheckpointError(f"{source}: entry 'model' has the factory {factory!r}, expected package.module:function")
     return header
 
 
@@ -279,7 +297,7 @@ def _read_activations(source: Path, values: Any) -> dict[str, ActivationEncoding
 def _registry_factory(source: Path, header: Mapping[str, Any]) -> Callable[[], nn.Module]:
     name = header["name"]
     if name is None:
-        raise CheckpointError(f"{source}: was saved without a registry name; {MODEL_OPTION}")
+        raise UnnamedNetworkError(f"{source}: was saved without a registry name; {_model_option(header)}")
     if name not in models.MODELS:
         raise CheckpointError(
             f"{source}: names the network {name!r}, which is not in the registry "
@@ -288,34 +306,57 @@ def _registry_factory(source: Path, header: Mapping[str, Any]) -> Callable[[], n
     return lambda: models.create(name, **header["arguments"])
 
 
-def _build(source: Path, build: Callable[[], nn.Module], quantizers: Mapping[str, Mapping[str, Any]]) -> nn.Module:
+def _model_option(header: Mapping[str, Any]) -> str:
+    """What to add to a command, in the words of whoever saved the file; it is for a person to read and repeat."""
+    if header.get("factory") is None:
+        return MODEL_OPTION
+    arguments = json.dumps(header["arguments"], default=str)
+    return f"pass --model {header['factory']}" + (
+        f" --model-args {shlex.quote(arguments)}" if header["arguments"] else ""
+    )
+
+
+def _build(source: Path, build: Callable[[], nn.Module], payload: Mapping[str, Any]) -> nn.Module:
+    quantizers = payload["quantizers"]
     try:
         model = build()
         attach_each(model, quantizers)
     except AttachError as error:
-        raise CheckpointError(f"{source}: {error}; was it built with another --model?") from error
+        cause = _likely_cause(payload["model"], list(quantizers))
+        raise CheckpointError(f"{source}: {error}{cause or '; was it built with another --model?'}") from error
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{source}: {first_line(error)}") from error
     return model
 
 
-def _check_state(source: Path, skeleton: nn.Module, state: Mapping[str, Any]) -> None:
+def _check_state(source: Path, skeleton: nn.Module, state: Mapping[str, Any], header: Mapping[str, Any]) -> None:
     expected = skeleton.state_dict()
     if not all(isinstance(name, str) for name in state):
         raise CheckpointError(f"{source}: state_dict has names that are no text")
     missing = [name for name in expected if name not in state]
     unknown = [name for name in state if name not in expected]
     if missing or unknown:
+        cause = _likely_cause(header, unknown)
         raise CheckpointError(
-            f"{source}: {len(unknown)} unknown and {len(missing)} missing tensors"
-            f"{_examples('unknown', unknown)}{_examples('missing', missing)} (another network or other arguments?)"
+            f"{source}: {len(unknown)} unknown and {len(missing)} missing tensors{_examples('unknown', unknown)}"
+            f"{_examples('missing', missing)}{cause or ' (another network or other arguments?)'}"
         )
     for name, tensor in state.items():
         check_dense(source, name, tensor)
-        check_shape(source, name, tensor, expected[name])
+        check_shape(source, name, tensor, expected[name], hint=_likely_cause(header, []))
         if tensor.dtype != expected[name].dtype:
             raise CheckpointError(f"{source}: {name} is {tensor.dtype}, expected {expected[name].dtype}")
         check_values(source, name, tensor)
+
+
+def _likely_cause(header: Mapping[str, Any], unknown: list[str]) -> str:
+    """Why a file does not fit the network that was built for it, as far as it tells; empty where it does not."""
+    for prefix, wrapper in WRAPPER_OF_PREFIX.items():
+        if unknown and all(name.startswith(prefix) for name in unknown):
+            return f" ({prefix!r} is from {wrapper}: save the network inside it)"
+    if header["name"] is None and header.get("factory") is not None:
+        return f" (a factory with other arguments? for the one that was saved, {_model_option(header)})"
+    return ""
 
 
 def _plain(where: str, value: Any) -> Any:

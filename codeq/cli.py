@@ -12,9 +12,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -32,6 +33,8 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_PIPE = 141
 QUIET_SECONDS = 10
+EXAMPLE_ARGUMENTS = '{"num_classes": 10}'
+MODEL_ARGS_HELP = f"keyword arguments of that function, a JSON object: {EXAMPLE_ARGUMENTS}"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -94,22 +97,36 @@ def number(low: float, high: float = float("inf"), *, above: bool = False) -> Ca
     return parse
 
 
+def json_object(text: str) -> dict[str, Any]:
+    """An argparse type: a JSON object, such as keyword arguments."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"expected a JSON object such as '{EXAMPLE_ARGUMENTS}', found {text!r}")
+    return value
+
+
 def add_model_option(parser: argparse.ArgumentParser) -> None:
-    """`--model`, for `import_factory`: how a command names a network that the registry has not."""
+    """`--model` and `--model-args`, for `import_factory`: how a command names a network that the registry has not."""
     parser.add_argument(
         "--model", metavar="MODULE:FACTORY", help="build the network by this function (default: by the registry)"
     )
+    parser.add_argument("--model-args", metavar="JSON", type=json_object, help=MODEL_ARGS_HELP)
 
 
-def import_factory(spec: str | None) -> Callable[[], "nn.Module"] | None:
-    """The network factory that a user names as `package.module:function`; None for None.
+def import_factory(spec: str | None, arguments: Mapping[str, Any] | None = None) -> Callable[[], "nn.Module"] | None:
+    """The network factory that a user names as `package.module:function`, with its arguments; None for None.
 
     Only a command line may name code like this, never a file.
 
     Raises:
-        CodeqError: It cannot be imported or called without arguments, or does not return a torch.nn.Module.
+        CodeqError: It cannot be imported or called with these arguments, or does not return a torch.nn.Module.
     """
     if spec is None:
+        if arguments is not None:
+            raise CodeqError("--model-args goes with --model package.module:factory, which was not given")
         return None
     from torch import nn  # here, so that commands about files run without it
 
@@ -123,12 +140,12 @@ def import_factory(spec: str | None) -> Callable[[], "nn.Module"] | None:
         raise CodeqError(f"--model {spec}: cannot be imported ({first_line(error)})") from error
     finally:
         sys.path.pop(0)
+    keywords = dict(arguments or {})
+    _check_call(spec, factory, keywords)
 
     def build() -> "nn.Module":
         try:
-            model = factory()
-        except TypeError as error:
-            raise CodeqError(f"--model {spec}: cannot be called without arguments ({first_line(error)})") from error
+            model = factory(**keywords)
         except Exception as error:  # as above
             raise CodeqError(f"--model {spec}: raised {type(error).__name__} ({first_line(error)})") from error
         if not isinstance(model, nn.Module):
@@ -136,6 +153,23 @@ def import_factory(spec: str | None) -> Callable[[], "nn.Module"] | None:
         return model
 
     return build
+
+
+def _check_call(spec: str, factory: Any, keywords: Mapping[str, Any]) -> None:
+    """Raise CodeqError unless a factory takes these arguments."""
+    if not callable(factory):
+        raise CodeqError(f"--model {spec}: is a {type(factory).__name__}, expected a function or a class")
+    try:
+        signature(factory).bind(**keywords)
+    except TypeError as error:
+        called = f"with --model-args '{json.dumps(keywords)}'" if keywords else "without arguments"
+        taken = ", ".join(signature(factory).parameters) or "none"
+        raise CodeqError(
+            f"--model {spec}: cannot be called {called} ({first_line(error)}); it takes {taken}: "
+            f"give them as --model-args '{EXAMPLE_ARGUMENTS}'"
+        ) from error
+    except ValueError:
+        pass  # written in C, without a signature: the call itself will tell
 
 
 def run(main: Callable[[list[str] | None], int]) -> NoReturn:

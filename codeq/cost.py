@@ -2,7 +2,7 @@
 
 BOPs of a layer = density * MACs * weight_bits * activation_bits, with activation_bits = 32 as in the paper
 (arXiv:2512.12981); relative BOPs are against dense 32 x 32 bits. MACs of a layer count its multiply-adds
-for one input, biases and activations not counted.
+for one input, biases and activations not counted. Recurrent layers, which stay float, count with all their steps.
 """
 
 import math
@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
 from codeq.eval_mode import eval_mode
-from codeq.layers import encode, weight_name, weight_names
+from codeq.layers import RECURRENT, encode, recurrent_weight_names, weight_name, weight_names
 from codeq.table import format_bytes, render_table
 
 FLOAT_BITS = 32
@@ -140,16 +141,21 @@ def summary(model: nn.Module, input_shape: tuple[int, ...]) -> CostSummary:
             entropy_bytes = encoding.entropy_bits() / 8
             layers.append(LayerCost(name, shape, encoding.bit_width, encoding.nnz, count, entropy_bytes))
     if not layers:
-        raise ValueError(f"{type(model).__name__} has no convolution or linear layer")
+        raise ValueError(f"{type(model).__name__} has no convolution, linear or recurrent layer")
     return CostSummary(tuple(layers))
+
+
+def _counted(module: nn.Module) -> tuple[str, ...]:
+    """The weights of a layer that count: those that could be quantized, and those of recurrent layers."""
+    return weight_names(module) or recurrent_weight_names(module)
 
 
 @torch.no_grad()
 def _weights(model: nn.Module) -> dict[str, tuple[Tensor, list[str]]]:
-    """Every weight of a type that can be quantized, as its layer computes with it, and all names it goes by."""
+    """Every weight of a layer that counts, as the layer computes with it, and all names it goes by."""
     weights: dict[int, tuple[Tensor, list[str]]] = {}
     for layer, module in model.named_modules():
-        for tensor_name in weight_names(module):
+        for tensor_name in _counted(module):
             tensor = getattr(module, tensor_name, None)
             if tensor is None:
                 continue
@@ -175,7 +181,7 @@ def _count_macs(model: nn.Module, example: Tensor) -> dict[str, int]:
         handles.append(module.register_forward_hook(count, with_kwargs=True))
 
     for layer, module in model.named_modules():
-        if weight_names(module):
+        if _counted(module):
             watch(layer, module)
     try:
         with eval_mode(model):
@@ -201,6 +207,11 @@ def _layer_macs(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, 
             name: count * weight.numel() for name, count, weight in zip(names, tokens, projections, strict=True)
         }
     x = inputs[0] if inputs else keywords["input"]
+    if isinstance(module, RECURRENT):
+        # Every step of every layer and direction multiplies each of its matrices (gates x hidden, in or hidden) once.
+        values = x.data if isinstance(x, PackedSequence) else x
+        steps = values.numel() // values.shape[-1]
+        return {name: steps * getattr(module, name).numel() for name in recurrent_weight_names(module)}
     weight: Tensor = module.weight  # type: ignore[assignment]
     transposed = isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
     return {"weight": (x if transposed else output).numel() * weight[0].numel()}

@@ -6,24 +6,38 @@ Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", arXi
 students Mishra & Marr 2018, "Apprentice", arXiv:1711.05852.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from codeq import checkpoint
+from codeq.checkpoint import UnnamedNetworkError
 from codeq.errors import CheckpointError
 
 
-def load_teacher(path: Path, input_shape: tuple[int, ...], num_classes: int) -> checkpoint.Checkpoint:
+def load_teacher(
+    path: Path, input_shape: tuple[int, ...], num_classes: int, factory: Callable[[], nn.Module] | None = None
+) -> checkpoint.Checkpoint:
     """A checkpoint whose network is in eval mode and without gradients.
+
+    Args:
+        path: The checkpoint.
+        input_shape, num_classes: Of the data.
+        factory: Builds the network where the checkpoint names none of the registry.
 
     Raises:
         CheckpointError: It cannot be read, is of a run that goes on, or is for other inputs or another number of
             classes.
     """
-    teacher = checkpoint.load(path)
+    try:
+        teacher = checkpoint.load(path)
+    except UnnamedNetworkError:
+        if factory is None:
+            raise
+        teacher = checkpoint.load(path, factory)
     if teacher.training is not None and teacher.training.get("complete") is False:
         raise CheckpointError(f"--teacher {path}: is unfinished; finish it with --resume {path} or use its --best file")
     if teacher.input_shape != input_shape:

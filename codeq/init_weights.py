@@ -12,14 +12,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from codeq.checkpoint import FORMAT, validate_header
+from codeq.checkpoint import FORMAT, WRAPPER_OF_PREFIX, validate_header
 from codeq.errors import AttachError, CheckpointError, first_line
 from codeq.layers import quantized_weights
 from codeq.safe_load import check_dense, check_values, safe_load
 
 EXPECTED = "a state_dict, or a file written by codeq.save"
 WRAPPERS = ("state_dict", "model_state_dict", "model")
-PREFIXES = ("module.", "_orig_mod.")
 MAX_DEPTH = 3
 """Of wrappers in wrappers: a file's dictionary may contain itself."""
 ORIGINAL = re.compile(r"(?P<layer>.*\.)?parametrizations\.(?P<tensor>[^.]+)\.original")
@@ -88,7 +87,9 @@ def _rename(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict
     renamed = dict(state)
     # Never where names fit: a network may have a layer called "module".
     while not renamed.keys() & expected.keys():
-        prefix = next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in renamed)), None)
+        prefix = next(
+            (prefix for prefix in WRAPPER_OF_PREFIX if all(name.startswith(prefix) for name in renamed)), None
+        )
         if prefix is None:
             break
         renamed = {name.removeprefix(prefix): tensor for name, tensor in renamed.items()}

@@ -31,6 +31,8 @@ WEIGHTS_BY_TYPE: Mapping[type[nn.Module], tuple[str, ...]] = {
     nn.MultiheadAttention: ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"),
 }
 """Which parameters of which layers are quantized. Grouped and depthwise convolutions are convolutions."""
+RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+"""Layers that stay float, RNN, LSTM, GRU and their cells: they cost as much as others, so nobody may overlook them."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,13 @@ def attach(
     A pattern names layers or weights: exactly (`layer1.0.conv1`), as a glob (`layer1.*`), or, behind `re:`, as a
     regular expression that must match the whole name (`re:layer[12]\\..*`).
 
+    Recurrent layers stay float. A warning names those that neither `exclude` names nor `include` leaves out.
+
     Args:
         model: Any network. Parameters shared by several layers share one quantizer.
         bits, max_bits, grid, grid_limit, theta_gradient: As for `DeadZoneQuantizer`.
         include: Only layers that match one of these. None means all.
-        exclude: Layers that stay float.
+        exclude: Layers that stay float; recurrent ones may be named too.
         overrides: Pattern to quantizer arguments, e.g. `{"fc": {"bits": 8}}`. Of several matches the later wins.
 
     Returns:
@@ -119,7 +123,8 @@ def attach(
     if not candidates:
         raise AttachError(f"{type(model).__name__} has no layer to quantize; types are {_type_names()}")
     included = None if include is None else _select(model, candidates, include, "include")
-    excluded = _select(model, candidates, exclude, "exclude")
+    recurrent = {name: (module, tensor) for name, module, tensor in _recurrent_weights(model)}
+    excluded = _select(model, candidates, exclude, "exclude", also=recurrent)
     defaults = {"bits": bits, "max_bits": max_bits, "grid": grid, "grid_limit": grid_limit}
     defaults["theta_gradient"] = theta_gradient
     configs = {name: dict(defaults) for name in candidates}
@@ -130,17 +135,25 @@ def attach(
         for name in _select(model, candidates, [pattern], "overrides"):
             configs[name].update(changes)
 
-    reasons = {}
+    reasons = dict.fromkeys(excluded, "excluded")
     chosen = []
     for name in candidates:
         if name in excluded:
-            reasons[name] = "excluded"
-        elif included is not None and name not in included:
+            continue
+        if included is not None and name not in included:
             reasons[name] = "not included"
         else:
             chosen.append(name)
     if not chosen:
         raise AttachError("include and exclude leave no layer to quantize")
+    left = {
+        name.rpartition(".")[0] or type(model).__name__: type(module).__name__
+        for name, (module, _) in recurrent.items()
+        if name not in excluded and included is None
+    }
+    if left:
+        layers = _shorten([f"{name}: {kind}" for name, kind in left.items()])
+        logger.warning("%s weights stay float; CoDeQ quantizes Conv, Linear and MultiheadAttention", layers)
     attach_each(model, {name: configs[name] for name in chosen})
     return AttachReport(tuple(_report_rows(model, reasons)))
 
@@ -288,13 +301,32 @@ def weight_names(module: nn.Module) -> tuple[str, ...]:
     return next((names for kind, names in WEIGHTS_BY_TYPE.items() if isinstance(module, kind)), ())
 
 
+def recurrent_weight_names(module: nn.Module) -> tuple[str, ...]:
+    """The matrices of a recurrent layer or cell; empty for other layers."""
+    if not isinstance(module, RECURRENT):
+        return ()
+    tensors = [*module._parameters, *getattr(module, "parametrizations", ())]
+    return tuple(name for name in tensors if name.startswith("weight_"))
+
+
+def _recurrent_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    for layer, module in model.named_modules():
+        for tensor_name in recurrent_weight_names(module):
+            yield weight_name(layer, tensor_name), module, tensor_name
+
+
 def _select(
-    model: nn.Module, candidates: Mapping[str, tuple[nn.Module, str]], patterns: str | Iterable[str], role: str
+    model: nn.Module,
+    candidates: Mapping[str, tuple[nn.Module, str]],
+    patterns: str | Iterable[str],
+    role: str,
+    *,
+    also: Iterable[str] = (),
 ) -> set[str]:
-    """The candidate weights that match any pattern; every pattern must match at least one."""
+    """The candidate weights, and those of `also`, that match any pattern; every pattern must match at least one."""
     selected: set[str] = set()
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        found = {name for name in candidates if matches(pattern, (name, name.rpartition(".")[0]))}
+        found = {name for name in (*candidates, *also) if matches(pattern, (name, name.rpartition(".")[0]))}
         if not found:
             layers = dict(model.named_modules())
             others = [name for name in layers if name and matches(pattern, (name,))]

@@ -28,7 +28,8 @@ class TrainConfig:
     """A run. Two runs of one config on one machine, with one number of threads and processes, give the same bits.
 
     Attributes:
-        model: Registry name.
+        model: Registry name, or `package.module:factory` for a network that the registry has not, made by that function
+            with `model_args`. It is a name here: who trains it builds it.
         data: As for `load_dataset`. `input_size`: side of an input in pixels, for image folders only.
         bits: 2 to 8, None to learn bit widths, 32 for the float twin (no quantizers).
         epochs, batch_size (over all processes), seed: As everywhere.
@@ -52,6 +53,7 @@ class TrainConfig:
     """
 
     model: str = "resnet8"
+    model_args: Mapping[str, Any] | None = None
     data: str = "digits"
     input_size: int = 224
     bits: int | None = 4
@@ -97,6 +99,8 @@ class TrainConfig:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, found {getattr(self, name)!r}")
+        if self.model_args is not None and not self.is_foreign:
+            raise DataError(f"--model-args goes with --model package.module:factory, not with {self.model}")
         if self.activations == "int8" and self.is_float:
             raise DataError("--activations int8 needs quantized weights; leave it or --bits 32 out")
         if self.activations == "int8" and (self.grid != "integer" or not self.freeze_fraction):
@@ -117,6 +121,11 @@ class TrainConfig:
     def is_float(self) -> bool:
         """Whether this is the float twin."""
         return self.bits == FLOAT_BITS
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the network is not one of the registry's."""
+        return ":" in self.model
 
     @property
     def budget(self) -> Budget | None:

@@ -64,10 +64,11 @@ def check_dense(source: Path, name: str, value: Any) -> None:
         raise CheckpointError(f"{source}: {name} has layout {value.layout}, expected torch.strided")
 
 
-def check_shape(source: Path, name: str, tensor: Tensor, expected: Tensor) -> None:
+def check_shape(source: Path, name: str, tensor: Tensor, expected: Tensor, *, hint: str = "") -> None:
     """Raise CheckpointError unless two shapes are equal. Before `check_values`: a file may declare any size."""
     if tensor.shape != expected.shape:
-        raise CheckpointError(f"{source}: {name} has shape {tuple(tensor.shape)}, expected {tuple(expected.shape)}")
+        shapes = f"{tuple(tensor.shape)}, expected {tuple(expected.shape)}"
+        raise CheckpointError(f"{source}: {name} has shape {shapes}{hint}")
 
 
 def check_values(source: Path, name: str, tensor: Tensor) -> None:

@@ -50,6 +50,11 @@ def format_ratio(size: float, bound: float) -> str:
     return f"{size / bound:.2f}" if bound >= 1 else "-"
 
 
+def format_count(count: int, noun: str) -> str:
+    """A number of things, e.g. "1 tensor", "2 tensors"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def fit_cell(cell: str, width: int) -> str:
     """Shorten in the middle: both ends of a layer's name matter."""
     if len(cell) <= width:

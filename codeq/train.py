@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,14 @@ def _share(text: str) -> float:
     return value
 
 
+def _model(text: str) -> str:
+    if text not in models.MODELS and ":" not in text:
+        raise argparse.ArgumentTypeError(
+            f"expected one of {', '.join(models.MODELS)}, or package.module:factory, found {text!r}"
+        )
+    return text
+
+
 def _build_parser() -> argparse.ArgumentParser:
     parser = cli.build_parser(
         "codeq.train",
@@ -79,7 +88,9 @@ def _build_parser() -> argparse.ArgumentParser:
         group.add_argument(flag, default=argparse.SUPPRESS, help=f"{description} (default: {value})", **options)
 
     group = parser.add_argument_group("network and data")
-    recipe("--model", "network", choices=list(models.MODELS))
+    names = f"network: {', '.join(models.MODELS)}, or package.module:factory"
+    recipe("--model", names, metavar="NAME", type=_model)
+    recipe("--model-args", cli.MODEL_ARGS_HELP, "none", metavar="JSON", type=cli.json_object)
     recipe("--data", "digits; idx:DIR (MNIST and its kin); cifar10:DIR (binary version); images:DIR (train/, val/)")
     recipe("--input-size", "with images:DIR: side of the inputs in pixels", type=cli.integer(1, 4096))
     recipe("--shift", "augmentation: random shift in pixels", "by data set", type=cli.integer(0, 64))
@@ -163,26 +174,35 @@ def _resumed_config(resume: checkpoint.Checkpoint, asked: dict[str, Any]) -> Tra
         config = TrainConfig(**resume.training["config"])
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{resume.path}: its recipe does not fit this release ({error})") from error
-    for name, value in asked.items():
+    # What a file says about code is never followed: the factory and its arguments are asked for again.
+    network: dict[str, Any] = {"model_args": None} if config.is_foreign else {}
+    for name, value in (network | asked).items():
         if value != getattr(config, name):
-            flag = "--" + name.replace("_", "-")
-            stored = {None: "mixed"}.get(getattr(config, name), getattr(config, name))
-            found = {None: "mixed"}.get(value, value)
-            raise CheckpointError(f"{resume.path}: was started with {flag} {stored}, not {found}; leave {flag} out")
+            flag, none = "--" + name.replace("_", "-"), "mixed" if name == "bits" else "none"
+            stored, found = (none if item is None else item for item in (getattr(config, name), value))
+            repeat = config.is_foreign and name in ("model", "model_args")
+            advice = "repeat what it was started with" if repeat else f"leave {flag} out"
+            raise CheckpointError(f"{resume.path}: was started with {flag} {stored}, not {found}; {advice}")
     return config
+
+
+def _import_factory(asked: dict[str, Any]) -> Callable[[], torch.nn.Module] | None:
+    """The factory that the command line names; None for a network of the registry."""
+    spec = asked.get("model", TrainConfig.model)
+    return cli.import_factory(spec, asked.get("model_args")) if ":" in spec else None
 
 
 def main(argv: list[str] | None = None) -> int:
     """`python -m codeq.train`; see `--help`."""
     arguments = vars(_build_parser().parse_args(argv))
     asked = {field.name: arguments[field.name] for field in fields(TrainConfig) if field.name in arguments}
-    resume = None
+    resume, factory = None, _import_factory(asked)
     if arguments["resume"] is None:
         config = resolve(arguments["recipe"] or "ours", asked)
     else:
         if arguments["recipe"] is not None:
             raise CheckpointError(f"{arguments['resume']}: brings its own recipe; leave --recipe out")
-        resume = checkpoint.load(arguments["resume"])
+        resume = checkpoint.load(arguments["resume"], factory)
         config = _resumed_config(resume, asked)
     output = arguments["output"] or arguments["resume"] or Path("ckpt.pt")
     log = arguments["log"] or output.with_suffix(".jsonl")
@@ -193,7 +213,7 @@ def main(argv: list[str] | None = None) -> int:
     fused.set_compile(not arguments["no_compile"])
     ranks = start_ranks()
     try:
-        status = _train(config, resume, ranks, arguments, output, log)
+        status = _train(partial(Trainer, config, resume=resume, factory=factory), ranks, arguments, output, log)
     except BaseException:
         end_ranks(wait=False)
         raise
@@ -201,19 +221,12 @@ def main(argv: list[str] | None = None) -> int:
     return status
 
 
-def _train(
-    config: TrainConfig,
-    resume: checkpoint.Checkpoint | None,
-    ranks: Ranks,
-    arguments: dict[str, Any],
-    output: Path,
-    log: Path,
-) -> int:
+def _train(prepare: Callable[..., Trainer], ranks: Ranks, arguments: dict[str, Any], output: Path, log: Path) -> int:
     if not ranks.is_main:
         logging.getLogger().setLevel(logging.ERROR)
     workers = arguments["workers"] if arguments["workers"] is not None else torch.get_num_threads()
     device = _device(arguments["device"], ranks)
-    trainer = Trainer(config, resume=resume, ranks=ranks, device=device, workers=workers)
+    trainer = prepare(ranks=ranks, device=device, workers=workers)
     if arguments["dry_run"]:
         if ranks.is_main:
             print(trainer.attached or trainer.model)

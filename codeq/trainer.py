@@ -27,7 +27,7 @@ from codeq.data import AUGMENTATION_DRAWS, Split, batches, load_dataset
 from codeq.distillation import distillation_loss, load_teacher
 from codeq.distributed import Ranks, loss_weight, share, total, wrap
 from codeq.divergence import LossGuard, where_diverged
-from codeq.errors import CheckpointError, CodeqError, DataError
+from codeq.errors import CheckpointError, CodeqError, DataError, first_line
 from codeq.init_weights import load_init
 from codeq.layers import AttachReport, attach, freeze, quantized_weights
 from codeq.learned_step import QuantizedActivations
@@ -113,6 +113,7 @@ class Trainer:
         ranks: From `start_ranks`.
         device: Where to compute.
         workers: Threads that decode images.
+        factory: Builds the network where `config.model` is not a registry name.
 
     Raises:
         DataError, CheckpointError, BudgetError, RanksError: Bad input.
@@ -126,8 +127,10 @@ class Trainer:
         ranks: Ranks = ALONE,
         device: str | torch.device = "cpu",
         workers: int = 0,
+        factory: Callable[[], nn.Module] | None = None,
     ) -> None:
         self.config = config
+        self.factory = factory
         self.ranks = ranks
         self.device = torch.device(device)
         self.data = load_dataset(
@@ -140,10 +143,12 @@ class Trainer:
         )
         torch.manual_seed(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
-        channels, height, width = self.data.input_shape
-        if height != width:
-            raise DataError(f"{config.data} has images of {height} x {width}, expected squares")
-        self.arguments = {"in_channels": channels, "num_classes": self.data.num_classes, "input_size": height}
+        self.arguments: dict[str, Any] = dict(config.model_args or {})
+        if not config.is_foreign:
+            try:
+                self.arguments = models.arguments_for(config.model, self.data.input_shape, self.data.num_classes)
+            except ValueError as error:
+                raise DataError(f"{config.data} does not fit {config.model}: {error}") from error
         self.attached: AttachReport | None = None
         self.model = self._build() if resume is None else self._take(resume)
         self.model.to(self.device)
@@ -173,7 +178,8 @@ class Trainer:
         self.teacher: nn.Module | None = None
         self.teacher_sha256: str | None = None
         if config.teacher is not None:
-            teacher = load_teacher(Path(config.teacher), self.data.input_shape, self.data.num_classes)
+            path = Path(config.teacher)
+            teacher = load_teacher(path, self.data.input_shape, self.data.num_classes, self.factory)
             self.teacher, self.teacher_sha256 = teacher.model.to(self.device), teacher.sha256
         self.guard = LossGuard(self.data.num_classes)
         self.history: list[EpochResult] = []
@@ -301,10 +307,13 @@ class Trainer:
 
     def _build(self) -> nn.Module:
         config = self.config
-        try:
-            model = models.create(config.model, **self.arguments)
-        except ValueError as error:
-            raise DataError(f"{config.data} does not fit {config.model}: {error}") from error
+        if config.is_foreign:
+            model = self._build_foreign()
+        else:
+            try:
+                model = models.create(config.model, **self.arguments)
+            except ValueError as error:
+                raise DataError(f"{config.data} does not fit {config.model}: {error}") from error
         if config.init is not None:
             load_init(model, Path(config.init))
         if not config.is_float:
@@ -319,6 +328,24 @@ class Trainer:
                 for weight in quantized_weights(model):
                     nn.init.constant_(weight.quantizer.theta_dz, config.theta_init)
         return model
+
+    def _build_foreign(self) -> nn.Module:
+        """A network that the registry has not, once it has answered two inputs with logits."""
+        name = f"--model {self.config.model}"
+        if self.factory is None:
+            raise DataError(f"{name}: is not in the registry; give its factory to Trainer")
+        model = self.factory()
+        inputs, expected = self.calibration_inputs[:2], (min(2, len(self.calibration_inputs)), self.data.num_classes)
+        try:
+            with torch.no_grad():
+                logits = model.eval()(inputs)
+        except Exception as error:  # it is not our code
+            shape = tuple(inputs.shape)
+            raise DataError(f"{name}: does not take {self.config.data}'s {shape} ({first_line(error)})") from error
+        found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        if found != f"shape {expected}":
+            raise DataError(f"{name}: answers {found} to {self.config.data}, expected logits of shape {expected}")
+        return model.train()
 
     def _take(self, resume: checkpoint.Checkpoint) -> nn.Module:
         if resume.input_shape != self.data.input_shape:
@@ -475,7 +502,8 @@ class Trainer:
             path,
             self.model,
             input_shape=data.input_shape,
-            name=self.config.model,
+            name=None if self.config.is_foreign else self.config.model,
+            factory=self.config.model if self.config.is_foreign else None,
             arguments=self.arguments,
             preprocessing={"mean": data.mean, "std": data.std},
             calibration_inputs=self.calibration_inputs,

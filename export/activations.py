@@ -18,7 +18,7 @@ from codeq.activation_encoding import QUANT_MAX, ActivationEncoding
 from codeq.activations import CLAMPS, INTEGER, ActivationPlan, IntegerLayer, plan_activations, roots
 from codeq.canonical import canonicalize, merge_equal, refuse_writes
 from codeq.errors import AttachError, TraceError
-from codeq.graph import insert_call, replace_node, state_name
+from codeq.graph import insert_call, is_constant, replace_node, state_name
 from export.errors import ExportError
 from export.fold_batch_norm import CHANNEL_AXIS
 from export.program import (
@@ -28,6 +28,7 @@ from export.program import (
     ReferenceProgram,
     WeightRecord,
     add_tensor,
+    constant_value,
     remove_unused_tensors,
 )
 from export.space_to_depth import rearrange_first_convolution
@@ -130,8 +131,15 @@ def insert_quantizers(
 
 def _refuse_weight(program: ReferenceProgram, node: Node) -> str:
     if node.target is not torch.ops.codeq.dequantize.default:
-        return "its weight is not quantized"
+        return "its weight is computed from a quantized one" if _is_decoded(node) else "its weight is not quantized"
     return "its weight has a shift (paper's grid)" if node.args[2] is not None else ""
+
+
+def _is_decoded(node: Node) -> bool:
+    """Whether a dequantized weight goes into a value: half of a packed one, or a transposed one."""
+    return is_constant(node) and any(
+        operand.target is torch.ops.codeq.dequantize.default or _is_decoded(operand) for operand in node.all_input_nodes
+    )
 
 
 def _quantize_bias_of(
@@ -172,10 +180,10 @@ def _quantize_bias(
     program: ReferenceProgram, layer: IntegerLayer, record: WeightRecord, bias: Node, encoding: ActivationEncoding
 ) -> Tensor:
     """Give a layer its bias as int32 codes behind a dequantize; returns their magnitudes, int64 `(C,)`."""
-    name = state_name(program.exported, bias)
-    if name is None:
-        raise ExportError(f"{layer.name}: its bias is computed in the graph; leave it out with --activations-except")
-    value = program.exported.state_dict[name].detach().double()
+    found = constant_value(program, bias)
+    if found is None:
+        raise ExportError(f"{layer.name}: its bias depends on the input; leave it out with --activations-except")
+    value = found.detach().double()
     input_scale = torch.tensor(encoding.scale)
     scale = (input_scale * record.encoding.scale).expand(value.shape)
     scale = _widen_dead_channels(program, layer, record, scale, value, input_scale)

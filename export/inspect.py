@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from codeq import cli
-from codeq.table import format_bytes, format_ratio, render_table
+from codeq.table import format_bytes, format_count, format_ratio, render_table
 from export.evaluate import ancestors
 from export.metadata import FileMetadata, WeightMetadata, read_metadata
 from export.opset import oldest_onnxruntime
@@ -27,6 +27,7 @@ from export.stored_weight import (
     default_opset,
     external_bytes,
     external_files,
+    float_weights,
     is_shared,
     read_codes,
     stored_bytes,
@@ -59,7 +60,7 @@ class InspectedWeight:
 
 @dataclass(frozen=True)
 class Overhead:
-    """Bytes of a file outside its quantized weights."""
+    """Bytes of a file outside its weights."""
 
     decoders: int
     scales_and_biases: int
@@ -69,11 +70,12 @@ class Overhead:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A file of ours, its codes held to their hashes."""
+    """A file of ours, its codes held to their hashes. `float_weights` have two or more dimensions; sizes in bytes."""
 
     path: Path
     size_bytes: int
     weights: tuple[InspectedWeight, ...]
+    float_weights: dict[str, int]
     unused: tuple[str, ...]
     overhead: Overhead
     opset: int
@@ -98,6 +100,9 @@ class Inspection:
         bound = f"{ratio}x the entropy bound of its codes; " if self.entropy_bytes >= 1 else ""
         activations = "float32 activations" if self.activations is None else f"{self.activations} tensors uint8"
         lines = [f"unused    {name}: the network does not compute with it" for name in self.unused]
+        if self.float_weights:
+            size, count = format_bytes(sum(self.float_weights.values())), len(self.float_weights)
+            lines.append(f"float     {size} in {format_count(count, 'weight')} that stayed float")
         lines += [
             f"overhead  {format_bytes(over.graph)} graph and names, "
             f"{format_bytes(over.scales_and_biases)} scales, biases and other tensors,",
@@ -154,12 +159,14 @@ def inspect_file(path: Path) -> Inspection:
     external = sum(external_bytes(tensor) for tensor in model.graph.initializer)
     size = path.stat().st_size + external
     in_weights = sum(weight.size_bytes for weight in weights)
+    floats = float_weights(model.graph, (weight.name for weight in metadata.weights))
     return Inspection(
         path=path,
         size_bytes=size,
         weights=tuple(weights),
+        float_weights=floats,
         unused=tuple(weight.name for weight in metadata.weights if weight.value_name is None),
-        overhead=_overhead(model, owners, size - in_weights),
+        overhead=_overhead(model, {*owners, *floats}, size - in_weights - sum(floats.values())),
         opset=opset,
         ir_version=model.ir_version,
         oldest_onnxruntime=oldest_onnxruntime(
@@ -222,9 +229,9 @@ def _name_storage(
     return "unknown", ""
 
 
-def _overhead(model: onnx.ModelProto, codes: Collection[str], total: int) -> Overhead:
-    """Split what is not the weights' own: by far the most of it is the network's float tensors."""
-    nodes, tensors, _ = ancestors(model.graph, codes)
+def _overhead(model: onnx.ModelProto, weights: Collection[str], total: int) -> Overhead:
+    """Split what is not the weights' own: by far the most of it is the network's other float tensors."""
+    nodes, tensors, _ = ancestors(model.graph, weights)
     in_weights = {tensor.name for tensor in tensors}
     others = [tensor for tensor in model.graph.initializer if tensor.name not in in_weights]
     decoders = functions_bytes(model.functions) + message_bytes([node for node in nodes if is_shared(node)])

@@ -19,7 +19,7 @@ from onnx_ir.passes import common as passes
 from onnxscript import opset18 as op
 
 from codeq.errors import first_line
-from codeq.graph import layer_names, operator_name
+from codeq.graph import input_names, layer_names, operator_name, output_names
 from codeq.quiet import quiet_torch
 from export.errors import ExportError
 from export.merge_padding import merge_padding
@@ -47,11 +47,10 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None, debug_
     """Make the ONNX graph of a program.
 
     Args:
-        program: Inputs become `input` (or the names of the network's arguments where it has several), outputs
-            `output` (or `output_0`, ...). The weight `conv1.weight` is the value `conv1.weight`, computed from the
-            initializers `conv1.weight_quantized` and `conv1.weight_scale`.
+        program: Inputs are called as `input_names` says, outputs as `output_names`; one that bears the name of an input
+            or of a parameter gets `_output` behind it. The weight `conv1.weight` is the value `conv1.weight`, computed
+            from the initializers `conv1.weight_quantized` and `conv1.weight_scale`.
         opset: The opset to write; None takes the lowest that the graph needs.
-
         debug_info: Keep the documentation strings and source locations that the exporter leaves in `metadata_props`.
 
     Returns:
@@ -99,9 +98,9 @@ def _export(program: ReferenceProgram, opset: int) -> ir.Model:
     if not _only_global_pooling(program):
         # torch's own lowering knows which other output sizes have a fixed window.
         del lowerings[torch.ops.aten.adaptive_avg_pool2d.default]
-    inputs = program.exported.graph_signature.user_inputs
-    outputs = program.exported.graph_signature.user_outputs
-    names = [f"output_{index}" for index in range(len(outputs))] if len(outputs) > 1 else ["output"]
+    inputs = input_names(program.exported)
+    taken = {*inputs, *program.exported.state_dict, *(record.name for record in program.weights.values())}
+    outputs = [name if name not in taken else f"{name}_output" for name in output_names(program.exported)]
     try:
         with quiet_torch():
             exported = torch.onnx.export(
@@ -109,8 +108,8 @@ def _export(program: ReferenceProgram, opset: int) -> ir.Model:
                 dynamo=True,
                 opset_version=opset,
                 custom_translation_table=lowerings,
-                input_names=["input"] if len(inputs) == 1 else None,
-                output_names=names,
+                input_names=list(inputs),
+                output_names=outputs,
                 verbose=False,
             )
     except Exception as error:  # the exporter wraps many types; what the user needs is the operator's name

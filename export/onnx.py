@@ -28,6 +28,7 @@ from codeq.calibrate import BATCH_SIZE as CALIBRATION_BATCH_SIZE
 from codeq.calibrate import calibrate, load_calibration
 from codeq.files import check_writable, staging_folder
 from codeq.grid import WeightEncoding
+from codeq.inputs import Inputs, join_inputs
 from codeq.layers import encode, quantized_weights
 from codeq.ranges import METHODS, Method
 from export.activations import COMPARED_INPUTS, quantize_program
@@ -38,10 +39,12 @@ from export.metadata import describe_weight, metadata_props
 from export.opset import installed_onnxruntime, oldest_onnxruntime
 from export.program import ReferenceProgram, build_reference_program
 from export.report import ActivationReport, Report, WeightReport
+from export.run import take_inputs
 from export.storage.plan import PACKING, STORAGES, Storage, StoragePlan, plan_storage
 from export.storage.target import TARGETS
 from export.storage.weight import CodedWeight
 from export.storage.write import store_weights
+from export.stored_weight import float_weights
 from export.verify import check_parity
 
 EXTERNAL_DATA_THRESHOLD = 1_800_000_000
@@ -61,7 +64,7 @@ DEFAULT_TARGET = "onnxruntime"
 @autocast_off()
 def export_onnx(
     model: nn.Module,
-    example_inputs: tuple[Tensor, ...],
+    example_inputs: Inputs,
     path: str | os.PathLike[str],
     *,
     storage: Storage = "auto",
@@ -69,13 +72,13 @@ def export_onnx(
     debug_info: bool = False,
     opset: int | None = None,
     force: bool = False,
-    check_inputs: tuple[Tensor, ...] | None = None,
+    check_inputs: Inputs | None = None,
     dynamic_batch: bool = True,
     preprocessing: dict[str, list[float]] | None = None,
     checkpoint_sha256: str | None = None,
     external_data_threshold: int = EXTERNAL_DATA_THRESHOLD,
     activations: Activations = "float32",
-    calibration: Tensor | tuple[Tensor, ...] | None = None,
+    calibration: Inputs | None = None,
     ranges: Method = "mse",
     activations_except: Sequence[str] = (),
     activation_encodings: Mapping[str, ActivationEncoding] | None = None,
@@ -88,9 +91,15 @@ def export_onnx(
     tensor is off by half a step, plus what saturates. The file appears under its name only after the check held.
     An autocast around the call is switched off: files compute in float32.
 
+    The file's inputs are called `input` where the network takes one tensor, else as its arguments; its outputs `output`
+    or `output_0`, `output_1`, ..., or by the keys of a mapping or the fields of a dataclass that the network returns
+    (Hugging Face's `ModelOutput`), without those that are None.
+
     Args:
         model: Attached with `codeq.attach` (or plain: then a float file). Not changed.
-        example_inputs: One small batch, in the order of the network's arguments.
+        example_inputs: One small batch, of which the first dimension of every tensor counts the inputs: a tensor, a
+            tuple in the order of the network's arguments, or a mapping of argument names to tensors (what torch.export
+            and torch.onnx.export take as `kwargs`; a tokenizer's result as it is). Float, integer or boolean.
         path: Target. With external data, `<path>.data` appears beside it.
         storage: "auto" stores each weight as `sparse_initializer` exactly where that is smaller, "dense" never,
             "sparse" always. "packed" takes the smallest of all encodings that load quickly, "smallest" of all
@@ -99,13 +108,13 @@ def export_onnx(
         debug_info: Keep the exporter's documentation strings and source locations in the file.
         opset: None takes the lowest that the graph needs.
         force: Overwrite.
-        check_inputs: Held inputs for the parity check; None takes `example_inputs`.
+        check_inputs: Held inputs for the parity check, in the same form; None takes `example_inputs`.
         dynamic_batch: Leave the batch size open.
         preprocessing, checkpoint_sha256: Recorded in the file.
         external_data_threshold: Bytes of plain initializers above which they are stored beside the model; encoded
             weights stay in it.
         activations: "float32", or "int8" for integer kernels: uint8 activations, int32 biases.
-        calibration: Inputs whose activations give the ranges; None takes `example_inputs`.
+        calibration: Inputs whose activations give the ranges, in the same form; None takes `example_inputs`.
         ranges: "mse", "percentile" or "min-max": how a range is chosen from what calibration gives.
         activations_except: Layers that stay float: names, globs, `re:` expressions or types such as `Linear`.
         activation_encodings: Scales and zero points by tensor name, as training stored them, instead of calibration.
@@ -148,11 +157,12 @@ def export_onnx(
     except ValueError as error:
         raise ExportError(str(error)) from error
 
-    program = build_reference_program(model, example_inputs, encodings, dynamic_batch=dynamic_batch)
+    example, names = take_inputs(model, example_inputs)
+    held = _like_example(model, "check_inputs", check_inputs, example, names)
+    given = _like_example(model, "calibration", calibration, example, names)
+    program = build_reference_program(model, example, encodings, names=names, dynamic_batch=dynamic_batch)
     folded = fold_batch_norm(program)
-    held = check_inputs if check_inputs is not None else example_inputs
     if activations == "int8":
-        given = (calibration,) if isinstance(calibration, Tensor) else calibration or example_inputs
 
         def choose(plan: ActivationPlan) -> Mapping[str, ActivationEncoding]:
             stored = dict(activation_encodings or {})
@@ -165,11 +175,11 @@ def export_onnx(
             complete = all(name in stored for name in plan.tensors.values())
             if complete or (stored and not activations_except):
                 return stored  # where one is missing, insert_quantizers says so
-            batch = CALIBRATION_BATCH_SIZE if dynamic_batch else example_inputs[0].shape[0]
+            batch = CALIBRATION_BATCH_SIZE if dynamic_batch else len(example[0])
             # What training did not quantize, next to a layer that is left out, is calibrated.
             return calibrate(program.exported, plan, given, ranges, batch_size=batch) | stored
 
-        rows = torch.arange(COMPARED_INPUTS if dynamic_batch else example_inputs[0].shape[0])
+        rows = torch.arange(COMPARED_INPUTS if dynamic_batch else len(example[0]))
         compared = tuple(tensor[rows[: len(tensor)] if dynamic_batch else rows % len(tensor)] for tensor in held)
         quantize_program(program, compared, choose, exclude=activations_except)
     graph = lower_program(program, opset=opset, debug_info=debug_info)
@@ -204,10 +214,10 @@ def export_onnx(
     replaced = output.exists()
     with staging_folder(output) as folder:
         staged = folder / output.name
-        ir_version = _write(graph, weights, plan, staged, external=external)
+        ir_version, floats = _write(graph, weights, plan, staged, external=external)
         external = (folder / _data_name(output)).exists()
         del graph, kept, weights  # the check needs the memory
-        verdict = check_parity(staged, model, held, program=program)
+        verdict = check_parity(staged, model, join_inputs(held, names), program=program)
         if not verdict.ok:
             raise ParityError(verdict)
         size_bytes = sum(file.stat().st_size for file in folder.iterdir())
@@ -224,6 +234,7 @@ def export_onnx(
             opset_version, functions=bool(plan.functions), decoders=bool(plan.transient_bytes)
         ),
         weights=_weight_reports(program, encodings, plan),
+        float_weights=floats,
         storage=storage,
         decoder_bytes=plan.once_bytes,
         transient_bytes=plan.transient_bytes,
@@ -234,6 +245,19 @@ def export_onnx(
         external_data=_data_name(output) if external else None,
         activations=None if program.activations is None else _activation_report(program, activation_encodings, ranges),
     )
+
+
+def _like_example(
+    model: nn.Module, argument: str, inputs: Inputs | None, example: tuple[Tensor, ...], names: tuple[str, ...]
+) -> tuple[Tensor, ...]:
+    """The tensors of further inputs, which must be the arguments that the example's are; its own for None."""
+    if inputs is None:
+        return example
+    tensors, found = take_inputs(model, inputs)
+    if found != names:
+        given, wanted = (", ".join(n) or f"{len(t)} by position" for t, n in ((tensors, found), (example, names)))
+        raise ExportError(f"{argument} gives {given}, expected {wanted}, as example_inputs gives")
+    return tensors
 
 
 def default_check(input_shape: tuple[int, ...]) -> int:
@@ -250,8 +274,8 @@ def _coded_weights(graph: ir.Model, program: ReferenceProgram) -> dict[str, Code
 
 def _write(
     graph: ir.Model, weights: Mapping[str, CodedWeight], plan: StoragePlan, staged: Path, *, external: bool
-) -> int:
-    """Write a graph with its weights stored as planned; returns the file's IR version.
+) -> tuple[int, dict[str, int]]:
+    """Write a graph with its weights stored as planned; returns the file's IR version and its `float_weights`.
 
     Initializers of an `external` file that stay dense go into `<name>.data`, encoded ones stay in the model.
     """
@@ -274,11 +298,12 @@ def _write(
     proto.graph.input.extend(inputs)
     _check(proto, staged, external=external, full_check=True)
     del proto.graph.input[len(proto.graph.input) - len(inputs) :]
+    floats = float_weights(proto.graph, (name.removesuffix("_quantized") for name in weights))
     store_weights(proto, weights, plan)
     _check(proto, staged, external=external, full_check=False)
     if not external:
         staged.write_bytes(proto.SerializeToString(deterministic=True))
-    return int(proto.ir_version)
+    return int(proto.ir_version), floats
 
 
 def _check(proto: onnx.ModelProto, staged: Path, *, external: bool, full_check: bool) -> None:
@@ -375,7 +400,8 @@ def _build_parser() -> argparse.ArgumentParser:
         "--calibration",
         type=Path,
         metavar="FILE.npz",
-        help="inputs for activation ranges: one float32 array (N, ...) (default: those in the checkpoint)",
+        help="inputs for activation ranges: one array (N, ...), of float32 or of token ids (default: those in the "
+        "checkpoint)",
     )
     parser.add_argument(
         "--ranges", choices=METHODS, help="how activation ranges are chosen from calibration inputs (default: mse)"
@@ -407,7 +433,7 @@ def main(argv: list[str] | None = None) -> int:
         raise ExportError(f"{output}: is the checkpoint itself; name another output with -o")
     check_writable(output, force=arguments.force)
     cli.check_json(arguments.json, arguments.checkpoint, output, force=arguments.force)
-    loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model))
+    loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model, arguments.model_args))
     inputs, note = loaded.inputs_to_check(arguments.check or default_check(loaded.input_shape))
     quantization = _quantization(arguments, loaded)
     try:
@@ -460,7 +486,8 @@ def _quantization(arguments: argparse.Namespace, loaded: checkpoint.Checkpoint) 
         options |= {"activation_encodings": loaded.activations}
         return options | ({} if loaded.calibration_inputs is None else {"calibration": loaded.calibration_inputs})
     if arguments.calibration is not None:
-        return options | {"calibration": load_calibration(arguments.calibration, loaded.input_shape)}
+        held = loaded.inputs_to_check(1)[0]
+        return options | {"calibration": load_calibration(arguments.calibration, loaded.input_shape, held.dtype)}
     inputs = loaded.calibration_inputs
     if inputs is None or not len(inputs):
         raise ExportError(f"{loaded.path}: holds no calibration inputs; give some with --calibration FILE.npz")

@@ -6,6 +6,7 @@ It runs in PyTorch, and every runtime's file is made from it. The helpers below 
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
+from torch.fx.node import map_arg
 
 from codeq.activation_encoding import ActivationEncoding
 from codeq.activations import FloatLayer
 from codeq.errors import TraceError
-from codeq.graph import GraphRunner, state_name, trace
+from codeq.graph import GraphRunner, is_constant, state_name, trace
 from codeq.grid import WeightEncoding
 from codeq.layers import quantized_weights
 from export.dequantize import replace_quantizer
@@ -102,6 +104,7 @@ def build_reference_program(
     example_inputs: tuple[Tensor, ...],
     encodings: dict[str, WeightEncoding],
     *,
+    names: tuple[str, ...] = (),
     dynamic_batch: bool = True,
 ) -> ReferenceProgram:
     """Trace a network with its codes in place of its float weights. The network itself is not changed.
@@ -110,6 +113,7 @@ def build_reference_program(
         model: Attached or plain; traced in eval mode.
         example_inputs: Float or integer tensors whose first dimension is the batch.
         encodings: From `codeq.encode(model)`.
+        names: Of the arguments that the inputs are, where they are given by name.
         dynamic_batch: Leave the batch size open. The network must then not depend on it.
 
     Raises:
@@ -127,7 +131,7 @@ def build_reference_program(
         parameter.requires_grad_(False)
 
     try:
-        exported = trace(traced, example_inputs, dynamic_batch=dynamic_batch)
+        exported = trace(traced, example_inputs, names, dynamic_batch=dynamic_batch)
     except TraceError as error:
         raise ExportError(str(error)) from error
     return ReferenceProgram(exported, weights)
@@ -163,6 +167,27 @@ def add_tensor(program: ReferenceProgram, name: str, value: Tensor) -> Node:
     node.meta["val"] = _fake_mode(program).from_tensor(value, static_shapes=True)
     node.meta["constant"] = True
     return node
+
+
+def constant_value(program: ReferenceProgram, node: Node) -> Tensor | None:
+    """What a node that depends on no input computes, such as a part of a packed bias; None for another one."""
+    if not is_constant(node):
+        return None
+    known: dict[Node, Any] = {}
+
+    def value(operand: Node) -> Any:
+        if operand not in known:
+            name = state_name(program.exported, operand)
+            if name is not None:
+                known[operand] = {**program.exported.constants, **program.exported.state_dict}[name]
+            else:
+                args, keywords = map_arg((operand.args, operand.kwargs), value)
+                known[operand] = operand.target(*args, **keywords)  # type: ignore[operator]
+        return known[operand]
+
+    with torch.no_grad():
+        result = value(node)
+    return result if isinstance(result, Tensor) else None
 
 
 def remove_unused_tensors(program: ReferenceProgram) -> None:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codeq.table import format_bytes, format_ratio, render_table
+from codeq.table import format_bytes, format_count, format_ratio, render_table
 from export.kernels import LayerKernel
 from export.storage.plan import PACKING
 from export.verify import Verdict
@@ -54,7 +54,8 @@ class Report:
     """The result of `export_onnx`; `print(report)` shows it, `to_dict` is for machines.
 
     `float32_bytes` is the network's parameters and buffers at 4 bytes each. `oldest_onnxruntime` is the first release
-    that opens the file and folds its decoders. `decoder_bytes` are those of functions that weights share, and
+    that opens the file and folds its decoders. `float_weights` are the tensors of two or more dimensions that stayed
+    float, by their name in the file, with their bytes. `decoder_bytes` are those of functions that weights share, and
     `transient_bytes` what they compute when a session is created; `packed_bytes` the file's with `--storage packed`.
     """
 
@@ -69,6 +70,7 @@ class Report:
     transient_bytes: int
     packed_bytes: int
     weights: tuple[WeightReport, ...]
+    float_weights: dict[str, int]
     verdict: Verdict
     folded_batch_norms: int
     skipped_folds: dict[str, str] = field(default_factory=dict)
@@ -94,8 +96,13 @@ class Report:
 
     @property
     def overhead_bytes(self) -> int:
-        """The file without its quantized weights: graph, names, biases, scales, metadata, shared decoders."""
-        return self.size_bytes - sum(weight.size_bytes for weight in self.weights)
+        """The file without its weights: graph, names, biases, scales, metadata, shared decoders."""
+        return self.size_bytes - sum(weight.size_bytes for weight in self.weights) - self.float_weight_bytes
+
+    @property
+    def float_weight_bytes(self) -> int:
+        """The weights that stayed float: of layers left out, embeddings, recurrent layers."""
+        return sum(self.float_weights.values())
 
     @property
     def entropy_bytes(self) -> float:
@@ -118,6 +125,8 @@ class Report:
             "storage": self.storage,
             "decoder_bytes": self.decoder_bytes,
             "overhead_bytes": self.overhead_bytes,
+            "float_weights": self.float_weights,
+            "float_weight_bytes": self.float_weight_bytes,
             "transient_bytes": self.transient_bytes,
             "packed_bytes": self.packed_bytes,
             "folded_batch_norms": self.folded_batch_norms,
@@ -191,8 +200,10 @@ class Report:
         ratio = format_ratio(self.size_bytes, self.entropy_bytes)
         decoders = f", {format_bytes(self.decoder_bytes)} of decoders" if self.decoder_bytes else ""
         overhead = f"{format_bytes(self.overhead_bytes)}: graph, names, scales, biases{decoders}"
+        floats = f"{format_bytes(self.float_weight_bytes)} in {format_count(len(self.float_weights), 'tensor')}"
         return [
             f"storage               {self.storage}: the file is {ratio}x the entropy bound of its codes",
+            *([f"float weights         {floats}"] if self.float_weights else []),
             f"overhead              {overhead}",
         ]
 

@@ -7,8 +7,17 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from codeq.errors import first_line
+from codeq.errors import TraceError, first_line
+from codeq.inputs import Inputs, call, named_outputs, split_inputs
 from export.errors import ExportError
+
+
+def take_inputs(model: nn.Module, inputs: Inputs) -> tuple[tuple[Tensor, ...], tuple[str, ...]]:
+    """`split_inputs`, whose TraceError becomes an ExportError."""
+    try:
+        return split_inputs(model, inputs)
+    except TraceError as error:
+        raise ExportError(str(error)) from error
 
 
 def run_onnxruntime(session: ort.InferenceSession, inputs: Sequence[Tensor], batch_size: int) -> list[np.ndarray]:
@@ -21,29 +30,35 @@ def run_onnxruntime(session: ort.InferenceSession, inputs: Sequence[Tensor], bat
     return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
 
-def run_network(model: nn.Module, inputs: Sequence[Tensor], batch_size: int) -> list[np.ndarray]:
+def run_network(
+    model: nn.Module, inputs: Sequence[Tensor], batch_size: int, names: tuple[str, ...] = ()
+) -> list[np.ndarray]:
     """All outputs of a network, likewise, flattened; in the mode it is in.
 
+    Args:
+        names: Of the arguments that the inputs are, where they are given by name.
+
     Raises:
-        ExportError: It does not take these inputs, or an output's first dimension is not the batch.
+        ExportError: It does not take these inputs, an output is no tensor, or its first dimension is not the batch.
     """
     chunks = []
     for batch in batches(inputs, batch_size):
         try:
-            outputs = model(*batch)
+            outputs = named_outputs(model, call(model, batch, names))
+        except TraceError as error:
+            raise ExportError(str(error)) from error
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             shapes = ", ".join(f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in batch)
             raise ExportError(
                 f"{type(model).__name__} does not take inputs of {shapes}: {first_line(error)}"
             ) from error
-        leaves, _ = torch.utils._pytree.tree_flatten(outputs)
-        for index, leaf in enumerate(leaves):
+        for index, leaf in enumerate(outputs.values()):
             if not leaf.ndim or leaf.shape[0] != batch[0].shape[0]:
                 raise ExportError(
                     f"output {index} of {type(model).__name__} has shape {tuple(leaf.shape)} "
                     f"for a batch of {batch[0].shape[0]}; its first dimension must be the batch"
                 )
-        chunks.append([leaf.detach().numpy() for leaf in leaves])
+        chunks.append([leaf.detach().numpy() for leaf in outputs.values()])
     return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
 

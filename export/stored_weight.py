@@ -20,6 +20,8 @@ MAX_STEPS = 4
 """From a weight to its codes; a damaged graph may go in circles."""
 MAX_CODES = 2**31 - 1
 """Of one weight: decoders count in int32."""
+RECURRENT = ("RNN", "GRU", "LSTM")
+FLOAT_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 GROUP_BYTES = 4_000_000
 """Stored bytes of the weights that are decoded at a time."""
 
@@ -103,6 +105,25 @@ def stored_bytes(graph: onnx.GraphProto, name: str) -> int:
     nodes, tensors, sparse = ancestors(graph, [name])
     own = [node for node in nodes if not is_shared(node)]
     return message_bytes([*own, *tensors, *sparse]) + sum(external_bytes(tensor) for tensor in tensors)
+
+
+def float_weights(graph: onnx.GraphProto, quantized: Iterable[str]) -> dict[str, int]:
+    """The float tensors of two or more dimensions, with their bytes in the file, external data included.
+
+    They are the weights that stayed float: of layers left out, embeddings and recurrent layers. The biases of a
+    recurrent operator, which have a dimension for its directions, are none; nor is what belongs to codes.
+
+    Args:
+        graph: Of a file.
+        quantized: Names of its quantized weights.
+    """
+    biases = {node.input[3] for node in graph.node if node.op_type in RECURRENT and len(node.input) > 3}
+    shifts = {f"{name}_shift" for name in quantized}
+    return {
+        tensor.name: message_bytes([tensor]) + external_bytes(tensor)
+        for tensor in graph.initializer
+        if tensor.data_type in FLOAT_TYPES and len(tensor.dims) >= 2 and tensor.name not in biases | shifts
+    }
 
 
 def external_bytes(tensor: onnx.TensorProto) -> int:

@@ -28,13 +28,14 @@ from torch import Tensor, nn
 from codeq.autocast import autocast_off
 from codeq.errors import first_line
 from codeq.eval_mode import eval_mode
+from codeq.inputs import Inputs, join_inputs
 from codeq.layers import QuantizedWeight, quantized_weights
 from codeq.table import render_table
 from export.errors import ExportError
 from export.evaluate import compute_values
 from export.metadata import WeightMetadata, read_metadata
 from export.program import ReferenceProgram
-from export.run import run_network, run_onnxruntime
+from export.run import run_network, run_onnxruntime, take_inputs
 from export.sessions import LEVELS, load_model, load_session
 from export.space_to_depth import restore_kernel
 from export.verify_integer import IntegerVerdict, check_integer, rebuild_program
@@ -190,7 +191,7 @@ class Verdict:
 def check_parity(
     path: str | os.PathLike[str],
     model: nn.Module,
-    inputs: Tensor | tuple[Tensor, ...],
+    inputs: Inputs,
     *,
     program: ReferenceProgram | None = None,
     on_progress: Callable[[int, str], None] | None = None,
@@ -200,7 +201,8 @@ def check_parity(
     Args:
         path: A file written by `export.onnx`.
         model: The network it was made from, attached; run in eval mode, its modes left as they were.
-        inputs: Held inputs, batch first, in the order of the network's arguments. Fewer than a batch are repeated.
+        inputs: Held inputs, batch first: one tensor, several in the order of the network's arguments, or by their
+            names. Fewer than a batch are repeated.
         program: What the file was made from, where its activations are quantized; None rebuilds it from the network
             and the file's own scales.
         on_progress: Called with the share done, of PROGRESS_STEPS, and what was just finished.
@@ -213,21 +215,23 @@ def check_parity(
             no batch dimension or depend on the batch; or there are no inputs.
     """
     source = Path(path)
-    held = tuple(tensor.detach() for tensor in ((inputs,) if isinstance(inputs, Tensor) else inputs))
-    count = held[0].shape[0] if held and held[0].ndim else 0
+    tensors, names = take_inputs(model, inputs)
+    held = tuple(tensor.detach() for tensor in tensors)
+    count = len(held[0])
     if count == 0:
         raise ExportError("parity needs at least one input")
     session = load_session(source)
-    _check_inputs(source, session, held)
+    _check_inputs(source, session, held, names)
     fixed_batch = session.get_inputs()[0].shape[0]
     batch_sizes = (fixed_batch,) if isinstance(fixed_batch, int) else BATCH_SIZES
     # A batch must be a whole one, or "batch 3" would be judged at another size.
     rows = torch.arange(max(batch_sizes) * -(-count // max(batch_sizes))) % count
     held = tuple(tensor[rows] for tensor in held)
     with eval_mode(model), torch.no_grad():
-        expected = run_network(model, held, batch_sizes[0] if isinstance(fixed_batch, int) else TORCH_BATCH_SIZE)
+        size = fixed_batch if isinstance(fixed_batch, int) else TORCH_BATCH_SIZE
+        expected = run_network(model, held, size, names)
         if not isinstance(fixed_batch, int):
-            _check_batch_independence(model, held, expected)
+            _check_batch_independence(model, held, names, expected)
         weights = _check_weights(source, model)
     metadata = read_metadata(load_model(source), source)
     if metadata.activations is not None:
@@ -235,7 +239,10 @@ def check_parity(
         numbers = iter(range(1, steps + 1))
         if program is None:
             program = rebuild_program(
-                model, held, metadata, fixed_batch=fixed_batch if isinstance(fixed_batch, int) else None
+                model,
+                join_inputs(held, names),
+                metadata,
+                fixed_batch=fixed_batch if isinstance(fixed_batch, int) else None,
             )
         integer = check_integer(
             source,
@@ -264,9 +271,11 @@ def check_parity(
     )
 
 
-def _check_batch_independence(model: nn.Module, inputs: tuple[Tensor, ...], expected: list[np.ndarray]) -> None:
+def _check_batch_independence(
+    model: nn.Module, inputs: tuple[Tensor, ...], names: tuple[str, ...], expected: list[np.ndarray]
+) -> None:
     """A network whose answer for one input depends on the others cannot be held to any."""
-    alone = run_network(model, tuple(tensor[:1] for tensor in inputs), 1)
+    alone = run_network(model, tuple(tensor[:1] for tensor in inputs), 1, names)
     for index, (one, many) in enumerate(zip(alone, expected, strict=True)):
         together = many[: len(one)].astype(np.float64)
         error = np.abs(one - together).max(initial=0)
@@ -277,10 +286,14 @@ def _check_batch_independence(model: nn.Module, inputs: tuple[Tensor, ...], expe
             )
 
 
-def _check_inputs(source: Path, session: ort.InferenceSession, inputs: tuple[Tensor, ...]) -> None:
+def _check_inputs(
+    source: Path, session: ort.InferenceSession, inputs: tuple[Tensor, ...], names: tuple[str, ...]
+) -> None:
     wanted = session.get_inputs()
     if len(wanted) != len(inputs):
         raise ExportError(f"{source}: takes {len(wanted)} inputs, found {len(inputs)}")
+    if names and names != tuple(item.name for item in wanted):
+        raise ExportError(f"{source}: takes {', '.join(item.name for item in wanted)}, found {', '.join(names)}")
     for item, tensor in zip(wanted, inputs, strict=True):
         sizes = item.shape[1:]
         if len(item.shape) != tensor.ndim or any(

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from codeq.graph import is_constant
+from codeq.inputs import Inputs
 from codeq.layers import encode
 from codeq.table import render_table
 from export.activations import COMPARED_INPUTS, quantize_program
@@ -34,7 +35,7 @@ from export.integer import IntegerReference
 from export.kernels import LayerKernel, open_optimized, report_kernels
 from export.metadata import FileMetadata, read_metadata
 from export.program import ReferenceProgram, build_reference_program
-from export.run import batches, in_batches, run_onnxruntime
+from export.run import batches, in_batches, run_onnxruntime, take_inputs
 from export.sessions import EXTERNAL_FOLDER, LEVELS, load_model, session_options
 
 EXACT_KERNELS = frozenset(
@@ -262,19 +263,20 @@ def _compare_program(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]
 
 
 def rebuild_program(
-    model: nn.Module, inputs: tuple[Tensor, ...], metadata: FileMetadata, *, fixed_batch: int | None = None
+    model: nn.Module, inputs: Inputs, metadata: FileMetadata, *, fixed_batch: int | None = None
 ) -> ReferenceProgram:
-    """The program of a network with the grids of a file.
+    """The program of a network with the grids of a file; inputs as for `check_parity`.
 
     Raises:
         ExportError: The network cannot be traced, or the file lacks a grid.
     """
     grids = metadata.activations
     assert grids is not None
-    example = tuple(tensor[: fixed_batch or 2] for tensor in inputs)
-    program = build_reference_program(model, example, encode(model), dynamic_batch=fixed_batch is None)
+    tensors, names = take_inputs(model, inputs)
+    example = tuple(tensor[: fixed_batch or 2] for tensor in tensors)
+    program = build_reference_program(model, example, encode(model), names=names, dynamic_batch=fixed_batch is None)
     fold_batch_norm(program)
-    compared = tuple(tensor[: fixed_batch or COMPARED_INPUTS] for tensor in inputs)
+    compared = tuple(tensor[: fixed_batch or COMPARED_INPUTS] for tensor in tensors)
     quantize_program(program, compared, lambda plan: grids, exclude=metadata.activations_except)
     return program
 

@@ -253,7 +253,8 @@ def _build_parser() -> argparse.ArgumentParser:
         "Export a network four ways and measure the files and the exports. Exit status: 0 done, 2 bad input.",
         "python -m runtime_tests.compare resnet18 --folder bench",
     )
-    parser.add_argument("network", choices=list(models.MODELS), help="network of the registry")
+    names = ", ".join(models.MODELS)
+    parser.add_argument("network", choices=list(models.MODELS), metavar="NETWORK", help=f"one of {names}")
     parser.add_argument("--folder", type=Path, default=Path("bench"), help="where the files go")
     parser.add_argument("--threads", type=cli.integer(1, 1024), default=1, metavar="N", help="threads of an operator")
     parser.add_argument("--seconds", type=cli.number(0, 3600), default=10.0, help="about how long to time each file")

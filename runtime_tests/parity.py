@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _build_parser().parse_args(argv)
     cli.check_json(arguments.json, arguments.checkpoint, arguments.file, force=arguments.force)
     metadata = read_metadata(load_model(arguments.file), arguments.file)
-    loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model))
+    loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model, arguments.model_args))
     notes = []
     if metadata.checkpoint_sha256 not in (None, loaded.sha256):
         notes.append(f"{arguments.file} says it was made from another checkpoint than {arguments.checkpoint}")

@@ -25,6 +25,7 @@ import models
 from codeq import cli, fused
 from codeq.abs_range import REFRESH_CALLS
 from codeq.dead_zone import DeadZoneQuantizer
+from codeq.errors import CodeqError
 from codeq.layers import quantized_weights
 from codeq.quiet import quiet_torch
 from codeq.table import format_bytes, render_table
@@ -88,14 +89,21 @@ def measure(network: str = "resnet18", batch: int = 16, input_size: int = 64, ro
         network: Registry name.
         batch, input_size: Of the random inputs.
         rounds: How often everything takes its turn.
+
+    Raises:
+        CodeqError: The network does not take images.
     """
+    try:
+        arguments = models.arguments_for(network, (3, input_size, input_size), num_classes=10)
+    except ValueError as error:
+        raise CodeqError(f"{network}: {error}") from error
     inputs = torch.randn(batch, 3, input_size, input_size)
     labels = torch.randint(0, 10, (batch,))
     steps: dict[str, Callable[[], None]] = {}
     trained: dict[str, tuple[nn.Module, torch.optim.Optimizer]] = {}
     for name in ("float", *WAYS):
         torch.manual_seed(0)
-        model = models.create(network, in_channels=3, num_classes=10, input_size=input_size)
+        model = models.create(network, **arguments)
         if name != "float":
             codeq.attach(model, bits=4)
             for weight in quantized_weights(model):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -72,7 +73,7 @@ def test_a_script_trains_exports_and_saves(
 def test_the_checkpoint_is_exported_again_as_the_readme_says(run_script: Script, tmp_path: Path) -> None:
     script = run_script(ROOT / "examples" / "plain_pytorch.py", "--epochs", 1)
     check_output(script, tmp_path / "plain_pytorch.onnx")
-    (command,) = re.findall(r"^    python (-m export\.onnx .*)$", README, re.MULTILINE)
+    (command,) = re.findall(r"^    python (-m export\.onnx plain_pytorch.*)$", README, re.MULTILINE)
     process = run_script(*command.split())
     assert process.returncode == 0, process.stderr
     assert (tmp_path / "int8.onnx").exists()
@@ -83,6 +84,36 @@ def test_two_processes_freeze_and_finish(run_script: Script, tmp_path: Path) -> 
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
     process = run_script(*launch, ROOT / "examples" / "accelerate_loop.py", "--epochs", 2, "-o", "net.onnx")
     check_output(process, tmp_path / "net.onnx")
+
+
+def test_transformers_networks_train_and_export_as_the_readme_says(run_script: Script, tmp_path: Path) -> None:
+    train, export, smaller = re.findall(
+        r"^    python (-m .* --model examples\.transformers_models:.*)$", README, re.MULTILINE
+    )
+    process = run_script(*shlex.split(train.replace("--epochs 20", "--epochs 1")), "--batch-size", 256)
+    assert process.returncode == 0, process.stderr
+    process = run_script(*shlex.split(export))
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""  # transformers warns of nothing
+    assert re.search(r"integer kernels .* QGemm", process.stdout)
+    process = run_script(*shlex.split(smaller), "--dry-run")
+    assert process.returncode == 0, process.stderr
+
+
+def test_a_text_encoder_is_exported_by_the_names_of_its_inputs(run_script: Script, tmp_path: Path) -> None:
+    process = run_script(ROOT / "examples" / "transformers_models.py", "--epochs", 1, "-o", "bert.onnx")
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    assert "weights bit for bit: ok" in process.stdout
+    session = load_session(tmp_path / "bert.onnx")
+    assert [item.name for item in session.get_inputs()] == ["input_ids", "attention_mask"]
+    assert [item.name for item in session.get_outputs()] == ["logits"]
+    process = run_script("-m", "export.onnx", "bert.pt", "-o", "again.onnx")
+    assert process.returncode == 2
+    option = process.stderr.strip().partition("; pass ")[2]
+    process = run_script("-m", "export.onnx", "bert.pt", "-o", "again.onnx", *shlex.split(option), "--check", 8)
+    assert process.returncode == 0, process.stderr
+    assert [item.name for item in load_session(tmp_path / "again.onnx").get_inputs()] == ["input"]
 
 
 def test_what_the_readme_names_exists() -> None:

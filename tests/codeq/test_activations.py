@@ -145,9 +145,31 @@ def test_a_pattern_that_matches_nothing_is_an_error() -> None:
         plan(lambda m, x: m.b(F.gelu(m.a(x))), exclude=("fc",))
 
 
-@pytest.mark.parametrize(("name", "layers"), [("resnet8", 14), ("resnet18", 30), ("resnet20", 30)])
-def test_everything_in_our_networks_computes_in_integers(name: str, layers: int) -> None:
-    model = models.create(name, input_size=32).eval()
+def test_what_is_made_of_constants_and_the_batch_size_is_no_layer() -> None:
+    def body(m: Net, x: Tensor) -> Tensor:
+        repeated = m.norm.weight.reshape(1, 3, 1, 1).expand(x.shape[0], -1, 8, 8)
+        return m.b(m.a(x)) + repeated - torch.zeros(x.shape[0], 3, 8, 8)
+
+    assert list(reasons(plan(body))) == ["sub"]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "layers"),
+    [
+        ("resnet8", {"input_size": 32}, 14),
+        ("resnet18", {"input_size": 32}, 30),
+        ("resnet20", {"input_size": 32}, 30),
+        ("resnet50", {"input_size": 32}, 71),
+        ("mobilenet_v1", {"input_size": 32}, 29),
+        ("mobilenet_v2", {"input_size": 32}, 64),
+        ("ds_cnn", {}, 11),
+        ("fcn_1d", {}, 5),
+        ("autoencoder", {}, 10),
+    ],
+    ids=str,
+)
+def test_everything_in_our_networks_computes_in_integers(name: str, arguments: dict[str, int], layers: int) -> None:
+    model = models.create(name, **arguments).eval()
     exported = trace(model, (torch.rand(2, *model.input_shape),))  # type: ignore[misc]
     canonicalize(exported)
     found = plan_activations(exported, lambda node: "", absorb_batch_norm=True)

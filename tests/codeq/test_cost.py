@@ -117,6 +117,78 @@ def test_attention_counts_its_projections(options: dict[str, int], projections: 
     assert all(layer.weight_bits == 4 for layer in summary.layers)
 
 
+class Cells(nn.Module):
+    """A cell that is called once per step; 4 gates of 5 units, 3 inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(3, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = (x.new_zeros(len(x), 5), x.new_zeros(len(x), 5))
+        for step in x.unbind(1):
+            state = self.cell(step, state)
+        return state[0]
+
+
+class Packed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(3, 5, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        lengths = torch.full((len(x),), 4)
+        return self.rnn(nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True))[1]
+
+
+STEPS = 7
+RECURRENT: dict[str, tuple[nn.Module, dict[str, int]]] = {
+    "gru": (
+        nn.GRU(3, 5, num_layers=2, bidirectional=True, batch_first=True),
+        {
+            "weight_ih_l0": STEPS * 3 * 5 * 3,
+            "weight_hh_l0": STEPS * 3 * 5 * 5,
+            "weight_ih_l0_reverse": STEPS * 3 * 5 * 3,
+            "weight_hh_l0_reverse": STEPS * 3 * 5 * 5,
+            "weight_ih_l1": STEPS * 3 * 5 * 10,
+            "weight_hh_l1": STEPS * 3 * 5 * 5,
+            "weight_ih_l1_reverse": STEPS * 3 * 5 * 10,
+            "weight_hh_l1_reverse": STEPS * 3 * 5 * 5,
+        },
+    ),
+    "lstm_projected": (
+        nn.LSTM(3, 5, proj_size=2, batch_first=True),
+        {
+            "weight_ih_l0": STEPS * 4 * 5 * 3,
+            "weight_hh_l0": STEPS * 4 * 5 * 2,
+            "weight_hr_l0": STEPS * 2 * 5,
+        },
+    ),
+    "cells": (Cells(), {"cell.weight_ih": STEPS * 4 * 5 * 3, "cell.weight_hh": STEPS * 4 * 5 * 5}),
+    "packed": (Packed(), {"rnn.weight_ih_l0": 4 * 5 * 3, "rnn.weight_hh_l0": 4 * 5 * 5}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_layers_count_every_step(name: str) -> None:
+    model, macs = RECURRENT[name]
+    summary = codeq.summary(model, (STEPS, 3))
+    assert {layer.name: layer.macs for layer in summary.layers} == macs
+
+
+def test_recurrent_layers_cost_what_float_layers_do() -> None:
+    model = nn.ModuleDict({"rnn": nn.RNN(3, 5, batch_first=True), "fc": nn.Linear(5, 4)})
+    model.forward = lambda x: model["fc"](model["rnn"](x)[0][:, -1])  # type: ignore[method-assign]
+    codeq.attach(model, exclude="rnn")
+    summary = codeq.summary(model, (STEPS, 3))
+    matrices, fc = summary.layers[:2], summary.layers[2]
+    assert [(layer.shape, layer.weight_bits, layer.nnz) for layer in matrices] == [((5, 3), 32, 15), ((5, 5), 32, 25)]
+    assert [layer.bops for layer in matrices] == [STEPS * 15 * 32 * 32, STEPS * 25 * 32 * 32]
+    assert summary.entropy_bytes == 4 * (15 + 25) + fc.entropy_bytes
+    assert summary.relative_bops > STEPS * 40 / (STEPS * 40 + 20)
+
+
 def test_counting_leaves_the_network_as_it_was() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).train()
     model[1].eval()
@@ -128,5 +200,5 @@ def test_counting_leaves_the_network_as_it_was() -> None:
 
 
 def test_a_network_without_layers_is_refused() -> None:
-    with pytest.raises(ValueError, match="ReLU has no convolution or linear layer"):
+    with pytest.raises(ValueError, match="ReLU has no convolution, linear or recurrent layer"):
         codeq.summary(nn.ReLU(), (3,))

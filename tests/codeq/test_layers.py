@@ -64,6 +64,42 @@ def test_layers_are_chosen_by_type() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "warning"),
+    [
+        ({}, "lstm: LSTM, cells.0: GRUCell, cells.1: RNNCell weights stay float"),
+        ({"exclude": ["linear", "lstm"]}, "cells.0: GRUCell, cells.1: RNNCell weights stay float"),
+        ({"exclude": ["lstm.weight_*", "cells.*"]}, ""),
+        ({"include": "linear"}, ""),
+    ],
+    ids=["all", "one_excluded", "excluded", "not_included"],
+)
+def test_recurrent_layers_stay_float_with_a_warning(
+    arguments: dict[str, object], warning: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = Zoo()
+    model.cells = nn.ModuleList([nn.GRUCell(4, 4), nn.RNNCell(4, 4)])
+    report = codeq.attach(model, **arguments)  # type: ignore[arg-type]
+    consequence = "; CoDeQ quantizes Conv, Linear and MultiheadAttention"
+    assert [record.getMessage() for record in caplog.records] == ([warning + consequence] if warning else [])
+    assert {record.levelname for record in caplog.records} <= {"WARNING"}
+    excluded = "exclude" in arguments
+    assert report.skipped["lstm.weight_hh_l0"] == ("excluded" if excluded else "LSTM is not quantized")
+    assert not {name for name in report.quantized if name.startswith(("lstm", "cells"))}
+
+
+def test_a_recurrent_network_warns_by_its_type(caplog: pytest.LogCaptureFixture) -> None:
+    class Net(nn.GRU):
+        def __init__(self) -> None:
+            super().__init__(4, 4)
+            self.fc = nn.Linear(4, 4)
+
+    codeq.attach(Net())
+    assert caplog.messages == ["Net: Net weights stay float; CoDeQ quantizes Conv, Linear and MultiheadAttention"]
+    with pytest.raises(codeq.AttachError, match=r"include: 'lstm' matches lstm \(LSTM\), which is not quantizable"):
+        codeq.attach(Zoo(), include="lstm")
+
+
+@pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         ({"include": "fc"}, {"fc.weight"}),

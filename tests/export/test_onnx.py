@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from torch import Tensor, nn
 import codeq
 import models
 from codeq.layers import quantized_weights
+from codeq.table import format_bytes
 from export import ExportError, ParityError, Report, export_onnx, load_session
+from export.inspect import inspect_file
 from export.metadata import KEY
 
 
@@ -239,6 +242,18 @@ class Unused(nn.Module):
         return self.fc(x)
 
 
+class Recurrent(nn.Module):
+    """Recurrent layers stay float; their weights reach the graph transposed, as views."""
+
+    def __init__(self, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.layer, self.fc = kind(6, 8, batch_first=True), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, _ = self.layer(x)
+        return self.fc(states[:, -1])
+
+
 def equal_layers() -> nn.Module:
     layer = nn.Linear(16, 16)
     return nn.Sequential(layer, nn.ReLU(), copy.deepcopy(layer))
@@ -268,6 +283,9 @@ LIVE: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
     "group_norm": (lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8)), ((3, 3, 9, 9),)),
     "global_mean": (GlobalMean, ((3, 3, 9, 9),)),
     "scaled_dot_product": (ScaledDotProduct, ((3, 4, 6, 6),)),
+    "rnn": (lambda: Recurrent(nn.RNN), ((3, 5, 6),)),
+    "gru": (lambda: Recurrent(nn.GRU), ((3, 5, 6),)),
+    "lstm": (lambda: Recurrent(nn.LSTM), ((3, 5, 6),)),
     "equal_layers": (equal_layers, ((3, 16),)),
     "zero_layers": (zero_layers, ((3, 3, 9, 9),)),
     "encoder_copies": (
@@ -505,7 +523,7 @@ class Centred(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         y = self.fc(x)
-        return {"centred": y - y.mean(0), "sum": y.sum(0), "none": (y, None), "number": (y, 3)}[self.answer]
+        return {"centred": y - y.mean(0), "sum": y.sum(0), "number": (y, 3)}[self.answer]
 
 
 @pytest.mark.parametrize(
@@ -513,7 +531,6 @@ class Centred(nn.Module):
     [
         ("centred", "output 0 of Centred depends on the batch: alone, an input gives another answer"),
         ("sum", r"output 0 of Centred has shape \(4,\) for a batch of .*; its first dimension must be the batch"),
-        ("none", "output 1 of Centred is None, expected a tensor"),
         ("number", "output 1 of Centred is 3, expected a tensor"),
     ],
 )
@@ -554,6 +571,57 @@ def test_the_report_says_what_packed_would_save(checkpoint_path: Path, tmp_path:
     assert packed.decoder_bytes > 0
     assert packed.transient_bytes > 0
     assert packed.overhead_bytes + sum(weight.size_bytes for weight in packed.weights) == packed.size_bytes
+
+
+class Left(nn.Module):
+    """Every kind of weight that stays float, beside one that does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, 6)
+        self.gru = nn.GRU(6, 8, batch_first=True, bidirectional=True)
+        self.left = nn.Linear(16, 16)
+        self.fc = nn.Linear(16, 4)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        states, _ = self.gru(self.embedding(tokens))
+        return self.fc(self.left(states[:, -1]))
+
+
+@pytest.mark.parametrize("grid", ["integer", "paper"])
+@pytest.mark.parametrize("storage", ["dense", "packed"])
+def test_weights_that_stayed_float_have_their_own_line(grid: str, storage: Any, tmp_path: Path) -> None:
+    model = Left()
+    codeq.attach(model, exclude=["left", "gru"], grid=grid)
+    report, proto = exported(model, (torch.randint(20, (3, 5)),), tmp_path / "net.onnx", storage=storage)
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    # ONNX has the directions of a recurrent layer in front, and its biases (2, 6 * 8), which are none of its weights.
+    matrices = sorted([(20, 6), (2, 24, 6), (2, 24, 8), (16, 16)])
+    assert sorted(shapes[name] for name in report.float_weights) == matrices
+    values = 4 * sum(math.prod(shape) for shape in matrices)
+    assert values < report.float_weight_bytes < values + 200
+    assert f"float weights         {format_bytes(report.float_weight_bytes)} in 4 tensors" in str(report)
+    assert report.to_dict()["float_weight_bytes"] == report.float_weight_bytes
+    stored = sum(weight.size_bytes for weight in report.weights)
+    assert report.overhead_bytes + report.float_weight_bytes + stored == report.size_bytes
+    inspection = inspect_file(tmp_path / "net.onnx")
+    assert inspection.float_weights == report.float_weights
+    over = inspection.overhead
+    assert over.decoders + over.scales_and_biases + over.graph + over.metadata == report.overhead_bytes
+    assert f"float     {format_bytes(report.float_weight_bytes)} in 4 weights that stayed float" in str(inspection)
+
+
+@pytest.mark.parametrize("grid", ["integer", "paper"])
+def test_a_file_without_float_weights_has_no_such_line(grid: str, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    codeq.attach(model, grid=grid)
+    report, proto = exported(model, (torch.randn(2, 3, 6, 6),), tmp_path / "net.onnx")
+    # On the paper's grid there is a shift per channel, (8, 1, 1, 1): it belongs to the codes.
+    assert any(len(tensor.dims) == 4 and tensor.data_type == 1 for tensor in proto.graph.initializer) == (
+        grid == "paper"
+    )
+    assert report.float_weights == {}
+    assert "float weights" not in str(report)
 
 
 def test_what_a_target_cannot_take_is_refused(checkpoint_path: Path, tmp_path: Path) -> None:
