@@ -5,6 +5,7 @@ silu(x)                               ->  mul(x, sigmoid(x)): both have integer 
 mean(x, (2, 3)) of an image           ->  adaptive_avg_pool2d(x, 1): ReduceMean has no integer kernel
 adaptive_avg_pool1d(x, 1)             ->  the same of an image of one row
 linear(x) of three or more dimensions ->  reshape, linear of two, reshape: only Gemm takes a bias as integers
+relu(reshape(linear(x)))              ->  reshape(relu(linear(x))): a layer absorbs the clamp that directly follows
 """
 
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import Node
 
+from codeq.activations import CLAMPS
 from codeq.errors import TraceError
 from codeq.graph import insert_call, layer_names, operator_name, replace_node
 
@@ -38,6 +40,8 @@ def canonicalize(exported: ExportedProgram) -> None:
             _pool_row(exported, node)
         elif node.target is aten.linear.default and node.meta["val"].ndim > 2:
             _flatten_linear(exported, node)
+        elif node.target in CLAMPS:
+            _clamp_before_reshape(exported, node)
     exported.graph_module.recompile()
 
 
@@ -129,6 +133,19 @@ def _flatten_linear(exported: ExportedProgram, node: Node) -> None:
     flat = insert_call(node, aten.reshape.default, (x, [-1, x.meta["val"].shape[-1]]))
     linear = insert_call(node, aten.linear.default, (flat, *node.args[1:]))
     replace_node(exported, node, insert_call(node, aten.reshape.default, (linear, sizes)))
+
+
+def _clamp_before_reshape(exported: ExportedProgram, node: Node) -> None:
+    reshape = node.args[0]
+    if not isinstance(reshape, Node) or reshape.target is not aten.reshape.default or len(reshape.users) > 1:
+        return
+    linear, sizes = reshape.args
+    assert isinstance(linear, Node)
+    if linear.target is not aten.linear.default or len(linear.users) > 1:
+        return
+    clamp = insert_call(node, node.target, (linear, *node.args[1:]), dict(node.kwargs))
+    replace_node(exported, node, insert_call(node, aten.reshape.default, (clamp, sizes)))
+    exported.graph.erase_node(reshape)
 
 
 def refuse_writes(exported: ExportedProgram) -> None:

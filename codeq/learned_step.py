@@ -23,6 +23,7 @@ from codeq.canonical import canonicalize, merge_equal, refuse_writes
 from codeq.distributed import world_size
 from codeq.errors import AttachError
 from codeq.graph import GraphRunner, state_name, trace
+from codeq.inputs import Inputs, split_inputs
 from codeq.layers import detach, quantized_weights
 from codeq.ranges import Method
 
@@ -77,7 +78,8 @@ class QuantizedActivations(nn.Module):
 
     Args:
         network: Attached, on integer grids.
-        example_inputs: One small batch, in the order of the network's arguments.
+        example_inputs: One small batch: a tensor, a tuple in the order of the network's arguments, or a mapping of
+            argument names to tensors. It is called in the same form.
 
     Raises:
         TraceError: torch.export refuses the network, or it computes in half precision.
@@ -90,13 +92,14 @@ class QuantizedActivations(nn.Module):
         codeq.save("net.pt", model, input_shape=(3, 32, 32), activations=quantized.encodings())
     """
 
-    def __init__(self, network: nn.Module, example_inputs: tuple[Tensor, ...]) -> None:
+    def __init__(self, network: nn.Module, example_inputs: Inputs) -> None:
         super().__init__()
+        tensors, self._names = split_inputs(network, example_inputs)
         self.network = network
         grids = {weight.name: weight.quantizer.grid for weight in quantized_weights(network)}
         plain = detach(copy.deepcopy(network)).eval()
         with torch.no_grad():
-            self._exported = trace(plain, example_inputs)
+            self._exported = trace(plain, tensors, self._names)
         canonicalize(self._exported)
         merge_equal(self._exported)
         refuse_writes(self._exported)
@@ -119,7 +122,7 @@ class QuantizedActivations(nn.Module):
         self.register_buffer("calibrated", torch.tensor(False))
         self._exported.state_dict.clear()  # the live tensors are the network's
 
-    def calibrate(self, inputs: tuple[Tensor, ...], method: Method = "mse") -> None:
+    def calibrate(self, inputs: Inputs, method: Method = "mse") -> None:
         """Start every grid from what inputs give.
 
         Raises:
@@ -127,7 +130,8 @@ class QuantizedActivations(nn.Module):
         """
         training = self.network.training
         self.network.eval()
-        encodings = calibrate(self._exported, self.plan, inputs, method, tensors=self._tensors())
+        given, _ = split_inputs(self.network, inputs)
+        encodings = calibrate(self._exported, self.plan, given, method, tensors=self._tensors())
         self.network.train(training)
         for name, grid in self.plan.grids.items():
             self.quantizers[_key(grid)].start_at(encodings[name])  # type: ignore[operator]
@@ -140,9 +144,10 @@ class QuantizedActivations(nn.Module):
             for name, grid in self.plan.grids.items()
         }
 
-    def forward(self, *inputs: Tensor) -> Any:
-        """What the network returns; several outputs as a tuple."""
-        outputs = _TrainingRunner(self).compute(inputs, self._tensors())
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Any:
+        """What the network returns, called as the example was; several outputs as a flat tuple, None left out."""
+        given = tuple(named[name] for name in self._names) if self._names else inputs
+        outputs = _TrainingRunner(self).compute(given, self._tensors())
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _tensors(self) -> dict[str, Tensor]:

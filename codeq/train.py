@@ -1,6 +1,7 @@
 """`python -m codeq.train`: train a network with learnable dead zones (loop: trainer.py, settings: recipe.py)."""
 
 import argparse
+import json
 import logging
 import re
 import sys
@@ -178,12 +179,18 @@ def _resumed_config(resume: checkpoint.Checkpoint, asked: dict[str, Any]) -> Tra
     network: dict[str, Any] = {"model_args": None} if config.is_foreign else {}
     for name, value in (network | asked).items():
         if value != getattr(config, name):
-            flag, none = "--" + name.replace("_", "-"), "mixed" if name == "bits" else "none"
-            stored, found = (none if item is None else item for item in (getattr(config, name), value))
+            flag = "--" + name.replace("_", "-")
+            stored, found = (_as_typed(name, item) for item in (getattr(config, name), value))
             repeat = config.is_foreign and name in ("model", "model_args")
             advice = "repeat what it was started with" if repeat else f"leave {flag} out"
             raise CheckpointError(f"{resume.path}: was started with {flag} {stored}, not {found}; {advice}")
     return config
+
+
+def _as_typed(name: str, value: Any) -> str:
+    if value is None:
+        return "mixed" if name == "bits" else "none"
+    return f"'{json.dumps(value)}'" if name == "model_args" else str(value)
 
 
 def _import_factory(asked: dict[str, Any]) -> Callable[[], torch.nn.Module] | None:

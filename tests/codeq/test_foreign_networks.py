@@ -204,19 +204,26 @@ def test_networks_that_cannot_be_trained(
 
 
 def test_a_foreign_network_is_trained_resumed_and_taught(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    network = ["--model", "nets:net", "--model-args", '{"width": 3}']
+    network = ["--model", "nets:net", "--model-args", '{"width": 4}']
     common = [*network, "--epochs", "1", "--batch-size", "256"]
     assert main([*common, "--bits", "32", "-o", "float.pt"]) == 0
     assert main([*common, "--lambda-dz", "1", "--teacher", "float.pt", "-o", "net.pt"]) == 0
     content = torch.load("net.pt", weights_only=True)
-    assert content["model"] == {"name": None, "factory": "nets:net", "arguments": {"width": 3}}
+    assert content["model"] == {"name": None, "factory": "nets:net", "arguments": {"width": 4}}
     capsys.readouterr()
 
     content["training"]["complete"] = False
     torch.save(content, "part.pt")
     for options, message in [
         ([], "was saved without a registry name; pass --model nets:net --model-args "),
-        (["--model", "nets:net"], "a factory with other arguments? for the one that was saved, pass --model nets:net"),
+        (
+            ["--model", "nets:net"],
+            """was started with --model-args '{"width": 4}', not none; repeat what it was started with""",
+        ),
+        (
+            [*network[:3], '{"width": 5}'],
+            "has shape (4,), expected (5,) (a factory with other arguments? for the one that was saved, pass --model nets:",
+        ),
         (["--model", "nets:other", *network[2:]], "cannot be imported"),
         ([*network, "--epochs", "2"], "was started with --epochs 1, not 2; leave --epochs out"),
         (network, "its training state is damaged"),  # it has none any more, and gets as far as that
@@ -229,5 +236,5 @@ def test_a_foreign_network_is_trained_resumed_and_taught(tmp_path: Path, capsys:
     with pytest.raises(CodeqError, match="was started with --model nets:net, not nets:other; repeat what it was start"):
         main(["--resume", "part.pt", "--model", "nets:other", *network[2:]])
 
-    factory = cli.import_factory("nets:net", {"width": 3})
+    factory = cli.import_factory("nets:net", {"width": 4})
     assert len(list(quantized_weights(codeq.load("net.pt", factory).model))) == 2

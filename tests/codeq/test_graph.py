@@ -64,6 +64,17 @@ def test_one_spelling_per_operation_and_the_same_values(rng: torch.Generator) ->
         torch.testing.assert_close(ours, expected)
 
 
+@pytest.mark.parametrize("inplace", [True, False])
+def test_a_clamp_follows_its_linear_layer_directly(inplace: bool, rng: torch.Generator) -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace), nn.Linear(4, 4), nn.Hardtanh(-0.1, 0.2)).eval()
+    exported = trace(model, (torch.rand(2, 5, 3),))
+    canonicalize(exported)
+    assert targets(exported) == ["reshape", "linear", "relu", "reshape", "reshape", "linear", "hardtanh", "reshape"]
+    assert list(layer_names(exported.graph).values())[1:3] == ["0", "1"]
+    x = torch.randn(3, 5, 3, generator=rng)
+    torch.testing.assert_close(GraphRunner(exported).compute((x,))[0], model(x))
+
+
 @pytest.mark.parametrize("write_view", [True, False])
 def test_writes_that_others_see_through_a_view_stay_writes(write_view: bool, rng: torch.Generator) -> None:
     class Writes(nn.Module):
@@ -73,11 +84,20 @@ def test_writes_that_others_see_through_a_view_stay_writes(write_view: bool, rng
             (part if write_view else y).relu_()
             return y, part + 1
 
-    x = torch.randn(2, 3, generator=rng)
+    x = -torch.rand(2, 3, generator=rng)  # so that relu writes
     exported = trace(Writes(), (x,))
     canonicalize(exported)
     for ours, expected in zip(GraphRunner(exported).compute((x.clone(),)), Writes()(x.clone()), strict=True):
         torch.testing.assert_close(ours, expected)
+
+
+def test_a_write_into_a_view_that_nothing_else_sees_is_none(rng: torch.Generator) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Dropout(inplace=True), nn.ReLU(inplace=True)).eval()
+    exported = trace(model, (torch.rand(2, 3, 5, 5),))
+    canonicalize(exported)
+    assert targets(exported) == ["conv2d", "flatten", "dropout", "relu"]
+    x = torch.randn(3, 3, 5, 5, generator=rng)
+    assert torch.equal(GraphRunner(exported).compute((x,))[0], model(x))
 
 
 def test_equal_computations_are_merged(rng: torch.Generator) -> None:

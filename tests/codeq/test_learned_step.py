@@ -169,3 +169,27 @@ def test_networks_that_cannot_compute_in_integers_are_refused() -> None:
     codeq.attach(model, bits=4, grid="paper")
     with pytest.raises(AttachError, match="no layer of Sequential can compute in integers"):
         QuantizedActivations(model, (torch.rand(2, 4),))
+
+
+def test_a_network_is_trained_as_it_is_called(tmp_path: Path) -> None:
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.fc = nn.Embedding(9, 8), nn.Linear(8, 3)
+
+        def forward(self, ids: Tensor, mask: Tensor | None = None) -> dict[str, Tensor | None]:
+            x = self.embedding(ids)
+            return {"logits": self.fc((x if mask is None else x * mask.unsqueeze(-1)).mean(1)), "loss": None}
+
+    model = Encoder()
+    codeq.attach(model)
+    inputs = {"mask": torch.ones(6, 4), "ids": torch.randint(9, (6, 4))}
+    quantized = codeq.QuantizedActivations(model, inputs)
+    quantized.calibrate(inputs)
+    quantized(**inputs).sum().backward()
+    assert model.fc.bias.grad is not None
+    encodings = quantized.encodings()
+    report = export_onnx(
+        model.eval(), inputs, tmp_path / "net.onnx", activations="int8", activation_encodings=encodings
+    )
+    assert report.verdict.ok
