@@ -22,9 +22,9 @@ CONVOLUTIONAL = {"QLinearConv", "QLinearGlobalAveragePool", "QGemm"}
 RESIDUAL = CONVOLUTIONAL | {"QLinearAdd"}
 SMALL: dict[str, tuple[dict[str, Any], set[str]]] = {
     "resnet8": ({"input_size": 8}, RESIDUAL),
-    "resnet18": ({"input_size": 32, "num_classes": 10}, RESIDUAL),
+    "resnet18": ({"input_size": 32, "num_classes": 10, "width": 0.25}, RESIDUAL),
     "resnet20": ({"input_size": 8}, RESIDUAL),
-    "resnet50": ({"input_size": 32, "num_classes": 10}, RESIDUAL),
+    "resnet50": ({"input_size": 32, "num_classes": 10, "width": 0.25}, RESIDUAL),
     "mobilenet_v1": ({"input_size": 33}, CONVOLUTIONAL),
     "mobilenet_v2": ({"input_size": 32, "width": 0.35, "num_classes": 10}, RESIDUAL),
     "tiny_vit": ({"input_size": 8, "depth": 2}, {"float", "QLinearConv", "QGemm", "QLinearAdd"}),
@@ -82,14 +82,14 @@ def test_a_file_that_does_not_hold_is_a_row_and_exit_status_1(
 ) -> None:
     network = zoo.zoo_network
 
-    def depends_on_the_batch(name: str, arguments: Any = None) -> tuple[nn.Module, Tensor]:
+    def without_variance(name: str, arguments: Any = None) -> tuple[nn.Module, Tensor]:
         model, inputs = network(name, {"in_features": 16})
         for module in model.modules():
             if isinstance(module, nn.BatchNorm1d):
                 module.get_buffer("running_var").fill_(math.nan)
         return model, inputs
 
-    monkeypatch.setattr(zoo, "zoo_network", depends_on_the_batch)
+    monkeypatch.setattr(zoo, "zoo_network", without_variance)
     assert zoo.main(["--networks", "autoencoder", "--bench", "--json", str(tmp_path / "zoo.json")]) == 1
     text = capsys.readouterr().out
     assert "parity holds for 0 of 6 files" in text
@@ -121,6 +121,8 @@ def test_the_command(run_command: Any, tmp_path: Path) -> None:
     assert ratios["int8"]["bytes"] == timed["int8"]["size_bytes"] / timed["quantize_static"]["size_bytes"]
     # A quarter of the weights' bytes by four bits, a third of that again by their zeros.
     assert ratios["packed"]["bytes"] < 0.6 < ratios["int8"]["bytes"]
+    ratio = timed["int8"]["latency_ms"] / timed["quantize_static"]["latency_ms"]
+    assert lines[11].split()[-3:] == [f"{x:.2f}" for x in (ratio, ratios["int8"]["bytes"], ratios["packed"]["bytes"])]
     done = run_command("runtime_tests.zoo", "--networks", "nothing", cwd=tmp_path)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1

@@ -11,6 +11,7 @@ import argparse
 import copy
 import platform
 import tempfile
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,10 +25,11 @@ from torch import Tensor, nn
 import codeq
 import models
 from codeq import cli
+from codeq.errors import CodeqError
 from codeq.layers import quantized_weights
 from codeq.table import format_bytes, render_table
 from export import export_onnx
-from export.errors import ExportError, ParityError
+from export.errors import ParityError
 from export.onnx import ACTIVATIONS, Activations, default_check
 from export.report import Report
 from export.storage.plan import Storage
@@ -155,33 +157,38 @@ class ZooReport:
         header = (
             "network",
             "float32",
-            "weight-only",
+            "weights",
             "int8",
+            "packed",
             "speed-up",
-            "packed int8",
-            "quantize_static",
-            "int8 of it",
-            "bytes of it",
+            "static",
+            "its time",
+            "its bytes",
+            "packed",
         )
         rows = []
         for item in self.benches:
-            static, ratios = item.quantize_static, item.of_quantize_static(item.int8)
-            packed = item.of_quantize_static(item.packed)
+            results = (item.float32, item.weight_only, item.int8, item.packed)
+            static, int8, packed = item.quantize_static, *map(item.of_quantize_static, (item.int8, item.packed))
             rows.append(
                 (
                     item.network,
-                    *(f"{result.latency_ms:.3f}" for result in (item.float32, item.weight_only, item.int8)),
+                    *(f"{result.latency_ms:.3f}" for result in results),
                     f"{item.float32.latency_ms / item.int8.latency_ms:.2f}x",
-                    f"{item.packed.latency_ms:.3f}",
                     f"{static.latency_ms:.3f}" if static else "",
-                    f"{ratios['latency']:.2f}" if ratios else "",
-                    f"{ratios['bytes']:.2f}, packed {packed['bytes']:.2f}" if ratios and packed else "",
+                    f"{int8['latency']:.2f}" if int8 else "",
+                    f"{int8['bytes']:.2f}" if int8 else "",
+                    f"{packed['bytes']:.2f}" if packed else "",
                 )
             )
         rounds = ", ".join(f"{item.network} {item.rounds}" for item in self.benches)
-        return (
-            f"{render_table(header, rows)}\nmedians in ms, batch 1, 1 thread, onnxruntime {ort.__version__}; "
-            f"interleaved runs: {rounds}"
+        return "\n".join(
+            [
+                render_table(header, rows),
+                f"medians in ms, batch 1, 1 thread, onnxruntime {ort.__version__}; weights: activations in float32",
+                "static: onnxruntime's quantize_static; then int8's time and bytes, and packed int8's bytes, over its",
+                *textwrap.wrap(f"interleaved runs: {rounds}", 100),
+            ]
         )
 
 
@@ -252,7 +259,7 @@ def export_zoo_file(
             calibration=inputs if activations == "int8" else None,
             check_inputs=(held,),
         )
-    except (ExportError, ParityError) as error:
+    except (CodeqError, ParityError) as error:
         failure = str(error)
     kernels = report.kernels if report else ()
     return ZooFile(
