@@ -2,6 +2,7 @@
 # make test   format, lint, types and the test suite
 # make bench  latency, memory and export cost next to onnxruntime's own quantization; a training step next to float
 # make training  accuracy against cost, the paper's recipe and ours
+# make zoo    every network of the registry in every mode and storage, parity held, timed next to quantize_static
 # make storage  bytes against the entropy bound, load time and memory of every storage
 # All set up .venv first. On Linux without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu saves gigabytes.
 
@@ -11,7 +12,7 @@ READY := .venv/ready
 DEMO := demo
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test check format fashion-mnist bench storage training clean
+.PHONY: demo test check format fashion-mnist bench zoo storage training clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up .venv (a minute or two)" >&2
@@ -65,6 +66,11 @@ bench: $(READY)
 	$(BIN)/python -m runtime_tests.compare resnet18 --folder $(DEMO) --json $(DEMO)/bench-resnet18.json --force
 	$(BIN)/python -m runtime_tests.compare resnet20 --folder $(DEMO) --json $(DEMO)/bench-resnet20.json --force
 	$(BIN)/python -m runtime_tests.training_step --json $(DEMO)/training-step.json --force
+
+# All networks at full size, 66 files: about 20 minutes.
+zoo: $(READY)
+	@mkdir -p $(DEMO)
+	$(BIN)/python -m runtime_tests.zoo --bench --json $(DEMO)/zoo.json --force
 
 # The table of training recipes: about 40 minutes for ResNet-8 on one core, as long again for ResNet-20.
 training: $(READY)

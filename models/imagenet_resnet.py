@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from models.arguments import check_image_arguments
+from models.arguments import check_image_arguments, check_width
 
 
 class BlockType(Protocol):
@@ -33,24 +33,33 @@ class ImageNetResNet(nn.Module):
         block: Of all stages.
         depths: Blocks in each stage.
         in_channels, num_classes, input_size: As for every image classifier here.
+        width: Multiplies all channels.
     """
 
     def __init__(
-        self, block: BlockType, depths: tuple[int, int, int, int], in_channels: int, num_classes: int, input_size: int
+        self,
+        block: BlockType,
+        depths: tuple[int, int, int, int],
+        in_channels: int,
+        num_classes: int,
+        input_size: int,
+        width: float,
     ) -> None:
         super().__init__()
         check_image_arguments(in_channels, num_classes, input_size, smallest=1)
+        check_width(width)
         self.input_shape = (in_channels, input_size, input_size)
-        self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        channels = [max(1, int(full * width)) for full in (64, 128, 256, 512)]
+        self.conv1 = nn.Conv2d(in_channels, channels[0], 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels[0])
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = _stage(block, depths[0], 64, 64, stride=1)
-        self.layer2 = _stage(block, depths[1], 64 * block.expansion, 128, stride=2)
-        self.layer3 = _stage(block, depths[2], 128 * block.expansion, 256, stride=2)
-        self.layer4 = _stage(block, depths[3], 256 * block.expansion, 512, stride=2)
+        self.layer1 = _stage(block, depths[0], channels[0], channels[0], stride=1)
+        self.layer2 = _stage(block, depths[1], channels[0] * block.expansion, channels[1], stride=2)
+        self.layer3 = _stage(block, depths[2], channels[1] * block.expansion, channels[2], stride=2)
+        self.layer4 = _stage(block, depths[3], channels[2] * block.expansion, channels[3], stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(512 * block.expansion, num_classes)
+        self.fc = nn.Linear(channels[3] * block.expansion, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -34,6 +34,8 @@ class BasicBlock(nn.Module):
         return self.relu(y)
 
 
-def resnet18(in_channels: int = 3, num_classes: int = 1000, input_size: int = 224) -> ImageNetResNet:
-    """ResNet-18 for ImageNet; see the module's docstring."""
-    return ImageNetResNet(BasicBlock, (2, 2, 2, 2), in_channels, num_classes, input_size)
+def resnet18(
+    in_channels: int = 3, num_classes: int = 1000, input_size: int = 224, width: float = 1.0
+) -> ImageNetResNet:
+    """ResNet-18 for ImageNet; `width` multiplies all channels. See the module's docstring."""
+    return ImageNetResNet(BasicBlock, (2, 2, 2, 2), in_channels, num_classes, input_size, width)

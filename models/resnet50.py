@@ -39,6 +39,8 @@ class Bottleneck(nn.Module):
         return self.relu(y)
 
 
-def resnet50(in_channels: int = 3, num_classes: int = 1000, input_size: int = 224) -> ImageNetResNet:
-    """ResNet-50 for ImageNet; see the module's docstring."""
-    return ImageNetResNet(Bottleneck, (3, 4, 6, 3), in_channels, num_classes, input_size)
+def resnet50(
+    in_channels: int = 3, num_classes: int = 1000, input_size: int = 224, width: float = 1.0
+) -> ImageNetResNet:
+    """ResNet-50 for ImageNet; `width` multiplies all channels. See the module's docstring."""
+    return ImageNetResNet(Bottleneck, (3, 4, 6, 3), in_channels, num_classes, input_size, width)

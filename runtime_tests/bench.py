@@ -93,6 +93,7 @@ def bench(
     threads: int = 1,
     batch: int = 1,
     seconds: float = DEFAULT_SECONDS,
+    rounds: int | None = None,
     on_progress: Callable[[float, str], None] = lambda share, detail: None,
 ) -> BenchReport:
     """Measure files in turn.
@@ -102,6 +103,7 @@ def bench(
         threads: Threads within an operator.
         batch: Size of the open dimensions of the inputs.
         seconds: About how long the timed runs take per file; at least MIN_ROUNDS runs each.
+        rounds: Timed runs of each file, instead of `seconds`.
         on_progress: Called with the share done, 0 to 1, and what is going on.
 
     Raises:
@@ -125,7 +127,8 @@ def bench(
     for session, feed in zip(sessions, feeds, strict=True):
         for _ in range(WARM_UP):
             session.run(None, feed)
-    rounds = min(MAX_ROUNDS, max(MIN_ROUNDS, int(seconds * len(paths) / sum(first))))
+    if rounds is None:
+        rounds = min(MAX_ROUNDS, max(MIN_ROUNDS, int(seconds * len(paths) / sum(first))))
     latencies: list[list[float]] = [[] for _ in paths]
     for done in range(rounds):
         for times, session, feed, path in zip(latencies, sessions, feeds, paths, strict=True):

@@ -84,11 +84,16 @@ class Comparison:
         )
 
 
-def sample_network(name: str) -> tuple[nn.Module, Tensor]:
-    """A network as training leaves it, with random weights, and calibration inputs for it."""
+def sample_network(name: str, **arguments: Any) -> tuple[nn.Module, Tensor]:
+    """A network as training leaves it, with random weights, and calibration inputs for it.
+
+    Args:
+        name: Of the registry.
+        **arguments: Of its factory; none gives its published size.
+    """
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    model = models.create(name)
+    model = models.create(name, **arguments)
     codeq.attach(model, bits=4)
     shape = model.input_shape
     count = max(WARM_UP_INPUTS, min(128, CALIBRATION_VALUES // math.prod(shape)))  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ creation, peak memory and latency are measured side by side in one interleaved r
 
 import argparse
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,12 +90,12 @@ class StorageReport:
 
 
 @torch.no_grad()
-def draw_codes(model: nn.Module, zeros: float) -> None:
+def draw_codes(model: nn.Module, zeros: float | Mapping[str, float]) -> None:
     """Give every quantized weight of a frozen network levels drawn at random, in place.
 
     Args:
         model: From `sample_network`; at 4 bits, where there are seven magnitudes.
-        zeros: Share of zeros, the same for every weight.
+        zeros: Share of zeros, the same for every weight or by the weight's name.
     """
     generator = torch.Generator().manual_seed(SEED)
     shares = torch.tensor(LEVEL_COUNTS)
@@ -105,7 +105,8 @@ def draw_codes(model: nn.Module, zeros: float) -> None:
         level = 1 + torch.multinomial(shares[: encoding.quant_max], count, replacement=True, generator=generator)
         codes = encoding.multiplier * level + encoding.offset
         codes = codes * (2 * torch.randint(2, (count,), generator=generator) - 1)
-        codes = codes * (torch.rand(count, generator=generator) >= zeros)
+        share = zeros[weight.name] if isinstance(zeros, Mapping) else zeros
+        codes = codes * (torch.rand(count, generator=generator) >= share)
         weight.original.copy_((codes.float() * encoding.scale).reshape(weight.original.shape))
 
 
