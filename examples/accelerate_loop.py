@@ -73,6 +73,10 @@ def main(argv: list[str] | None = None) -> None:
         codeq.save(arguments.output.with_suffix(".pt"), network, input_shape=(1, 8, 8))
         accuracy = (network(test_images).argmax(1) == test_labels).float().mean()
         print(f"test accuracy {accuracy:.2%}")
+    # A process that ends while another still works, or whose wrapped network still holds the group, may abort.
+    accelerator.free_memory(model, optimizer, loader)
+    del model, optimizer, loader, groups
+    accelerator.wait_for_everyone()
     accelerator.end_training()
 
 
