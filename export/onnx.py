@@ -254,7 +254,7 @@ def _like_example(
     if inputs is None:
         return example
     tensors, found = take_inputs(model, inputs)
-    if found != names:
+    if (found, len(tensors)) != (names, len(example)):
         given, wanted = (", ".join(n) or f"{len(t)} by position" for t, n in ((tensors, found), (example, names)))
         raise ExportError(f"{argument} gives {given}, expected {wanted}, as example_inputs gives")
     return tensors

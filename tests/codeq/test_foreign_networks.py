@@ -222,7 +222,7 @@ def test_a_foreign_network_is_trained_resumed_and_taught(tmp_path: Path, capsys:
         ),
         (
             [*network[:3], '{"width": 5}'],
-            "has shape (4,), expected (5,) (a factory with other arguments? for the one that was saved, pass --model nets:",
+            "has shape (4,), expected (5,) (a factory with other arguments? for the one that was saved, pass ",
         ),
         (["--model", "nets:other", *network[2:]], "cannot be imported"),
         ([*network, "--epochs", "2"], "was started with --epochs 1, not 2; leave --epochs out"),

@@ -276,8 +276,10 @@ def test_bad_input_about_activations(run_command: Any, checkpoint_path: Path, tm
         assert sorted(tmp_path.iterdir()) == before
 
 
-def test_networks_that_cannot_be_exported_are_refused_in_one_line(run_command: Any, tmp_path: Path) -> None:
-    (tmp_path / "nets.py").write_text(
+def test_networks_that_cannot_be_exported_are_refused_in_one_line(
+    run_command: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "refused.py").write_text(
         "import torch\nfrom torch import nn\n\n"
         "class Branch(nn.Module):\n"
         "    def __init__(self):\n        super().__init__()\n        self.fc = nn.Linear(4, 4)\n"
@@ -285,11 +287,9 @@ def test_networks_that_cannot_be_exported_are_refused_in_one_line(run_command: A
         "class Odd(Branch):\n"
         "    def forward(self, x):\n        return torch.special.bessel_j0(self.fc(x))\n"
     )
-    sys.path.insert(0, str(tmp_path))
-    try:
-        import nets  # type: ignore[import-not-found]
-    finally:
-        sys.path.pop(0)
+    monkeypatch.syspath_prepend(tmp_path)
+    import refused  # type: ignore[import-not-found]
+
     for name, message in (
         ("Branch", "torch.export cannot trace Branch: "),
         (
@@ -297,11 +297,11 @@ def test_networks_that_cannot_be_exported_are_refused_in_one_line(run_command: A
             "cannot lower the network: prims.bessel_j0.default (at special_bessel_j0): No ONNX function",
         ),
     ):
-        model = getattr(nets, name)()
+        model = getattr(refused, name)()
         codeq.attach(model, bits=4)
         x = torch.randn(8, 4)
         codeq.save(tmp_path / "net.pt", model, input_shape=(4,), calibration_inputs=x, held_inputs=x)
-        arguments = ["net.pt", "--model", f"nets:{name}", "--activations", "int8"]
+        arguments = ["net.pt", "--model", f"refused:{name}", "--activations", "int8"]
         done = run_command("export.onnx", *arguments, cwd=tmp_path)
         assert done.returncode == 2, done
         assert message in done.stderr
