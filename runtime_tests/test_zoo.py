@@ -122,7 +122,7 @@ def test_the_command(run_command: Any, tmp_path: Path) -> None:
     # A quarter of the weights' bytes by four bits, a third of that again by their zeros.
     assert ratios["packed"]["bytes"] < 0.6 < ratios["int8"]["bytes"]
     ratio = timed["int8"]["latency_ms"] / timed["quantize_static"]["latency_ms"]
-    assert lines[11].split()[-3:] == [f"{x:.2f}" for x in (ratio, ratios["int8"]["bytes"], ratios["packed"]["bytes"])]
+    assert lines[12].split()[-3:] == [f"{x:.2f}" for x in (ratio, ratios["int8"]["bytes"], ratios["packed"]["bytes"])]
     done = run_command("runtime_tests.zoo", "--networks", "nothing", cwd=tmp_path)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
