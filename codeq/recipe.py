@@ -36,7 +36,8 @@ class TrainConfig:
         optimizer: "sgd" with `momentum`, or "adamw". `lr`, `weight_decay`: of the weights.
         warmup_fraction: First part of the steps, in which the learning rate rises linearly (Goyal et al. 2017,
             arXiv:1706.02677); a cosine follows (Loshchilov & Hutter 2017, arXiv:1608.03983).
-        label_smoothing: Szegedy et al. 2016, arXiv:1512.00567. clip_norm: gradients' largest norm, 0 for no limit.
+        label_smoothing: Szegedy et al. 2016, arXiv:1512.00567. clip_norm: largest norm of the weights'
+            gradients and of the thetas', 0 for no limit; None is 1 for a network with depthwise convolutions, 0 else.
         sparsity, bops, size: The budget, at most one of them (budget.py): zeros and relative BOPs in (0, 1), bytes.
         lambda_dz: Instead of a budget: more means more zeros. With neither, the budget is 90 % zeros.
         lambda_bit: More means fewer bits, when they are learned; a budget of BOPs or bytes steers them itself.
@@ -65,7 +66,7 @@ class TrainConfig:
     weight_decay: float = 5e-4
     warmup_fraction: float = 0.1
     label_smoothing: float = 0.0
-    clip_norm: float = 0.0
+    clip_norm: float | None = None
     lambda_dz: float | None = None
     lambda_bit: float = 0.01
     sparsity: float | None = None
@@ -175,7 +176,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "temperature": (1e-2, 1e3),
     "seed": (0, 2**63 - 1),
 }
-OPTIONAL = ("lambda_dz", "sparsity", "bops", "size", "theta_init", "shift")
+OPTIONAL = ("lambda_dz", "sparsity", "bops", "size", "theta_init", "clip_norm", "shift")
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "optimizer": tuple(OPTIMIZERS),
     "grid": ("integer", "paper"),
@@ -191,6 +192,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "lambda_dz": 0.01,
         "lambda_bit": 0.01,
         "theta_init": 3.0,
+        "clip_norm": 0.0,
         "grid": "paper",
         "freeze_fraction": 0.0,
     },

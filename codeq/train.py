@@ -136,7 +136,12 @@ def _build_parser() -> argparse.ArgumentParser:
     recipe("--weight-decay", "decay of the weights", "0.0005, adamw 0.01", type=cli.number(0, MAX_LR))
     recipe("--warmup-fraction", "first part of the run, in which the learning rate rises", type=cli.number(0, 1))
     recipe("--label-smoothing", "share of the labels spread over all classes", type=cli.number(0, 0.99))
-    recipe("--clip-norm", "largest norm of the gradients; 0 is none", type=cli.number(0, 1e9))
+    recipe(
+        "--clip-norm",
+        "largest norm of the weights' and of the thetas' gradients; 0 is none",
+        "1 with depthwise convolutions, else 0",
+        type=cli.number(0, 1e9),
+    )
     recipe("--teacher", "checkpoint to distil from, such as the float twin's", "none", metavar="CKPT")
     recipe("--teacher-weight", "with --teacher: its share of the loss", type=cli.number(0, 1))
     recipe("--temperature", "with --teacher: of its outputs", type=cli.number(1e-2, 1e3))

@@ -43,6 +43,10 @@ Shorter runs raise the rate to keep the product, so that a lambda means the same
 MAX_THETA_LR = 0.2
 MAX_THETA_DECAY = 0.1
 """Largest share of theta that lambda takes in a step: above 1 it would throw theta across zero."""
+DEPTHWISE_CLIP_NORM = 1.0
+"""Gradients of a DS-CNN's thetas (digits, 90 % zeros) have a norm of 0.4 in the median step, of 66 in one step of a
+hundred and of 5,600 in one: without a limit it throws the theta of a layer to its end, and a network that had 96 %
+accuracy is lost. Its weights' have 2 in the median step, and spikes in the same steps."""
 STORED_INPUTS = 128
 """Inputs kept in the checkpoint from each of the training and the test set."""
 BATCH_NORM_BATCHES = 100
@@ -152,6 +156,9 @@ class Trainer:
         self.attached: AttachReport | None = None
         self.model = self._build() if resume is None else self._take(resume)
         self.model.to(self.device)
+        self.clip_norm = config.clip_norm
+        if self.clip_norm is None:
+            self.clip_norm = DEPTHWISE_CLIP_NORM if not config.is_float and _has_depthwise(self.model) else 0.0
         if ranks.world_size > 1:
             synchronize_batch_norm(self.model)
         self.least = max(2, ranks.world_size)
@@ -456,11 +463,10 @@ class Trainer:
             return value
         self.optimizer.zero_grad()
         (loss * loss_weight(len(labels), batch_size, self.ranks)).backward()
-        if config.clip_norm:
-            groups = [
-                group["params"] for group in self.optimizer.param_groups if group["kind"] in ("weights", "no_decay")
-            ]
-            nn.utils.clip_grad_norm_([parameter for group in groups for parameter in group], config.clip_norm)
+        if self.clip_norm:
+            for kinds in (("weights", "no_decay"), ("theta_dz", "theta_bit")):
+                groups = [group["params"] for group in self.optimizer.param_groups if group["kind"] in kinds]
+                nn.utils.clip_grad_norm_([parameter for group in groups for parameter in group], self.clip_norm)
         self.optimizer.step()
         self.scheduler.step()
         self.step += 1
@@ -609,6 +615,11 @@ def train(
 ) -> TrainResult:
     """Run a configuration in this process: `Trainer(config, resume=resume).run(output, ...)`."""
     return Trainer(config, resume=resume).run(output, on_epoch=on_epoch, on_step=on_step)
+
+
+def _has_depthwise(model: nn.Module) -> bool:
+    convolutions = (module for module in model.modules() if isinstance(module, nn.modules.conv._ConvNd))
+    return any(convolution.groups == convolution.in_channels > 1 for convolution in convolutions)
 
 
 def _split(order: Tensor, batch_size: int, least: int = 2) -> tuple[Tensor, ...]:

@@ -14,6 +14,7 @@ import torch
 import codeq
 from codeq import checkpoint
 from codeq.budget import BudgetError
+from codeq.data import batches
 from codeq.errors import CheckpointError
 from codeq.layers import quantized_weights
 from codeq.learned_step import QuantizedActivations
@@ -226,6 +227,21 @@ def test_an_unreachable_budget_stops_the_run_half_way(tmp_path: Path) -> None:
     ):
         train(config, tmp_path / "a.pt", on_step=lambda step, steps_, loss: steps.append(step))
     assert len(steps) < 0.6 * 12 * 12
+
+
+@pytest.mark.parametrize(("changes", "clipped"), [({}, True), ({"clip_norm": 0.0}, False)])
+def test_a_spike_does_not_throw_the_thetas_of_depthwise_layers(changes: dict[str, Any], clipped: bool) -> None:
+    trainer = Trainer(TrainConfig(model="ds_cnn", epochs=1, lambda_dz=1e-6, optimizer="sgd", lr=0.1, **changes))
+    assert trainer.clip_norm == (1 if clipped else 0)
+    parameters = dict(trainer.model.named_parameters())
+    for parameter in parameters.values():
+        parameter.register_hook(lambda gradient: gradient * 1e6)
+    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    trainer._train_step(*next(batches(trainer.data.train, [torch.arange(8)])), 8)
+    for is_theta, rate in ((True, trainer.theta_lr), (False, 0.1)):
+        moves = [(parameters[name] - before[name]).norm() for name in before if name.endswith("theta_dz") == is_theta]
+        assert (0 < float(torch.stack(moves).detach().norm()) < 1.1 * rate) == clipped
+    assert Trainer(TrainConfig(model="ds_cnn", bits=32)).clip_norm == Trainer(TrainConfig()).clip_norm == 0
 
 
 def test_the_paper_recipe_is_the_published_operator() -> None:
