@@ -37,7 +37,8 @@ class TrainConfig:
         warmup_fraction: First part of the steps, in which the learning rate rises linearly (Goyal et al. 2017,
             arXiv:1706.02677); a cosine follows (Loshchilov & Hutter 2017, arXiv:1608.03983).
         label_smoothing: Szegedy et al. 2016, arXiv:1512.00567. clip_norm: largest norm of the weights'
-            gradients and of the thetas', 0 for no limit; None is 1 for a network with depthwise convolutions, 0 else.
+            gradients and of the thetas', 0 for no limit; None is 1 for depthwise convolutions under
+            SGD, 0 else.
         sparsity, bops, size: The budget, at most one of them (budget.py): zeros and relative BOPs in (0, 1), bytes.
         lambda_dz: Instead of a budget: more means more zeros. With neither, the budget is 90 % zeros.
         lambda_bit: More means fewer bits, when they are learned; a budget of BOPs or bytes steers them itself.

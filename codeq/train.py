@@ -139,7 +139,7 @@ def _build_parser() -> argparse.ArgumentParser:
     recipe(
         "--clip-norm",
         "largest norm of the weights' and of the thetas' gradients; 0 is none",
-        "1 with depthwise convolutions, else 0",
+        "1 for depthwise convolutions under sgd, else 0",
         type=cli.number(0, 1e9),
     )
     recipe("--teacher", "checkpoint to distil from, such as the float twin's", "none", metavar="CKPT")

@@ -46,7 +46,8 @@ MAX_THETA_DECAY = 0.1
 DEPTHWISE_CLIP_NORM = 1.0
 """Gradients of a DS-CNN's thetas (digits, 90 % zeros) have a norm of 0.4 in the median step, of 66 in one step of a
 hundred and of 5,600 in one: without a limit it throws the theta of a layer to its end, and a network that had 96 %
-accuracy is lost. Its weights' have 2 in the median step, and spikes in the same steps."""
+accuracy is lost. Its weights' have 2 in the median step, and spikes in the same steps. AdamW does not need it: with
+two seeds 88 and 91 % without, 84 and 83 % with it."""
 STORED_INPUTS = 128
 """Inputs kept in the checkpoint from each of the training and the test set."""
 BATCH_NORM_BATCHES = 100
@@ -158,7 +159,8 @@ class Trainer:
         self.model.to(self.device)
         self.clip_norm = config.clip_norm
         if self.clip_norm is None:
-            self.clip_norm = DEPTHWISE_CLIP_NORM if not config.is_float and _has_depthwise(self.model) else 0.0
+            clipped = config.optimizer == "sgd" and not config.is_float and _has_depthwise(self.model)
+            self.clip_norm = DEPTHWISE_CLIP_NORM if clipped else 0.0
         if ranks.world_size > 1:
             synchronize_batch_norm(self.model)
         self.least = max(2, ranks.world_size)

@@ -2,8 +2,7 @@
 
 Weights are random: 4-bit codes, four fifths of them zeros, with the magnitudes that training gives
 (runtime_tests/storage.py), and fewer zeros where a channel has few weights; BatchNorm statistics are those of random
-inputs. Each network is exported with float32 and
-with int8 activations, in three storages. With `--bench` its files are timed next to torch's own float32 export, and
+inputs. Each network is exported with float32 and with int8 activations, in three storages. With `--bench` its files are timed next to torch's own float32 export, and
 those of MLPerf Tiny next to onnxruntime's `quantize_static` of that (runtime_tests/compare.py).
 """
 
@@ -201,6 +200,7 @@ def zoo_network(name: str, arguments: Mapping[str, Any] | None = None) -> tuple[
     """
     model, inputs = sample_network(name, **(arguments or {}))
     draw_codes(model, share_zeros(model))
+    grow_embeddings(model)
     settle_batch_norm(model, inputs)
     return model, inputs
 
@@ -212,6 +212,17 @@ def share_zeros(model: nn.Module) -> dict[str, float]:
     numel, of_few = (sum(shapes[name].numel() for name in names) for names in (shapes, few))
     others = (ZEROS * numel - ZEROS_OF_FEW * of_few) / max(numel - of_few, 1)
     return {name: ZEROS_OF_FEW if name in few else others for name in shapes}
+
+
+@torch.no_grad()
+def grow_embeddings(model: nn.Module) -> None:
+    """Give a class token and positions, which start at a standard deviation of 0.02, that of the tokens beside them.
+
+    One step of the uint8 grid that they share with those tokens would else be as large as they are.
+    """
+    for name, parameter in model.named_parameters():
+        if name in ("cls_token", "pos_embed"):
+            parameter.div_(parameter.std())
 
 
 @torch.no_grad()
