@@ -2,8 +2,9 @@
 
 Weights are random: 4-bit codes, four fifths of them zeros, with the magnitudes that training gives
 (runtime_tests/storage.py), and fewer zeros where a channel has few weights; BatchNorm statistics are those of random
-inputs. Each network is exported with float32 and with int8 activations, in three storages. With `--bench` its files are timed next to torch's own float32 export, and
-those of MLPerf Tiny next to onnxruntime's `quantize_static` of that (runtime_tests/compare.py).
+inputs. Each network is exported with float32 and with int8 activations, in three storages. With `--bench` its files
+are timed next to torch's own float32 export, and those of MLPerf Tiny next to onnxruntime's `quantize_static` of that
+(runtime_tests/compare.py).
 """
 
 import argparse
