@@ -90,11 +90,17 @@ def _keep(name: str, codes: Tensor, steps: Callable[[], Tensor]) -> Tensor:
 
 
 class IntegerReference(GraphRunner):
-    """Computes a program with quantized activations in integers."""
+    """Computes a program with quantized activations in integers, by the rules of onnxruntime's kernels.
+
+    `kernels` are those rules by operator; another runtime's replace some.
+    """
+
+    kernels: Mapping[Any, Callable[..., Pending]]
 
     def __init__(self, program: ReferenceProgram) -> None:
         super().__init__(program.exported, keep_constants=True)
         self.on_codes: OnCodes = _keep
+        self.kernels = KERNELS
 
     def outputs(self, *inputs: Tensor, on_codes: OnCodes = _keep) -> tuple[Tensor, ...]:
         """The outputs, flattened; float32.
@@ -116,7 +122,7 @@ class IntegerReference(GraphRunner):
             return _decode(*arguments)
         if n.target is quantize:
             return self._quantize(n, *arguments)
-        kernel = KERNELS.get(n.target)
+        kernel = self.kernels.get(n.target)
         if kernel is not None and _all_codes(n, arguments):
             return kernel(n, *arguments)
         if is_move(n) and any(isinstance(operand, Codes) for operand in _flat(arguments)):

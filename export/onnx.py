@@ -4,13 +4,12 @@ checkpoint -> encodings -> reference program -> ONNX graph -> storage of weights
 """
 
 import argparse
-import math
 import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,28 +17,23 @@ import onnx_ir as ir
 import onnxscript
 import torch
 from onnx import TensorProto
-from torch import Tensor, nn
+from torch import nn
 
 from codeq import checkpoint, cli
 from codeq.activation_encoding import ActivationEncoding
-from codeq.activations import ActivationPlan
 from codeq.autocast import autocast_off
-from codeq.calibrate import BATCH_SIZE as CALIBRATION_BATCH_SIZE
-from codeq.calibrate import calibrate, load_calibration
 from codeq.files import check_writable, staging_folder
 from codeq.grid import WeightEncoding
-from codeq.inputs import Inputs, join_inputs
-from codeq.layers import encode, quantized_weights
-from codeq.ranges import METHODS, Method
-from export.activations import COMPARED_INPUTS, quantize_program
+from codeq.inputs import Inputs
+from codeq.ranges import Method
+from export.activation_options import activation_options, add_activation_options, add_check_option, default_check
 from export.errors import ExportError, ParityError
-from export.fold_batch_norm import fold_batch_norm
 from export.lower import lower_program
 from export.metadata import describe_weight, metadata_props
 from export.opset import installed_onnxruntime, oldest_onnxruntime
-from export.program import ReferenceProgram, build_reference_program
+from export.prepare import Activations, check_choices, float32_bytes, prepare_program
+from export.program import ReferenceProgram
 from export.report import ActivationReport, Report, WeightReport
-from export.run import take_inputs
 from export.storage.plan import PACKING, STORAGES, Storage, StoragePlan, plan_storage
 from export.storage.target import TARGETS
 from export.storage.weight import CodedWeight
@@ -51,13 +45,6 @@ EXTERNAL_DATA_THRESHOLD = 1_800_000_000
 """Bytes of initializers above which they go into a file beside the model: a protobuf message ends at 2^31 - 1."""
 SMALLEST_EXTERNAL = 1024
 """Bytes; smaller tensors stay in the model: shapes among them are read by onnx's shape inference."""
-DEFAULT_CHECK = 64
-CHECKED_VALUES = 2**19
-"""Of inputs that a check takes by default: 64 of 3 x 32 x 32, 3 of 3 x 224 x 224."""
-CALIBRATION_VALUES = 2**21
-"""Of the checkpoint's inputs that calibration takes: all 128 of 3 x 64 x 64, 13 of 3 x 224 x 224."""
-Activations = Literal["float32", "int8"]
-ACTIVATIONS: tuple[Activations, ...] = ("float32", "int8")
 DEFAULT_TARGET = "onnxruntime"
 
 
@@ -136,52 +123,25 @@ def export_onnx(
         raise ExportError(f"storage {storage!r}, expected one of {', '.join(STORAGES)}")
     if target not in TARGETS:
         raise ExportError(f"target {target!r}, expected one of {', '.join(TARGETS)}")
-    if activations not in ACTIVATIONS:
-        raise ExportError(f"activations {activations!r}, expected one of {', '.join(ACTIVATIONS)}")
-    if ranges not in METHODS:
-        raise ExportError(f"ranges {ranges!r}, expected one of {', '.join(METHODS)}")
+    check_choices(activations, ranges)
     output = check_writable(path, force=force)
     runtime = TARGETS[target]
     if storage == "sparse" and not runtime.sparse_initializers:
         raise ExportError(f"--target {target} takes no sparse_initializer; choose another --storage")
     if opset is not None and runtime.max_opset is not None and opset > runtime.max_opset:
         raise ExportError(f"--target {target} opens files up to opset {runtime.max_opset}, found --opset {opset}")
-    disabled = [weight.name for weight in quantized_weights(model) if not weight.quantizer.enabled]
-    if disabled:
-        raise ExportError(f"{disabled[0]}: its quantizer is switched off; call codeq.enable(model) first")
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and tensor.dtype != torch.float32:
-            raise ExportError(f"{name} is {tensor.dtype}, expected torch.float32; call model.float() before the export")
-    try:
-        encodings = encode(model)
-    except ValueError as error:
-        raise ExportError(str(error)) from error
-
-    example, names = take_inputs(model, example_inputs)
-    held = _like_example(model, "check_inputs", check_inputs, example, names)
-    given = _like_example(model, "calibration", calibration, example, names)
-    program = build_reference_program(model, example, encodings, names=names, dynamic_batch=dynamic_batch)
-    folded = fold_batch_norm(program)
-    if activations == "int8":
-
-        def choose(plan: ActivationPlan) -> Mapping[str, ActivationEncoding]:
-            stored = dict(activation_encodings or {})
-            unknown = [name for name in stored if name not in plan.tensors.values()]
-            if unknown and not activations_except:
-                raise ExportError(
-                    f"the network has no activation {unknown[0]!r}, for which training stored a scale; "
-                    "choose ranges anew, e.g. with --ranges mse"
-                )
-            complete = all(name in stored for name in plan.tensors.values())
-            if complete or (stored and not activations_except):
-                return stored  # where one is missing, insert_quantizers says so
-            batch = CALIBRATION_BATCH_SIZE if dynamic_batch else len(example[0])
-            # What training did not quantize, next to a layer that is left out, is calibrated.
-            return calibrate(program.exported, plan, given, ranges, batch_size=batch) | stored
-
-        rows = torch.arange(COMPARED_INPUTS if dynamic_batch else len(example[0]))
-        compared = tuple(tensor[rows[: len(tensor)] if dynamic_batch else rows % len(tensor)] for tensor in held)
-        quantize_program(program, compared, choose, exclude=activations_except)
+    prepared = prepare_program(
+        model,
+        example_inputs,
+        check_inputs=check_inputs,
+        dynamic_batch=dynamic_batch,
+        activations=activations,
+        calibration=calibration,
+        ranges=ranges,
+        activations_except=activations_except,
+        activation_encodings=activation_encodings,
+    )
+    program, encodings = prepared.program, prepared.encodings
     graph = lower_program(program, opset=opset, debug_info=debug_info)
     graph.metadata_props.update(
         metadata_props(
@@ -217,7 +177,7 @@ def export_onnx(
         ir_version, floats = _write(graph, weights, plan, staged, external=external)
         external = (folder / _data_name(output)).exists()
         del graph, kept, weights  # the check needs the memory
-        verdict = check_parity(staged, model, join_inputs(held, names), program=program)
+        verdict = check_parity(staged, model, prepared.inputs, program=program)
         if not verdict.ok:
             raise ParityError(verdict)
         size_bytes = sum(file.stat().st_size for file in folder.iterdir())
@@ -227,7 +187,7 @@ def export_onnx(
     return Report(
         path=output,
         size_bytes=size_bytes,
-        float32_bytes=_float32_bytes(model),
+        float32_bytes=float32_bytes(model),
         opset=opset_version,
         ir_version=ir_version,
         oldest_onnxruntime=oldest_onnxruntime(
@@ -240,29 +200,11 @@ def export_onnx(
         transient_bytes=plan.transient_bytes,
         packed_bytes=size_bytes - plan.size_bytes + packed.size_bytes,
         verdict=verdict,
-        folded_batch_norms=folded,
+        folded_batch_norms=prepared.folded_batch_norms,
         skipped_folds=program.skipped_folds,
         external_data=_data_name(output) if external else None,
         activations=None if program.activations is None else _activation_report(program, activation_encodings, ranges),
     )
-
-
-def _like_example(
-    model: nn.Module, argument: str, inputs: Inputs | None, example: tuple[Tensor, ...], names: tuple[str, ...]
-) -> tuple[Tensor, ...]:
-    """The tensors of further inputs, which must be the arguments that the example's are; its own for None."""
-    if inputs is None:
-        return example
-    tensors, found = take_inputs(model, inputs)
-    if (found, len(tensors)) != (names, len(example)):
-        given, wanted = (", ".join(n) or f"{len(t)} by position" for t, n in ((tensors, found), (example, names)))
-        raise ExportError(f"{argument} gives {given}, expected {wanted}, as example_inputs gives")
-    return tensors
-
-
-def default_check(input_shape: tuple[int, ...]) -> int:
-    """How many inputs of a shape a check takes by default."""
-    return max(1, min(DEFAULT_CHECK, CHECKED_VALUES // math.prod(input_shape)))
 
 
 def _coded_weights(graph: ir.Model, program: ReferenceProgram) -> dict[str, CodedWeight]:
@@ -352,19 +294,6 @@ def _activation_report(
     )
 
 
-def _float32_bytes(model: nn.Module) -> int:
-    """What the same network takes in float32: its parameters and float buffers without the quantizers' own."""
-    quantizers = {id(weight.quantizer) for weight in quantized_weights(model)}
-    tensors: dict[int, Tensor] = {}
-    for module in model.modules():
-        if id(module) in quantizers:
-            continue
-        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-            if tensor.is_floating_point():
-                tensors[id(tensor)] = tensor
-    return 4 * sum(tensor.numel() for tensor in tensors.values())
-
-
 def _data_name(target: Path) -> str:
     return f"{target.name}.data"
 
@@ -391,34 +320,8 @@ def _build_parser() -> argparse.ArgumentParser:
         "--debug-info", action="store_true", help="keep the exporter's documentation strings and source locations"
     )
     parser.add_argument("--opset", type=cli.integer(1), help="opset to write (default: the lowest the network needs)")
-    parser.add_argument(
-        "--activations",
-        choices=ACTIVATIONS,
-        help="int8: integer kernels, uint8 activations (default: int8 where training stored activation scales)",
-    )
-    parser.add_argument(
-        "--calibration",
-        type=Path,
-        metavar="FILE.npz",
-        help="inputs for activation ranges: one array (N, ...), of float32 or of token ids (default: those in the "
-        "checkpoint)",
-    )
-    parser.add_argument(
-        "--ranges", choices=METHODS, help="how activation ranges are chosen from calibration inputs (default: mse)"
-    )
-    parser.add_argument(
-        "--activations-except",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="layers that stay float: name, glob, re:EXPRESSION or type; may be repeated",
-    )
-    parser.add_argument(
-        "--check",
-        type=cli.integer(1),
-        metavar="N",
-        help=f"held inputs to check parity on (default: {DEFAULT_CHECK}, fewer of large ones)",
-    )
+    add_activation_options(parser)
+    add_check_option(parser)
     cli.add_model_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report; - is stdout")
     parser.add_argument("--force", action="store_true", help="overwrite existing outputs")
@@ -435,7 +338,7 @@ def main(argv: list[str] | None = None) -> int:
     cli.check_json(arguments.json, arguments.checkpoint, output, force=arguments.force)
     loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model, arguments.model_args))
     inputs, note = loaded.inputs_to_check(arguments.check or default_check(loaded.input_shape))
-    quantization = _quantization(arguments, loaded)
+    quantization = activation_options(arguments, loaded)
     try:
         with cli.spinner(f"exporting {arguments.checkpoint}"):
             report = export_onnx(
@@ -467,31 +370,6 @@ def _packed_command(argv: list[str]) -> str:
         place = kept.index("--storage")
         del kept[place : place + 2]
     return shlex.join(["python", "-m", "export.onnx", *kept, "--storage", "packed", "--force"])
-
-
-def _quantization(arguments: argparse.Namespace, loaded: checkpoint.Checkpoint) -> dict[str, Any]:
-    """The arguments of `export_onnx` about activations."""
-    recalibrate = arguments.calibration is not None or arguments.ranges is not None
-    chosen = arguments.activations or ("float32" if loaded.activations is None and not recalibrate else "int8")
-    if chosen == "float32":
-        if recalibrate or arguments.activations_except:
-            raise ExportError("--calibration, --ranges and --activations-except are for --activations int8")
-        return {}
-    options = {
-        "activations": "int8",
-        "ranges": arguments.ranges or "mse",
-        "activations_except": arguments.activations_except,
-    }
-    if loaded.activations is not None and not recalibrate:
-        options |= {"activation_encodings": loaded.activations}
-        return options | ({} if loaded.calibration_inputs is None else {"calibration": loaded.calibration_inputs})
-    if arguments.calibration is not None:
-        held = loaded.inputs_to_check(1)[0]
-        return options | {"calibration": load_calibration(arguments.calibration, loaded.input_shape, held.dtype)}
-    inputs = loaded.calibration_inputs
-    if inputs is None or not len(inputs):
-        raise ExportError(f"{loaded.path}: holds no calibration inputs; give some with --calibration FILE.npz")
-    return options | {"calibration": inputs[: max(1, CALIBRATION_VALUES // math.prod(loaded.input_shape))]}
 
 
 def _print(report: Report, note: str, json_path: Path | None, packed: str) -> None:

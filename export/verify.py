@@ -366,7 +366,7 @@ def _check_weights(source: Path, model: nn.Module) -> tuple[WeightCheck, ...]:
     reasons: dict[str, str] = {}
     for group in _weight_groups(model, described):
         values = sorted({weight.value_name for _, weight in group if weight.value_name is not None})
-        expected = {weight.name: _expected_weight(model, quantized, weight) for quantized, weight in group}
+        expected = {weight.name: expected_weight(model, quantized, weight) for quantized, weight in group}
         for level in ("disable_all", "enable_all"):
             computed = compute_values(proto, source, values, level, entries)
             for _, weight in group:
@@ -375,7 +375,7 @@ def _check_weights(source: Path, model: nn.Module) -> tuple[WeightCheck, ...]:
                     reasons[weight.name] = wanted
                 elif not reasons.get(weight.name):
                     found = _as_trained(computed[weight.value_name or ""], weight, wanted.shape)
-                    reasons[weight.name] = _compare_weight(wanted, found)
+                    reasons[weight.name] = compare_weight(wanted, found)
     checks = []
     for quantized in quantized_weights(model):
         about = described.pop(quantized.name, None)
@@ -425,7 +425,7 @@ def _mentions(graph: onnx.GraphProto, name: str) -> bool:
     return name in names or f"{name}_quantized" in names
 
 
-def _compare_weight(expected: np.ndarray, found: np.ndarray) -> str:
+def compare_weight(expected: np.ndarray, found: np.ndarray) -> str:
     """An empty string where `found` is `expected` bit for bit, else the reason."""
     if found.dtype != np.float32 or found.shape != expected.shape:
         return f"is {found.dtype} {found.shape}, expected float32 {expected.shape}"
@@ -437,7 +437,7 @@ def _compare_weight(expected: np.ndarray, found: np.ndarray) -> str:
     return ""
 
 
-def _expected_weight(model: nn.Module, quantized: QuantizedWeight, weight: WeightMetadata) -> np.ndarray | str:
+def expected_weight(model: nn.Module, quantized: QuantizedWeight, weight: WeightMetadata) -> np.ndarray | str:
     """What the file must compute, float32, or the reason why nothing could be right.
 
     Unfolded, the weight of the network's own forward pass. Folded, its codes times float32(scale * |f|); that the codes
@@ -450,7 +450,7 @@ def _expected_weight(model: nn.Module, quantized: QuantizedWeight, weight: Weigh
         encoding = quantized.quantizer.encode(quantized.original)
     except ValueError as error:
         raise ExportError(f"{weight.name}: {error}") from error
-    if _compare_weight(forward, encoding.dequantize().numpy()):
+    if compare_weight(forward, encoding.dequantize().numpy()):
         return "the network's codes times their scale are not its weight"
     norm = dict(model.named_modules()).get(weight.batch_norm)
     if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or norm.running_var is None:

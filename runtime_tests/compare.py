@@ -35,7 +35,8 @@ from codeq.layers import quantized_weights
 from codeq.quiet import quiet_torch
 from codeq.table import format_bytes, render_table
 from export import export_onnx
-from export.onnx import CALIBRATION_VALUES, Activations, default_check
+from export.activation_options import CALIBRATION_VALUES, default_check
+from export.prepare import Activations
 from runtime_tests.bench import BenchReport, bench
 from runtime_tests.memory import peak_bytes, reset_peak
 

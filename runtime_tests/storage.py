@@ -20,7 +20,7 @@ from codeq import cli
 from codeq.layers import quantized_weights
 from codeq.table import format_bytes, format_ratio, render_table
 from export import export_onnx
-from export.onnx import ACTIVATIONS, Activations
+from export.prepare import ACTIVATIONS, Activations
 from export.storage.plan import STORAGES, Storage
 from runtime_tests.bench import BenchResult, bench
 from runtime_tests.compare import sample_network

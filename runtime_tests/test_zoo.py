@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import codeq
 import models
-from export.onnx import ACTIVATIONS
+from export.prepare import ACTIVATIONS
 from runtime_tests import zoo
 from runtime_tests.zoo import STORAGES, ZEROS, bench_network, export_zoo_file, zoo_network
 

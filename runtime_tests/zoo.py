@@ -29,8 +29,9 @@ from codeq.errors import CodeqError
 from codeq.layers import quantized_weights
 from codeq.table import format_bytes, render_table
 from export import export_onnx
+from export.activation_options import default_check
 from export.errors import ParityError
-from export.onnx import ACTIVATIONS, Activations, default_check
+from export.prepare import ACTIVATIONS, Activations
 from export.report import Report
 from export.storage.plan import Storage
 from export.verify import Verdict
