@@ -1,0 +1,1 @@
+"""A checkpoint becomes a .tflite file for LiteRT."""

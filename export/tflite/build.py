@@ -1,0 +1,502 @@
+"""A reference program becomes a LiteRT graph, node by node. Exact: weights keep their codes and scales, bit for bit.
+
+    dequantize(codes, scale)                  ->  DEQUANTIZE(int8 codes), or the codes alone for an integer kernel
+    quantize(x, scale, zero_point)            ->  QUANTIZE(x), or the grid of the operator that makes x
+    dequantize(quantize(x), scale, ...)       ->  the int8 tensor itself; DEQUANTIZE where an operator reads floats
+
+Every value carries the order of its axes as stored. An operator reads its operands in the order it needs; what only
+permutes axes changes the order that is noted, and moves nothing. A transpose is added where the orders differ.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch.fx import Node
+
+from codeq.activations import CLAMPS
+from codeq.graph import input_names, is_constant, layer_names, operator_name, output_names, state_name
+from export.errors import ExportError
+from export.program import LAYER_SCOPE, ReferenceProgram, constant_value
+from export.tflite.graph import (
+    NO_ACTIVATION,
+    RELU,
+    RELU6,
+    RELU_N1_TO_1,
+    Graph,
+    Option,
+    Quantization,
+    Tensor,
+)
+from export.tflite.operator_versions import OPERATORS, PER_CHANNEL_DEQUANTIZE
+from export.tflite.registry import LOWERINGS, CannotLower
+from export.tflite.stored_layout import CHANNELS_LAST, Order, StoredLayout, identity
+
+dequantize = torch.ops.codeq.dequantize.default
+quantize = torch.ops.codeq.quantize.default
+
+UINT8_TO_INT8 = -128
+"""From a uint8 code or zero point to the int8 one of the same value."""
+FUSED = {(0.0, float("inf")): RELU, (0.0, 6.0): RELU6, (-1.0, 1.0): RELU_N1_TO_1}
+"""Clamps that an operator applies itself, by their limits."""
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A value of the network: a tensor of the file and the order of its axes."""
+
+    tensor: int
+    order: Order
+    quantization: Quantization | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What an operator's result stands for: its own node, or the clamp and the quantizer that directly follow it."""
+
+    node: Node
+    activation: int = NO_ACTIVATION
+    quantization: Quantization | None = None
+
+
+@dataclass(eq=False)
+class Build:
+    """The graph of one program, as far as it is lowered.
+
+    Attributes:
+        program: BatchNorms folded and canonicalized.
+        channels_last_io: Inputs and outputs of three and four dimensions have their channels last.
+        graph: What was added so far.
+        values: By node.
+        weights: How each quantized weight lies in the file, by its name; the tensor has that name and `_quantized`.
+        codes: The order of each quantized activation, by its name; the tensor has that name and `_quantized`.
+        columns: For a flattened value that kept its channels last: what a linear layer's columns are to be.
+        integer: Names of the layers that compute on codes.
+    """
+
+    program: ReferenceProgram
+    channels_last_io: bool = False
+    graph: Graph = field(default_factory=Graph)
+    values: dict[Node, Value] = field(default_factory=dict)
+    weights: dict[str, StoredLayout] = field(default_factory=dict)
+    codes: dict[str, Order] = field(default_factory=dict)
+    columns: dict[Node, StoredLayout] = field(default_factory=dict)
+    integer: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.names = layer_names(self.program.exported.graph)
+        self._made: dict[Any, Any] = {}
+        self._tensor_names: set[str] = set()
+
+    # Reading the program
+
+    def shape(self, node: Node) -> tuple[int, ...]:
+        """A node's shape in PyTorch's order, for a batch of 1."""
+        return tuple(size_at_one(size) for size in node.meta["val"].shape)
+
+    def open_axes(self, node: Node) -> tuple[int, ...]:
+        """PyTorch's axes whose size depends on the batch."""
+        return tuple(axis for axis, size in enumerate(node.meta["val"].shape) if not isinstance(size, int))
+
+    def name(self, node: Node) -> str:
+        """The layer's name, as in reports."""
+        return self.names.get(node, node.name)
+
+    def constant(self, node: Any) -> np.ndarray | None:
+        """What a constant node holds, PyTorch's order; None for another one."""
+        value = constant_value(self.program, node) if isinstance(node, Node) else None
+        return None if value is None else value.detach().numpy()
+
+    def target(self, node: Node, *, integer: bool = False) -> Target:
+        """What the result of a node's operator stands for.
+
+        Args:
+            node: The operator.
+            integer: Its operands are codes. Where a quantizer follows, the result then has its grid.
+        """
+        last, activation = node, NO_ACTIVATION
+        user = _only_user(node)
+        if user is not None and user.target in CLAMPS and user.args[0] is node:
+            limits = CLAMPS[user.target](user)
+            if limits in FUSED:
+                last, activation = user, FUSED[limits]
+        user = _only_user(last)
+        if integer and user is not None and user.target is quantize:
+            return Target(user, activation, self.grid(user))
+        return Target(last, activation)
+
+    def grid(self, node: Node) -> Quantization:
+        """The grid of a quantizer of activations, as int8."""
+        scale, zero_point = self.constant(node.args[1]), self.constant(node.args[2])
+        assert scale is not None
+        assert zero_point is not None
+        return Quantization(scale.reshape(1), int(zero_point) + UINT8_TO_INT8)
+
+    # Operands
+
+    def read(self, node: Any, order: Order | None = None) -> Value:
+        """An operand as it is, codes or floats, in an order of axes; None takes the stored one."""
+        value = self.values.get(node)
+        if value is None:
+            value = self.values[node] = self._constant_value(node)
+        return value if order is None or value.order == order else self._reorder(node, value, order)
+
+    def read_float(self, node: Any, order: Order | None = None) -> Value:
+        """An operand as floats."""
+        value = self.read(node, order)
+        if value.quantization is None:
+            return value
+        key = ("float", value.tensor)
+        if key not in self._made:
+            self._made[key] = self.operator(
+                "DEQUANTIZE", [value], self._like(value, dtype=np.float32), value.order, label="dequantized"
+            )
+        made: Value = self._made[key]
+        return made
+
+    def number(self, value: np.ndarray, label: str = "constant") -> int:
+        """A constant tensor; equal ones are one."""
+        key = ("number", value.dtype.str, value.shape, value.tobytes())
+        if key not in self._made:
+            self._made[key] = self.graph.add_tensor(Tensor(self._unused(label), value.shape, value.dtype, value))
+        return int(self._made[key])
+
+    def indices(self, values: Sequence[Any], label: str) -> int:
+        """A constant tensor of int32: a shape, axes, paddings."""
+        return self.number(np.array(values, np.int32), label)
+
+    def is_quantized(self, *operands: Any) -> bool:
+        """Whether operands are activations as codes."""
+        return all(isinstance(node, Node) and self.read(node).quantization is not None for node in operands)
+
+    # Weights
+
+    def weight(self, node: Node, layout: StoredLayout, *, integer: bool) -> int:
+        """The tensor of a weight.
+
+        Args:
+            node: A dequantize of codes, or a float constant.
+            layout: How it is to lie in the file.
+            integer: As codes; else as floats.
+
+        Raises:
+            CannotLower: It is computed from a quantized one, or its grid has no form here.
+        """
+        if node.target is not dequantize:
+            if self._depends_on_codes(node):
+                raise CannotLower("its weight is computed from a quantized one; quantize another one, or none")
+            value = self.constant(node)
+            if value is None:
+                raise CannotLower("its weight depends on the input")
+            return self.number(layout.store(value), f"{self.weight_name(node)}")
+        codes = self._codes(node, layout)
+        if integer:
+            return codes.tensor
+        key = ("float", codes.tensor)
+        if key not in self._made:
+            self._made[key] = self._float_weight(node, layout, codes)
+        return int(self._made[key])
+
+    def weight_scale(self, node: Node) -> np.ndarray:
+        """float32 `(1,)` or `(C,)`."""
+        scale = self.constant(node.args[1])
+        assert scale is not None
+        return scale.reshape(-1)
+
+    def bias(self, node: Node | None, channels: int) -> int:
+        """A layer's bias as floats; zeros where it has none."""
+        value = np.zeros(channels, np.float32) if node is None else self.constant(node)
+        if value is None:
+            raise CannotLower("its bias depends on the input")
+        return self.number(value, "bias" if node is None else f"{self.weight_name(node)}")
+
+    def integer_bias(self, node: Node | None, channels: int, scale: np.ndarray, label: str) -> int:
+        """A layer's bias as int32 codes on the grid of its sums, input scale times weight scale."""
+        codes = np.zeros(channels, np.int32)
+        if node is not None:
+            found = self.constant(node.args[0])
+            assert found is not None
+            codes = found
+        tensor = Tensor(
+            self._unused(f"{label}.bias_quantized"), codes.shape, codes.dtype, codes, Quantization(scale.reshape(-1))
+        )
+        return self.graph.add_tensor(tensor)
+
+    def weight_name(self, node: Node) -> str:
+        """The state that a constant is made of."""
+        source = node
+        while source.op != "placeholder" and source.all_input_nodes:
+            source = source.all_input_nodes[0]
+        name = state_name(self.program.exported, source) or node.name
+        record = self.program.weights.get(name)
+        return name if record is None else record.name
+
+    # Results
+
+    def operator(
+        self,
+        code: str,
+        operands: Sequence[Value | int],
+        shape: Tensor,
+        order: Order,
+        *,
+        label: str = "",
+        version: int | None = None,
+        **options: Option,
+    ) -> Value:
+        """Add an operator with one result.
+
+        Args:
+            code: The schema's name.
+            operands: Values, or numbers of tensors.
+            shape: What its result is like: a tensor of the graph's kind, whose name is taken as a wish.
+            order: Of the result's axes.
+            label: Goes into the result's name.
+            version: None takes the one for floats or int8 codes.
+            options: By the schema's names.
+        """
+        name = self._unused(f"{shape.name}/{label}" if label else shape.name)
+        result = Tensor(name, shape.shape, shape.dtype, None, shape.quantization, shape.open_batch)
+        numbers = [operand.tensor if isinstance(operand, Value) else operand for operand in operands]
+        if version is None:
+            kind = OPERATORS[code]
+            first = self.graph.tensors[numbers[0]].dtype
+            known = kind.int8_version if np.int8 in (first, shape.dtype) else kind.float_version
+            if code == "QUANTIZE" and first == np.float32:
+                known = 1
+            assert known is not None, f"{code} is not written for int8"
+            version = known
+        tensor = self.graph.add_tensor(result)
+        self.graph.add_operator(code, version, numbers, tensor, options)
+        return Value(tensor, order, shape.quantization)
+
+    def result(
+        self,
+        node: Node,
+        code: str,
+        operands: Sequence[Value | int],
+        order: Order,
+        *,
+        target: Target | None = None,
+        quantization: Quantization | None = None,
+        **options: Option,
+    ) -> None:
+        """Add the operator of a node and set its value.
+
+        Args:
+            node: Gives the shape.
+            code, operands, order, options: As for `operator`.
+            target: Where the result goes; None takes the node itself.
+            quantization: Of a result that is codes without a quantizer: what moves values keeps their grid.
+        """
+        target = target or Target(node)
+        grid = target.quantization or quantization
+        label = target.node.name if grid is None or target.quantization is None else self.codes_name(target.node)
+        like = self.like(node, order, grid, name=label)
+        self.set(target.node, self.operator(code, operands, like, order, **options))
+
+    def set(self, node: Node, value: Value) -> None:
+        """Say what a node's value is; the one of a quantizer is noted by its name."""
+        self.values[node] = value
+        if node.target is quantize:
+            self.codes[self.codes_name(node).removesuffix("_quantized")] = value.order
+
+    def codes_name(self, node: Node) -> str:
+        """The name of a quantizer's tensor."""
+        scope: str = node.meta["nn_module_stack"]["codeq"][0]
+        return f"{scope.removeprefix(LAYER_SCOPE)}_quantized"
+
+    def like(self, node: Node, order: Order, quantization: Quantization | None = None, *, name: str = "") -> Tensor:
+        """A tensor of a node's shape, floats or codes."""
+        shape, open_axes = self.shape(node), self.open_axes(node)
+        dtype = np.dtype(np.float32 if quantization is None else np.int8)
+        stored = tuple(shape[axis] for axis in order)
+        return Tensor(
+            name or node.name,
+            stored,
+            dtype,
+            None,
+            quantization,
+            tuple(place for place, axis in enumerate(order) if axis in open_axes),
+        )
+
+    def reshape(self, value: Value, shape: Sequence[int], open_batch: tuple[int, ...], name: str) -> Value:
+        """The same values in another shape, as stored. The result's order is the plain one.
+
+        Raises:
+            CannotLower: More than one size depends on the batch.
+        """
+        if len(open_batch) > 1:
+            raise CannotLower("two of its sizes depend on the batch, which a .tflite file cannot hold")
+        sizes = [-1 if axis in open_batch else size for axis, size in enumerate(shape)]
+        source = self.graph.tensors[value.tensor]
+        like = Tensor(name, tuple(shape), source.dtype, None, value.quantization, open_batch)
+        return self.operator("RESHAPE", [value, self.indices(sizes, "shape")], like, identity(len(sizes)))
+
+    def flat_order(self, shape: Sequence[int], order: Order) -> Order:
+        """The axes of more than one value, in their stored order: where it ascends, nothing has moved."""
+        return tuple(axis for axis in order if shape[axis] != 1)
+
+    # Inside
+
+    def _reorder(self, node: Node, value: Value, order: Order) -> Value:
+        key = ("order", value.tensor, order)
+        if key not in self._made:
+            like = self.like(node, order, value.quantization, name=f"{node.name}/transposed")
+            shape = self.shape(node)
+            # A batch of more than one would make the first axis count; it stays in front in every order.
+            same = self.flat_order(shape, value.order) == self.flat_order(shape, order)
+            batch_in_front = value.order[:1] == order[:1] == (0,)
+            if same and batch_in_front and len(like.open_batch) <= 1:
+                reshaped = self.reshape(value, like.shape, like.open_batch, like.name)
+                self._made[key] = Value(reshaped.tensor, order, value.quantization)
+            else:
+                permutation = self.indices([value.order.index(axis) for axis in order], "permutation")
+                self._made[key] = self.operator("TRANSPOSE", [value, permutation], like, order)
+        made: Value = self._made[key]
+        return made
+
+    def _like(self, value: Value, *, dtype: type) -> Tensor:
+        source = self.graph.tensors[value.tensor]
+        return Tensor(source.name, source.shape, np.dtype(dtype), None, None, source.open_batch)
+
+    def _constant_value(self, node: Any) -> Value:
+        assert isinstance(node, Node), node
+        if not is_constant(node):
+            raise CannotLower(f"it reads {self.name(node)}, which has no value here")
+        if node.target is dequantize:
+            shape = self.shape(node)
+            layout = StoredLayout(shape, identity(len(shape)), shape)
+            return Value(self.weight(node, layout, integer=False), identity(len(shape)))
+        if self._depends_on_codes(node):
+            raise CannotLower("it reads what is computed from a quantized weight, which has no form here yet")
+        value = self.constant(node)
+        if value is None or value.dtype != np.float32:
+            raise CannotLower("it reads a constant that is no float32 tensor")
+        return Value(self.number(value, self.weight_name(node)), identity(value.ndim))
+
+    def _depends_on_codes(self, node: Node) -> bool:
+        key = ("codes", node)
+        if key not in self._made:
+            self._made[key] = node.target is dequantize or any(map(self._depends_on_codes, node.all_input_nodes))
+        return bool(self._made[key])
+
+    def _codes(self, node: Node, layout: StoredLayout) -> Value:
+        state = state_name(self.program.exported, node.args[0])  # type: ignore[arg-type]
+        assert state is not None
+        record = self.program.weights[state]
+        key = ("weight", state, layout)
+        if key not in self._made:
+            if record.name in self.weights:
+                raise CannotLower(f"{record.name} is used by two layers that want it in different orders")
+            axis = record.encoding.axis
+            grid = Quantization(self.weight_scale(node), 0, 0 if axis is None else layout.order.index(axis))
+            codes = layout.store(record.encoding.codes.numpy())
+            tensor = Tensor(self._unused(f"{record.name}_quantized"), codes.shape, codes.dtype, codes, grid)
+            self._made[key] = Value(self.graph.add_tensor(tensor), identity(codes.ndim), grid)
+            self.weights[record.name] = layout
+        made: Value = self._made[key]
+        return made
+
+    def _float_weight(self, node: Node, layout: StoredLayout, codes: Value) -> int:
+        name = self.weight_name(node)
+        stored = Tensor(name, layout.shape, np.dtype(np.float32))
+        version = PER_CHANNEL_DEQUANTIZE if self.weight_scale(node).size > 1 else None
+        order = identity(len(layout.shape))
+        shift = self.constant(node.args[2])
+        if shift is None:
+            return self.operator("DEQUANTIZE", [codes], stored, order, version=version).tensor
+        raise CannotLower(
+            f"{name} is on the paper's grid, whose shift has no form here yet: train it with --grid integer"
+        )
+
+    def _unused(self, name: str) -> str:
+        candidate, number = name, 1
+        while candidate in self._tensor_names:
+            candidate, number = f"{name}_{number}", number + 1
+        self._tensor_names.add(candidate)
+        return candidate
+
+
+def size_at_one(size: Any) -> int:
+    """A size for a batch of 1."""
+    if isinstance(size, int):
+        return size
+    expression = size.node.expr
+    return int(expression.subs(dict.fromkeys(expression.free_symbols, 1)))
+
+
+def build_graph(program: ReferenceProgram, *, channels_last_io: bool = False) -> Build:
+    """Lower a whole program.
+
+    Args:
+        program: BatchNorms folded and canonicalized; activations quantized or not.
+        channels_last_io: As in `Build`.
+
+    Raises:
+        ExportError: An operator without a lowering, or used in a way that has none; with its place in the network.
+    """
+    import export.tflite.operators  # noqa: F401, fills the registry
+
+    build = Build(program, channels_last_io)
+    exported = program.exported
+    _add_inputs(build, input_names(exported))
+    for node in exported.graph.nodes:
+        if node.op != "call_function" or node in build.values or is_constant(node):
+            continue
+        if not isinstance(node.meta.get("val"), torch.Tensor | tuple | list):
+            continue  # a size
+        lowering = LOWERINGS.get(node.target)
+        try:
+            if lowering is None:
+                raise CannotLower("has no lowering to LiteRT yet; leave it out of the network or use export.onnx")
+            lowering(build, node)
+        except CannotLower as error:
+            operator = operator_name(node) or str(node.target)
+            raise ExportError(f"{build.name(node)}: {operator}: {error}") from error
+    _add_outputs(build, output_names(exported))
+    return build
+
+
+def _add_inputs(build: Build, names: Sequence[str]) -> None:
+    nodes = [node for node in build.program.exported.graph.nodes if node.op == "placeholder" and not is_constant(node)]
+    for name, node in zip(names, nodes, strict=True):
+        value = node.meta["val"]
+        if value.dtype != torch.float32:
+            raise ExportError(f"input {name} is {value.dtype}; .tflite files are written for float32 inputs only")
+        order = _io_order(build, node)
+        tensor = build.like(node, order, name=name)
+        build._tensor_names.add(name)
+        number = build.graph.add_tensor(tensor)
+        build.graph.inputs[name] = number
+        build.values[node] = Value(number, order)
+
+
+def _io_order(build: Build, node: Node) -> Order:
+    rank = len(build.shape(node))
+    return CHANNELS_LAST[rank] if build.channels_last_io and rank in CHANNELS_LAST else identity(rank)
+
+
+def _add_outputs(build: Build, names: Sequence[str]) -> None:
+    (results,) = build.program.exported.graph.output_node().args
+    for name, node in zip(names, results, strict=True):  # type: ignore[arg-type]
+        value = build.read_float(node, _io_order(build, node))
+        taken = value.tensor in build.graph.inputs.values() or value.tensor in build.graph.outputs.values()
+        if taken or build.graph.tensors[value.tensor].data is not None:
+            raise ExportError(f"output {name} is an input, a constant or another output; a file needs its own tensor")
+        build.graph.outputs[name] = value.tensor
+
+
+def describe_layout(build: Build) -> Mapping[str, Any]:
+    """What a reader needs to find codes in the file: plain types."""
+    return {
+        "weights": {name: [layout.view, layout.order] for name, layout in build.weights.items()},
+        "activations": dict(build.codes),
+    }
+
+
+def _only_user(node: Node) -> Node | None:
+    users = list(node.users)
+    return users[0] if len(users) == 1 else None

@@ -1,0 +1,224 @@
+"""Graphs to bytes of a .tflite file, the same bytes every time. Data of tensors is aligned to 16 bytes.
+
+Equal data is stored once. Source: the TFLite schema (version 3), through the classes that LiteRT generates from it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from export.errors import ExportError
+from export.tflite.graph import Graph, Quantization, Tensor
+from export.tflite.operator_versions import OPERATORS
+from export.tflite.runtime import flatbuffers, schema
+
+SCHEMA_VERSION = 3
+IDENTIFIER = b"TFL3"
+ALIGNMENT = 16
+LIMIT = 2**31 - 1
+"""Bytes of a flatbuffer: its offsets are signed 32-bit numbers."""
+SIGNATURE = "serving_default"
+TYPES = {"float32": "FLOAT32", "int32": "INT32", "int64": "INT64", "int8": "INT8", "bool": "BOOL"}
+"""numpy's names of types to the schema's."""
+SECOND_UNION = frozenset({"SIGN"})
+"""Operators so new that their options are in the schema's second union."""
+
+
+class _AlignedBuffer:
+    """Packs as the schema's `BufferT`, whose generated code ignores the alignment that the schema demands."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def Pack(self, builder: Any) -> Any:
+        fb = schema()
+        if self.data:
+            builder.StartVector(1, len(self.data), ALIGNMENT)
+            builder.head = builder.head - len(self.data)
+            builder.Bytes[builder.head : builder.head + len(self.data)] = self.data
+            vector = builder.EndVector()
+        fb.BufferStart(builder)
+        if self.data:
+            fb.BufferAddData(builder, vector)
+        return fb.BufferEnd(builder)
+
+
+class _Buffers:
+    """Data by number; number 0 is empty, for tensors that are computed."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[bytes, int] = {b"": 0}
+
+    def add(self, data: bytes) -> int:
+        """The number of some data, that of equal data where there is some."""
+        return self.numbers.setdefault(data, len(self.numbers))
+
+    def tables(self) -> list[_AlignedBuffer]:
+        return [_AlignedBuffer(data) for data in self.numbers]
+
+
+def write(graph: Graph, metadata: Mapping[str, str]) -> bytes:
+    """The bytes of a file.
+
+    Args:
+        graph: One subgraph, with the signature `serving_default` of its inputs and outputs.
+        metadata: Texts by name.
+
+    Raises:
+        ExportError: The file would pass 2 GB.
+    """
+    fb = schema()
+    buffers = _Buffers()
+    model = fb.ModelT()
+    model.version = SCHEMA_VERSION
+    model.description = "codeq"
+    kinds = sorted({(operator.code, operator.version) for operator in graph.operators})
+    model.operatorCodes = [_operator_code(code, version) for code, version in kinds]
+    subgraph = fb.SubGraphT()
+    subgraph.name = "main"
+    subgraph.tensors = [_tensor(tensor, buffers) for tensor in graph.tensors]
+    subgraph.inputs = list(graph.inputs.values())
+    subgraph.outputs = list(graph.outputs.values())
+    subgraph.operators = []
+    for operator in graph.operators:
+        table = fb.OperatorT()
+        table.opcodeIndex = kinds.index((operator.code, operator.version))
+        table.inputs, table.outputs = list(operator.inputs), list(operator.outputs)
+        _set_options(table, operator.code, operator.options)
+        subgraph.operators.append(table)
+    model.subgraphs = [subgraph]
+    signature = fb.SignatureDefT()
+    signature.signatureKey = SIGNATURE
+    signature.inputs = [_entry(name, number) for name, number in graph.inputs.items()]
+    signature.outputs = [_entry(name, number) for name, number in graph.outputs.items()]
+    model.signatureDefs = [signature]
+    model.metadata = []
+    for name, text in metadata.items():
+        entry = fb.MetadataT()
+        entry.name, entry.buffer = name, buffers.add(text.encode())
+        model.metadata.append(entry)
+    model.buffers = buffers.tables()
+    size = sum(len(data) for data in buffers.numbers)
+    if size > LIMIT:
+        raise ExportError(f"the file would take {size:,} bytes; a .tflite file ends at {LIMIT:,}")
+    return _pack(model, size)
+
+
+def read(data: bytes) -> Any:
+    """A file as the schema's `ModelT`.
+
+    Raises:
+        ExportError: It is no .tflite file.
+    """
+    fb = schema()
+    if data[4:8] != IDENTIFIER:
+        raise ExportError("it is no .tflite file: it does not begin as one")
+    return fb.ModelT.InitFromPackedBuf(data, 0)
+
+
+def read_metadata(model: Any, name: str) -> str | None:
+    """The text that a file holds under a name; None where it has none."""
+    for entry in model.metadata or []:
+        if entry.name in (name, name.encode()):
+            return bytes(model.buffers[entry.buffer].data).decode()
+    return None
+
+
+def with_outputs(data: bytes, names: list[str]) -> bytes:
+    """A copy of a file whose outputs are followed by further tensors, for a look inside.
+
+    Raises:
+        ExportError: The file has no such tensor.
+    """
+    model = read(data)
+    subgraph = model.subgraphs[0]
+    numbers = {_text(tensor.name): number for number, tensor in enumerate(subgraph.tensors)}
+    missing = [name for name in names if name not in numbers]
+    if missing:
+        raise ExportError(f"the file has no tensor {missing[0]!r}")
+    subgraph.outputs = [*map(int, subgraph.outputs), *(numbers[name] for name in names)]
+    model.signatureDefs = []
+    model.buffers = [
+        _AlignedBuffer(b"" if buffer.data is None else np.asarray(buffer.data, np.uint8).tobytes())
+        for buffer in model.buffers
+    ]
+    return _pack(model, len(data))
+
+
+def tensors_by_name(model: Any) -> dict[str, tuple[np.ndarray | None, Any]]:
+    """What a file stores under each tensor's name: its data (None where computed) and its `TensorT`."""
+    fb = schema()
+    types = {getattr(fb.TensorType, name): np.dtype(dtype) for dtype, name in TYPES.items()}
+    found = {}
+    for tensor in model.subgraphs[0].tensors:
+        raw = model.buffers[tensor.buffer].data
+        shape = [] if tensor.shape is None else list(tensor.shape)
+        data = None if raw is None else np.frombuffer(bytes(raw), types[tensor.type]).reshape(shape)
+        found[_text(tensor.name)] = (data, tensor)
+    return found
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _pack(model: Any, size: int) -> bytes:
+    builder = flatbuffers().Builder(size + size // 8 + 4096)
+    builder.Finish(model.Pack(builder), IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _operator_code(code: str, version: int) -> Any:
+    fb = schema()
+    table = fb.OperatorCodeT()
+    table.builtinCode = getattr(fb.BuiltinOperator, code)
+    # Runtimes before 2020 read one byte only.
+    table.deprecatedBuiltinCode = min(table.builtinCode, fb.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES)
+    table.version = version
+    return table
+
+
+def _set_options(operator: Any, code: str, options: Mapping[str, Any]) -> None:
+    fb = schema()
+    name = OPERATORS[code].options
+    if not name:
+        assert not options, code
+        return
+    table = getattr(fb, f"{name}T")()
+    for key, value in options.items():
+        assert hasattr(table, key), f"{code} has no option {key}"
+        setattr(table, key, value)
+    if code in SECOND_UNION:
+        operator.builtinOptions2Type, operator.builtinOptions2 = getattr(fb.BuiltinOptions2, name), table
+    else:
+        operator.builtinOptionsType, operator.builtinOptions = getattr(fb.BuiltinOptions, name), table
+
+
+def _tensor(tensor: Tensor, buffers: _Buffers) -> Any:
+    fb = schema()
+    table = fb.TensorT()
+    table.name = tensor.name
+    table.shape = list(tensor.shape)
+    table.hasRank = True
+    if tensor.open_batch:
+        table.shapeSignature = [-1 if axis in tensor.open_batch else size for axis, size in enumerate(tensor.shape)]
+    table.type = getattr(fb.TensorType, TYPES[str(tensor.dtype)])
+    table.buffer = 0 if tensor.data is None else buffers.add(np.ascontiguousarray(tensor.data).tobytes())
+    if tensor.quantization is not None:
+        table.quantization = _quantization(tensor.quantization)
+    return table
+
+
+def _quantization(quantization: Quantization) -> Any:
+    table = schema().QuantizationParametersT()
+    table.scale = quantization.scale.astype(np.float32)
+    table.zeroPoint = np.full(quantization.scale.shape, quantization.zero_point, np.int64)
+    table.quantizedDimension = quantization.axis
+    return table
+
+
+def _entry(name: str, number: int) -> Any:
+    table = schema().TensorMapT()
+    table.name, table.tensorIndex = name, number
+    return table

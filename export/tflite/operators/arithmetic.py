@@ -1,0 +1,70 @@
+"""Sums and products, with numbers and broadcasting. Float: exact.
+
+On codes, in XNNPACK: ADD multiplies centered codes by 21-bit integers and rounds half up,
+MUL is clip(rint(f32(a * b) * f32(s_a * s_b / s_out)) + zero point).
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.fx import Node
+
+from export.tflite.build import Build, Value
+from export.tflite.graph import Tensor
+from export.tflite.registry import CannotLower, lowers
+from export.tflite.stored_layout import Order, identity
+
+aten = torch.ops.aten
+
+CODES: dict[Any, str] = {
+    aten.add.Tensor: "ADD",
+    aten.mul.Tensor: "MUL",
+    aten.sub.Tensor: "SUB",
+}
+ON_CODES = frozenset({"ADD", "MUL"})
+
+
+@lowers(*CODES)
+def lower_arithmetic(build: Build, node: Node) -> None:
+    """Both operands in the order of the first that has as many dimensions as the result."""
+    if node.kwargs.get("alpha", 1) != 1:
+        raise CannotLower("it scales its second operand (alpha)")
+    code = CODES[node.target]
+    rank = len(build.shape(node))
+    full = [operand for operand in node.args if isinstance(operand, Node) and len(build.shape(operand)) == rank]
+    computed = [operand for operand in full if operand in build.values]
+    order = build.read((computed or full)[0]).order if full else identity(rank)
+    integer = code in ON_CODES and build.is_quantized(*node.args)
+    target = build.target(node, integer=integer)
+    integer = target.quantization is not None
+    operands = [read_broadcast(build, operand, order, integer=integer) for operand in node.args]
+    if integer:
+        build.integer.append(build.name(node))
+    build.result(node, code, operands, order, target=target, fusedActivationFunction=target.activation)
+
+
+def read_broadcast(build: Build, operand: Any, order: Order, *, integer: bool = False) -> Value | int:
+    """An operand that broadcasts to a result of some order: ones in front of its shape, then the order."""
+    if not isinstance(operand, Node):
+        return build.number(np.array(operand, np.float32), "number")
+    shape = build.shape(operand)
+    missing = len(order) - len(shape)
+    if not missing:
+        return build.read(operand, order) if integer else build.read_float(operand, order)
+    if operand not in build.values:
+        value = build.constant(operand)
+        if value is not None and value.dtype == np.float32 and not build._depends_on_codes(operand):
+            wide = value.reshape((1,) * missing + shape).transpose(order)
+            return build.number(np.ascontiguousarray(wide), build.weight_name(operand))
+    if not shape:
+        return build.read_float(operand)
+    plain = build.read(operand, identity(len(shape))) if integer else build.read_float(operand, identity(len(shape)))
+    source = build.graph.tensors[plain.tensor]
+    open_batch = tuple(axis + missing for axis in source.open_batch)
+    wide_value = build.reshape(plain, (1,) * missing + shape, open_batch, f"{source.name}/wide")
+    if order == identity(len(order)):
+        return wide_value
+    stored = tuple(((1,) * missing + shape)[axis] for axis in order)
+    like = Tensor(f"{source.name}/moved", stored, source.dtype, None, plain.quantization)
+    return build.operator("TRANSPOSE", [wide_value, build.indices(order, "permutation")], like, order)

@@ -1,0 +1,161 @@
+"""Convolutions of images and sequences, dense, grouped and depthwise. Channels last; a sequence is a one-row image.
+
+    conv2d(x, w OIHW)                       ->  CONV_2D(x, w OHWI)
+    conv2d(x, w O1HW, groups=C)             ->  DEPTHWISE_CONV_2D(x, w 1HWO)
+
+Float: PyTorch's sums in another order. On codes: clip(rint(f32(sum) * f32(s_in * s_w / s_out)) + zero point) in
+XNNPACK, exact integers until that one rounding. A padding with zeros in front becomes the convolution's own.
+"""
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch.fx import Node
+
+from export.tflite.build import Build, Value
+from export.tflite.graph import Tensor
+from export.tflite.operators.window import Padding, Pair, pair, plan_padding, zero_padding
+from export.tflite.registry import CannotLower, lowers
+from export.tflite.requantization import check_requantization
+from export.tflite.stored_layout import CHANNELS_LAST, StoredLayout
+
+aten = torch.ops.aten
+
+CONVOLUTIONS = (aten.conv2d.default, aten.conv2d.padding, aten.conv1d.default, aten.conv1d.padding)
+
+
+@lowers(*CONVOLUTIONS)
+def lower_convolution(build: Build, node: Node) -> None:
+    """See the module's docstring."""
+    x, weight, bias, stride, padding, dilation, groups = _arguments(node)
+    rank = len(build.shape(node))
+    merged = merged_padding(node)
+    source = x if merged is None else x.args[0]
+    channels, outputs = build.shape(source)[1], build.shape(node)[1]
+    kernel = _image(build.shape(weight)[2:], 1)
+    depthwise = groups == channels and groups > 1
+    if not depthwise and groups > 1 and outputs % groups:
+        raise CannotLower(f"{groups} groups do not divide its {outputs} outputs")
+
+    integer = build.is_quantized(source) and _is_quantized_weight(build, weight)
+    target = build.target(node, integer=integer)
+    integer = target.quantization is not None
+    image = read_image(build, source, integer=integer)
+    sizes, wanted = _image(build.shape(source)[2:], 1), _image(build.shape(node)[2:], 1)
+    zeros = _zeros(padding, kernel, dilation, merged)
+    plan = plan_padding(sizes, kernel, stride, dilation, zeros, wanted)
+    image = pad_image(build, image, plan, f"{node.name}/padded")
+
+    view = (outputs, build.shape(weight)[1], *kernel)
+    if depthwise:
+        layout = StoredLayout(view, (1, 2, 3, 0), (1, *kernel, outputs))
+    else:
+        layout = StoredLayout(view, (0, 2, 3, 1), (outputs, *kernel, view[1]))
+    operands: list[Value | int] = [image, build.weight(weight, layout, integer=integer)]
+    if integer:
+        assert image.quantization is not None
+        scale = image.quantization.scale * build.weight_scale(weight)
+        check_requantization(build.name(node), scale, target.quantization)
+        operands.append(build.integer_bias(bias, outputs, scale, build.name(node)))
+        build.integer.append(build.name(node))
+    else:
+        operands.append(build.bias(bias, outputs))
+    options: dict[str, int] = {
+        "padding": plan.mode,
+        "strideH": stride[0],
+        "strideW": stride[1],
+        "dilationHFactor": dilation[0],
+        "dilationWFactor": dilation[1],
+        "fusedActivationFunction": target.activation,
+    }
+    code = "CONV_2D"
+    if depthwise:
+        code, options["depthMultiplier"] = "DEPTHWISE_CONV_2D", outputs // channels
+    name = build.codes_name(target.node) if integer else target.node.name
+    like = build.like(node, CHANNELS_LAST[rank], target.quantization, name=name)
+    if rank == 4:
+        build.set(target.node, build.operator(code, operands, like, CHANNELS_LAST[4], **options))
+        return
+    row = dataclasses.replace(
+        like,
+        name=f"{name}/row",
+        shape=(like.shape[0], 1, *like.shape[1:]),
+        open_batch=tuple(axis + (axis > 0) for axis in like.open_batch),
+    )
+    made = build.operator(code, operands, row, CHANNELS_LAST[4], **options)
+    sequence = build.reshape(made, like.shape, like.open_batch, name)
+    build.set(target.node, Value(sequence.tensor, CHANNELS_LAST[3], sequence.quantization))
+
+
+def merged_padding(node: Node) -> tuple[Pair, Pair] | None:
+    """The zeros of a padding node that only this convolution reads; None where there is none to merge."""
+    x = node.args[0]
+    zeros = zero_padding(x)
+    return zeros if zeros is not None and isinstance(x, Node) and len(x.users) == 1 else None
+
+
+def pad_image(build: Build, image: Value, plan: Padding, name: str) -> Value:
+    """An image, channels last, with the zeros that a window cannot pad itself; codes get zero points."""
+    if not plan.needs_pad:
+        return image
+    source = build.graph.tensors[image.tensor]
+    n, height, width, channels = source.shape
+    shape = (n, height + sum(plan.zeros[0]), width + sum(plan.zeros[1]), channels)
+    like = Tensor(name, shape, source.dtype, None, image.quantization, source.open_batch)
+    amounts = build.indices([(0, 0), *plan.zeros, (0, 0)], "paddings")
+    return build.operator("PAD", [image, amounts], like, image.order)
+
+
+def read_image(build: Build, node: Node, *, integer: bool) -> Value:
+    """An operand of three or four dimensions as an image, channels last; `integer` takes codes where it is codes."""
+    rank = len(build.shape(node))
+    if rank not in CHANNELS_LAST:
+        raise CannotLower(f"it reads {rank} dimensions, expected a batch of images or sequences")
+    value = build.read(node, CHANNELS_LAST[rank]) if integer else build.read_float(node, CHANNELS_LAST[rank])
+    if rank == 4:
+        return value
+    source = build.graph.tensors[value.tensor]
+    open_batch = tuple(axis + (axis > 0) for axis in source.open_batch)
+    shape = (source.shape[0], 1, *source.shape[1:])
+    row = build.reshape(value, shape, open_batch, f"{source.name}/row")
+    return Value(row.tensor, CHANNELS_LAST[4], row.quantization)
+
+
+def _arguments(node: Node) -> tuple[Any, Any, Any, Pair, Any, Pair, int]:
+    x, weight, bias, stride, padding, dilation, groups = [*node.args, *DEFAULTS[len(node.args) :]]
+    rank = node.meta["val"].ndim
+    if rank not in CHANNELS_LAST:
+        raise CannotLower("it has no batch")
+    padding = padding if isinstance(padding, str) else _spatial(padding, rank, 0)
+    return x, weight, bias, _spatial(stride, rank, 1), padding, _spatial(dilation, rank, 1), int(groups)
+
+
+DEFAULTS: tuple[Any, ...] = (None, None, None, 1, 0, 1, 1)
+"""Of the arguments: input, weight, bias, stride, padding, dilation, groups."""
+
+
+def _spatial(value: Any, rank: int, neutral: int) -> Pair:
+    """An argument for height and width; a sequence has one row."""
+    return pair(value) if rank == 4 else (neutral, pair(value)[1])
+
+
+def _image(sizes: tuple[int, ...], neutral: int) -> Pair:
+    return (sizes[0], sizes[1]) if len(sizes) == 2 else (neutral, sizes[0])
+
+
+def _zeros(padding: Any, kernel: Pair, dilation: Pair, merged: tuple[Pair, Pair] | None) -> tuple[Pair, Pair]:
+    own: list[Pair] = []
+    for axis in (0, 1):
+        if isinstance(padding, str):
+            total = (kernel[axis] - 1) * dilation[axis] if padding == "same" else 0
+            own.append((total // 2, total - total // 2))
+        else:
+            own.append((padding[axis], padding[axis]))
+    front = merged or ((0, 0), (0, 0))
+    (top, bottom), (left, right) = ((own[axis][0] + front[axis][0], own[axis][1] + front[axis][1]) for axis in (0, 1))
+    return (top, bottom), (left, right)
+
+
+def _is_quantized_weight(build: Build, weight: Node) -> bool:
+    return weight.target is torch.ops.codeq.dequantize.default and weight.args[2] is None

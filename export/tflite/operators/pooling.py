@@ -1,0 +1,150 @@
+"""Pools, and means over whole images.
+
+Maxima are exact, on floats and on codes. Averages are float sums in another order; a mean over a whole image has an
+integer kernel in XNNPACK: clip(rint(f32(sum) * f32(s_in / s_out / count)) + zero point).
+"""
+
+import numpy as np
+import torch
+from torch.fx import Node
+
+from codeq.activations import CLAMPS
+from export.tflite.build import UINT8_TO_INT8, Build, Value
+from export.tflite.graph import Tensor
+from export.tflite.operators.convolution import pad_image, read_image
+from export.tflite.operators.window import Padding, Pair, pair, plan_padding
+from export.tflite.registry import CannotLower, lowers
+from export.tflite.stored_layout import CHANNELS_LAST
+
+aten = torch.ops.aten
+
+LOWEST = {np.dtype(np.float32): np.finfo(np.float32).min, np.dtype(np.int8): UINT8_TO_INT8}
+
+
+@lowers(aten.max_pool2d.default)
+def lower_max_pool(build: Build, node: Node) -> None:
+    """MAX_POOL_2D; a padding of zeros where no value is below, else of the lowest number."""
+    x, kernel, stride, padding, dilation, ceil = [*node.args, *(None, None, [], 0, 1, False)[len(node.args) :]]
+    assert isinstance(x, Node)
+    if pair(dilation) != (1, 1):
+        raise CannotLower("its windows are dilated")
+    width, step, pad = pair(kernel), pair(stride or kernel), pair(padding)
+    sizes, outputs = build.shape(x)[2:], build.shape(node)[2:]
+    if ceil and _floor_outputs(sizes, width, step, pad) != outputs:
+        raise CannotLower("its last windows are cut off (ceil_mode)")
+    image = read_image(build, x, integer=True)
+    plan = plan_padding(sizes, width, step, (1, 1), ((pad[0], pad[0]), (pad[1], pad[1])), outputs)
+    if plan.needs_pad and not is_non_negative(build, x, image):
+        source = build.graph.tensors[image.tensor]
+        n, height, long, channels = source.shape
+        shape = (n, height + sum(plan.zeros[0]), long + sum(plan.zeros[1]), channels)
+        like = Tensor(f"{node.name}/padded", shape, source.dtype, None, image.quantization, source.open_batch)
+        amounts = build.indices([(0, 0), *plan.zeros, (0, 0)], "paddings")
+        lowest = np.array(LOWEST[source.dtype], source.dtype)
+        if image.quantization is None:
+            number = build.number(lowest, "lowest")
+        else:
+            number = build.graph.add_tensor(Tensor(f"{node.name}/lowest", (), source.dtype, lowest, image.quantization))
+        image = build.operator("PADV2", [image, amounts, number], like, image.order)
+    else:
+        image = pad_image(build, image, plan, f"{node.name}/padded")
+    _pool(build, node, "MAX_POOL_2D", image, width, step, plan.mode)
+
+
+@lowers(aten.avg_pool2d.default)
+def lower_average_pool(build: Build, node: Node) -> None:
+    """AVERAGE_POOL_2D, which does not count padding; zeros that count are padded first."""
+    defaults = (None, None, [], 0, False, True, None)
+    x, kernel, stride, padding, ceil, count, divisor = [*node.args, *defaults[len(node.args) :]]
+    width, step, pad = pair(kernel), pair(stride or kernel), pair(padding)
+    sizes, outputs = build.shape(x)[2:], build.shape(node)[2:]  # type: ignore[arg-type]
+    if divisor:
+        raise CannotLower("it divides by another number (divisor_override)")
+    if ceil and _floor_outputs(sizes, width, step, pad) != outputs:
+        raise CannotLower("its last windows are cut off (ceil_mode)")
+    image = read_image(build, x, integer=False)  # type: ignore[arg-type]
+    zeros = ((pad[0], pad[0]), (pad[1], pad[1]))
+    none = ((0, 0), (0, 0))
+    plan = plan_padding(sizes, width, step, (1, 1), zeros, outputs)
+    if any(pad) and count:
+        # All of it: zeros that no window would read change nothing.
+        whole = [size + 2 * extra for size, extra in zip(sizes, pad, strict=True)]
+        mode = plan_padding(whole, width, step, (1, 1), none, outputs).mode
+        image = pad_image(build, image, Padding(mode, zeros), f"{node.name}/padded")
+        plan = Padding(mode, none)
+    elif plan.needs_pad:
+        raise CannotLower("its padding is not counted (count_include_pad=False) and is not TensorFlow's SAME")
+    mode = plan.mode
+    _pool(build, node, "AVERAGE_POOL_2D", image, width, step, mode)
+
+
+@lowers(aten.adaptive_avg_pool2d.default)
+def lower_adaptive_average_pool(build: Build, node: Node) -> None:
+    """MEAN of whole images; AVERAGE_POOL_2D where windows are equal."""
+    x = node.args[0]
+    assert isinstance(x, Node)
+    sizes, outputs = build.shape(x)[2:], build.shape(node)[2:]
+    if any(size % output for size, output in zip(sizes, outputs, strict=True)):
+        raise CannotLower("its windows differ in size")
+    if outputs == (1, 1):
+        integer = build.is_quantized(x)
+        target = build.target(node, integer=integer)
+        integer = target.quantization is not None and not target.activation
+        if not integer:
+            target = build.target(node)
+            target = type(target)(node)
+        else:
+            build.integer.append(build.name(node))
+        image = read_image(build, x, integer=integer)
+        axes = build.indices((1, 2), "axes")
+        build.result(node, "MEAN", [image, axes], CHANNELS_LAST[4], target=target, keepDims=True)
+        return
+    kernel = (sizes[0] // outputs[0], sizes[1] // outputs[1])
+    _pool(build, node, "AVERAGE_POOL_2D", read_image(build, x, integer=False), kernel, kernel, 1)
+
+
+@lowers(aten.mean.dim)
+def lower_mean(build: Build, node: Node) -> None:
+    """MEAN over any axes, on floats."""
+    x, dimensions = node.args[0], node.args[1]
+    keep = bool(node.args[2]) if len(node.args) > 2 else bool(node.kwargs.get("keepdim", False))
+    assert isinstance(x, Node)
+    rank = len(build.shape(x))
+    reduced = sorted({int(axis) % rank for axis in dimensions})  # type: ignore[arg-type,union-attr]
+    value = build.read_float(x)
+    axes = build.indices(sorted(value.order.index(axis) for axis in reduced), "axes")
+    if keep:
+        build.result(node, "MEAN", [value, axes], value.order, keepDims=True)
+        return
+    kept = [axis for axis in range(rank) if axis not in reduced]
+    order = tuple(kept.index(axis) for axis in value.order if axis in kept)
+    build.result(node, "MEAN", [value, axes], order, keepDims=False)
+
+
+def is_non_negative(build: Build, node: Node, value: Value) -> bool:
+    """Whether a padding with zeros is below every value: behind a relu, or on a grid that starts at zero."""
+    if value.quantization is not None:
+        return value.quantization.zero_point == UINT8_TO_INT8
+    return node.target in CLAMPS and CLAMPS[node.target](node)[0] >= 0
+
+
+def _pool(build: Build, node: Node, code: str, image: Value, kernel: Pair, stride: Pair, mode: int) -> None:
+    build.result(
+        node,
+        code,
+        [image],
+        CHANNELS_LAST[4],
+        quantization=image.quantization,
+        padding=mode,
+        strideH=stride[0],
+        strideW=stride[1],
+        filterHeight=kernel[0],
+        filterWidth=kernel[1],
+    )
+
+
+def _floor_outputs(sizes: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> tuple[int, ...]:
+    return tuple(
+        (size + 2 * pad - width) // step + 1
+        for size, width, step, pad in zip(sizes, kernel, stride, padding, strict=True)
+    )

@@ -1,0 +1,179 @@
+"""What moves or selects values: exact, on floats and on codes alike. Codes keep their grid."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.fx import Node
+
+from export.tflite.build import Build, Value
+from export.tflite.graph import Tensor
+from export.tflite.operators.convolution import CONVOLUTIONS
+from export.tflite.operators.linear import flatten_columns
+from export.tflite.operators.window import zero_padding
+from export.tflite.registry import CannotLower, lowers
+from export.tflite.stored_layout import identity
+
+aten = torch.ops.aten
+
+
+@lowers(
+    aten.alias.default,
+    aten.clone.default,
+    aten.contiguous.default,
+    aten.detach.default,
+    aten.dropout.default,
+    aten.feature_dropout.default,
+)
+def lower_identity(build: Build, node: Node) -> None:
+    """Nothing."""
+    build.values[node] = build.read(node.args[0])
+
+
+@lowers(
+    aten.flatten.using_ints,
+    aten.reshape.default,
+    aten.squeeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.unflatten.int,
+    aten.unsqueeze.default,
+    aten.view.default,
+)
+def lower_reshape(build: Build, node: Node) -> None:
+    """RESHAPE of PyTorch's order; an image for a linear layer stays as it lies."""
+    x = node.args[0]
+    assert isinstance(x, Node)
+    if flatten_columns(build, node, x):
+        return
+    value = build.read(x)
+    shape, flat = build.shape(x), build.shape(node)
+    # With every axis but one of size 1, nothing moves: no transpose in front.
+    moved = build.flat_order(shape, value.order) != build.flat_order(shape, identity(len(shape)))
+    if moved or value.order[:1] != (0,):
+        value = build.read(x, identity(len(shape)))
+    build.set(node, build.reshape(value, flat, build.open_axes(node), node.name))
+
+
+@lowers(aten.permute.default, aten.transpose.int, aten.t.default)
+def lower_permute(build: Build, node: Node) -> None:
+    """The same tensor, its axes under other names."""
+    x = node.args[0]
+    value = build.read(x)
+    rank = len(value.order)
+    axes = list(range(rank))
+    if node.target is aten.permute.default:
+        axes = [int(axis) % rank for axis in node.args[1]]  # type: ignore[union-attr,arg-type]
+    elif rank > 1:
+        first, second = (int(axis) % rank for axis in (node.args[1:] or (0, 1)))  # type: ignore[arg-type]
+        axes[first], axes[second] = axes[second], axes[first]
+    build.values[node] = Value(value.tensor, tuple(axes.index(axis) for axis in value.order), value.quantization)
+
+
+@lowers(aten.constant_pad_nd.default, aten.pad.default)
+def lower_pad(build: Build, node: Node) -> None:
+    """PAD with zeros, which a convolution that alone reads it takes over; PADV2 with another number."""
+    if zero_padding(node) is not None and len(node.users) == 1:
+        reader = next(iter(node.users))
+        if reader.target in CONVOLUTIONS and reader.args[0] is node:
+            return
+    place = 2 if node.target is aten.constant_pad_nd.default else 3
+    if place == 3 and len(node.args) > 2 and node.args[2] != "constant":
+        raise CannotLower(f"its mode is {node.args[2]}, expected constant")
+    number = float(node.args[place] or 0) if len(node.args) > place else 0.0  # type: ignore[arg-type]
+    amounts = [int(amount) for amount in node.args[1]]  # type: ignore[union-attr,arg-type]
+    if min(amounts, default=0) < 0:
+        raise CannotLower("it cuts values off (a negative padding)")
+    value = build.read_float(node.args[0]) if number else build.read(node.args[0])
+    rank = len(value.order)
+    pairs = [(0, 0)] * rank
+    for index in range(len(amounts) // 2):
+        pairs[rank - 1 - index] = (amounts[2 * index], amounts[2 * index + 1])
+    operands: list[Value | int] = [value, build.indices([pairs[axis] for axis in value.order], "paddings")]
+    if number:
+        operands.append(build.number(np.array(number, np.float32), "number"))
+    build.result(node, "PADV2" if number else "PAD", operands, value.order, quantization=value.quantization)
+
+
+@lowers(aten.cat.default)
+def lower_concatenation(build: Build, node: Node) -> None:
+    """CONCATENATION. Codes of other grids are requantized to the result's first, each by one rounding."""
+    parts: list[Node] = list(node.args[0])  # type: ignore[arg-type]
+    rank = len(build.shape(node))
+    axis = int(node.args[1] if len(node.args) > 1 else 0) % rank  # type: ignore[arg-type]
+    computed = [part for part in parts if part in build.values]
+    order = build.read((computed or parts)[0]).order
+    integer = build.is_quantized(*parts)
+    target = build.target(node, integer=integer)
+    grids = [build.read(part).quantization for part in parts]
+    grid = target.quantization
+    if integer and grid is None and all(g is not None and g.same_as(grids[0]) for g in grids):
+        grid = grids[0]
+    if grid is None or target.activation:
+        target = type(target)(node)
+        operands = [build.read_float(part, order) for part in parts]
+        grid = None
+    else:
+        operands = [_on_grid(build, build.read(part, order), grid) for part in parts]
+        build.integer.append(build.name(node))
+    build.result(node, "CONCATENATION", operands, order, target=target, quantization=grid, axis=order.index(axis))
+
+
+def _on_grid(build: Build, value: Value, grid: Any) -> Value:
+    if grid.same_as(value.quantization):
+        return value
+    source = build.graph.tensors[value.tensor]
+    like = Tensor(f"{source.name}/requantized", source.shape, source.dtype, None, grid, source.open_batch)
+    return build.operator("QUANTIZE", [value], like, value.order)
+
+
+@lowers(aten.slice.Tensor)
+def lower_slice(build: Build, node: Node) -> None:
+    """STRIDED_SLICE along one axis."""
+    defaults = (None, 0, None, None, 1)
+    x, axis, start, end, step = [*node.args, *defaults[len(node.args) :]]
+    shape = build.shape(x)  # type: ignore[arg-type]
+    axis = int(axis) % len(shape)  # type: ignore[arg-type]
+    if axis in build.open_axes(x):  # type: ignore[arg-type]
+        if (start or 0) == 0 and build.open_axes(node) == build.open_axes(x):  # type: ignore[arg-type]
+            build.values[node] = build.read(x)
+            return
+        raise CannotLower("it cuts the batch")
+    begin, stop, _ = slice(start, end, None).indices(shape[axis])
+    value = build.read(x)
+    _strided(build, node, value, axis, begin, stop, int(step), shrink=False)  # type: ignore[arg-type]
+
+
+@lowers(aten.select.int)
+def lower_select(build: Build, node: Node) -> None:
+    """STRIDED_SLICE of one value along an axis, which goes."""
+    x, axis, index = node.args
+    shape = build.shape(x)  # type: ignore[arg-type]
+    axis = int(axis) % len(shape)  # type: ignore[arg-type]
+    if axis in build.open_axes(x):  # type: ignore[arg-type]
+        raise CannotLower("it picks from the batch")
+    begin = int(index) % shape[axis]  # type: ignore[arg-type]
+    _strided(build, node, build.read(x), axis, begin, begin + 1, 1, shrink=True)
+
+
+def _strided(
+    build: Build, node: Node, value: Value, axis: int, begin: int, end: int, step: int, *, shrink: bool
+) -> None:
+    rank = len(value.order)
+    place = value.order.index(axis)
+    begins, ends, steps = [0] * rank, [0] * rank, [1] * rank
+    begins[place], ends[place], steps[place] = begin, end, step
+    everything = sum(1 << other for other in range(rank) if other != place)
+    order = value.order
+    if shrink:
+        order = tuple(other - (other > axis) for other in order if other != axis)
+    build.result(
+        node,
+        "STRIDED_SLICE",
+        [value, build.indices(begins, "begin"), build.indices(ends, "end"), build.indices(steps, "step")],
+        order,
+        quantization=value.quantization,
+        beginMask=everything,
+        endMask=everything,
+        shrinkAxisMask=1 << place if shrink else 0,
+    )

@@ -1,0 +1,34 @@
+"""From integer sums to the codes of the result: what XNNPACK can hold.
+
+    code = clip(rint(f32(sum) * f32(s_in * s_w / s_out)) + zero point)
+
+It refuses a factor of 256 or more, and would then leave the layer to a kernel with another rounding.
+"""
+
+import numpy as np
+
+from export.errors import ExportError
+from export.tflite.graph import Quantization
+
+LARGEST_FACTOR = 256.0
+
+
+def check_requantization(layer: str, sum_scale: np.ndarray, output: Quantization | None) -> None:
+    """See that a layer's sums can be brought to its output's grid.
+
+    Args:
+        layer: For the message.
+        sum_scale: Input scale times weight scale, float32 `(1,)` or `(C,)`.
+        output: The grid of the result.
+
+    Raises:
+        ExportError: The runtime refuses it.
+    """
+    assert output is not None
+    factors = sum_scale / output.scale
+    worst = int(factors.argmax())
+    if not factors[worst] < LARGEST_FACTOR:
+        raise ExportError(
+            f"{layer}: input scale times weight scale over output scale is {float(factors[worst]):.4g} in channel "
+            f"{worst}, and LiteRT refuses {LARGEST_FACTOR:.0f} or more; leave it out with --activations-except {layer}"
+        )

@@ -1,0 +1,44 @@
+"""In which order a tensor of PyTorch lies in the file: channels last, where the runtime's operators want it so.
+
+    stored = tensor.reshape(view).transpose(order).reshape(shape)
+
+Moving values only: exact, and undone without loss.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+Order = tuple[int, ...]
+"""Axis i as stored is PyTorch's axis order[i]."""
+
+CHANNELS_LAST: dict[int, Order] = {3: (0, 2, 1), 4: (0, 2, 3, 1)}
+"""By the number of dimensions."""
+
+
+def identity(rank: int) -> Order:
+    """PyTorch's own order."""
+    return tuple(range(rank))
+
+
+@dataclass(frozen=True)
+class StoredLayout:
+    """How one weight lies in a file: `view` has as many dimensions as `order`, `shape` is the stored one."""
+
+    view: tuple[int, ...]
+    order: Order
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if sorted(self.order) != list(range(len(self.view))) or math.prod(self.view) != math.prod(self.shape):
+            raise ValueError(f"layout of view {self.view}, order {self.order} and shape {self.shape}")
+
+    def store(self, tensor: np.ndarray) -> np.ndarray:
+        """PyTorch's tensor as the file holds it."""
+        return np.ascontiguousarray(tensor.reshape(self.view).transpose(self.order).reshape(self.shape))
+
+    def restore(self, stored: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """The inverse: a tensor of PyTorch's `shape`."""
+        permuted = stored.reshape([self.view[axis] for axis in self.order])
+        return np.ascontiguousarray(permuted.transpose(np.argsort(self.order)).reshape(shape))
