@@ -228,7 +228,7 @@ def check_integer(
         session = None if nodes == probe_nodes else session
         kernels = report_kernels(activations, nodes)
         exact = all(kernel.kernel in EXACT_KERNELS for kernel in kernels)
-        counts: dict[str, _Count] = {}
+        counts: dict[str, Count] = {}
         for size in batch_sizes:
             found, fed_errors = comparison.run(probing, inputs, size, chunk if stackable else size, counts)
             if session is not None:
@@ -243,7 +243,7 @@ def check_integer(
         _report("fake quantization in float", reference, fake),
         _report("the network with float32 activations", reference, expected),
     ]
-    error, tolerance = _compare_program(activations.float_outputs, expected)
+    error, tolerance = compare_program(activations.float_outputs, expected)
     return IntegerVerdict(tuple(checks), tuple(ends), kernels, error, tolerance, tuple(reported))
 
 
@@ -255,7 +255,7 @@ def _batch_comes_first(program: ReferenceProgram) -> bool:
     return all(value.ndim > 0 and str(value.shape[0]) == batch for value in values)
 
 
-def _compare_program(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> tuple[float, float]:
+def compare_program(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> tuple[float, float]:
     """(P): the largest difference of any output, and what float32 sums in another order may make of it."""
     error = max(_largest_difference(ours[: len(theirs)], theirs) for ours, theirs in zip(expected, found, strict=True))
     largest = max(float(np.abs(ours.astype(np.float64)).max(initial=0)) for ours in expected)
@@ -294,13 +294,15 @@ def _with_codes(proto: onnx.ModelProto, names: Sequence[str], source: Path) -> b
 
 
 @dataclass
-class _Count:
+class Count:
+    """Codes compared and found different; see `LayerCheck`."""
+
     elements: int = 0
     differing: int = 0
     max_step: int = 0
     tie_distance: float = 0.0
 
-    def add(self, other: "_Count") -> None:
+    def add(self, other: "Count") -> None:
         self.elements += other.elements
         self.differing += other.differing
         self.max_step = max(self.max_step, other.max_step)
@@ -315,10 +317,10 @@ class _LayerComparison:
     """
 
     integer: IntegerReference
-    answers: dict[tuple[int, bytes], tuple[dict[str, _Count], list[float]]] = field(default_factory=dict)
+    answers: dict[tuple[int, bytes], tuple[dict[str, Count], list[float]]] = field(default_factory=dict)
 
     def run(
-        self, session: Any, inputs: tuple[Tensor, ...], size: int, chunk: int, counts: dict[str, _Count]
+        self, session: Any, inputs: tuple[Tensor, ...], size: int, chunk: int, counts: dict[str, Count]
     ) -> tuple[list[np.ndarray], list[float]]:
         """Add what was found at one level and batch size to `counts`; `chunk` inputs are judged at a time.
 
@@ -336,8 +338,8 @@ class _LayerComparison:
                 digest.update(values.tobytes())
             key = (index, digest.digest())
             if key not in self.answers:
-                answer: dict[str, _Count] = {}
-                computed = self.integer.outputs(*part, on_codes=_Substitute(found, answer))
+                answer: dict[str, Count] = {}
+                computed = self.integer.outputs(*part, on_codes=Substitute(found, answer))
                 # Codes come behind the outputs.
                 differences = [
                     _largest_difference(ours.numpy(), found[name]) for name, ours in zip(names, computed, strict=False)
@@ -345,30 +347,33 @@ class _LayerComparison:
                 self.answers[key] = answer, differences
             checked, differences = self.answers[key]
             for name, count in checked.items():
-                counts.setdefault(name, _Count()).add(count)
+                counts.setdefault(name, Count()).add(count)
             kept.append([found[name] for name in names[: len(differences)]])
             errors.append(differences)
         return [np.concatenate(parts) for parts in zip(*kept, strict=True)], np.max(errors, axis=0).tolist()
 
 
 @dataclass
-class _Substitute:
-    """Counts where the reference's codes differ from onnxruntime's, and hands on the latter."""
+class Substitute:
+    """Counts where the reference's codes differ from a runtime's, and hands on the latter.
+
+    `found` holds uint8 codes by the tensor's name and `_quantized`.
+    """
 
     found: Mapping[str, np.ndarray]
-    counts: dict[str, _Count]
+    counts: dict[str, Count]
 
     def __call__(self, name: str, codes: Tensor, steps: Callable[[], Tensor]) -> Tensor:
         theirs = torch.from_numpy(self.found[f"{name}_quantized"])
         if theirs.shape != codes.shape:
-            self.counts[name] = _Count(codes.numel(), codes.numel(), 255, 0.5)
+            self.counts[name] = Count(codes.numel(), codes.numel(), 255, 0.5)
             return codes
-        self.counts[name] = _Count(codes.numel())
+        self.counts[name] = Count(codes.numel())
         if not torch.equal(theirs, codes):
             off = (theirs.int() - codes.int()).abs()
             rounded = steps()[off > 0]
             distance = float((rounded - rounded.floor() - 0.5).abs().max())
-            self.counts[name] = _Count(codes.numel(), int(off.count_nonzero()), int(off.max()), distance)
+            self.counts[name] = Count(codes.numel(), int(off.count_nonzero()), int(off.max()), distance)
         return theirs
 
 
@@ -377,7 +382,7 @@ def _input_names(graph: onnx.GraphProto) -> list[str]:
     return [item.name for item in graph.input]
 
 
-def _judge(name: str, level: str, kernel: str, count: _Count) -> LayerCheck:
+def _judge(name: str, level: str, kernel: str, count: Count) -> LayerCheck:
     exact = kernel in EXACT_KERNELS
     within = count.max_step <= 1 and count.tie_distance <= TIE_DISTANCE
     ok = not count.differing if exact else within

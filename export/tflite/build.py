@@ -73,7 +73,7 @@ class Build:
         weights: How each quantized weight lies in the file, by its name; the tensor has that name and `_quantized`.
         codes: The order of each quantized activation, by its name; the tensor has that name and `_quantized`.
         columns: For a flattened value that kept its channels last: what a linear layer's columns are to be.
-        integer: Names of the layers that compute on codes.
+        integer: The operators of the layers that compute on codes, by name.
     """
 
     program: ReferenceProgram
@@ -83,7 +83,7 @@ class Build:
     weights: dict[str, StoredLayout] = field(default_factory=dict)
     codes: dict[str, Order] = field(default_factory=dict)
     columns: dict[Node, StoredLayout] = field(default_factory=dict)
-    integer: list[str] = field(default_factory=list)
+    integer: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.names = layer_names(self.program.exported.graph)
@@ -102,6 +102,9 @@ class Build:
 
     def name(self, node: Node) -> str:
         """The layer's name, as in reports."""
+        scope = node.meta.get("nn_module_stack", {}).get("codeq")
+        if scope is not None and node.target is not quantize:
+            return str(scope[0]).removeprefix(LAYER_SCOPE)
         return self.names.get(node, node.name)
 
     def constant(self, node: Any) -> np.ndarray | None:

@@ -1,0 +1,161 @@
+"""Export to LiteRT: `export_tflite` for a live module.
+
+checkpoint -> encodings -> reference program -> LiteRT graph -> file -> parity -> published.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from codeq.activation_encoding import ActivationEncoding
+from codeq.autocast import autocast_off
+from codeq.canonical import canonicalize, merge_equal
+from codeq.files import check_writable, replace_atomically
+from codeq.inputs import Inputs
+from codeq.ranges import Method
+from export.errors import ParityError
+from export.metadata import KEY, describe_weight, metadata_props
+from export.prepare import Activations, Prepared, check_choices, float32_bytes, prepare_program
+from export.report import WeightReport
+from export.tflite.build import Build, build_graph, describe_layout
+from export.tflite.flatbuffer import write
+from export.tflite.report import TfliteReport
+from export.tflite.runtime import installed_version
+from export.tflite.verify import check_parity
+
+FLOAT_OUTPUT = "its output stays float: LiteRT's kernels on codes give codes only"
+
+
+@autocast_off()
+def export_tflite(
+    model: nn.Module,
+    example_inputs: Inputs,
+    path: str | os.PathLike[str],
+    *,
+    channels_last_io: bool = False,
+    force: bool = False,
+    check_inputs: Inputs | None = None,
+    preprocessing: dict[str, list[float]] | None = None,
+    checkpoint_sha256: str | None = None,
+    activations: Activations = "float32",
+    calibration: Inputs | None = None,
+    ranges: Method = "mse",
+    activations_except: Sequence[str] = (),
+    activation_encodings: Mapping[str, ActivationEncoding] | None = None,
+) -> TfliteReport:
+    """Write a network as a .tflite file whose weights are exactly those it was trained with.
+
+    With float32 activations each weight is int8 codes behind one DEQUANTIZE; outputs differ from PyTorch's by the order
+    of float32 sums. With int8 activations the file computes on codes; the grids are those of the ONNX file, zero points
+    128 less. The file appears under its name only after the check held. Its batch is 1 until an interpreter resizes it.
+
+    Args:
+        model: Attached with `codeq.attach` (or plain: then a float file). Not changed.
+        example_inputs, check_inputs, calibration: As for `export_onnx`; float32.
+        path: Target.
+        channels_last_io: Inputs and outputs of images take (N, H, W, C) instead of PyTorch's (N, C, H, W).
+        force: Overwrite.
+        preprocessing, checkpoint_sha256: Recorded in the file.
+        activations, ranges, activations_except, activation_encodings: As for `export_onnx`.
+
+    Returns:
+        What was written, and its parity verdict.
+
+    Raises:
+        ExportError: LiteRT is not installed, or the network or an option cannot be exported.
+        OutputError: The target exists (without `force`), or cannot be written.
+        CalibrationError: No inputs, or a tensor without a usable range.
+        ParityError: The file does not compute what the network does; nothing was published.
+
+    Example:
+        report = export_tflite(model, (torch.zeros(1, 3, 32, 32),), "net.tflite")
+        print(report)
+    """
+    litert = installed_version()
+    check_choices(activations, ranges)
+    output = check_writable(path, force=force)
+    prepared = prepare_program(
+        model,
+        example_inputs,
+        check_inputs=check_inputs,
+        activations=activations,
+        calibration=calibration,
+        ranges=ranges,
+        activations_except=activations_except,
+        activation_encodings=activation_encodings,
+        space_to_depth=False,
+    )
+    canonicalize(prepared.program.exported)
+    merge_equal(prepared.program.exported)
+    build = build_graph(prepared.program, channels_last_io=channels_last_io)
+    for record in prepared.program.weights.values():
+        record.value_name = record.name if record.name in build.weights else None
+    props = metadata_props(
+        [describe_weight(record) for record in prepared.program.weights.values()],
+        checkpoint_sha256=checkpoint_sha256,
+        preprocessing=preprocessing or {},
+        versions={"torch": str(torch.__version__), "ai-edge-litert": litert},
+        activations=prepared.program.activations,
+        storage="dense",
+        target="litert",
+    )
+    content = json.loads(props[KEY]) | {"layout": describe_layout(build)}
+    del content["session_options"]  # of onnxruntime
+    data = write(build.graph, {KEY: json.dumps(content, separators=(",", ":"), sort_keys=True)})
+    with replace_atomically(output) as staged:
+        staged.write_bytes(data)
+        verdict = check_parity(staged, model, prepared, build)
+        if not verdict.ok:
+            raise ParityError(verdict)
+    return TfliteReport(
+        path=output,
+        size_bytes=len(data),
+        float32_bytes=float32_bytes(model),
+        weights=_weight_reports(prepared, build),
+        operators=dict(Counter(operator.code for operator in build.graph.operators)),
+        activations=activations,
+        kernels=dict(build.integer),
+        float_layers=_float_layers(prepared, build),
+        folded_batch_norms=prepared.folded_batch_norms,
+        skipped_folds=prepared.program.skipped_folds,
+        verdict=verdict,
+    )
+
+
+def _weight_reports(prepared: Prepared, build: Build) -> tuple[WeightReport, ...]:
+    reports = []
+    for record in prepared.program.weights.values():
+        codes, scale = record.encoding.codes, record.encoding.scale
+        used = record.name in build.weights
+        names = {tensor.name for tensor in build.graph.tensors}
+        reports.append(
+            WeightReport(
+                name=record.name,
+                shape=tuple(codes.shape),
+                bit_width=record.encoding.bit_width,
+                sparsity=record.encoding.sparsity,
+                storage="dense" if used else "unused",
+                storage_reason="",
+                size_bytes=codes.numel() + 4 * scale.numel() if used else 0,
+                entropy_bytes=record.encoding.entropy_bits() / 8,
+                float32_bytes=4 * codes.numel(),
+                batch_norm=record.batch_norm,
+                lowering="int8, DEQUANTIZE" if record.name in names else "int8",
+            )
+        )
+    return tuple(reports)
+
+
+def _float_layers(prepared: Prepared, build: Build) -> dict[str, str]:
+    activations = prepared.program.activations
+    if activations is None:
+        return {}
+    reasons = {layer.name: layer.reason for layer in activations.float_layers}
+    for layer in activations.layers:
+        if layer.name not in build.integer:
+            reasons[layer.name] = FLOAT_OUTPUT if layer.operator == "linear" else "no kernel on codes is written for it"
+    return reasons

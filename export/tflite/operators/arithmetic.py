@@ -40,7 +40,7 @@ def lower_arithmetic(build: Build, node: Node) -> None:
     integer = target.quantization is not None
     operands = [read_broadcast(build, operand, order, integer=integer) for operand in node.args]
     if integer:
-        build.integer.append(build.name(node))
+        build.integer[build.name(node)] = code
     build.result(node, code, operands, order, target=target, fusedActivationFunction=target.activation)
 
 

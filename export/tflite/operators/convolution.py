@@ -38,6 +38,7 @@ def lower_convolution(build: Build, node: Node) -> None:
     if not depthwise and groups > 1 and outputs % groups:
         raise CannotLower(f"{groups} groups do not divide its {outputs} outputs")
 
+    code = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
     integer = build.is_quantized(source) and _is_quantized_weight(build, weight)
     target = build.target(node, integer=integer)
     integer = target.quantization is not None
@@ -58,7 +59,7 @@ def lower_convolution(build: Build, node: Node) -> None:
         scale = image.quantization.scale * build.weight_scale(weight)
         check_requantization(build.name(node), scale, target.quantization)
         operands.append(build.integer_bias(bias, outputs, scale, build.name(node)))
-        build.integer.append(build.name(node))
+        build.integer[build.name(node)] = code
     else:
         operands.append(build.bias(bias, outputs))
     options: dict[str, int] = {
@@ -69,9 +70,8 @@ def lower_convolution(build: Build, node: Node) -> None:
         "dilationWFactor": dilation[1],
         "fusedActivationFunction": target.activation,
     }
-    code = "CONV_2D"
     if depthwise:
-        code, options["depthMultiplier"] = "DEPTHWISE_CONV_2D", outputs // channels
+        options["depthMultiplier"] = outputs // channels
     name = build.codes_name(target.node) if integer else target.node.name
     like = build.like(node, CHANNELS_LAST[rank], target.quantization, name=name)
     if rank == 4:

@@ -45,7 +45,7 @@ def lower_linear(build: Build, node: Node) -> None:
         scale = value.quantization.scale * build.weight_scale(weight)
         check_requantization(build.name(node), scale, target.quantization)
         operands.append(build.integer_bias(bias, outputs, scale, build.name(node)))  # type: ignore[arg-type]
-        build.integer.append(build.name(node))
+        build.integer[build.name(node)] = "FULLY_CONNECTED"
     else:
         operands.append(build.bias(bias, outputs))  # type: ignore[arg-type]
     build.result(

@@ -94,7 +94,7 @@ def lower_adaptive_average_pool(build: Build, node: Node) -> None:
             target = build.target(node)
             target = type(target)(node)
         else:
-            build.integer.append(build.name(node))
+            build.integer[build.name(node)] = "MEAN"
         image = read_image(build, x, integer=integer)
         axes = build.indices((1, 2), "axes")
         build.result(node, "MEAN", [image, axes], CHANNELS_LAST[4], target=target, keepDims=True)

@@ -115,7 +115,7 @@ def lower_concatenation(build: Build, node: Node) -> None:
         grid = None
     else:
         operands = [_on_grid(build, build.read(part, order), grid) for part in parts]
-        build.integer.append(build.name(node))
+        build.integer[build.name(node)] = "CONCATENATION"
     build.result(node, "CONCATENATION", operands, order, target=target, quantization=grid, axis=order.index(axis))
 
 

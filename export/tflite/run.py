@@ -1,0 +1,57 @@
+"""Run a .tflite file on inputs, a batch at a time: with XNNPACK, as LiteRT does by default, or with its own kernels."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from codeq.errors import first_line
+from export.errors import ExportError
+from export.run import batches
+from export.tflite.runtime import interpreter
+from export.tflite.stored_layout import Order
+
+XNNPACK, BUILTIN = "xnnpack", "builtin"
+"""Sets of kernels."""
+
+
+def run_file(
+    data: bytes, inputs: Sequence[Tensor], batch_size: int, kernels: str = XNNPACK, orders: Sequence[Order | None] = ()
+) -> list[np.ndarray]:
+    """All outputs for all inputs, concatenated.
+
+    Args:
+        data: The file.
+        inputs: In the file's order, PyTorch's layout.
+        batch_size: Fed at a time; the file's inputs are resized to it.
+        kernels: XNNPACK or BUILTIN.
+        orders: Of each input's axes as the file takes them; () for PyTorch's.
+
+    Raises:
+        ExportError: LiteRT cannot run it.
+    """
+    module = interpreter()
+    kind = module.OpResolverType
+    resolver = kind.AUTO if kernels == XNNPACK else kind.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            session = module.Interpreter(model_content=data, num_threads=1, experimental_op_resolver_type=resolver)
+        numbers = [detail["index"] for detail in session.get_input_details()]
+        chunks = []
+        for batch in batches(inputs, batch_size):
+            arrays = [x.contiguous().numpy() for x in batch]
+            if orders:
+                arrays = [x if order is None else x.transpose(order) for x, order in zip(arrays, orders, strict=True)]
+            if not chunks:
+                for number, array in zip(numbers, arrays, strict=True):
+                    session.resize_tensor_input(number, array.shape)
+                session.allocate_tensors()
+            for number, array in zip(numbers, arrays, strict=True):
+                session.set_tensor(number, np.ascontiguousarray(array))
+            session.invoke()
+            chunks.append([session.get_tensor(detail["index"]) for detail in session.get_output_details()])
+    except (RuntimeError, ValueError) as error:
+        raise ExportError(f"LiteRT cannot run the file at batch {batch_size}: {first_line(error)}") from error
+    return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]

@@ -1,0 +1,271 @@
+"""The parity contract of a .tflite file: LiteRT against the PyTorch network it was made from.
+
+(W) weights   The int8 codes in the file, put back into PyTorch's order, times their scale equal the network's own
+              weight bit for bit (as export/verify.py says where a BatchNorm was folded). Where the file computes with
+              floats, so do the weights that LiteRT dequantizes.
+(F) outputs   With float activations: every output is within 1e-5 of its largest magnitude, with the same argmax
+              (axis 1), at batch sizes 1 and 3, with XNNPACK and with LiteRT's own kernels.
+(I) layers    With int8 activations, at batch sizes 1 and 3, with XNNPACK: fed what LiteRT fed it, no code of an
+              operator on codes differs from the integer reference (export/tflite/integer.py). Where floats are
+              quantized, a code may be one step off if the value that was rounded lies within a hundredth of a step of
+              the middle between two. Outputs are within 1e-5 of those of the reference that was fed the same codes.
+(P) program   Before activations are quantized, the program computes what the network does, likewise.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from codeq.eval_mode import eval_mode
+from codeq.layers import quantized_weights
+from codeq.table import render_table
+from export.errors import ExportError
+from export.metadata import KEY, WeightMetadata
+from export.prepare import Prepared
+from export.run import in_batches, run_network
+from export.tflite.build import UINT8_TO_INT8, Build
+from export.tflite.flatbuffer import read, read_metadata, tensors_by_name, with_outputs
+from export.tflite.integer import LiteRtReference
+from export.tflite.run import BUILTIN, XNNPACK, run_file
+from export.tflite.runtime import installed_version
+from export.tflite.stored_layout import CHANNELS_LAST, Order, StoredLayout
+from export.verify import BATCH_SIZES, OutputCheck, WeightCheck, compare_output, compare_weight, expected_weight
+from export.verify_integer import TIE_DISTANCE, Count, LayerCheck, Substitute, compare_program
+
+
+@dataclass(frozen=True)
+class TfliteVerdict:
+    """The contract's answer. `program_error` and `program_tolerance` are (P), 0 where activations are float."""
+
+    inputs: int
+    litert_version: str
+    weights: tuple[WeightCheck, ...]
+    outputs: tuple[OutputCheck, ...]
+    layers: tuple[LayerCheck, ...] = ()
+    program_error: float = 0.0
+    program_tolerance: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return not self.first_failure
+
+    @property
+    def first_failure(self) -> str:
+        """One line, empty where the contract holds."""
+        for weight in self.weights:
+            if not weight.ok:
+                return f"{weight.name}: {weight.reason}"
+        if not self.program_error <= self.program_tolerance:
+            error, limit = self.program_error, self.program_tolerance
+            return f"the reference program is off the network by {error:.3g}, above {limit:.3g}"
+        for layer in self.layers:
+            if not layer.ok:
+                return (
+                    f"{layer.name} with {layer.level} ({layer.kernel}): {layer.differing} of {layer.elements} codes "
+                    f"differ from the integer reference, by up to {layer.max_step}"
+                )
+        for output in self.outputs:
+            if not output.ok:
+                return f"{output.output} with {output.level}, batch {output.batch_size}: {output.reason}"
+        return ""
+
+    @property
+    def summary(self) -> str:
+        """What was held and whether it did, in one line."""
+        exact = f"weights bit for bit: {'ok' if self.ok else 'FAILED'}"
+        error, tolerance = (max(getattr(o, field) for o in self.outputs) for field in ("max_abs_error", "tolerance"))
+        if not self.layers:
+            return f"max_abs_error {error:.1e} <= {tolerance:.1e} on {self.inputs} inputs, {exact}"
+        counts = [[layer for layer in self.layers if (layer.kernel != "float") == integer] for integer in (True, False)]
+        on_codes, on_floats = (
+            f"{sum(layer.differing for layer in part):,} of {sum(layer.elements for layer in part):,}"
+            for part in counts
+        )
+        return f"codes differ: {on_codes}, behind float kernels {on_floats}; {self.inputs} inputs, {exact}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict for machines; an infinite error is written as null."""
+        values = asdict(self)
+        for row in values["outputs"]:
+            row.update({key: None for key, value in row.items() if value == float("inf")})
+        return values | {"ok": self.ok}
+
+    def __str__(self) -> str:
+        lines = []
+        if self.layers:
+            header = ("codes differing in", "kernel", "codes", "differ", "verdict")
+            lines.append(render_table(header, [_layer_row(layer) for layer in self.layers]))
+        for output in self.outputs:
+            word = "ok" if output.ok else f"FAILED, {output.reason}"
+            lines.append(
+                f"{output.output} with {output.level}, batch {output.batch_size}: max_abs_error "
+                f"{output.max_abs_error:.1e} <= {output.tolerance:.1e}: {word}"
+            )
+        if not self.ok:
+            lines.append(f"first failure: {self.first_failure}")
+        lines.append(f"parity    {self.summary}, LiteRT {self.litert_version}")
+        return "\n".join(lines)
+
+
+def check_parity(path: Path, model: nn.Module, prepared: Prepared, build: Build) -> TfliteVerdict:
+    """Hold a file against its network.
+
+    Args:
+        path: The file, as written.
+        model: The network; run in eval mode, its modes left as they were.
+        prepared: What the file was made from, with the held inputs; fewer than a batch are repeated.
+        build: How it was lowered.
+
+    Raises:
+        ExportError: LiteRT cannot run the file, or it lacks what it should hold.
+    """
+    data = path.read_bytes()
+    count = len(prepared.held[0])
+    largest = max(BATCH_SIZES)
+    rows = torch.arange(largest * -(-count // largest)) % count
+    held = tuple(tensor[rows] for tensor in prepared.held)
+    orders = [CHANNELS_LAST.get(tensor.ndim) if build.channels_last_io else None for tensor in held]
+    with eval_mode(model), torch.no_grad():
+        expected = run_network(model, held, largest, prepared.names)
+        weights = check_weights(data, model, [tensor[:1] for tensor in held], orders, build.weights)
+    if prepared.program.activations is not None:
+        program = compare_program(prepared.program.activations.float_outputs, expected)
+        outputs, layers = _check_codes(data, prepared, build, held, orders)
+        return TfliteVerdict(count, installed_version(), weights, outputs, layers, *program)
+    checks = []
+    for kernels in (XNNPACK, BUILTIN):
+        for size in BATCH_SIZES:
+            found = run_file(data, held, size, kernels, orders)
+            for name, ours, theirs in zip(build.graph.outputs, expected, found, strict=True):
+                plain = _plain(theirs, orders and CHANNELS_LAST.get(theirs.ndim), build)
+                checks.append(compare_output(name, kernels, size, True, ours, plain))
+    return TfliteVerdict(count, installed_version(), weights, tuple(checks))
+
+
+def check_weights(
+    data: bytes,
+    model: nn.Module,
+    inputs: Sequence[Tensor],
+    orders: Sequence[Order | None],
+    layouts: Mapping[str, StoredLayout],
+) -> tuple[WeightCheck, ...]:
+    """(W): what the file stores and what LiteRT makes of it, against the network's forward pass.
+
+    Args:
+        data: The file.
+        model: In eval mode.
+        inputs, orders: Of one input, to run the file.
+        layouts: How each weight lies in the file, by name.
+    """
+    content = read(data)
+    stored = tensors_by_name(content)
+    described = json.loads(read_metadata(content, KEY) or '{"weights": []}')["weights"]
+    about = {entry["name"]: WeightMetadata(**entry) for entry in described}
+    floats = [name for name in about if name in stored and stored[name][0] is None]
+    computed: dict[str, np.ndarray] = {}
+    if floats:
+        found = run_file(with_outputs(data, floats), inputs, 1, BUILTIN, orders)
+        computed = dict(zip(floats, found[-len(floats) :], strict=True))
+    checks = []
+    for quantized in quantized_weights(model):
+        name = quantized.name
+        if name not in about:
+            checks.append(WeightCheck(name, None, False, "the file has no such weight"))
+            continue
+        wanted = expected_weight(model, quantized, about[name])
+        if isinstance(wanted, str):
+            reason = wanted
+        elif name not in layouts:
+            reason = "" if f"{name}_quantized" not in stored else "the file calls it unused, but holds it"
+        else:
+            reason = _compare_stored(name, wanted, stored, about[name], layouts[name])
+            if not reason and name in computed:
+                reason = compare_weight(wanted, layouts[name].restore(computed[name], wanted.shape))
+        checks.append(WeightCheck(name, about[name].batch_norm, not reason, reason))
+    return tuple(checks)
+
+
+def _compare_stored(
+    name: str, wanted: np.ndarray, stored: Mapping[str, Any], about: WeightMetadata, layout: StoredLayout
+) -> str:
+    codes, tensor = stored.get(f"{name}_quantized", (None, None))
+    if codes is None or codes.dtype != np.int8:
+        return "the file holds no int8 codes of it"
+    scale = np.asarray(tensor.quantization.scale, np.float32)
+    if scale.size > 1:
+        shape = [1] * codes.ndim
+        shape[tensor.quantization.quantizedDimension] = -1
+        scale = scale.reshape(shape)
+    if np.any(np.asarray(tensor.quantization.zeroPoint)):
+        return "its codes have a zero point"
+    plain = layout.restore(codes, wanted.shape)
+    if hashlib.sha256(plain.tobytes()).hexdigest() != about.codes_sha256:
+        return "its codes are not those that were exported (another hash)"
+    return compare_weight(wanted, layout.restore(codes.astype(np.float32) * scale, wanted.shape))
+
+
+def _check_codes(
+    data: bytes, prepared: Prepared, build: Build, held: tuple[Tensor, ...], orders: Sequence[Order | None]
+) -> tuple[tuple[OutputCheck, ...], tuple[LayerCheck, ...]]:
+    """(I)"""
+    activations = prepared.program.activations
+    assert activations is not None
+    missing = [name for name in activations.encodings if name not in build.codes]
+    if missing:
+        raise ExportError(f"{missing[0]} was to be quantized, and the file has no codes of it")
+    names = list(build.codes)
+    probe = with_outputs(data, [f"{name}_quantized" for name in names])
+    reference = LiteRtReference(prepared.program)
+    counts: dict[str, Count] = {}
+    outputs = []
+    for size in BATCH_SIZES:
+        found = run_file(probe, held, size, XNNPACK, orders)
+        ends, codes = found[: len(build.graph.outputs)], found[len(build.graph.outputs) :]
+        for plain, probed in zip(run_file(data, held, size, XNNPACK, orders), ends, strict=True):
+            if not np.array_equal(plain, probed):
+                raise ExportError("LiteRT computes something else where its tensors are looked at")
+        fed = {
+            f"{name}_quantized": _plain_codes(values, build.codes[name])
+            for name, values in zip(names, codes, strict=True)
+        }
+        seen: dict[str, Count] = {}
+        # One call for all inputs: what the reference is fed is in step with them.
+        computed = in_batches(lambda *x: reference.outputs(*x, on_codes=Substitute(fed, seen)), held, len(held[0]))  # noqa: B023
+        for name, count in seen.items():
+            counts.setdefault(name, Count()).add(count)
+        for name, ours, theirs in zip(build.graph.outputs, computed, ends, strict=True):
+            plain = _plain(theirs, CHANNELS_LAST.get(theirs.ndim), build)
+            outputs.append(compare_output(name, XNNPACK, size, True, ours, plain))
+    return tuple(outputs), tuple(
+        _judge(name, build.integer.get(name, "float"), count) for name, count in counts.items()
+    )
+
+
+def _judge(name: str, kernel: str, count: Count) -> LayerCheck:
+    within = count.max_step <= 1 and count.tie_distance <= TIE_DISTANCE
+    ok = within if kernel == "float" else not count.differing
+    return LayerCheck(name, XNNPACK, kernel, count.elements, count.differing, count.max_step, count.tie_distance, ok)
+
+
+def _layer_row(layer: LayerCheck) -> tuple[str, ...]:
+    word = "ok" if layer.ok else "FAILED"
+    return layer.name, layer.kernel, f"{layer.elements:,}", str(layer.differing), word
+
+
+def _plain_codes(values: np.ndarray, order: Order) -> np.ndarray:
+    """int8 codes as LiteRT holds them to the reference's uint8, PyTorch's order."""
+    shifted = (values.astype(np.int16) - UINT8_TO_INT8).astype(np.uint8)
+    return np.ascontiguousarray(shifted.transpose(np.argsort(order)))
+
+
+def _plain(values: np.ndarray, order: Order | None, build: Build) -> np.ndarray:
+    if not build.channels_last_io or order is None:
+        return values
+    return np.ascontiguousarray(values.transpose(np.argsort(order)))
