@@ -1,6 +1,7 @@
 """A reference program becomes a LiteRT graph, node by node. Exact: weights keep their codes and scales, bit for bit.
 
     dequantize(codes, scale)                  ->  DEQUANTIZE(int8 codes), or the codes alone for an integer kernel
+    dequantize(codes, scale, shift)           ->  values + shift * SIGN(values), values = DEQUANTIZE(int8 codes)
     quantize(x, scale, zero_point)            ->  QUANTIZE(x), or the grid of the operator that makes x
     dequantize(quantize(x), scale, ...)       ->  the int8 tensor itself; DEQUANTIZE where an operator reads floats
 
@@ -8,6 +9,7 @@ Every value carries the order of its axes as stored. An operator reads its opera
 permutes axes changes the order that is noted, and moves nothing. A transpose is added where the orders differ.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -411,9 +413,16 @@ class Build:
         shift = self.constant(node.args[2])
         if shift is None:
             return self.operator("DEQUANTIZE", [codes], stored, order, version=version).tensor
-        raise CannotLower(
-            f"{name} is on the paper's grid, whose shift has no form here yet: train it with --grid integer"
-        )
+        values = self.operator("DEQUANTIZE", [codes], _renamed(stored, f"{name}/scaled"), order, version=version)
+        if shift.size > 1:
+            # The channel axis comes first where the stored shape has joined others.
+            axis = int(node.args[3])  # type: ignore[call-overload]
+            place = layout.order.index(axis) if len(layout.shape) == len(layout.view) else 0
+            shift = shift.reshape([-1 if other == place else 1 for other in range(len(layout.shape))])
+        sign = self.operator("SIGN", [values], _renamed(stored, f"{name}/sign"), order)
+        steps = [sign, self.number(np.ascontiguousarray(shift), f"{name}/shift")]
+        product = self.operator("MUL", steps, _renamed(stored, f"{name}/shifted"), order)
+        return self.operator("ADD", [values, product], stored, order).tensor
 
     def _unused(self, name: str) -> str:
         candidate, number = name, 1
@@ -498,6 +507,10 @@ def describe_layout(build: Build) -> Mapping[str, Any]:
         "weights": {name: [layout.view, layout.order] for name, layout in build.weights.items()},
         "activations": dict(build.codes),
     }
+
+
+def _renamed(tensor: Tensor, name: str) -> Tensor:
+    return dataclasses.replace(tensor, name=name)
 
 
 def _only_user(node: Node) -> Node | None:

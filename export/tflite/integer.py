@@ -22,6 +22,7 @@ from codeq.activations import CLAMPS, INTEGER
 from export.integer import KERNELS, Codes, IntegerReference, Pending
 from export.program import ReferenceProgram
 from export.tflite.build import FUSED
+from export.tflite.operators.window import Pair, pair
 
 aten = torch.ops.aten
 
@@ -42,6 +43,7 @@ class LiteRtReference(IntegerReference):
             aten.add.Tensor: _add,
             aten.mul.Tensor: _mul,
             aten.adaptive_avg_pool2d.default: _mean,
+            aten.avg_pool2d.default: _mean,
             aten.cat.default: _concatenate,
         }
 
@@ -79,17 +81,20 @@ def _mul(node: Node, a: Codes, b: Codes) -> Pending:
     return Pending(lambda sy, zy: product * (scale / sy), lambda: product * scale)
 
 
-def _mean(node: Node, x: Codes, size: Any) -> Pending:
+def _mean(node: Node, x: Codes, *arguments: Any) -> Pending:
+    """A pool whose window is the whole image; any other is computed in float."""
     height, width = x.centered.shape[-2:]
-    if list(size) != [1, 1]:
-        return Pending(lambda sy, zy: _pooled(x, size) / sy, lambda: _pooled(x, size))
+    if not _is_whole(node, (height, width), *arguments):
+        target: Any = node.target
+        return Pending(lambda sy, zy: target(x.real(), *arguments) / sy, lambda: target(x.real(), *arguments))
     sums = x.centered.sum((2, 3), keepdim=True)
     return Pending(lambda sy, zy: sums * (x.scale / sy / (height * width)), lambda: sums * x.scale / (height * width))
 
 
-def _pooled(x: Codes, size: Any) -> Tensor:
-    result: Tensor = aten.adaptive_avg_pool2d(x.real(), size)
-    return result
+def _is_whole(node: Node, sizes: Pair, window: Any, stride: Any = (), padding: Any = 0, *rest: Any) -> bool:
+    if node.target is aten.adaptive_avg_pool2d.default:
+        return list(window) == [1, 1]
+    return pair(window) == sizes and pair(padding) == (0, 0)
 
 
 def _concatenate(node: Node, parts: list[Codes], axis: int = 0) -> Pending:

@@ -9,6 +9,9 @@ from codeq.table import format_bytes, render_table
 from export.report import WeightReport
 from export.tflite.verify import TfliteVerdict
 
+SHOWN_LAYERS = 3
+"""Of those that stay float for one reason."""
+
 
 @dataclass(frozen=True)
 class TfliteReport:
@@ -68,9 +71,19 @@ class TfliteReport:
             counts = Counter(self.kernels.values())
             lines.append("integer kernels       " + ", ".join(f"{count} {code}" for code, count in counts.items()))
             lines.append(f"stayed float          {len(self.float_layers)} layers")
-            lines += [f"  {name:<20}{reason}" for name, reason in self.float_layers.items()]
+            lines += _reasons(self.float_layers)
         ratio = f"{self.float32_bytes / self.size_bytes:.1f}x"
         sizes = f"{format_bytes(self.float32_bytes)} in float32 -> {format_bytes(self.size_bytes)} ({ratio})"
         lines.append(f"{self.path}   {sizes}, zeros {self.sparsity:.1%}")
         lines.append(f"parity                {self.verdict.summary}")
         return "\n".join(lines)
+
+
+def _reasons(float_layers: dict[str, str]) -> list[str]:
+    """One line per reason, with the first layers that it holds for."""
+    lines = []
+    for reason, count in Counter(float_layers.values()).items():
+        names = [name for name, given in float_layers.items() if given == reason]
+        more = f", ... ({count} in all)" if count > SHOWN_LAYERS else ""
+        lines.append(f"  {', '.join(names[:SHOWN_LAYERS])}{more}: {reason}")
+    return lines

@@ -3,6 +3,7 @@
 from export.tflite.operators import (
     activation,
     arithmetic,
+    attention,
     convolution,
     linear,
     normalisation,
@@ -11,4 +12,14 @@ from export.tflite.operators import (
     shape,
 )
 
-__all__ = ["activation", "arithmetic", "convolution", "linear", "normalisation", "pooling", "quantizer", "shape"]
+__all__ = [
+    "activation",
+    "arithmetic",
+    "attention",
+    "convolution",
+    "linear",
+    "normalisation",
+    "pooling",
+    "quantizer",
+    "shape",
+]

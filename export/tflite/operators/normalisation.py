@@ -1,7 +1,12 @@
-"""BatchNorm that was not folded, in eval mode: one product and one sum per channel.
+"""BatchNorm that was not folded, in eval mode, and LayerNorm. On floats.
 
-Factors are computed in float64 and rounded once; within float32's rounding of PyTorch's.
+    batch_norm(x)  ->  MUL, ADD per channel, the factors computed in float64 and rounded once
+    layer_norm(x)  ->  d = x - MEAN(x), d * RSQRT(MEAN(d * d) + eps), then MUL, ADD
+
+Both are within float32's rounding of PyTorch's.
 """
+
+import dataclasses
 
 import numpy as np
 import torch
@@ -9,6 +14,7 @@ from torch.fx import Node
 
 from export.fold_batch_norm import channel_factors
 from export.tflite.build import Build
+from export.tflite.operators.arithmetic import read_broadcast
 from export.tflite.registry import CannotLower, lowers
 
 aten = torch.ops.aten
@@ -39,3 +45,29 @@ def lower_batch_norm(build: Build, node: Node) -> None:
         target=target,
         fusedActivationFunction=target.activation,
     )
+
+
+@lowers(aten.layer_norm.default)
+def lower_layer_norm(build: Build, node: Node) -> None:
+    """From primitives, over the last axes."""
+    x, normalized, gamma, beta, eps = [*node.args, *(None, None, None, None, 1e-5)[len(node.args) :]][:5]
+    value = build.read_float(x)
+    order = value.order
+    rank, count = len(order), len(normalized)  # type: ignore[arg-type]
+    places = sorted(order.index(axis) for axis in range(rank - count, rank))
+    axes = build.indices(places, "axes")
+    full = build.like(node, order, name=f"{node.name}/centred")
+    sizes = tuple(1 if place in places else size for place, size in enumerate(full.shape))
+    reduced = dataclasses.replace(full, name=f"{node.name}/reduced", shape=sizes)
+
+    mean = build.operator("MEAN", [value, axes], reduced, order, keepDims=True)
+    centred = build.operator("SUB", [value, mean], full, order)
+    squares = build.operator("MUL", [centred, centred], full, order)
+    variance = build.operator("MEAN", [squares, axes], reduced, order, keepDims=True)
+    shifted = build.operator("ADD", [variance, build.number(np.array(eps, np.float32), "eps")], reduced, order)
+    factors = build.operator("RSQRT", [shifted], reduced, order)
+    result = build.operator("MUL", [centred, factors], full, order)
+    for code, operand in (("MUL", gamma), ("ADD", beta)):
+        if operand is not None:
+            result = build.operator(code, [result, read_broadcast(build, operand, order)], full, order)
+    build.set(node, result)

@@ -9,7 +9,7 @@ import torch
 from torch.fx import Node
 
 from codeq.activations import CLAMPS
-from export.tflite.build import UINT8_TO_INT8, Build, Value
+from export.tflite.build import UINT8_TO_INT8, Build, Target, Value
 from export.tflite.graph import Tensor
 from export.tflite.operators.convolution import pad_image, read_image
 from export.tflite.operators.window import Padding, Pair, pair, plan_padding
@@ -62,6 +62,9 @@ def lower_average_pool(build: Build, node: Node) -> None:
         raise CannotLower("it divides by another number (divisor_override)")
     if ceil and _floor_outputs(sizes, width, step, pad) != outputs:
         raise CannotLower("its last windows are cut off (ceil_mode)")
+    if width == sizes and not any(pad):
+        _mean_of_image(build, node, x)  # type: ignore[arg-type]
+        return
     image = read_image(build, x, integer=False)  # type: ignore[arg-type]
     zeros = ((pad[0], pad[0]), (pad[1], pad[1]))
     none = ((0, 0), (0, 0))
@@ -87,17 +90,7 @@ def lower_adaptive_average_pool(build: Build, node: Node) -> None:
     if any(size % output for size, output in zip(sizes, outputs, strict=True)):
         raise CannotLower("its windows differ in size")
     if outputs == (1, 1):
-        integer = build.is_quantized(x)
-        target = build.target(node, integer=integer)
-        integer = target.quantization is not None and not target.activation
-        if not integer:
-            target = build.target(node)
-            target = type(target)(node)
-        else:
-            build.integer[build.name(node)] = "MEAN"
-        image = read_image(build, x, integer=integer)
-        axes = build.indices((1, 2), "axes")
-        build.result(node, "MEAN", [image, axes], CHANNELS_LAST[4], target=target, keepDims=True)
+        _mean_of_image(build, node, x)
         return
     kernel = (sizes[0] // outputs[0], sizes[1] // outputs[1])
     _pool(build, node, "AVERAGE_POOL_2D", read_image(build, x, integer=False), kernel, kernel, 1)
@@ -126,6 +119,19 @@ def is_non_negative(build: Build, node: Node, value: Value) -> bool:
     if value.quantization is not None:
         return value.quantization.zero_point == UINT8_TO_INT8
     return node.target in CLAMPS and CLAMPS[node.target](node)[0] >= 0
+
+
+def _mean_of_image(build: Build, node: Node, x: Node) -> None:
+    """MEAN, on codes where no clamp follows that it would have to apply."""
+    target = build.target(node, integer=build.is_quantized(x))
+    integer = target.quantization is not None and not target.activation
+    if integer:
+        build.integer[build.name(node)] = "MEAN"
+    image = read_image(build, x, integer=integer)
+    axes = build.indices((1, 2), "axes")
+    build.result(
+        node, "MEAN", [image, axes], CHANNELS_LAST[4], target=target if integer else Target(node), keepDims=True
+    )
 
 
 def _pool(build: Build, node: Node, code: str, image: Value, kernel: Pair, stride: Pair, mode: int) -> None:

@@ -1,5 +1,6 @@
 """What moves or selects values: exact, on floats and on codes alike. Codes keep their grid."""
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,11 @@ from export.tflite.registry import CannotLower, lowers
 from export.tflite.stored_layout import identity
 
 aten = torch.ops.aten
+
+PARTS = frozenset(
+    {aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default, aten.split.sizes, aten.unbind.int}
+)
+"""Operators with several results."""
 
 
 @lowers(
@@ -34,10 +40,7 @@ def lower_identity(build: Build, node: Node) -> None:
     aten.flatten.using_ints,
     aten.reshape.default,
     aten.squeeze.default,
-    aten.squeeze.dim,
-    aten.squeeze.dims,
     aten.unflatten.int,
-    aten.unsqueeze.default,
     aten.view.default,
 )
 def lower_reshape(build: Build, node: Node) -> None:
@@ -48,11 +51,56 @@ def lower_reshape(build: Build, node: Node) -> None:
         return
     value = build.read(x)
     shape, flat = build.shape(x), build.shape(node)
+    if node.target is aten.flatten.using_ints and _flatten_neighbours(build, node, value, shape):
+        return
     # With every axis but one of size 1, nothing moves: no transpose in front.
     moved = build.flat_order(shape, value.order) != build.flat_order(shape, identity(len(shape)))
     if moved or value.order[:1] != (0,):
         value = build.read(x, identity(len(shape)))
     build.set(node, build.reshape(value, flat, build.open_axes(node), node.name))
+
+
+def _flatten_neighbours(build: Build, node: Node, value: Value, shape: tuple[int, ...]) -> bool:
+    """Flatten axes that lie next to each other as stored, the others where they are; whether it was done."""
+    first, last = (int(axis) % len(shape) for axis in (*node.args[1:], 0, -1)[:2])  # type: ignore[arg-type]
+    if len(node.args) == 2:
+        last = len(shape) - 1
+    flattened = tuple(range(first, last + 1))
+    place = value.order.index(first)
+    if first == 0 or value.order[place : place + len(flattened)] != flattened:
+        return False
+    order = tuple(axis - max(0, min(axis, last) - first) for axis in value.order if axis not in flattened[1:])
+    _reshape_in_order(build, node, value, order)
+    return True
+
+
+@lowers(aten.unsqueeze.default)
+def lower_unsqueeze(build: Build, node: Node) -> None:
+    """RESHAPE. The axis goes behind the batch as stored, so that a sequence with channels last becomes an image."""
+    value = build.read(node.args[0])
+    rank = len(value.order)
+    axis = int(node.args[1]) % (rank + 1)  # type: ignore[arg-type]
+    order = [other + (other >= axis) for other in value.order]
+    order.insert(1 if axis and value.order[:1] == (0,) else 0, axis)
+    _reshape_in_order(build, node, value, tuple(order))
+
+
+@lowers(aten.squeeze.dim, aten.squeeze.dims)
+def lower_squeeze(build: Build, node: Node) -> None:
+    """RESHAPE, the other axes in the order in which they are stored."""
+    x = node.args[0]
+    value, shape = build.read(x), build.shape(x)  # type: ignore[arg-type]
+    given = node.args[1] if isinstance(node.args[1], list | tuple) else [node.args[1]]
+    axes = [int(axis) % len(shape) for axis in given]  # type: ignore[arg-type]
+    gone = [axis for axis in axes if shape[axis] == 1 and axis not in build.open_axes(x)]  # type: ignore[arg-type]
+    kept = [axis for axis in range(len(shape)) if axis not in gone]
+    _reshape_in_order(build, node, value, tuple(kept.index(axis) for axis in value.order if axis in kept))
+
+
+def _reshape_in_order(build: Build, node: Node, value: Value, order: tuple[int, ...]) -> None:
+    like = build.like(node, order)
+    made = build.reshape(value, like.shape, like.open_batch, node.name)
+    build.set(node, Value(made.tensor, order, made.quantization))
 
 
 @lowers(aten.permute.default, aten.transpose.int, aten.t.default)
@@ -177,3 +225,57 @@ def _strided(
         endMask=everything,
         shrinkAxisMask=1 << place if shrink else 0,
     )
+
+
+@lowers(*PARTS)
+def lower_parts(build: Build, node: Node) -> None:
+    """Nothing: each part is sliced where it is taken."""
+
+
+@lowers(operator.getitem)
+def lower_part(build: Build, node: Node) -> None:
+    """STRIDED_SLICE of one of several parts."""
+    source, index = node.args
+    assert isinstance(source, Node)
+    assert isinstance(index, int)
+    if source.target not in PARTS:
+        raise CannotLower(f"it takes one result of {source.target}, which has no lowering")
+    x = source.args[0]
+    shape = build.shape(x)  # type: ignore[arg-type]
+    place = 1 if source.target is aten.unbind.int else 2
+    axis = int(source.args[place] if len(source.args) > place else 0) % len(shape)  # type: ignore[arg-type]
+    if axis in build.open_axes(x):  # type: ignore[arg-type]
+        raise CannotLower("it picks from the batch")
+    if source.target is aten.unbind.int:
+        _strided(build, node, build.read(x), axis, index, index + 1, 1, shrink=True)
+        return
+    sizes = [int(part.shape[axis]) for part in source.meta["val"]]
+    begin = sum(sizes[:index])
+    _strided(build, node, build.read(x), axis, begin, begin + sizes[index], 1, shrink=False)
+
+
+@lowers(aten.expand.default)
+def lower_expand(build: Build, node: Node) -> None:
+    """A constant repeated for every input: added to a slice of the input times zero, which carries the batch.
+
+    Exact for finite inputs.
+    """
+    x = node.args[0]
+    wanted, shape = build.shape(node), build.shape(x)  # type: ignore[arg-type]
+    if wanted == shape and build.open_axes(node) == build.open_axes(x):  # type: ignore[arg-type]
+        build.values[node] = build.read(x)
+        return
+    if wanted != shape or build.open_axes(node) != (0,):
+        raise CannotLower(f"it repeats values of shape {shape} to {wanted}; only along the batch can it be written")
+    source = build.values[next(n for n in build.values if n.op == "placeholder" and n in build.values)]
+    tensor = build.graph.tensors[source.tensor]
+    rank = len(tensor.shape)
+    begin, end, step = (
+        build.indices([number] * rank, label) for number, label in ((0, "begin"), (1, "end"), (1, "step"))
+    )
+    one = Tensor(f"{node.name}/one", (1,) * rank, tensor.dtype, None, None, (0,))
+    first = build.operator("STRIDED_SLICE", [source, begin, end, step], one, source.order, beginMask=1, endMask=1)
+    zero = build.operator("MUL", [first, build.number(np.array(0, np.float32), "number")], one, source.order)
+    order = identity(len(shape))
+    batch = build.reshape(zero, (1,) * len(shape), (0,), f"{node.name}/batch")
+    build.result(node, "ADD", [batch, build.read_float(x, order)], order)

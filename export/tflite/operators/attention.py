@@ -1,0 +1,57 @@
+"""Matrix products and attention, on floats: PyTorch's sums in another order, and the runtime's exponentials.
+
+scaled_dot_product_attention(q, k, v)  ->  BATCH_MATMUL(SOFTMAX(BATCH_MATMUL(scale * q, k transposed)), v)
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch.fx import Node
+
+from export.tflite.build import Build
+from export.tflite.graph import Tensor
+from export.tflite.registry import CannotLower, lowers
+from export.tflite.stored_layout import identity
+
+aten = torch.ops.aten
+
+
+@lowers(aten.matmul.default, aten.bmm.default, aten.mm.default)
+def lower_product(build: Build, node: Node) -> None:
+    """BATCH_MATMUL of two tensors of equally many dimensions."""
+    ranks = [len(build.shape(operand)) for operand in node.args]  # type: ignore[arg-type]
+    if ranks[0] != ranks[1] or ranks[0] < 2:
+        raise CannotLower(f"it multiplies tensors of {ranks[0]} and {ranks[1]} dimensions")
+    order = identity(ranks[0])
+    operands = [build.read_float(operand, order) for operand in node.args]
+    build.result(node, "BATCH_MATMUL", operands, order, adjX=False, adjY=False)
+
+
+@lowers(aten.scaled_dot_product_attention.default)
+def lower_attention(build: Build, node: Node) -> None:
+    """Without mask and dropout."""
+    query, key, value, mask, dropout, causal = [*node.args, *(None, None, None, None, 0.0, False)[len(node.args) :]][:6]
+    if mask is not None or node.kwargs.get("attn_mask") is not None:
+        raise CannotLower("it has a mask")
+    if dropout or causal or node.kwargs.get("is_causal") or node.kwargs.get("enable_gqa"):
+        raise CannotLower("it is causal, has dropout or shares keys among heads")
+    assert isinstance(query, Node)
+    assert isinstance(key, Node)
+    shape, tokens = build.shape(query), build.shape(key)[-2]
+    scale = node.kwargs.get("scale")
+    factor = 1 / math.sqrt(shape[-1]) if scale is None else float(scale)  # type: ignore[arg-type]
+    order = identity(len(shape))
+    scaled = build.operator(
+        "MUL",
+        [build.read_float(query, order), build.number(np.array(factor, np.float32), "number")],
+        build.like(query, order, name=f"{node.name}/scaled"),
+        order,
+    )
+    open_batch = build.open_axes(query)
+    weights = Tensor(f"{node.name}/weights", (*shape[:-1], tokens), np.dtype(np.float32), None, None, open_batch)
+    products = build.operator(
+        "BATCH_MATMUL", [scaled, build.read_float(key, order)], weights, order, adjX=False, adjY=True
+    )
+    probabilities = build.operator("SOFTMAX", [products], weights, order, beta=1.0)
+    build.result(node, "BATCH_MATMUL", [probabilities, build.read_float(value, order)], order, adjX=False, adjY=False)
