@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from codeq.errors import CodeqError
 
 if TYPE_CHECKING:
+    from export.tflite.verify import TfliteVerdict
     from export.verify import Verdict
 
 
@@ -15,6 +16,6 @@ class ExportError(CodeqError):
 class ParityError(Exception):
     """The file and its PyTorch network part ways, so it was not published. `verdict` says where."""
 
-    def __init__(self, verdict: "Verdict") -> None:
+    def __init__(self, verdict: "Verdict | TfliteVerdict") -> None:
         super().__init__(f"parity does not hold: {verdict.first_failure}")
         self.verdict = verdict

@@ -28,7 +28,6 @@ from export.tflite.graph import (
     RELU6,
     RELU_N1_TO_1,
     Graph,
-    Option,
     Quantization,
     Tensor,
 )
@@ -249,7 +248,7 @@ class Build:
         *,
         label: str = "",
         version: int | None = None,
-        **options: Option,
+        **options: Any,
     ) -> Value:
         """Add an operator with one result.
 
@@ -286,7 +285,7 @@ class Build:
         *,
         target: Target | None = None,
         quantization: Quantization | None = None,
-        **options: Option,
+        **options: Any,
     ) -> None:
         """Add the operator of a node and set its value.
 
@@ -416,11 +415,11 @@ class Build:
         values = self.operator("DEQUANTIZE", [codes], _renamed(stored, f"{name}/scaled"), order, version=version)
         if shift.size > 1:
             # The channel axis comes first where the stored shape has joined others.
-            axis = int(node.args[3])  # type: ignore[call-overload]
+            axis = int(node.args[3])  # type: ignore[arg-type]
             place = layout.order.index(axis) if len(layout.shape) == len(layout.view) else 0
             shift = shift.reshape([-1 if other == place else 1 for other in range(len(layout.shape))])
         sign = self.operator("SIGN", [values], _renamed(stored, f"{name}/sign"), order)
-        steps = [sign, self.number(np.ascontiguousarray(shift), f"{name}/shift")]
+        steps: list[Value | int] = [sign, self.number(np.ascontiguousarray(shift), f"{name}/shift")]
         product = self.operator("MUL", steps, _renamed(stored, f"{name}/shifted"), order)
         return self.operator("ADD", [values, product], stored, order).tensor
 
@@ -493,7 +492,7 @@ def _io_order(build: Build, node: Node) -> Order:
 
 def _add_outputs(build: Build, names: Sequence[str]) -> None:
     (results,) = build.program.exported.graph.output_node().args
-    for name, node in zip(names, results, strict=True):  # type: ignore[arg-type]
+    for name, node in zip(names, results, strict=True):
         value = build.read_float(node, _io_order(build, node))
         taken = value.tensor in build.graph.inputs.values() or value.tensor in build.graph.outputs.values()
         if taken or build.graph.tensors[value.tensor].data is not None:

@@ -39,7 +39,7 @@ def run_file(
             warnings.simplefilter("ignore")
             session = module.Interpreter(model_content=data, num_threads=1, experimental_op_resolver_type=resolver)
         numbers = [detail["index"] for detail in session.get_input_details()]
-        chunks = []
+        chunks: list[list[np.ndarray]] = []
         for batch in batches(inputs, batch_size):
             arrays = [x.contiguous().numpy() for x in batch]
             if orders:

@@ -144,7 +144,7 @@ def check_parity(path: Path, model: nn.Module, prepared: Prepared, build: Build)
         for size in BATCH_SIZES:
             found = run_file(data, held, size, kernels, orders)
             for name, ours, theirs in zip(build.graph.outputs, expected, found, strict=True):
-                plain = _plain(theirs, orders and CHANNELS_LAST.get(theirs.ndim), build)
+                plain = _plain(theirs, build)
                 checks.append(compare_output(name, kernels, size, True, ours, plain))
     return TfliteVerdict(count, installed_version(), weights, tuple(checks))
 
@@ -245,7 +245,7 @@ def _check_codes(
         for name, count in seen.items():
             counts.setdefault(name, Count()).add(count)
         for name, ours, theirs in zip(build.graph.outputs, computed, ends, strict=True):
-            plain = _plain(theirs, CHANNELS_LAST.get(theirs.ndim), build)
+            plain = _plain(theirs, build)
             outputs.append(compare_output(name, XNNPACK, size, True, ours, plain))
     return tuple(outputs), tuple(
         _judge(name, build.integer.get(name, "float"), count) for name, count in counts.items()
@@ -269,7 +269,7 @@ def _plain_codes(values: np.ndarray, order: Order) -> np.ndarray:
     return np.ascontiguousarray(shifted.transpose(np.argsort(order)))
 
 
-def _plain(values: np.ndarray, order: Order | None, build: Build) -> np.ndarray:
-    if not build.channels_last_io or order is None:
+def _plain(values: np.ndarray, build: Build) -> np.ndarray:
+    if not build.channels_last_io or values.ndim not in CHANNELS_LAST:
         return values
-    return np.ascontiguousarray(values.transpose(np.argsort(order)))
+    return np.ascontiguousarray(values.transpose(np.argsort(CHANNELS_LAST[values.ndim])))

@@ -4,6 +4,8 @@ relu, relu6, hardtanh and clamps are exact. Exponentials (sigmoid, tanh, softmax
 approximations, within some 1e-7 of PyTorch's.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch.fx import Node
@@ -16,7 +18,11 @@ from export.tflite.registry import CannotLower, lowers
 aten = torch.ops.aten
 
 CLAMP_CODES = {RELU: "RELU", RELU6: "RELU6", RELU_N1_TO_1: "RELU_N1_TO_1"}
-UNARY = {aten.sigmoid.default: "LOGISTIC", aten.tanh.default: "TANH", aten.hardswish.default: "HARD_SWISH"}
+UNARY: dict[Any, str] = {
+    aten.sigmoid.default: "LOGISTIC",
+    aten.tanh.default: "TANH",
+    aten.hardswish.default: "HARD_SWISH",
+}
 
 
 @lowers(*CLAMPS)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.fx import Node
 
+from export.tflite.arguments import fill
 from export.tflite.build import Build
 from export.tflite.graph import Tensor
 from export.tflite.registry import CannotLower, lowers
@@ -31,7 +32,7 @@ def lower_product(build: Build, node: Node) -> None:
 @lowers(aten.scaled_dot_product_attention.default)
 def lower_attention(build: Build, node: Node) -> None:
     """Without mask and dropout."""
-    query, key, value, mask, dropout, causal = [*node.args, *(None, None, None, None, 0.0, False)[len(node.args) :]][:6]
+    query, key, value, mask, dropout, causal = fill(node, None, None, None, None, 0.0, False)
     if mask is not None or node.kwargs.get("attn_mask") is not None:
         raise CannotLower("it has a mask")
     if dropout or causal or node.kwargs.get("is_causal") or node.kwargs.get("enable_gqa"):

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
+from export.tflite.arguments import fill
 from export.tflite.build import Build, Value
 from export.tflite.graph import Tensor
 from export.tflite.operators.window import Padding, Pair, pair, plan_padding, zero_padding
@@ -62,7 +63,7 @@ def lower_convolution(build: Build, node: Node) -> None:
         build.integer[build.name(node)] = code
     else:
         operands.append(build.bias(bias, outputs))
-    options: dict[str, int] = {
+    options: dict[str, Any] = {
         "padding": plan.mode,
         "strideH": stride[0],
         "strideW": stride[1],
@@ -123,16 +124,12 @@ def read_image(build: Build, node: Node, *, integer: bool) -> Value:
 
 
 def _arguments(node: Node) -> tuple[Any, Any, Any, Pair, Any, Pair, int]:
-    x, weight, bias, stride, padding, dilation, groups = [*node.args, *DEFAULTS[len(node.args) :]]
+    x, weight, bias, stride, padding, dilation, groups = fill(node, None, None, None, 1, 0, 1, 1)
     rank = node.meta["val"].ndim
     if rank not in CHANNELS_LAST:
         raise CannotLower("it has no batch")
     padding = padding if isinstance(padding, str) else _spatial(padding, rank, 0)
     return x, weight, bias, _spatial(stride, rank, 1), padding, _spatial(dilation, rank, 1), int(groups)
-
-
-DEFAULTS: tuple[Any, ...] = (None, None, None, 1, 0, 1, 1)
-"""Of the arguments: input, weight, bias, stride, padding, dilation, groups."""
 
 
 def _spatial(value: Any, rank: int, neutral: int) -> Pair:

@@ -9,6 +9,7 @@ import math
 import torch
 from torch.fx import Node
 
+from export.tflite.arguments import fill
 from export.tflite.build import Build, Value
 from export.tflite.registry import CannotLower, lowers
 from export.tflite.requantization import check_requantization
@@ -20,7 +21,7 @@ aten = torch.ops.aten
 @lowers(aten.linear.default)
 def lower_linear(build: Build, node: Node) -> None:
     """FULLY_CONNECTED of a matrix; canonicalization has made matrices of everything else."""
-    x, weight, bias = [*node.args, None][:3]
+    x, weight, bias = fill(node, None, None, None)
     if len(build.shape(node)) != 2:
         raise CannotLower(f"it gives {len(build.shape(node))} dimensions, expected two")
     assert isinstance(weight, Node)
@@ -44,10 +45,10 @@ def lower_linear(build: Build, node: Node) -> None:
         assert value.quantization is not None
         scale = value.quantization.scale * build.weight_scale(weight)
         check_requantization(build.name(node), scale, target.quantization)
-        operands.append(build.integer_bias(bias, outputs, scale, build.name(node)))  # type: ignore[arg-type]
+        operands.append(build.integer_bias(bias, outputs, scale, build.name(node)))
         build.integer[build.name(node)] = "FULLY_CONNECTED"
     else:
-        operands.append(build.bias(bias, outputs))  # type: ignore[arg-type]
+        operands.append(build.bias(bias, outputs))
     build.result(
         node,
         "FULLY_CONNECTED",

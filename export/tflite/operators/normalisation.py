@@ -13,6 +13,7 @@ import torch
 from torch.fx import Node
 
 from export.fold_batch_norm import channel_factors
+from export.tflite.arguments import fill
 from export.tflite.build import Build
 from export.tflite.operators.arithmetic import read_broadcast
 from export.tflite.registry import CannotLower, lowers
@@ -50,10 +51,10 @@ def lower_batch_norm(build: Build, node: Node) -> None:
 @lowers(aten.layer_norm.default)
 def lower_layer_norm(build: Build, node: Node) -> None:
     """From primitives, over the last axes."""
-    x, normalized, gamma, beta, eps = [*node.args, *(None, None, None, None, 1e-5)[len(node.args) :]][:5]
+    x, normalized, gamma, beta, eps = fill(node, None, None, None, None, 1e-5)
     value = build.read_float(x)
     order = value.order
-    rank, count = len(order), len(normalized)  # type: ignore[arg-type]
+    rank, count = len(order), len(normalized)
     places = sorted(order.index(axis) for axis in range(rank - count, rank))
     axes = build.indices(places, "axes")
     full = build.like(node, order, name=f"{node.name}/centred")

@@ -9,6 +9,7 @@ import torch
 from torch.fx import Node
 
 from codeq.activations import CLAMPS
+from export.tflite.arguments import fill
 from export.tflite.build import UINT8_TO_INT8, Build, Target, Value
 from export.tflite.graph import Tensor
 from export.tflite.operators.convolution import pad_image, read_image
@@ -24,7 +25,7 @@ LOWEST = {np.dtype(np.float32): np.finfo(np.float32).min, np.dtype(np.int8): UIN
 @lowers(aten.max_pool2d.default)
 def lower_max_pool(build: Build, node: Node) -> None:
     """MAX_POOL_2D; a padding of zeros where no value is below, else of the lowest number."""
-    x, kernel, stride, padding, dilation, ceil = [*node.args, *(None, None, [], 0, 1, False)[len(node.args) :]]
+    x, kernel, stride, padding, dilation, ceil = fill(node, None, None, [], 0, 1, False)
     assert isinstance(x, Node)
     if pair(dilation) != (1, 1):
         raise CannotLower("its windows are dilated")
@@ -54,18 +55,17 @@ def lower_max_pool(build: Build, node: Node) -> None:
 @lowers(aten.avg_pool2d.default)
 def lower_average_pool(build: Build, node: Node) -> None:
     """AVERAGE_POOL_2D, which does not count padding; zeros that count are padded first."""
-    defaults = (None, None, [], 0, False, True, None)
-    x, kernel, stride, padding, ceil, count, divisor = [*node.args, *defaults[len(node.args) :]]
+    x, kernel, stride, padding, ceil, count, divisor = fill(node, None, None, [], 0, False, True, None)
     width, step, pad = pair(kernel), pair(stride or kernel), pair(padding)
-    sizes, outputs = build.shape(x)[2:], build.shape(node)[2:]  # type: ignore[arg-type]
+    sizes, outputs = build.shape(x)[2:], build.shape(node)[2:]
     if divisor:
         raise CannotLower("it divides by another number (divisor_override)")
     if ceil and _floor_outputs(sizes, width, step, pad) != outputs:
         raise CannotLower("its last windows are cut off (ceil_mode)")
     if width == sizes and not any(pad):
-        _mean_of_image(build, node, x)  # type: ignore[arg-type]
+        _mean_of_image(build, node, x)
         return
-    image = read_image(build, x, integer=False)  # type: ignore[arg-type]
+    image = read_image(build, x, integer=False)
     zeros = ((pad[0], pad[0]), (pad[1], pad[1]))
     none = ((0, 0), (0, 0))
     plan = plan_padding(sizes, width, step, (1, 1), zeros, outputs)

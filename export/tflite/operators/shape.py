@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.fx import Node
 
+from export.tflite.arguments import fill
 from export.tflite.build import Build, Value
 from export.tflite.graph import Tensor
 from export.tflite.operators.convolution import CONVOLUTIONS
@@ -178,18 +179,17 @@ def _on_grid(build: Build, value: Value, grid: Any) -> Value:
 @lowers(aten.slice.Tensor)
 def lower_slice(build: Build, node: Node) -> None:
     """STRIDED_SLICE along one axis."""
-    defaults = (None, 0, None, None, 1)
-    x, axis, start, end, step = [*node.args, *defaults[len(node.args) :]]
-    shape = build.shape(x)  # type: ignore[arg-type]
-    axis = int(axis) % len(shape)  # type: ignore[arg-type]
-    if axis in build.open_axes(x):  # type: ignore[arg-type]
-        if (start or 0) == 0 and build.open_axes(node) == build.open_axes(x):  # type: ignore[arg-type]
+    x, axis, start, end, step = fill(node, None, 0, None, None, 1)
+    shape = build.shape(x)
+    axis = int(axis) % len(shape)
+    if axis in build.open_axes(x):
+        if (start or 0) == 0 and build.open_axes(node) == build.open_axes(x):
             build.values[node] = build.read(x)
             return
         raise CannotLower("it cuts the batch")
     begin, stop, _ = slice(start, end, None).indices(shape[axis])
     value = build.read(x)
-    _strided(build, node, value, axis, begin, stop, int(step), shrink=False)  # type: ignore[arg-type]
+    _strided(build, node, value, axis, begin, stop, int(step), shrink=False)
 
 
 @lowers(aten.select.int)

@@ -1,0 +1,77 @@
+"""Networks around one operator, exported to LiteRT in either mode. Without LiteRT these tests are skipped."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import codeq
+from export.errors import ExportError
+
+Forward = Callable[..., Tensor]
+Check = Callable[..., Any]
+
+
+class Net(nn.Module):
+    """Layers by name, and what is done with them."""
+
+    def __init__(self, forward: Forward, layers: dict[str, nn.Module]) -> None:
+        super().__init__()
+        for name, layer in layers.items():
+            self.add_module(name, copy.deepcopy(layer))
+        self.body = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(self, x)
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Check:
+    """Export a network for inputs of a shape, with random 4-bit codes; the report. Parity is part of the export.
+
+    Raises ParityError where LiteRT computes something else.
+    """
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install 'codeq[tflite]'")
+    from export.tflite import export_tflite
+
+    def run(forward: Forward, shape: tuple[int, ...], activations: str = "float32", **layers: nn.Module) -> Any:
+        options = {name: layers.pop(name) for name in ("grid", "channels_last_io", "exclude") if name in layers}
+        torch.manual_seed(0)
+        model = Net(forward, layers)
+        if any(isinstance(m, nn.Conv1d | nn.Conv2d | nn.Linear) for m in model.modules()):
+            codeq.attach(model, bits=4, grid=options.get("grid", "integer"))
+        x = torch.randn(8, *shape)
+        model.train()
+        with torch.no_grad():
+            model(x)
+        codeq.freeze(model)
+        return export_tflite(
+            model.eval(),
+            (x[:2],),
+            tmp_path / "net.tflite",
+            check_inputs=(x,),
+            activations=activations,
+            calibration=x,
+            channels_last_io=options.get("channels_last_io", False),
+            activations_except=options.get("exclude", ()),
+            force=True,
+        )
+
+    return run
+
+
+@pytest.fixture
+def refused(export: Check) -> Check:
+    """The reason why a network cannot be exported, one line."""
+
+    def run(*arguments: Any, **layers: Any) -> str:
+        with pytest.raises(ExportError) as raised:
+            export(*arguments, **layers)
+        assert "\n" not in str(raised.value)
+        return str(raised.value)
+
+    return run

@@ -1,0 +1,92 @@
+"""Convolutions with odd shapes, as floats and on codes: LiteRT against PyTorch, and against the integer reference."""
+
+from typing import Any
+
+import pytest
+import torch.nn.functional as F
+from torch import nn
+
+CASES: dict[str, tuple[nn.Module, tuple[int, ...], str]] = {
+    "plain": (nn.Conv2d(3, 5, 3), (3, 9, 7), "CONV_2D"),
+    "one channel": (nn.Conv2d(1, 1, 3, padding=1), (1, 9, 7), "CONV_2D"),
+    "stride 2, symmetric": (nn.Conv2d(3, 5, 3, stride=2, padding=1), (3, 8, 9), "CONV_2D"),
+    "stride 3 leaves pixels": (nn.Conv2d(3, 5, 3, stride=3, padding=1), (3, 11, 10), "CONV_2D"),
+    "unequal": (nn.Conv2d(3, 5, (3, 1), stride=(1, 2), padding=(2, 0)), (3, 6, 9), "CONV_2D"),
+    "dilated": (nn.Conv2d(3, 5, 3, dilation=2, padding=2), (3, 9, 7), "CONV_2D"),
+    "same, even kernel": (nn.Conv2d(3, 5, 4, padding="same"), (3, 9, 7), "CONV_2D"),
+    "no bias": (nn.Conv2d(3, 5, 3, bias=False), (3, 9, 7), "CONV_2D"),
+    "grouped": (nn.Conv2d(4, 6, 3, groups=2, padding=1), (4, 9, 7), "CONV_2D"),
+    "depthwise": (nn.Conv2d(4, 4, 3, groups=4, stride=2, padding=1), (4, 9, 8), "DEPTHWISE_CONV_2D"),
+    "depthwise, multiplied": (nn.Conv2d(4, 8, 3, groups=4, padding=1), (4, 9, 7), "DEPTHWISE_CONV_2D"),
+    "sequence": (nn.Conv1d(4, 6, 5, stride=2, padding=2), (4, 11), "CONV_2D"),
+    "depthwise sequence": (nn.Conv1d(4, 4, 3, groups=4, dilation=2), (4, 11), "DEPTHWISE_CONV_2D"),
+}
+
+
+@pytest.mark.parametrize(("layer", "shape", "code"), CASES.values(), ids=CASES)
+def test_float(export: Any, layer: nn.Module, shape: tuple[int, ...], code: str) -> None:
+    report = export(lambda m, x: m.conv(x), shape, conv=layer)
+    assert report.operators[code] == 1
+    assert report.operators["DEQUANTIZE"] == 1
+
+
+@pytest.mark.parametrize(("layer", "shape", "code"), CASES.values(), ids=CASES)
+def test_codes(export: Any, layer: nn.Module, shape: tuple[int, ...], code: str) -> None:
+    report = export(lambda m, x: m.conv(x), shape, "int8", conv=layer)
+    assert report.kernels == {"conv": code}
+    assert all(not check.differing for check in report.verdict.layers if check.name == "conv")
+
+
+@pytest.mark.parametrize("activations", ["float32", "int8"])
+def test_a_padding_in_front_is_the_convolution_s(export: Any, activations: str) -> None:
+    """The zeros of Keras' "same", which pads the end alone, are SAME: no PAD."""
+    report = export(
+        lambda m, x: m.conv(F.pad(x, (0, 1, 0, 1))), (3, 8, 8), activations, conv=nn.Conv2d(3, 5, 3, stride=2)
+    )
+    assert "PAD" not in report.operators
+
+
+@pytest.mark.parametrize("activations", ["float32", "int8"])
+def test_a_padding_that_is_read_twice_stays(export: Any, activations: str) -> None:
+    def forward(m: Any, x: Any) -> Any:
+        padded = F.pad(x, (2, 1, 0, 1))
+        return m.conv(padded) + m.other(padded)
+
+    report = export(forward, (3, 8, 8), activations, conv=nn.Conv2d(3, 5, 3), other=nn.Conv2d(3, 5, 3))
+    assert report.operators["PAD"] == 1
+
+
+@pytest.mark.parametrize("channels_last_io", [False, True])
+def test_axes_of_inputs(export: Any, channels_last_io: bool) -> None:
+    layer = nn.Conv2d(3, 5, 3)
+    report = export(lambda m, x: m.conv(x), (3, 9, 7), conv=layer, channels_last_io=channels_last_io)
+    assert report.operators.get("TRANSPOSE", 0) == (0 if channels_last_io else 2)
+
+
+def test_clamps_are_fused(export: Any) -> None:
+    report = export(
+        lambda m, x: F.relu6(m.two(F.hardtanh(m.one(x)))),
+        (3, 9, 7),
+        one=nn.Conv2d(3, 5, 3),
+        two=nn.Conv2d(5, 5, 3),
+    )
+    assert set(report.operators) == {"TRANSPOSE", "DEQUANTIZE", "CONV_2D"}
+
+
+def test_the_paper_s_grid(export: Any) -> None:
+    report = export(lambda m, x: m.fc(m.conv(x).flatten(1)), (3, 9, 7), grid="paper", conv=nn.Conv2d(3, 5, 3),
+                    fc=nn.Linear(175, 3))  # fmt: skip
+    assert report.operators["SIGN"] == 2
+    assert all(check.ok for check in report.verdict.weights)
+
+
+def test_batch_norm_is_folded(export: Any) -> None:
+    report = export(lambda m, x: F.relu(m.norm(m.conv(x))), (3, 9, 7), "int8", conv=nn.Conv2d(3, 5, 3, bias=False),
+                    norm=nn.BatchNorm2d(5))  # fmt: skip
+    assert report.folded_batch_norms == 1
+    assert report.kernels == {"conv": "CONV_2D"}
+
+
+def test_three_dimensions_are_refused(refused: Any) -> None:
+    reason = refused(lambda m, x: m.conv(x), (1, 5, 5, 5), conv=nn.Conv3d(1, 2, 3))
+    assert reason == "conv: conv3d: has no lowering to LiteRT yet; leave it out of the network or use export.onnx"
