@@ -88,6 +88,7 @@ class Build:
 
     def __post_init__(self) -> None:
         self.names = layer_names(self.program.exported.graph)
+        self.absorbed: set[Node] = set()
         self._made: dict[Any, Any] = {}
         self._tensor_names: set[str] = set()
 
@@ -305,6 +306,9 @@ class Build:
         """Say what a node's value is; the one of a quantizer is noted by its name."""
         self.values[node] = value
         if node.target is quantize:
+            clamp = node.args[0]
+            if isinstance(clamp, Node) and clamp.target in CLAMPS and clamp not in self.values:
+                self.absorbed.add(clamp)
             self.codes[self.codes_name(node).removesuffix("_quantized")] = value.order
 
     def codes_name(self, node: Node) -> str:
@@ -346,7 +350,7 @@ class Build:
     # Inside
 
     def _reorder(self, node: Node, value: Value, order: Order) -> Value:
-        key = ("order", value.tensor, order)
+        key = ("order", value.tensor, value.order, order)
         if key not in self._made:
             like = self.like(node, order, value.quantization, name=f"{node.name}/transposed")
             shape = self.shape(node)
@@ -455,10 +459,12 @@ def build_graph(program: ReferenceProgram, *, channels_last_io: bool = False) ->
     exported = program.exported
     _add_inputs(build, input_names(exported))
     for node in exported.graph.nodes:
-        if node.op != "call_function" or node in build.values or is_constant(node):
+        if node.op != "call_function" or node in build.values or node in build.absorbed or is_constant(node):
             continue
         if not isinstance(node.meta.get("val"), torch.Tensor | tuple | list):
             continue  # a size
+        if not any(isinstance(operand.meta["val"], torch.Tensor | tuple | list) for operand in node.all_input_nodes):
+            continue  # made of the batch size alone, such as the first state of a recurrent layer
         lowering = LOWERINGS.get(node.target)
         try:
             if lowering is None:

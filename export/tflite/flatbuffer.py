@@ -21,8 +21,6 @@ LIMIT = 2**31 - 1
 SIGNATURE = "serving_default"
 TYPES = {"float32": "FLOAT32", "int32": "INT32", "int64": "INT64", "int8": "INT8", "bool": "BOOL"}
 """numpy's names of types to the schema's."""
-SECOND_UNION = frozenset({"SIGN"})
-"""Operators so new that their options are in the schema's second union."""
 
 
 class _AlignedBuffer:
@@ -189,10 +187,7 @@ def _set_options(operator: Any, code: str, options: Mapping[str, Any]) -> None:
     for key, value in options.items():
         assert hasattr(table, key), f"{code} has no option {key}"
         setattr(table, key, value)
-    if code in SECOND_UNION:
-        operator.builtinOptions2Type, operator.builtinOptions2 = getattr(fb.BuiltinOptions2, name), table
-    else:
-        operator.builtinOptionsType, operator.builtinOptions = getattr(fb.BuiltinOptions, name), table
+    operator.builtinOptionsType, operator.builtinOptions = getattr(fb.BuiltinOptions, name), table
 
 
 def _tensor(tensor: Tensor, buffers: _Buffers) -> Any:

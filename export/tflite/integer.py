@@ -44,7 +44,6 @@ class LiteRtReference(IntegerReference):
             aten.mul.Tensor: _mul,
             aten.adaptive_avg_pool2d.default: _mean,
             aten.avg_pool2d.default: _mean,
-            aten.cat.default: _concatenate,
         }
 
     def compute_node(self, n: Node) -> Any:
@@ -52,6 +51,10 @@ class LiteRtReference(IntegerReference):
             (x,) = map_arg(n.args[:1], lambda operand: self.env[operand])
             if isinstance(x, Pending):
                 return _clamped(x, *CLAMPS[n.target](n))
+        if n.target is aten.cat.default:
+            parts, *axis = map_arg(n.args, lambda operand: self.env[operand])
+            if all(isinstance(part, Codes) for part in parts) and not _share_grid(parts):
+                return _concatenate(n, parts, *axis)
         return super().compute_node(n)
 
 
@@ -95,6 +98,11 @@ def _is_whole(node: Node, sizes: Pair, window: Any, stride: Any = (), padding: A
     if node.target is aten.adaptive_avg_pool2d.default:
         return list(window) == [1, 1]
     return pair(window) == sizes and pair(padding) == (0, 0)
+
+
+def _share_grid(parts: list[Codes]) -> bool:
+    first = parts[0]
+    return all(torch.equal(part.scale, first.scale) and part.zero_point == first.zero_point for part in parts)
 
 
 def _concatenate(node: Node, parts: list[Codes], axis: int = 0) -> Pending:

@@ -17,16 +17,18 @@ Check = Callable[..., Any]
 
 
 class Net(nn.Module):
-    """Layers by name, and what is done with them."""
+    """Layers by name, and what is done with them; `flat` leaves one argmax per input, not one per pixel."""
 
-    def __init__(self, forward: Forward, layers: dict[str, nn.Module]) -> None:
+    def __init__(self, forward: Forward, layers: dict[str, nn.Module], *, flat: bool = True) -> None:
         super().__init__()
+        self.flat = flat
         for name, layer in layers.items():
             self.add_module(name, copy.deepcopy(layer))
         self.body = forward
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.body(self, x)
+        result = self.body(self, x)
+        return result.flatten(1) if self.flat and result.ndim > 2 else result
 
 
 @pytest.fixture
@@ -39,9 +41,9 @@ def export(tmp_path: Path) -> Check:
     from export.tflite import export_tflite
 
     def run(forward: Forward, shape: tuple[int, ...], activations: str = "float32", **layers: nn.Module) -> Any:
-        options = {name: layers.pop(name) for name in ("grid", "channels_last_io", "exclude") if name in layers}
+        options = {name: layers.pop(name) for name in ("grid", "channels_last_io", "exclude", "flat") if name in layers}
         torch.manual_seed(0)
-        model = Net(forward, layers)
+        model = Net(forward, layers, flat=options.get("flat", True))
         if any(isinstance(m, nn.Conv1d | nn.Conv2d | nn.Linear) for m in model.modules()):
             codeq.attach(model, bits=4, grid=options.get("grid", "integer"))
         x = torch.randn(8, *shape)

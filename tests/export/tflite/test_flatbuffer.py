@@ -58,10 +58,10 @@ def test_data_is_aligned_and_stored_once(codes: np.ndarray) -> None:
 def test_further_outputs(codes: np.ndarray) -> None:
     import torch
 
-    from export.tflite.run import run_file
+    from export.tflite.run import BUILTIN, run_file
 
     data = with_outputs(write(scaled(codes), {}), ["w"])
-    result, weight = run_file(data, [torch.zeros(1, 3)], 1)
+    result, weight = run_file(data, [torch.zeros(1, 3)], 1, BUILTIN)
     assert weight.tolist() == [[0.5, -63.5, 0.0], [1.0, 1.25, 31.75]]
     assert np.array_equal(result, weight)
     with pytest.raises(ExportError, match="has no tensor 'missing'"):
