@@ -52,7 +52,8 @@ class LiteRtReference(IntegerReference):
             if isinstance(x, Pending):
                 return _clamped(x, *CLAMPS[n.target](n))
         if n.target is aten.cat.default:
-            parts, *axis = map_arg(n.args, lambda operand: self.env[operand])
+            arguments: Any = map_arg(n.args, lambda operand: self.env[operand])
+            parts, *axis = arguments
             if all(isinstance(part, Codes) for part in parts) and not _share_grid(parts):
                 return _concatenate(n, parts, *axis)
         return super().compute_node(n)
