@@ -11,6 +11,10 @@ from export.errors import ExportError
 from export.tflite.graph import Quantization
 
 LARGEST_FACTOR = 256.0
+RATIOS = {"ADD": (2.0**-10, 2.0**8), "MUL": (2.0**-16, 2.0**8), "QUANTIZE": (2.0**-8, 2.0**7)}
+"""What XNNPACK takes of an operand's scale over the result's (MUL: of both operands' product), from and below.
+
+Source: the assertions of its xnn_define_add, xnn_define_multiply and xnn_define_convert."""
 
 
 def check_requantization(layer: str, sum_scale: np.ndarray, output: Quantization | None) -> None:
@@ -31,4 +35,19 @@ def check_requantization(layer: str, sum_scale: np.ndarray, output: Quantization
         raise ExportError(
             f"{layer}: input scale times weight scale over output scale is {float(factors[worst]):.4g} in channel "
             f"{worst}, and LiteRT refuses {LARGEST_FACTOR:.0f} or more; leave it out with --activations-except {layer}"
+        )
+
+
+def check_ratio(layer: str, code: str, scale: np.ndarray, output: Quantization) -> None:
+    """See that codes can be brought to another grid by an operator other than a layer with weights.
+
+    Raises:
+        ExportError: The runtime refuses it, and would compute with another rounding.
+    """
+    low, high = RATIOS[code]
+    ratio = float((scale / output.scale)[0])
+    if not low <= ratio < high:
+        raise ExportError(
+            f"{layer}: a scale of {float(scale[0]):.4g} at its input is {ratio:.4g} of that of its output, and LiteRT "
+            f"takes {low:.4g} to {high:.0f} ({code}); leave it out with --activations-except {layer}"
         )

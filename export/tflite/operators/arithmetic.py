@@ -13,6 +13,7 @@ from torch.fx import Node
 from export.tflite.build import Build, Value
 from export.tflite.graph import Tensor
 from export.tflite.registry import CannotLower, lowers
+from export.tflite.requantization import check_ratio
 from export.tflite.stored_layout import Order, identity
 
 aten = torch.ops.aten
@@ -39,7 +40,12 @@ def lower_arithmetic(build: Build, node: Node) -> None:
     target = build.target(node, integer=integer)
     integer = target.quantization is not None
     operands = [read_broadcast(build, operand, order, integer=integer) for operand in node.args]
-    if integer:
+    if target.quantization is not None:
+        scales = [
+            operand.quantization.scale for operand in operands if isinstance(operand, Value) and operand.quantization
+        ]
+        for scale in scales if code == "ADD" else [scales[0] * scales[1]]:
+            check_ratio(build.name(node), code, scale, target.quantization)
         build.integer[build.name(node)] = code
     build.result(node, code, operands, order, target=target, fusedActivationFunction=target.activation)
 

@@ -1,7 +1,6 @@
 """What moves or selects values: exact, on floats and on codes alike. Codes keep their grid."""
 
 import operator
-from typing import Any
 
 import numpy as np
 import torch
@@ -9,11 +8,12 @@ from torch.fx import Node
 
 from export.tflite.arguments import fill
 from export.tflite.build import Build, Value
-from export.tflite.graph import Tensor
+from export.tflite.graph import Quantization, Tensor
 from export.tflite.operators.convolution import CONVOLUTIONS
 from export.tflite.operators.linear import flatten_columns
 from export.tflite.operators.window import zero_padding
 from export.tflite.registry import CannotLower, lowers
+from export.tflite.requantization import check_ratio
 from export.tflite.stored_layout import identity
 
 aten = torch.ops.aten
@@ -163,14 +163,15 @@ def lower_concatenation(build: Build, node: Node) -> None:
         operands = [build.read_float(part, order) for part in parts]
         grid = None
     else:
-        operands = [_on_grid(build, build.read(part, order), grid) for part in parts]
+        operands = [_on_grid(build, node, build.read(part, order), grid) for part in parts]
         build.integer[build.name(node)] = "CONCATENATION"
     build.result(node, "CONCATENATION", operands, order, target=target, quantization=grid, axis=order.index(axis))
 
 
-def _on_grid(build: Build, value: Value, grid: Any) -> Value:
-    if grid.same_as(value.quantization):
+def _on_grid(build: Build, node: Node, value: Value, grid: Quantization) -> Value:
+    if value.quantization is None or grid.same_as(value.quantization):
         return value
+    check_ratio(build.name(node), "QUANTIZE", value.quantization.scale, grid)
     source = build.graph.tensors[value.tensor]
     like = Tensor(f"{source.name}/requantized", source.shape, source.dtype, None, grid, source.open_batch)
     return build.operator("QUANTIZE", [value], like, value.order)

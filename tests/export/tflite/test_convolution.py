@@ -83,6 +83,15 @@ def test_the_paper_s_grid(export: Any) -> None:
     assert all(check.ok for check in report.verdict.weights)
 
 
+@pytest.mark.parametrize("groups", [1, 4])
+def test_the_paper_s_grid_per_channel(export: Any, groups: int) -> None:
+    """A folded BatchNorm gives each channel a shift of its own."""
+    layers = {"conv": nn.Conv2d(4, 8, 3, groups=groups), "norm": nn.BatchNorm2d(8)}
+    report = export(lambda m, x: m.norm(m.conv(x)), (4, 9, 7), grid="paper", **layers)
+    assert report.folded_batch_norms == 1
+    assert all(check.ok for check in report.verdict.weights)
+
+
 def test_batch_norm_is_folded(export: Any) -> None:
     report = export(lambda m, x: F.relu(m.norm(m.conv(x))), (3, 9, 7), "int8", conv=nn.Conv2d(3, 5, 3, bias=False),
                     norm=nn.BatchNorm2d(5))  # fmt: skip
