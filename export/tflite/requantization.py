@@ -14,7 +14,7 @@ LARGEST_FACTOR = 256.0
 RATIOS = {"ADD": (2.0**-10, 2.0**8), "MUL": (2.0**-16, 2.0**8), "QUANTIZE": (2.0**-8, 2.0**7)}
 """What XNNPACK takes of an operand's scale over the result's (MUL: of both operands' product), from and below.
 
-Source: the assertions of its xnn_define_add, xnn_define_multiply and xnn_define_convert."""
+Source: TensorFlow, xnnpack_delegate.cc (ADD, MUL), and XNNPACK, convert-nc.c (codes to another grid)."""
 
 
 def check_requantization(layer: str, sum_scale: np.ndarray, output: Quantization | None) -> None:
