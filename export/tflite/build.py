@@ -1,4 +1,4 @@
-"""A reference program becomes a LiteRT graph, node by node. Exact: weights keep their codes and scales, bit for bit.
+"""The LiteRT graph of a program while it is made. Exact: weights keep their codes and scales, bit for bit.
 
     dequantize(codes, scale)                  ->  DEQUANTIZE(int8 codes), or the codes alone for an integer kernel
     dequantize(codes, scale, shift)           ->  values + shift * SIGN(values), values = DEQUANTIZE(int8 codes)
@@ -10,7 +10,7 @@ permutes axes changes the order that is noted, and moves nothing. A transpose is
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +19,7 @@ import torch
 from torch.fx import Node
 
 from codeq.activations import CLAMPS
-from codeq.graph import input_names, is_constant, layer_names, operator_name, output_names, state_name
-from export.errors import ExportError
+from codeq.graph import is_constant, layer_names, state_name
 from export.program import LAYER_SCOPE, ReferenceProgram, constant_value
 from export.tflite.graph import (
     NO_ACTIVATION,
@@ -32,8 +31,8 @@ from export.tflite.graph import (
     Tensor,
 )
 from export.tflite.operator_versions import OPERATORS, PER_CHANNEL_DEQUANTIZE
-from export.tflite.registry import LOWERINGS, CannotLower
-from export.tflite.stored_layout import CHANNELS_LAST, Order, StoredLayout, identity
+from export.tflite.registry import CannotLower
+from export.tflite.stored_layout import Order, StoredLayout, identity
 
 dequantize = torch.ops.codeq.dequantize.default
 quantize = torch.ops.codeq.quantize.default
@@ -90,7 +89,7 @@ class Build:
         self.names = layer_names(self.program.exported.graph)
         self.absorbed: set[Node] = set()
         self._made: dict[Any, Any] = {}
-        self._tensor_names: set[str] = set()
+        self.tensor_names: set[str] = set()
 
     # Reading the program
 
@@ -190,7 +189,7 @@ class Build:
             CannotLower: It is computed from a quantized one, or its grid has no form here.
         """
         if node.target is not dequantize:
-            if self._depends_on_codes(node):
+            if self.depends_on_codes(node):
                 raise CannotLower("its weight is computed from a quantized one; quantize another one, or none")
             value = self.constant(node)
             if value is None:
@@ -378,17 +377,18 @@ class Build:
             shape = self.shape(node)
             layout = StoredLayout(shape, identity(len(shape)), shape)
             return Value(self.weight(node, layout, integer=False), identity(len(shape)))
-        if self._depends_on_codes(node):
+        if self.depends_on_codes(node):
             raise CannotLower("it reads what is computed from a quantized weight, which has no form here yet")
         value = self.constant(node)
         if value is None or value.dtype != np.float32:
             raise CannotLower("it reads a constant that is no float32 tensor")
         return Value(self.number(value, self.weight_name(node)), identity(value.ndim))
 
-    def _depends_on_codes(self, node: Node) -> bool:
+    def depends_on_codes(self, node: Node) -> bool:
+        """Whether a constant is, or is computed from, a quantized weight."""
         key = ("codes", node)
         if key not in self._made:
-            self._made[key] = node.target is dequantize or any(map(self._depends_on_codes, node.all_input_nodes))
+            self._made[key] = node.target is dequantize or any(map(self.depends_on_codes, node.all_input_nodes))
         return bool(self._made[key])
 
     def _codes(self, node: Node, layout: StoredLayout) -> Value:
@@ -429,9 +429,9 @@ class Build:
 
     def _unused(self, name: str) -> str:
         candidate, number = name, 1
-        while candidate in self._tensor_names:
+        while candidate in self.tensor_names:
             candidate, number = f"{name}_{number}", number + 1
-        self._tensor_names.add(candidate)
+        self.tensor_names.add(candidate)
         return candidate
 
 
@@ -441,77 +441,6 @@ def size_at_one(size: Any) -> int:
         return size
     expression = size.node.expr
     return int(expression.subs(dict.fromkeys(expression.free_symbols, 1)))
-
-
-def build_graph(program: ReferenceProgram, *, channels_last_io: bool = False) -> Build:
-    """Lower a whole program.
-
-    Args:
-        program: BatchNorms folded and canonicalized; activations quantized or not.
-        channels_last_io: As in `Build`.
-
-    Raises:
-        ExportError: An operator without a lowering, or used in a way that has none; with its place in the network.
-    """
-    import export.tflite.operators  # noqa: F401, fills the registry
-
-    build = Build(program, channels_last_io)
-    exported = program.exported
-    _add_inputs(build, input_names(exported))
-    for node in exported.graph.nodes:
-        if node.op != "call_function" or node in build.values or node in build.absorbed or is_constant(node):
-            continue
-        if not isinstance(node.meta.get("val"), torch.Tensor | tuple | list):
-            continue  # a size
-        if not any(isinstance(operand.meta["val"], torch.Tensor | tuple | list) for operand in node.all_input_nodes):
-            continue  # made of the batch size alone, such as the first state of a recurrent layer
-        lowering = LOWERINGS.get(node.target)
-        try:
-            if lowering is None:
-                raise CannotLower("has no lowering to LiteRT yet; leave it out of the network or use export.onnx")
-            lowering(build, node)
-        except CannotLower as error:
-            operator = operator_name(node) or str(node.target)
-            raise ExportError(f"{build.name(node)}: {operator}: {error}") from error
-    _add_outputs(build, output_names(exported))
-    return build
-
-
-def _add_inputs(build: Build, names: Sequence[str]) -> None:
-    nodes = [node for node in build.program.exported.graph.nodes if node.op == "placeholder" and not is_constant(node)]
-    for name, node in zip(names, nodes, strict=True):
-        value = node.meta["val"]
-        if value.dtype != torch.float32:
-            raise ExportError(f"input {name} is {value.dtype}; .tflite files are written for float32 inputs only")
-        order = _io_order(build, node)
-        tensor = build.like(node, order, name=name)
-        build._tensor_names.add(name)
-        number = build.graph.add_tensor(tensor)
-        build.graph.inputs[name] = number
-        build.values[node] = Value(number, order)
-
-
-def _io_order(build: Build, node: Node) -> Order:
-    rank = len(build.shape(node))
-    return CHANNELS_LAST[rank] if build.channels_last_io and rank in CHANNELS_LAST else identity(rank)
-
-
-def _add_outputs(build: Build, names: Sequence[str]) -> None:
-    (results,) = build.program.exported.graph.output_node().args
-    for name, node in zip(names, results, strict=True):
-        value = build.read_float(node, _io_order(build, node))
-        taken = value.tensor in build.graph.inputs.values() or value.tensor in build.graph.outputs.values()
-        if taken or build.graph.tensors[value.tensor].data is not None:
-            raise ExportError(f"output {name} is an input, a constant or another output; a file needs its own tensor")
-        build.graph.outputs[name] = value.tensor
-
-
-def describe_layout(build: Build) -> Mapping[str, Any]:
-    """What a reader needs to find codes in the file: plain types."""
-    return {
-        "weights": {name: [layout.view, layout.order] for name, layout in build.weights.items()},
-        "activations": dict(build.codes),
-    }
 
 
 def _renamed(tensor: Tensor, name: str) -> Tensor:

@@ -21,8 +21,9 @@ from export.errors import ParityError
 from export.metadata import KEY, describe_weight, metadata_props
 from export.prepare import Activations, Prepared, check_choices, float32_bytes, prepare_program
 from export.report import WeightReport
-from export.tflite.build import Build, build_graph, describe_layout
+from export.tflite.build import Build
 from export.tflite.flatbuffer import write
+from export.tflite.lower import build_graph, describe_layout
 from export.tflite.report import TfliteReport
 from export.tflite.runtime import installed_version
 from export.tflite.verify import check_parity

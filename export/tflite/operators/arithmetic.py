@@ -60,7 +60,7 @@ def read_broadcast(build: Build, operand: Any, order: Order, *, integer: bool = 
         return build.read(operand, order) if integer else build.read_float(operand, order)
     if operand not in build.values:
         value = build.constant(operand)
-        if value is not None and value.dtype == np.float32 and not build._depends_on_codes(operand):
+        if value is not None and value.dtype == np.float32 and not build.depends_on_codes(operand):
             wide = value.reshape((1,) * missing + shape).transpose(order)
             return build.number(np.ascontiguousarray(wide), build.weight_name(operand))
     if not shape:

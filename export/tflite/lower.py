@@ -1,0 +1,84 @@
+"""A reference program becomes a LiteRT graph, node by node, by the lowerings of export/tflite/operators/."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.fx import Node
+
+import export.tflite.operators  # noqa: F401, fills the registry
+from codeq.graph import input_names, is_constant, operator_name, output_names
+from export.errors import ExportError
+from export.program import ReferenceProgram
+from export.tflite.build import Build, Value
+from export.tflite.registry import LOWERINGS, CannotLower
+from export.tflite.stored_layout import CHANNELS_LAST, Order, identity
+
+
+def build_graph(program: ReferenceProgram, *, channels_last_io: bool = False) -> Build:
+    """Lower a whole program.
+
+    Args:
+        program: BatchNorms folded and canonicalized; activations quantized or not.
+        channels_last_io: As in `Build`.
+
+    Raises:
+        ExportError: An operator without a lowering, or used in a way that has none; with its place in the network.
+    """
+    build = Build(program, channels_last_io)
+    exported = program.exported
+    _add_inputs(build, input_names(exported))
+    for node in exported.graph.nodes:
+        if node.op != "call_function" or node in build.values or node in build.absorbed or is_constant(node):
+            continue
+        if not isinstance(node.meta.get("val"), torch.Tensor | tuple | list):
+            continue  # a size
+        if not any(isinstance(operand.meta["val"], torch.Tensor | tuple | list) for operand in node.all_input_nodes):
+            continue  # made of the batch size alone, such as the first state of a recurrent layer
+        lowering = LOWERINGS.get(node.target)
+        try:
+            if lowering is None:
+                raise CannotLower("has no lowering to LiteRT yet; leave it out of the network or use export.onnx")
+            lowering(build, node)
+        except CannotLower as error:
+            operator = operator_name(node) or str(node.target)
+            raise ExportError(f"{build.name(node)}: {operator}: {error}") from error
+    _add_outputs(build, output_names(exported))
+    return build
+
+
+def _add_inputs(build: Build, names: Sequence[str]) -> None:
+    nodes = [node for node in build.program.exported.graph.nodes if node.op == "placeholder" and not is_constant(node)]
+    for name, node in zip(names, nodes, strict=True):
+        value = node.meta["val"]
+        if value.dtype != torch.float32:
+            raise ExportError(f"input {name} is {value.dtype}; .tflite files are written for float32 inputs only")
+        order = _io_order(build, node)
+        tensor = build.like(node, order, name=name)
+        build.tensor_names.add(name)
+        number = build.graph.add_tensor(tensor)
+        build.graph.inputs[name] = number
+        build.values[node] = Value(number, order)
+
+
+def _io_order(build: Build, node: Node) -> Order:
+    rank = len(build.shape(node))
+    return CHANNELS_LAST[rank] if build.channels_last_io and rank in CHANNELS_LAST else identity(rank)
+
+
+def _add_outputs(build: Build, names: Sequence[str]) -> None:
+    (results,) = build.program.exported.graph.output_node().args
+    for name, node in zip(names, results, strict=True):
+        value = build.read_float(node, _io_order(build, node))
+        taken = value.tensor in build.graph.inputs.values() or value.tensor in build.graph.outputs.values()
+        if taken or build.graph.tensors[value.tensor].data is not None:
+            raise ExportError(f"output {name} is an input, a constant or another output; a file needs its own tensor")
+        build.graph.outputs[name] = value.tensor
+
+
+def describe_layout(build: Build) -> Mapping[str, Any]:
+    """What a reader needs to find codes in the file: plain types."""
+    return {
+        "weights": {name: [layout.view, layout.order] for name, layout in build.weights.items()},
+        "activations": dict(build.codes),
+    }
