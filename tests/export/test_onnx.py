@@ -451,7 +451,7 @@ def test_a_file_that_does_not_hold_is_not_published(
     checkpoint_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A lowering that forgets the scale of one weight, behind the parity check's back.
-    import export.onnx as module
+    import export.prepare as module
 
     fold = module.fold_batch_norm
 
