@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Networks of the registry trained briefly on scikit-learn's digits, exported in both modes and every storage, each file held to the
 # parity contract on all test images. Run in the checkout, its .venv active: bash docs/results/2026-11-25-zoo/trained.sh FOLDER [NETWORK...]
-# Those that halve their input five times get the digits enlarged to 48 x 48 pixels, as an image folder.
+# MobileNets, which halve their input five times, get the digits enlarged to 48 x 48 pixels, as an image folder, and start from
+# their float twins, which teach them.
 set -euo pipefail
 folder=$1
 shift
-networks=(${@:-resnet8 resnet20 resnet18 ds_cnn tiny_vit mobilenet_v1 mobilenet_v2 resnet50})
+networks=(${@:-resnet8 resnet20 resnet18 ds_cnn tiny_vit mobilenet_v1 mobilenet_v2})
 mkdir -p "$folder"
 python - "$folder/images" << 'PYTHON'
 import sys
@@ -28,16 +29,24 @@ PYTHON
 for network in "${networks[@]}"; do
     data=(--data digits) train=(--epochs 10)
     case $network in
-        mobilenet* | resnet50) data=(--data "images:$folder/images") train=(--epochs 20 --input-size 48 --no-flip) ;;
+        mobilenet*)
+            data=(--data "images:$folder/images")
+            size=(--epochs 20 --input-size 48 --no-flip)
+            python -m codeq.train --model $network "${data[@]}" "${size[@]}" --bits 32 --threads 1 -o "$folder/$network-float.pt" --force \
+                > "$folder/$network-float.txt" 2>&1
+            echo "$network, float: $(grep "^test accuracy" "$folder/$network-float.txt")"
+            train=("${size[@]}" --init "$folder/$network-float.pt" --teacher "$folder/$network-float.pt")
+            ;;
         tiny_vit) train=(--epochs 20 --optimizer adamw --lr 1e-3) ;;
     esac
-    echo "$network: $(python -m codeq.train --model $network "${data[@]}" "${train[@]}" --sparsity 0.8 --threads 1 -o "$folder/$network.pt" --force 2> /dev/null \
-        | grep "^test accuracy")"
+    python -m codeq.train --model $network "${data[@]}" "${train[@]}" --sparsity 0.8 --threads 1 -o "$folder/$network.pt" --force \
+        > "$folder/$network.txt" 2>&1
+    echo "$network: $(grep "^test accuracy" "$folder/$network.txt")"
     for activations in float32 int8; do
         for storage in auto sparse packed; do
             file="$folder/$network-$activations-$storage"
             python -m export.onnx "$folder/$network.pt" -o "$file.onnx" --activations $activations --storage $storage --force > "$file.txt" 2>&1
-            python -m runtime_tests.parity "$folder/$network.pt" "$file.onnx" "${data[@]}" --count 359 > "$file-parity.txt" 2>&1 || true
+            python -m runtime_tests.parity "$folder/$network.pt" "$file.onnx" "${data[@]}" --count 359 > "$file-parity.txt" 2> /dev/null || true
             echo "$network $activations $storage: $(stat -c %s "$file.onnx") bytes, $(grep -E "^parity " "$file-parity.txt"), $(grep "^accuracy" "$file-parity.txt")"
         done
     done
