@@ -42,6 +42,16 @@ def holed():
     model[0].bias.data[1] = float("nan")
     return model
 
+class Stateful(nn.Sequential):
+    def __init__(self):
+        super().__init__(*net())
+
+    def get_extra_state(self):
+        return {"version": 1}
+
+    def set_extra_state(self, state):
+        pass
+
 class Answer(nn.Module):
     def __init__(self):
         super().__init__()
@@ -217,6 +227,10 @@ def test_networks_that_cannot_be_trained(
     text = capsys.readouterr().err if isinstance(caught.value, SystemExit) else str(caught.value)
     assert re.search(message, text), text
     assert not (tmp_path / "net.pt").exists()
+
+
+def test_a_network_with_a_state_beside_its_tensors_is_tried(tmp_path: Path) -> None:
+    assert main(["--model", "nets:Stateful", "--dry-run"]) == 0
 
 
 def test_a_foreign_network_is_trained_resumed_and_taught(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
