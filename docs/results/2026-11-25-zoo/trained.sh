@@ -6,7 +6,7 @@
 set -euo pipefail
 folder=$1
 shift
-networks=(${@:-resnet8 resnet20 resnet18 ds_cnn tiny_vit mobilenet_v1 mobilenet_v2})
+networks=(${@:-resnet8 resnet20 resnet18 resnet50 ds_cnn tiny_vit mobilenet_v1 mobilenet_v2})
 mkdir -p "$folder"
 python - "$folder/images" << 'PYTHON'
 import sys
