@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from inspect import signature
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -34,6 +34,7 @@ EXIT_INTERRUPTED = 130
 EXIT_PIPE = 141
 QUIET_SECONDS = 10
 EXAMPLE_ARGUMENTS = '{"num_classes": 10}'
+VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 MODEL_ARGS_HELP = f"keyword arguments of that function, a JSON object: {EXAMPLE_ARGUMENTS}"
 
 
@@ -136,6 +137,11 @@ def import_factory(spec: str | None, arguments: Mapping[str, Any] | None = None)
     sys.path.insert(0, str(Path.cwd()))
     try:
         factory = getattr(import_module(module_name), name)
+    except SystemExit as error:
+        raise CodeqError(
+            f"--model {spec}: cannot be imported (it exits with {error.code}); "
+            'put what it runs as a program under `if __name__ == "__main__":`'
+        ) from error
     except Exception as error:  # the user's module may raise anything; its first line says what to mend
         raise CodeqError(f"--model {spec}: cannot be imported ({first_line(error)})") from error
     finally:
@@ -146,7 +152,7 @@ def import_factory(spec: str | None, arguments: Mapping[str, Any] | None = None)
     def build() -> "nn.Module":
         try:
             model = factory(**keywords)
-        except Exception as error:  # as above
+        except (Exception, SystemExit) as error:  # as above
             raise CodeqError(f"--model {spec}: raised {type(error).__name__} ({first_line(error)})") from error
         if not isinstance(model, nn.Module):
             raise CodeqError(f"--model {spec}: returned a {type(model).__name__}, expected a torch.nn.Module")
@@ -166,10 +172,17 @@ def _check_call(spec: str, factory: Any, keywords: Mapping[str, Any]) -> None:
         taken = ", ".join(signature(factory).parameters) or "none"
         raise CodeqError(
             f"--model {spec}: cannot be called {called} ({first_line(error)}); it takes {taken}: "
-            f"give them as --model-args '{EXAMPLE_ARGUMENTS}'"
+            f"give them as --model-args '{_example_arguments(factory)}'"
         ) from error
     except ValueError:
         pass  # written in C, without a signature: the call itself will tell
+
+
+def _example_arguments(factory: Any) -> str:
+    """What --model-args may look like: the arguments without a default, or else the first."""
+    parameters = [item for item in signature(factory).parameters.values() if item.kind not in VARIADIC]
+    names = [item.name for item in parameters if item.default is item.empty] or [item.name for item in parameters[:1]]
+    return "{" + ", ".join(f'"{name}": ...' for name in names) + "}"
 
 
 def run(main: Callable[[list[str] | None], int]) -> NoReturn:

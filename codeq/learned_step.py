@@ -26,6 +26,7 @@ from codeq.graph import GraphRunner, state_name, trace
 from codeq.inputs import Inputs, split_inputs
 from codeq.layers import detach, quantized_weights
 from codeq.ranges import Method
+from codeq.single_head import add_head_axis
 
 aten = torch.ops.aten
 
@@ -100,6 +101,7 @@ class QuantizedActivations(nn.Module):
         plain = detach(copy.deepcopy(network)).eval()
         with torch.no_grad():
             self._exported = trace(plain, tensors, self._names)
+            add_head_axis(self._exported)
         canonicalize(self._exported)
         merge_equal(self._exported)
         refuse_writes(self._exported)

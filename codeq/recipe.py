@@ -102,7 +102,10 @@ class TrainConfig:
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, found {getattr(self, name)!r}")
         if self.model_args is not None and not self.is_foreign:
-            raise DataError(f"--model-args goes with --model package.module:factory, not with {self.model}")
+            raise DataError(
+                f"--model-args goes with --model package.module:factory, not with {self.model}; "
+                f"--model models:{self.model} takes all arguments of that factory"
+            )
         if self.activations == "int8" and self.is_float:
             raise DataError("--activations int8 needs quantized weights; leave it or --bits 32 out")
         if self.activations == "int8" and (self.grid != "integer" or not self.freeze_fraction):

@@ -354,6 +354,12 @@ class Trainer:
         found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         if found != f"shape {expected}":
             raise DataError(f"{name}: answers {found} to {self.config.data}, expected logits of shape {expected}")
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise DataError(f"{name}: has no parameter that trains; leave requires_grad on in the factory")
+        tensors = (*model.named_parameters(), *model.named_buffers())  # a state_dict may hold other things
+        broken = next((n for n, tensor in tensors if not bool(tensor.isfinite().all())), None)
+        if broken is not None:
+            raise DataError(f"{name}: {broken} has NaN or infinite entries")
         return model.train()
 
     def _take(self, resume: checkpoint.Checkpoint) -> nn.Module:

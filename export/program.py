@@ -22,6 +22,7 @@ from codeq.errors import TraceError
 from codeq.graph import GraphRunner, is_constant, state_name, trace
 from codeq.grid import WeightEncoding
 from codeq.layers import quantized_weights
+from codeq.single_head import add_head_axis
 from export.dequantize import replace_quantizer
 from export.errors import ExportError
 
@@ -134,6 +135,7 @@ def build_reference_program(
         exported = trace(traced, example_inputs, names, dynamic_batch=dynamic_batch)
     except TraceError as error:
         raise ExportError(str(error)) from error
+    add_head_axis(exported)
     return ReferenceProgram(exported, weights)
 
 

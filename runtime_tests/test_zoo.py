@@ -77,6 +77,13 @@ def test_a_network_is_as_training_leaves_it(name: str) -> None:
         assert float(norm.running_mean.abs().max()) > 0
 
 
+def test_a_transformers_tokens_are_of_one_size() -> None:
+    model, _ = small("tiny_vit")
+    parameters = dict(model.named_parameters())
+    for name in ("cls_token", "pos_embed"):
+        assert parameters[name].detach().std().item() == pytest.approx(1.0, abs=1e-3)
+
+
 def test_a_file_that_does_not_hold_is_a_row_and_exit_status_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -19,3 +19,16 @@ def test_statistics_are_the_average_over_batches(rng: torch.Generator) -> None:
 
 def test_networks_without_batch_norm_are_not_run() -> None:
     reestimate_batch_norm(nn.Linear(2, 2), [torch.zeros(1, 99)])
+
+
+def test_a_channel_that_never_varies_amplifies_nothing(rng: torch.Generator) -> None:
+    norm = nn.BatchNorm1d(3)
+    nn.init.constant_(norm.bias, 0.5)
+    batch = torch.randn(50, 3, generator=rng)
+    batch[:, 1], batch[:, 2] = 7.3, batch[:, 2] * 1e-2
+    reestimate_batch_norm(norm, [batch])
+    norm.eval()
+    torch.testing.assert_close(norm(batch)[:, 1], torch.full((50,), 0.5))
+    torch.testing.assert_close(norm(batch + 1e-3)[:, 1], torch.full((50,), 0.5), rtol=0, atol=2e-3)
+    assert norm.running_var is not None
+    torch.testing.assert_close(norm.running_var[[0, 2]], batch.var(0)[[0, 2]])

@@ -31,6 +31,27 @@ def needs(width, *, depth):
 def broken():
     raise TypeError("no weights")
 
+def leaves():
+    raise SystemExit(0)
+
+def frozen():
+    return net().requires_grad_(False)
+
+def holed():
+    model = net()
+    model[0].bias.data[1] = float("nan")
+    return model
+
+class Stateful(nn.Sequential):
+    def __init__(self):
+        super().__init__(*net())
+
+    def get_extra_state(self):
+        return {"version": 1}
+
+    def set_extra_state(self, state):
+        pass
+
 class Answer(nn.Module):
     def __init__(self):
         super().__init__()
@@ -46,6 +67,7 @@ relu, number, constant = nn.ReLU, int, 3
 @pytest.fixture(autouse=True)
 def _networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "nets.py").write_text(NETWORKS)
+    (tmp_path / "program.py").write_text("import sys\nsys.exit(0)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "nets", raising=False)
 
@@ -71,7 +93,7 @@ def build(spec: str | None, arguments: dict[str, Any] | None) -> nn.Module:
             "nets:needs",
             None,
             r"cannot be called without arguments \(missing a required argument: 'width'\); it takes width, depth: "
-            r"""give them as --model-args '\{"num_classes": 10\}'$""",
+            r"""give them as --model-args '\{"width": \.\.\., "depth": \.\.\.\}'$""",
         ),
         (
             "nets:net",
@@ -190,6 +212,10 @@ def test_a_file_cannot_name_anything_but_a_factory(factory: Any, tmp_path: Path)
         (["--model", "nets:Answer"], "--model nets:Answer: answers a dict to digits, expected logits of shape .2, 10."),
         (["--model", "nets:net", "--model-args", '{"classes": 3}'], "answers shape .2, 3. to digits, expected logits"),
         (["--model", "nets:needs"], "cannot be called without arguments"),
+        (["--model", "nets:leaves"], "--model nets:leaves: raised SystemExit"),
+        (["--model", "program:net"], "cannot be imported .it exits with 0.; put what it runs as a program under"),
+        (["--model", "nets:frozen"], "--model nets:frozen: has no parameter that trains"),
+        (["--model", "nets:holed"], "--model nets:holed: 0.bias has NaN or infinite entries"),
         (["--model", "resnet8", "--model-args", "{}"], "--model-args goes with --model package.module:factory, not"),
     ],
 )
@@ -201,6 +227,10 @@ def test_networks_that_cannot_be_trained(
     text = capsys.readouterr().err if isinstance(caught.value, SystemExit) else str(caught.value)
     assert re.search(message, text), text
     assert not (tmp_path / "net.pt").exists()
+
+
+def test_a_network_with_a_state_beside_its_tensors_is_tried(tmp_path: Path) -> None:
+    assert main(["--model", "nets:Stateful", "--dry-run"]) == 0
 
 
 def test_a_foreign_network_is_trained_resumed_and_taught(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
