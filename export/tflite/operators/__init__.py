@@ -10,6 +10,7 @@ from export.tflite.operators import (
     pooling,
     quantizer,
     shape,
+    space_to_depth,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "pooling",
     "quantizer",
     "shape",
+    "space_to_depth",
 ]
