@@ -75,6 +75,7 @@ class Build:
         columns: For a flattened value that kept its channels last: what a linear layer's columns are to be.
         channel_orders: For an image whose channels are stored in another order than the network's: what they are split
             into, and the order of these parts as stored.
+        parts: The results of an operator that has several.
         integer: The operators of the layers that compute on codes, by name.
     """
 
@@ -86,6 +87,7 @@ class Build:
     codes: dict[str, Order] = field(default_factory=dict)
     columns: dict[Node, StoredLayout] = field(default_factory=dict)
     channel_orders: dict[Node, tuple[tuple[int, ...], Order]] = field(default_factory=dict)
+    parts: dict[Node, list[Value]] = field(default_factory=dict)
     integer: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -9,6 +9,8 @@ from export.tflite.operators import (
     normalisation,
     pooling,
     quantizer,
+    recurrent,
+    resize,
     shape,
     space_to_depth,
 )
@@ -22,6 +24,8 @@ __all__ = [
     "normalisation",
     "pooling",
     "quantizer",
+    "recurrent",
+    "resize",
     "shape",
     "space_to_depth",
 ]
