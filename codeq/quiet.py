@@ -1,7 +1,10 @@
-"""Keep what torch and onnx note for their own developers off the user's screen while they work for us."""
+"""Keep what torch, onnx and LiteRT note for their own developers off the user's screen while they work for us."""
 
 import io
 import logging
+import os
+import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -24,3 +27,21 @@ def quiet_torch() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def quiet_native(*beginnings: str) -> Iterator[None]:
+    """Drop lines that a native library writes to stderr and that begin like these; all others appear afterwards."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            caught.seek(0)
+            lines = caught.read().decode(errors="replace").splitlines(keepends=True)
+            sys.stderr.write("".join(line for line in lines if not line.startswith(beginnings)))

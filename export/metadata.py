@@ -19,6 +19,9 @@ KEY = "codeq"
 FORMAT_VERSION = 2
 """2 brought `activations`, without which a reader would hold such a file to the wrong contract."""
 
+LITERT = "litert"
+"""The `target` of .tflite files."""
+
 EXACT_SESSION_OPTIONS = {"session.disable_quant_qdq": "1"}
 """onnxruntime's default replaces DequantizeLinear -> MatMul by a kernel that quantizes activations (relative error
 6e-3); with this entry weights are decoded once, when the session is created, and the file computes in float32."""
@@ -64,7 +67,8 @@ class WeightMetadata:
 class FileMetadata:
     """The metadata of a file, `storage` and `target` as they were asked for.
 
-    `activations` is the grid of every quantized tensor, None where activations are float.
+    `activations` is the grid of every quantized tensor, None where activations are float. `layout`, of .tflite files
+    only, says how tensors lie in them.
     """
 
     session_options: dict[str, str]
@@ -76,6 +80,7 @@ class FileMetadata:
     activations_except: tuple[str, ...] = ()
     storage: str = "auto"
     target: str = "onnxruntime"
+    layout: Mapping[str, Any] | None = None
 
 
 def describe_weight(record: "WeightRecord") -> WeightMetadata:
@@ -143,13 +148,32 @@ def read_metadata(model: onnx.ModelProto, path: object) -> FileMetadata:
     props = {entry.key: entry.value for entry in model.metadata_props}
     if KEY not in props:
         raise ExportError(f"{path}: has no {KEY!r} metadata, expected a file written by export.onnx")
+    metadata = parse_metadata(props[KEY], path)
+    unknown = sorted(set(metadata.session_options) - KNOWN_SESSION_OPTIONS)
+    if unknown:
+        raise ExportError(f"{path}: asks for the session options {', '.join(unknown)}, which a file may not set")
+    return metadata
+
+
+def parse_metadata(text: str, path: object) -> FileMetadata:
+    """The metadata of a file of either format.
+
+    Args:
+        text: The entry, as `metadata_props` gives it.
+        path: For messages.
+
+    Raises:
+        ExportError: It is damaged, or of a newer version.
+    """
     try:
-        content: dict[str, Any] = json.loads(props[KEY])
+        content: dict[str, Any] = json.loads(text)
         version = content["format_version"]
         if version > FORMAT_VERSION:
             raise ExportError(f"{path}: metadata version {version} is newer than {FORMAT_VERSION}; upgrade codeq")
+        target = str(content.get("target", "onnxruntime"))
+        options = content["session_options"] if target != LITERT else {}
         metadata = FileMetadata(
-            session_options={str(key): str(value) for key, value in content["session_options"].items()},
+            session_options={str(key): str(value) for key, value in options.items()},
             weights=tuple(WeightMetadata(**weight) for weight in content["weights"]),
             checkpoint_sha256=content["checkpoint_sha256"],
             preprocessing=content["preprocessing"],
@@ -157,7 +181,8 @@ def read_metadata(model: onnx.ModelProto, path: object) -> FileMetadata:
             activations=_read_encodings(content.get("activations")),
             activations_except=tuple(str(pattern) for pattern in content.get("activations_except", ())),
             storage=str(content.get("storage", "auto")),
-            target=str(content.get("target", "onnxruntime")),
+            target=target,
+            layout=content.get("layout"),
         )
         if not all(isinstance(part, dict) for part in (metadata.versions, metadata.preprocessing)):
             raise TypeError("versions and preprocessing are no mappings")
@@ -165,9 +190,6 @@ def read_metadata(model: onnx.ModelProto, path: object) -> FileMetadata:
         raise
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ExportError(f"{path}: its {KEY!r} metadata is damaged ({error})") from error
-    unknown = sorted(set(metadata.session_options) - KNOWN_SESSION_OPTIONS)
-    if unknown:
-        raise ExportError(f"{path}: asks for the session options {', '.join(unknown)}, which a file may not set")
     return metadata
 
 

@@ -217,7 +217,7 @@ def check_integer(
     fake = in_batches(program.run, inputs, chunk)
     proto = load_model(source)
     outputs = [output.name for output in proto.graph.output]
-    probe = _with_codes(proto, [f"{name}_quantized" for name in activations.encodings], source)
+    probe = with_codes(proto, [f"{name}_quantized" for name in activations.encodings], source)
     entries = read_metadata(proto, source).session_options
     comparison = _LayerComparison(integer)
     checks: list[LayerCheck] = []
@@ -284,7 +284,7 @@ def rebuild_program(
     return program
 
 
-def _with_codes(proto: onnx.ModelProto, names: Sequence[str], source: Path) -> bytes:
+def with_codes(proto: onnx.ModelProto, names: Sequence[str], source: Path) -> bytes:
     """The file with its quantized tensors as further outputs."""
     made = {output for node in proto.graph.node for output in node.output}
     missing = [name for name in names if name not in made]

@@ -17,7 +17,7 @@ from codeq.files import check_writable, replace_atomically
 from codeq.inputs import Inputs
 from codeq.ranges import Method
 from export.errors import ParityError
-from export.metadata import KEY, describe_weight, metadata_props
+from export.metadata import KEY, LITERT, describe_weight, metadata_props
 from export.prepare import Activations, Prepared, check_choices, float32_bytes, prepare_program
 from export.report import WeightReport
 from export.tflite.build import Build
@@ -98,7 +98,7 @@ def export_tflite(
         versions={"torch": str(torch.__version__), "ai-edge-litert": litert},
         activations=prepared.program.activations,
         storage="dense",
-        target="litert",
+        target=LITERT,
     )
     content = json.loads(props[KEY]) | {"layout": describe_layout(build)}
     del content["session_options"]  # of onnxruntime

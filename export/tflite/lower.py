@@ -86,4 +86,5 @@ def describe_layout(build: Build) -> Mapping[str, Any]:
     return {
         "weights": {name: [layout.view, layout.order] for name, layout in build.weights.items()},
         "activations": dict(build.codes),
+        "channels_last_io": build.channels_last_io,
     }

@@ -2,11 +2,13 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from codeq.errors import first_line
+from codeq.quiet import quiet_native
 from export.errors import ExportError
 from export.run import batches
 from export.tflite.runtime import interpreter
@@ -14,6 +16,27 @@ from export.tflite.stored_layout import Order
 
 XNNPACK, BUILTIN = "xnnpack", "builtin"
 """Sets of kernels."""
+
+
+def open_interpreter(data: bytes, kernels: str = XNNPACK, threads: int = 1) -> Any:
+    """LiteRT's interpreter of a file, its tensors not allocated.
+
+    Raises:
+        ExportError: LiteRT is not installed.
+        ValueError: It refuses the file.
+    """
+    module = interpreter()
+    kind = module.OpResolverType
+    resolver = kind.AUTO if kernels == XNNPACK else kind.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return module.Interpreter(model_content=data, num_threads=threads, experimental_op_resolver_type=resolver)
+
+
+def allocate(session: Any) -> None:
+    """Allocate an interpreter's tensors for the shapes of its inputs, without LiteRT's note of the delegate."""
+    with quiet_native("INFO:"):
+        session.allocate_tensors()
 
 
 def run_file(
@@ -31,13 +54,8 @@ def run_file(
     Raises:
         ExportError: LiteRT cannot run it.
     """
-    module = interpreter()
-    kind = module.OpResolverType
-    resolver = kind.AUTO if kernels == XNNPACK else kind.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            session = module.Interpreter(model_content=data, num_threads=1, experimental_op_resolver_type=resolver)
+        session = open_interpreter(data, kernels)
         numbers = [detail["index"] for detail in session.get_input_details()]
         chunks: list[list[np.ndarray]] = []
         for batch in batches(inputs, batch_size):
@@ -47,7 +65,7 @@ def run_file(
             if not chunks:
                 for number, array in zip(numbers, arrays, strict=True):
                     session.resize_tensor_input(number, array.shape)
-                session.allocate_tensors()
+                allocate(session)
             for number, array in zip(numbers, arrays, strict=True):
                 session.set_tensor(number, np.ascontiguousarray(array))
             session.invoke()
@@ -55,10 +73,10 @@ def run_file(
             chunks.append([session.get_tensor(detail["index"]) for detail in details])
     except (RuntimeError, ValueError) as error:
         raise ExportError(f"LiteRT cannot run the file at batch {batch_size}: {first_line(error)}") from error
-    axes = [_batch_axis(detail["shape_signature"]) for detail in details]
+    axes = [batch_axis(detail["shape_signature"]) for detail in details]
     return [np.concatenate(parts, axis) for axis, parts in zip(axes, zip(*chunks, strict=True), strict=True)]
 
 
-def _batch_axis(signature: np.ndarray) -> int:
+def batch_axis(signature: np.ndarray) -> int:
     """The first open axis, as the file's tensor has it: final states of recurrent layers have it second."""
     return int(np.argmax(signature < 0)) if len(signature) else 0

@@ -1,0 +1,116 @@
+"""ONNX files in OpenVINO, in float32 where the file says float32, and without a word to anybody.
+
+OpenVINO reads plain initializers: a file with sparse initializers or decoders is opened in its dense form, which has
+the same codes (export/materialize.py). DYNAMIC_QUANTIZATION_GROUP_SIZE=0 keeps linear layers from quantizing their
+inputs, which is its default and 0.2 % off. The package's telemetry is replaced by the stub that OpenVINO itself has
+for it, in this process only.
+"""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from codeq.errors import first_line
+from export.errors import ExportError
+from export.materialize import materialize
+from export.metadata import KEY
+from export.sessions import load_model
+from export.verify_integer import with_codes
+from runtime_tests.runners.runner import InputSlot
+
+PACKAGE = "openvino"
+TELEMETRY = "openvino_telemetry"
+NUMPY_TYPES = {"f32": np.float32, "i64": np.int64, "i32": np.int32}
+LAYERS = "originalLayersNames"
+"""Of a primitive of the compiled model: the nodes of the file that it computes, in one text."""
+
+
+def openvino() -> Any:
+    """The package.
+
+    Raises:
+        ExportError: It is not installed.
+    """
+    sys.modules.setdefault(TELEMETRY, None)  # type: ignore[arg-type]
+    try:
+        return import_module(PACKAGE)
+    except ImportError as error:
+        raise ExportError(
+            f"OpenVINO is not installed ({error}): pip install 'codeq[openvino]', or leave it out of --runtimes"
+        ) from error
+
+
+class OpenVinoRunner:
+    """See `Runner`."""
+
+    runtime = "OpenVINO"
+
+    def __init__(self, path: Path, threads: int | None = None, look_at: Sequence[str] = ()) -> None:
+        module = openvino()
+        self.version = version(PACKAGE)
+        model, self.note = _dense(path)
+        if look_at:
+            content = with_codes(model, [f"{name}_quantized" for name in look_at], path)
+        else:
+            content = model.SerializeToString()
+        settings = {
+            "INFERENCE_NUM_THREADS": threads or 1,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": "f32",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+        }
+        core = module.Core()
+        try:
+            self.compiled = core.compile_model(core.read_model(content), "CPU", settings)
+        except RuntimeError as error:
+            raise ExportError(f"{path}: OpenVINO {self.version} cannot open it ({_reason(error)})") from error
+        self.request = self.compiled.create_infer_request()
+        self.inputs = tuple(self._slot(item, path) for item in self.compiled.inputs)
+
+    def prepare(self, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        return {slot.name: array for slot, array in zip(self.inputs, arrays, strict=True)}
+
+    def run(self, prepared: dict[str, np.ndarray]) -> list[np.ndarray]:
+        found = self.request.infer(prepared, share_inputs=True)
+        return [found[item] for item in self.compiled.outputs]
+
+    def finish(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
+        return outputs
+
+    def fused(self) -> list[set[str]]:
+        """The nodes of the file by the primitive that computes them."""
+        operators = self.compiled.get_runtime_model().get_ordered_ops()
+        named = [operator.get_rt_info()[LAYERS].value for operator in operators if LAYERS in operator.get_rt_info()]
+        return [set(str(names).split(",")) for names in named]
+
+    def _slot(self, item: Any, path: Path) -> InputSlot:
+        kind = item.get_element_type().get_type_name()
+        if kind not in NUMPY_TYPES:
+            raise ExportError(f"{path}: input {item.get_any_name()!r} is {kind}, expected {', '.join(NUMPY_TYPES)}")
+        shape = tuple(None if size.is_dynamic else size.get_length() for size in item.get_partial_shape())
+        return InputSlot(item.get_any_name(), shape, np.dtype(NUMPY_TYPES[kind]))
+
+
+def _dense(path: Path) -> tuple[onnx.ModelProto, str]:
+    model = load_model(path)
+    ours = any(entry.key == KEY for entry in model.metadata_props)
+    if ours and (model.graph.sparse_initializer or model.functions):
+        with tempfile.TemporaryDirectory() as folder:
+            dense = Path(folder) / path.name
+            materialize(path, dense)
+            return onnx.load(dense), "opened in its dense form (export.materialize): OpenVINO reads no encoded weights"
+    return onnx.load(path), ""
+
+
+def _reason(error: Exception) -> str:
+    """The first line that says something: those before it say where in OpenVINO's source."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(("Exception from", "Check '", "Loading", "FrontEnd"))]
+    return told[0] if told else first_line(error)
