@@ -137,11 +137,16 @@ def with_outputs(data: bytes, names: list[str]) -> bytes:
         raise ExportError(f"the file has no tensor {missing[0]!r}")
     subgraph.outputs = [*map(int, subgraph.outputs), *(numbers[name] for name in names)]
     model.signatureDefs = []
+    return pack(model, len(data))
+
+
+def pack(model: Any, size: int) -> bytes:
+    """The bytes of what `read` gave; `size` is about how many."""
     model.buffers = [
         _AlignedBuffer(b"" if buffer.data is None else np.asarray(buffer.data, np.uint8).tobytes())
         for buffer in model.buffers
     ]
-    return _pack(model, len(data))
+    return _pack(model, size)
 
 
 def tensors_by_name(model: Any) -> dict[str, tuple[np.ndarray | None, Any]]:

@@ -88,16 +88,19 @@ class TfliteVerdict:
     @property
     def summary(self) -> str:
         """What was held and whether it did, in one line."""
-        exact = f"weights bit for bit: {'ok' if self.ok else 'FAILED'}"
+        return f"{self._figures}; {self.inputs} inputs, weights bit for bit: {_word(self.ok)}"
+
+    @property
+    def _figures(self) -> str:
         error, tolerance = (max(getattr(o, field) for o in self.outputs) for field in ("max_abs_error", "tolerance"))
         if not self.layers:
-            return f"max_abs_error {error:.1e} <= {tolerance:.1e} on {self.inputs} inputs, {exact}"
+            return f"max_abs_error {error:.1e} <= {tolerance:.1e}"
         counts = [[layer for layer in self.layers if (layer.kernel != "float") == integer] for integer in (True, False)]
         on_codes, on_floats = (
             f"{sum(layer.differing for layer in part):,} of {sum(layer.elements for layer in part):,}"
             for part in counts
         )
-        return f"codes differ: {on_codes}, behind float kernels {on_floats}; {self.inputs} inputs, {exact}"
+        return f"codes differ: {on_codes}, behind float kernels {on_floats}"
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict for machines; an infinite error is written as null."""
@@ -119,7 +122,12 @@ class TfliteVerdict:
             )
         if not self.ok:
             lines.append(f"first failure: {self.first_failure}")
-        lines.append(f"parity    {self.summary}, LiteRT {self.litert_version}")
+        exact = sum(weight.ok for weight in self.weights)
+        counts = f"{exact} of {len(self.weights)}"
+        lines.append(
+            f"weights   {counts} as LiteRT has them are PyTorch's bit for bit: {_word(exact == len(self.weights))}"
+        )
+        lines.append(f"parity    {self._figures}; {self.inputs} inputs, LiteRT {self.litert_version}: {_word(self.ok)}")
         return "\n".join(lines)
 
 
@@ -277,8 +285,11 @@ def _judge(name: str, kernel: str, count: Count) -> LayerCheck:
 
 
 def _layer_row(layer: LayerCheck) -> tuple[str, ...]:
-    word = "ok" if layer.ok else "FAILED"
-    return layer.name, layer.kernel, f"{layer.elements:,}", str(layer.differing), word
+    return layer.name, layer.kernel, f"{layer.elements:,}", str(layer.differing), _word(layer.ok)
+
+
+def _word(ok: bool) -> str:
+    return "ok" if ok else "FAILED"
 
 
 def _plain_codes(values: np.ndarray, order: Order) -> np.ndarray:

@@ -112,5 +112,7 @@ def _dense(path: Path) -> tuple[onnx.ModelProto, str]:
 def _reason(error: Exception) -> str:
     """The first line that says something: those before it say where in OpenVINO's source."""
     lines = [line.strip() for line in str(error).splitlines()]
-    told = [line for line in lines if line and not line.startswith(("Exception from", "Check '", "Loading", "FrontEnd"))]
+    told = [
+        line for line in lines if line and not line.startswith(("Exception from", "Check '", "Loading", "FrontEnd"))
+    ]
     return told[0] if told else first_line(error)
