@@ -28,8 +28,8 @@ from runtime_tests.runners.runner import InputSlot
 PACKAGE = "openvino"
 TELEMETRY = "openvino_telemetry"
 NUMPY_TYPES = {"f32": np.float32, "i64": np.int64, "i32": np.int32}
-LAYERS = "originalLayersNames"
-"""Of a primitive of the compiled model: the nodes of the file that it computes, in one text."""
+LAYERS, TYPE = "originalLayersNames", "layerType"
+"""Of a primitive of the compiled model: the nodes of the file that it computes, in one text; and its kind."""
 
 
 def openvino() -> Any:
@@ -84,11 +84,14 @@ class OpenVinoRunner:
     def finish(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
         return outputs
 
-    def fused(self) -> list[set[str]]:
-        """The nodes of the file by the primitive that computes them."""
-        operators = self.compiled.get_runtime_model().get_ordered_ops()
-        named = [operator.get_rt_info()[LAYERS].value for operator in operators if LAYERS in operator.get_rt_info()]
-        return [set(str(names).split(",")) for names in named]
+    def primitives(self) -> list[tuple[str, set[str]]]:
+        """What OpenVINO made of the file: the type of each primitive and the file's nodes that it computes."""
+        found = []
+        for operator in self.compiled.get_runtime_model().get_ordered_ops():
+            about = operator.get_rt_info()
+            if LAYERS in about and TYPE in about:
+                found.append((str(about[TYPE].value), set(str(about[LAYERS].value).split(","))))
+        return found
 
     def _slot(self, item: Any, path: Path) -> InputSlot:
         kind = item.get_element_type().get_type_name()
@@ -105,7 +108,7 @@ def _dense(path: Path) -> tuple[onnx.ModelProto, str]:
         with tempfile.TemporaryDirectory() as folder:
             dense = Path(folder) / path.name
             materialize(path, dense)
-            return onnx.load(dense), "opened in its dense form (export.materialize): OpenVINO reads no encoded weights"
+            return onnx.load(dense), "opened dense (export.materialize), as OpenVINO reads no encoded weights"
     return onnx.load(path), ""
 
 

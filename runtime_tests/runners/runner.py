@@ -49,7 +49,7 @@ class Runner(Protocol):
 
 
 def run_batches(runner: Runner, inputs: Sequence[Tensor], batch_size: int) -> list[np.ndarray]:
-    """All outputs for all inputs, fed `batch_size` at a time and concatenated; a smaller rest is left out by nobody."""
+    """All outputs for all inputs, fed `batch_size` at a time and concatenated; the last batch may be smaller."""
     chunks = []
     for batch in batches(inputs, batch_size):
         prepared = runner.prepare([tensor.contiguous().numpy() for tensor in batch])
