@@ -14,7 +14,7 @@ from export.program import ReferenceProgram
 from export.sessions import session_options
 from export.tflite.integer import LiteRtReference
 from export.tflite.stored_file import rebuild
-from export.verify_integer import rebuild_program
+from export.verify_integer import EXACT_KERNELS, rebuild_program
 from runtime_tests.contract import NAMES, Contract, check_inputs
 from runtime_tests.openvino_reference import fused_convolutions, openvino_outputs
 from runtime_tests.runners import Runner, open_runner, run_batches
@@ -35,7 +35,7 @@ class Column:
         alone, together: The file, for single inputs and for batches.
         probe: The file with its codes behind its outputs; None where activations are float.
         reference: The integer reference by this runtime's rules, likewise.
-        kernels: What computes each quantized activation, by name.
+        kernels: What computes each quantized activation on codes, by name.
         fused: Those that have no codes in this runtime unless somebody looks at them.
     """
 
@@ -56,6 +56,11 @@ class Column:
     def unseen(self) -> bool:
         """Whether a look at the codes changes what the runtime computes."""
         return self.runtime == "openvino"
+
+    def is_exact(self, name: str) -> bool:
+        """Whether a quantized activation comes from a kernel whose rule the reference follows bit for bit."""
+        kernel = self.kernels.get(name, "float")
+        return kernel in EXACT_KERNELS if self.runtime == "onnxruntime" else kernel != "float"
 
     def outputs(self, inputs: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """The first output, computed one input at a time and in batches."""

@@ -4,7 +4,7 @@ import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from codeq.table import render_table
+from codeq.table import format_count, render_table
 
 SHOWN = 10
 """Inputs that are listed by number; `--json` has all."""
@@ -89,9 +89,7 @@ class RuntimesReport:
         for note in dict.fromkeys(row.note for row in self.rows if row.note):
             files = ", ".join(row.file for row in self.rows if row.note == note)
             lines += textwrap.wrap(f"{files}: {note}", 100)
-        lines.append(
-            "unlike: inputs classified otherwise than by PyTorch, and by the runtime's rules in integers"
-        )
+        lines.append("unlike: inputs classified otherwise than by PyTorch, and by the runtime's rules in integers")
         for pair in self.pairs:
             lines += ["", *_pair_lines(pair)]
         if self.first_failure:
@@ -126,18 +124,21 @@ class RuntimesReport:
 def _pair_lines(pair: Pair) -> list[str]:
     total, differing = (sum(getattr(layer, what) for layer in pair.layers.values()) for what in ("codes", "differing"))
     lines = [f"{pair.first}, {pair.second}: {differing:,} of {total:,} codes differ"]
-    rows = [
-        (layer.name, *layer.kernels, f"{layer.codes:,}", f"{layer.differing:,}", f"{layer.by_rule:,}")
-        for layer in pair.layers.values()
-        if layer.differing or layer.by_rule
-    ]
-    if rows:
+    here = [layer for layer in pair.layers.values() if layer.by_rule]
+    passed_on = sum(bool(layer.differing and not layer.by_rule) for layer in pair.layers.values())
+    if here:
         header = ("codes of", "kernel", "its kernel", "codes", "differ", "for equal operands")
+        rows = [
+            (layer.name, *layer.kernels, f"{layer.codes:,}", f"{layer.differing:,}", f"{layer.by_rule:,}")
+            for layer in here
+        ]
         lines.append(render_table(header, rows))
+    if passed_on:
+        lines.append(f"{format_count(passed_on, 'other layer')} only passed on what differed before")
     unlike = dict(sorted((pair.explained | pair.unexplained).items()))
     if not unlike:
         return [*lines, "every input is classified alike"]
-    lines.append(f"{len(unlike):,} inputs are classified differently:")
+    lines.append(f"classified differently, {format_count(len(unlike), 'input')}:")
     by_reason: dict[str, list[int]] = {}
     for index, reason in unlike.items():
         by_reason.setdefault(f"unexplained, {reason}" if index in pair.unexplained else reason, []).append(index)
