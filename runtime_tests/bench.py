@@ -1,7 +1,9 @@
-"""Latency, memory and size of ONNX files side by side: `python -m runtime_tests.bench a.onnx b.onnx`.
+"""Latency, memory and size of files side by side: `python -m runtime_tests.bench a.onnx b.tflite`.
 
 Machines are shared and noisy, so files are run in turn (a, b, a, b, ...) and compared by medians and their ratios. Any
-ONNX file that onnxruntime opens will do; one of ours is opened with the session options that it carries.
+ONNX file that onnxruntime opens will do, and any .tflite file that LiteRT opens; an ONNX file of ours is opened with
+the session options that it carries, a .tflite file is resized to the batch. All take the same inputs, a file of ours
+with channels last in its order, and as many threads.
 """
 
 import argparse
@@ -11,23 +13,23 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 
 from codeq import cli
 from codeq.errors import first_line
 from codeq.table import format_bytes, render_table
 from export.errors import ExportError
-from export.metadata import KEY
-from export.sessions import load_model, load_session, open_session, session_options
+from export.sessions import load_model
 from export.stored_weight import external_files
+from export.tflite.stored_file import is_tflite
 from runtime_tests.memory import peak_bytes, reset_peak
+from runtime_tests.runners import Runner, look_up, open_runner, preload
 
 WARM_UP = 3
 DEFAULT_SECONDS = 5.0
@@ -35,7 +37,6 @@ MIN_ROUNDS = 10
 MAX_ROUNDS = 2000
 SESSIONS = 7
 """How often a session of each file is created, in turn; the median counts."""
-NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,17 @@ class BenchResult:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """All files of one interleaved run."""
+    """All files of one interleaved run. `versions` are those of the runtimes."""
 
     results: tuple[BenchResult, ...]
     threads: int
     batch: int
     rounds: int
+    versions: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         settings = {"threads": self.threads, "batch": self.batch, "rounds": self.rounds}
-        versions = {"onnxruntime": ort.__version__, "onnx": onnx.__version__, "machine": platform.machine()}
+        versions = {**self.versions, "onnx": onnx.__version__, "machine": platform.machine()}
         return {"files": [asdict(result) for result in self.results]} | settings | {"versions": versions}
 
     def __str__(self) -> str:
@@ -83,7 +85,8 @@ class BenchReport:
             for name, result in zip(names, self.results, strict=True)
         ]
         settings = f"batch {self.batch}, {self.threads} thread{'s' if self.threads > 1 else ''}"
-        runs = f"medians of {self.rounds} interleaved runs, onnxruntime {ort.__version__}"
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        runs = f"medians of {self.rounds} interleaved runs, {versions}"
         return f"{render_table(header, rows)}\n{settings}, {runs}"
 
 
@@ -99,7 +102,7 @@ def bench(
     """Measure files in turn.
 
     Args:
-        paths: ONNX files with the same inputs.
+        paths: ONNX and .tflite files with the same inputs.
         threads: Threads within an operator.
         batch: Size of the open dimensions of the inputs.
         seconds: About how long the timed runs take per file; at least MIN_ROUNDS runs each.
@@ -112,27 +115,30 @@ def bench(
     on_progress(0.0, "opening")
     opened: list[list[float]] = [[] for _ in paths]
     for _ in range(SESSIONS):
-        sessions = []
+        runners = []
         for times, path in zip(opened, paths, strict=True):
+            runner = look_up(path, threads=threads)
             start = time.perf_counter()
-            sessions.append(_open(path, threads))
+            runner.open()
             times.append(1e3 * (time.perf_counter() - start))
+            runners.append(runner)
     session_ms = [statistics.median(times) for times in opened]
-    feeds = [_random_inputs(session, batch, path) for session, path in zip(sessions, paths, strict=True)]
-    for path, feed in zip(paths, feeds, strict=True):
-        if [x.shape for x in feed.values()] != [x.shape for x in feeds[0].values()]:
+    shapes = [[slot.at_batch(batch) for slot in runner.inputs] for runner in runners]
+    for path, found in zip(paths, shapes, strict=True):
+        if found != shapes[0]:
             raise ExportError(f"{path}: takes other inputs than {paths[0]}; measure it by itself")
 
-    first = [_time(session, feed, path) for session, feed, path in zip(sessions, feeds, paths, strict=True)]
-    for session, feed in zip(sessions, feeds, strict=True):
+    timed = [(runner, _prepare(runner, batch, path), path) for runner, path in zip(runners, paths, strict=True)]
+    first = [_time(*item) for item in timed]
+    for runner, inputs, _ in timed:
         for _ in range(WARM_UP):
-            session.run(None, feed)
+            runner.run(inputs)
     if rounds is None:
         rounds = min(MAX_ROUNDS, max(MIN_ROUNDS, int(seconds * len(paths) / sum(first))))
     latencies: list[list[float]] = [[] for _ in paths]
     for done in range(rounds):
-        for times, session, feed, path in zip(latencies, sessions, feeds, paths, strict=True):
-            times.append(1e3 * _time(session, feed, path))
+        for times, item in zip(latencies, timed, strict=True):
+            times.append(1e3 * _time(*item))
         on_progress((done + 1) / rounds, f"{rounds} rounds")
 
     medians = [statistics.median(times) for times in latencies]
@@ -149,38 +155,34 @@ def bench(
         )
         for path, median, times, session in zip(paths, medians, latencies, session_ms, strict=True)
     )
-    return BenchReport(results, threads, batch, rounds)
+    versions = {runner.runtime: runner.version for runner in runners}
+    return BenchReport(results, threads, batch, rounds, versions)
 
 
 def file_bytes(path: Path) -> int:
     """Size of a file with the external data that it names."""
+    if is_tflite(path):
+        return path.stat().st_size
     return sum(file.stat().st_size for file in (path, *external_files(load_model(path), path)))
 
 
-def _open(path: Path, threads: int) -> ort.InferenceSession:
-    if any(entry.key == KEY for entry in load_model(path).metadata_props):
-        return load_session(path, threads=threads)
-    return open_session(path, session_options("enable_all", threads), path)
-
-
-def _random_inputs(session: ort.InferenceSession, batch: int, path: Path) -> dict[str, np.ndarray]:
+def _prepare(runner: Runner, batch: int, path: Path) -> Any:
+    """The same random inputs for every file, as it takes them."""
     rng = np.random.default_rng(0)
-    feed = {}
-    for item in session.get_inputs():
-        if item.type not in NUMPY_TYPES:
-            raise ExportError(f"{path}: input {item.name!r} is {item.type}, expected one of {', '.join(NUMPY_TYPES)}")
-        shape = [size if isinstance(size, int) else batch for size in item.shape]
-        values = rng.standard_normal(shape) if item.type == "tensor(float)" else np.zeros(shape)
-        feed[item.name] = values.astype(NUMPY_TYPES[item.type])
-    return feed
+    arrays = []
+    for slot in runner.inputs:
+        shape = slot.at_batch(batch)
+        values = rng.standard_normal(shape) if slot.dtype == np.float32 else np.zeros(shape)
+        arrays.append(values.astype(slot.dtype))
+    return runner.prepare(arrays)
 
 
-def _time(session: ort.InferenceSession, feed: dict[str, np.ndarray], path: Path) -> float:
+def _time(runner: Runner, inputs: Any, path: Path) -> float:
     start = time.perf_counter()
     try:
-        session.run(None, feed)
-    except Exception as error:  # onnxruntime's exceptions share no public base class
-        shapes = ", ".join(str(x.shape) for x in feed.values())
+        runner.run(inputs)
+    except Exception as error:  # exceptions of the runtimes share no public base class
+        shapes = ", ".join(str(slot.shape) for slot in runner.inputs)
         raise ExportError(f"{path}: does not run on inputs {shapes} ({first_line(error)}); try --batch") from error
     return time.perf_counter() - start
 
@@ -198,9 +200,10 @@ def _peak_memory(path: Path, threads: int, batch: int) -> int:
 
 
 def _print_peak_memory(path: Path, threads: int, batch: int) -> None:
+    preload(path)
     before = reset_peak()
-    session = _open(path, threads)
-    session.run(None, _random_inputs(session, batch, path))
+    runner = open_runner(path, threads=threads)
+    runner.run(_prepare(runner, batch, path))
     print(max(0, peak_bytes() - before))
 
 
@@ -212,10 +215,13 @@ def _short_names(paths: list[str]) -> list[str]:
 def _build_parser() -> argparse.ArgumentParser:
     parser = cli.build_parser(
         "runtime_tests.bench",
-        "Measure ONNX files in turn: latency, session creation, peak memory, bytes. Exit status: 0 done, 2 bad input.",
-        "python -m runtime_tests.bench float32.onnx int8.onnx --threads 1",
+        "Measure ONNX and .tflite files in turn: latency, session creation, peak memory, bytes. "
+        "Exit status: 0 done, 2 bad input.",
+        "python -m runtime_tests.bench int8.onnx int8.tflite --threads 1",
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="ONNX files; speed-ups are over the first")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="ONNX or .tflite files; speed-ups are over the first"
+    )
     parser.add_argument("--threads", type=cli.integer(1, 1024), default=1, metavar="N", help="threads of an operator")
     parser.add_argument("--batch", type=cli.integer(1), default=1, metavar="N", help="inputs per run")
     parser.add_argument(

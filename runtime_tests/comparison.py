@@ -149,9 +149,13 @@ class Comparison:
             ],
             axis=0,
         )
-        for index in map(int, np.flatnonzero(unlike)):
+        parting = np.any([counts > 0 for counts in parted.values()], axis=0)
+        for index in map(int, np.flatnonzero(parting | unlike)):
             reason, explained = self._explain(pair, column, first, second, index, parted, by_rule)
-            (pair.explained if explained else pair.unexplained)[self.inputs + index] = reason
+            if not explained:
+                pair.unexplained[self.inputs + index] = reason
+            elif unlike[index]:
+                pair.explained[self.inputs + index] = reason
 
     def _explain(
         self,
@@ -163,12 +167,12 @@ class Comparison:
         parted: dict[str, np.ndarray],
         by_rule: dict[str, np.ndarray],
     ) -> tuple[str, bool]:
-        """Why an input is classified differently, and whether that is a reason."""
+        """Why an input has other codes or another class, and whether that is a reason."""
         if column.unseen:
             assert second.by_rule is not None
-            if column.fused and second.by_rule[index].argmax() == second.together[index].argmax():
-                name = next(name for name in parted if name in column.fused)
-                return f"{name}: {pair.layers[name].kernels[1]}, not rounded in between", True
+            if second.by_rule[index].argmax() == second.together[index].argmax():
+                name = next((name for name in parted if name in column.fused), "")
+                return f"{name}: {pair.layers[name].kernels[1]}, not rounded in between" if name else FLOAT_SUMS, True
             name = next((name for name, counts in second.off_rule.items() if counts[index]), "")
             return (f"{name}: {pair.layers[name].kernels[1]}, a tie", True) if name else ("its rule differs", False)
         name = next((name for name, counts in parted.items() if counts[index]), "")
@@ -187,7 +191,7 @@ class Comparison:
 
 def _judge(pair: Pair) -> None:
     for index, reason in pair.unexplained.items():
-        pair.failure = f"input {index} is classified differently by {pair.first} and {pair.second} ({reason})"
+        pair.failure = f"input {index} differs in {pair.first} and {pair.second}: {reason}"
         return
     for layer in pair.layers.values():
         if layer.by_rule and EXACT_RULE.issuperset(layer.kernels):

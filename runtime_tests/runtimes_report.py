@@ -52,8 +52,11 @@ class LayerPair:
 
 @dataclass
 class Pair:
-    """Two files with int8 activations. `explained` gives the reason by the number of an input that is classified
-    differently; `unexplained` are those without one."""
+    """Two files with int8 activations.
+
+    `explained` gives the reason by the number of an input that is classified differently. `unexplained` says of inputs
+    with other codes or another class what was found instead of a reason.
+    """
 
     first: str
     second: str
@@ -135,13 +138,18 @@ def _pair_lines(pair: Pair) -> list[str]:
         lines.append(render_table(header, rows))
     if passed_on:
         lines.append(f"{format_count(passed_on, 'other layer')} only passed on what differed before")
-    unlike = dict(sorted((pair.explained | pair.unexplained).items()))
-    if not unlike:
-        return [*lines, "every input is classified alike"]
-    lines.append(f"classified differently, {format_count(len(unlike), 'input')}:")
+    if not pair.explained and not pair.unexplained:
+        lines.append("every input is classified alike")
+    lines += _inputs_lines("classified differently", pair.explained)
+    lines += _inputs_lines("differing without a reason", pair.unexplained)
+    return lines
+
+
+def _inputs_lines(title: str, reasons: dict[int, str]) -> list[str]:
     by_reason: dict[str, list[int]] = {}
-    for index, reason in unlike.items():
-        by_reason.setdefault(f"unexplained, {reason}" if index in pair.unexplained else reason, []).append(index)
+    for index, reason in sorted(reasons.items()):
+        by_reason.setdefault(reason, []).append(index)
+    lines = [f"{title}, {format_count(len(reasons), 'input')}:"] if reasons else []
     for reason, indexes in by_reason.items():
         more = f", ... ({len(indexes)} in all)" if len(indexes) > SHOWN else ""
         text = f"{', '.join(map(str, indexes[:SHOWN]))}{more}: {reason}"

@@ -97,3 +97,31 @@ def test_the_four_files_of_a_network(tmp_path: Path) -> None:
     theirs = {node.op_type for node in onnx.load(paths[3]).graph.node}
     assert {"QuantizeLinear", "DequantizeLinear", "Conv"} <= theirs
     assert len(bench(paths, seconds=0).results) == 4
+
+
+def test_tflite_files_beside_onnx_files(files: list[Path], checkpoint_path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install 'codeq[tflite]'")
+    from export.tflite import export_tflite
+
+    loaded = codeq.load(checkpoint_path)
+    x = loaded.held_inputs
+    assert x is not None
+    paths = [files[0], tmp_path / "nchw.tflite", tmp_path / "nhwc.tflite"]
+    for path in paths[1:]:
+        export_tflite(loaded.model, (x[:2],), path, check_inputs=(x[:3],), channels_last_io=path.stem == "nhwc")
+    report = bench(paths, batch=5, seconds=0)
+    assert list(report.versions) == ["onnxruntime", "LiteRT"]
+    assert all(result.latency_ms > 0 and result.peak_memory_bytes > 0 for result in report.results)
+    assert [result.size_bytes for result in report.results] == [path.stat().st_size for path in paths]
+    assert max(map(len, str(report).splitlines())) <= 100
+
+
+def test_bad_tflite_files(files: list[Path], run_command: Any, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install 'codeq[tflite]'")
+    text = tmp_path / "text.tflite"
+    text.write_text("hello")
+    for arguments, message in (([files[0], text], "is not a .tflite file"), ([tmp_path / "a.tflite"], "no such file")):
+        done = run_command("runtime_tests.bench", *arguments)
+        assert done.returncode == 2, done
+        assert message in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ XNNPACK, BUILTIN = "xnnpack", "builtin"
 """Sets of kernels."""
 
 
-def open_interpreter(data: bytes, kernels: str = XNNPACK, threads: int = 1) -> Any:
-    """LiteRT's interpreter of a file, its tensors not allocated.
+def open_interpreter(file: bytes | Path, kernels: str = XNNPACK, threads: int = 1) -> Any:
+    """LiteRT's interpreter of a file, its tensors not allocated; a path is mapped into memory.
 
     Raises:
         ExportError: LiteRT is not installed.
@@ -30,7 +31,12 @@ def open_interpreter(data: bytes, kernels: str = XNNPACK, threads: int = 1) -> A
     resolver = kind.AUTO if kernels == XNNPACK else kind.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return module.Interpreter(model_content=data, num_threads=threads, experimental_op_resolver_type=resolver)
+        return module.Interpreter(
+            model_path=str(file) if isinstance(file, Path) else None,
+            model_content=None if isinstance(file, Path) else file,
+            num_threads=threads,
+            experimental_op_resolver_type=resolver,
+        )
 
 
 def allocate(session: Any) -> None:

@@ -23,10 +23,12 @@ class LiteRtRunner:
 
     runtime = "LiteRT"
     note = ""
+    inputs: tuple[InputSlot, ...] = ()
 
     def __init__(self, path: Path, threads: int | None = None, look_at: Sequence[str] = ()) -> None:
         self.version = installed_version()
         self.path = path
+        self.threads = threads or 1
         data = read_bytes(path)
         self.channels_last, self.orders = False, tuple[Order, ...]()
         try:
@@ -40,14 +42,17 @@ class LiteRtRunner:
                 raise ExportError(f"{path}: has no codes of {missing[0]!r}")
             self.channels_last = file.channels_last_io
             self.orders = tuple(file.codes[name] for name in look_at)
+        self.content: Path | bytes = path
         if look_at:
-            data = with_outputs(data, [f"{name}_quantized" for name in look_at])
+            self.content = with_outputs(data, [f"{name}_quantized" for name in look_at])
+
+    def open(self) -> None:
         try:
-            self.session = open_interpreter(data, threads=threads or 1)
+            self.session = open_interpreter(self.content, threads=self.threads)
             self.details = self.session.get_input_details()
             allocate(self.session)
         except (RuntimeError, ValueError) as error:
-            raise ExportError(f"{path}: LiteRT {self.version} cannot open it ({first_line(error)})") from error
+            raise ExportError(f"{self.path}: LiteRT {self.version} cannot open it ({first_line(error)})") from error
         self.outputs = self.session.get_output_details()
         self.inputs = tuple(self._slot(detail) for detail in self.details)
 

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 
 from export.errors import ExportError
 from export.metadata import KEY, read_metadata
-from export.sessions import EXTERNAL_FOLDER, load_model, load_session, open_session, session_options
+from export.sessions import EXTERNAL_FOLDER, load_model, open_session, session_options
 from export.verify_integer import with_codes
 from runtime_tests.runners.runner import InputSlot
 
@@ -22,17 +21,23 @@ class OnnxruntimeRunner:
     runtime = "onnxruntime"
     version = str(ort.__version__)
     note = ""
+    inputs: tuple[InputSlot, ...] = ()
 
     def __init__(self, path: Path, threads: int | None = None, look_at: Sequence[str] = ()) -> None:
         model = load_model(path)
-        ours = any(entry.key == KEY for entry in model.metadata_props)
+        entries: dict[str, str] = {}
+        if look_at or any(entry.key == KEY for entry in model.metadata_props):
+            entries = read_metadata(model, path).session_options
+        self.path = path
+        self.content: Path | bytes = path
         if look_at:
-            self.session = _open_probe(model, path, threads, look_at)
-        elif ours:
-            self.session = load_session(path, threads=threads)
-        else:
-            self.session = open_session(path, session_options("enable_all", threads), path)
-        self.inputs = tuple(_slot(item, path) for item in self.session.get_inputs())
+            entries = entries | {EXTERNAL_FOLDER: str(path.parent)}
+            self.content = with_codes(model, [f"{name}_quantized" for name in look_at], path)
+        self.options = session_options("enable_all", threads, entries)
+
+    def open(self) -> None:
+        self.session = open_session(self.content, self.options, self.path)
+        self.inputs = tuple(_slot(item, self.path) for item in self.session.get_inputs())
 
     def prepare(self, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         return {slot.name: array for slot, array in zip(self.inputs, arrays, strict=True)}
@@ -43,14 +48,6 @@ class OnnxruntimeRunner:
 
     def finish(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
         return outputs
-
-
-def _open_probe(
-    model: onnx.ModelProto, path: Path, threads: int | None, look_at: Sequence[str]
-) -> ort.InferenceSession:
-    entries = read_metadata(model, path).session_options | {EXTERNAL_FOLDER: str(path.parent)}
-    probe = with_codes(model, [f"{name}_quantized" for name in look_at], path)
-    return open_session(probe, session_options("enable_all", threads, entries), path)
 
 
 def _slot(item: ort.NodeArg, path: Path) -> InputSlot:

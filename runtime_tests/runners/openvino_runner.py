@@ -51,28 +51,31 @@ class OpenVinoRunner:
     """See `Runner`."""
 
     runtime = "OpenVINO"
+    inputs: tuple[InputSlot, ...] = ()
 
     def __init__(self, path: Path, threads: int | None = None, look_at: Sequence[str] = ()) -> None:
-        module = openvino()
+        openvino()
         self.version = version(PACKAGE)
+        self.path, self.threads = path, threads or 1
         model, self.note = _dense(path)
+        self.content: bytes = model.SerializeToString()
         if look_at:
-            content = with_codes(model, [f"{name}_quantized" for name in look_at], path)
-        else:
-            content = model.SerializeToString()
+            self.content = with_codes(model, [f"{name}_quantized" for name in look_at], path)
+
+    def open(self) -> None:
         settings = {
-            "INFERENCE_NUM_THREADS": threads or 1,
+            "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": "f32",
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
         }
-        core = module.Core()
+        core = openvino().Core()
         try:
-            self.compiled = core.compile_model(core.read_model(content), "CPU", settings)
+            self.compiled = core.compile_model(core.read_model(self.content), "CPU", settings)
         except RuntimeError as error:
-            raise ExportError(f"{path}: OpenVINO {self.version} cannot open it ({_reason(error)})") from error
+            raise ExportError(f"{self.path}: OpenVINO {self.version} cannot open it ({_reason(error)})") from error
         self.request = self.compiled.create_infer_request()
-        self.inputs = tuple(self._slot(item, path) for item in self.compiled.inputs)
+        self.inputs = tuple(self._slot(item, self.path) for item in self.compiled.inputs)
 
     def prepare(self, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         return {slot.name: array for slot, array in zip(self.inputs, arrays, strict=True)}

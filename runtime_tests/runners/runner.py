@@ -24,7 +24,7 @@ class InputSlot:
 
 
 class Runner(Protocol):
-    """A file that a runtime has opened.
+    """A file for a runtime, from the moment that it was looked at; it runs once `open` was called.
 
     Attributes:
         runtime: Its name, of RUNTIMES.
@@ -37,6 +37,13 @@ class Runner(Protocol):
     version: str
     inputs: tuple[InputSlot, ...]
     note: str
+
+    def open(self) -> None:
+        """Create the session: what is timed as such.
+
+        Raises:
+            ExportError: The runtime refuses the file.
+        """
 
     def prepare(self, arrays: Sequence[np.ndarray]) -> Any:
         """Inputs in PyTorch's order, as `run` takes them: the file's order of axes, memory resized to the batch."""
