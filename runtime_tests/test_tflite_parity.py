@@ -13,7 +13,7 @@ import codeq
 pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install 'codeq[tflite]'")
 
 from export.tflite import export_tflite
-from export.tflite.flatbuffer import pack, read
+from export.tflite.flatbuffer import align_buffers, pack_model, read
 from export.tflite.stored_file import check_grids, read_file, rebuild
 from export.tflite.verify import check_parity
 from runtime_tests import parity
@@ -50,7 +50,8 @@ def changed(path: Path, folder: Path, change: Change) -> Path:
     tensors = {bytes(tensor.name).decode(): tensor for tensor in model.subgraphs[0].tensors}
     change(model, tensors)
     target = folder / "changed.tflite"
-    target.write_bytes(pack(model, len(data)))
+    model.buffers = align_buffers(model)
+    target.write_bytes(pack_model(model, len(data)))
     return target
 
 

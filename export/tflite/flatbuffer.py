@@ -23,7 +23,7 @@ TYPES = {"float32": "FLOAT32", "int32": "INT32", "int64": "INT64", "int8": "INT8
 """numpy's names of types to the schema's."""
 
 
-class _AlignedBuffer:
+class AlignedBuffer:
     """Packs as the schema's `BufferT`, whose generated code ignores the alignment that the schema demands."""
 
     def __init__(self, data: bytes) -> None:
@@ -52,8 +52,8 @@ class _Buffers:
         """The number of some data, that of equal data where there is some."""
         return self.numbers.setdefault(data, len(self.numbers))
 
-    def tables(self) -> list[_AlignedBuffer]:
-        return [_AlignedBuffer(data) for data in self.numbers]
+    def tables(self) -> list[AlignedBuffer]:
+        return [AlignedBuffer(data) for data in self.numbers]
 
 
 def write(graph: Graph, metadata: Mapping[str, str]) -> bytes:
@@ -72,7 +72,7 @@ def write(graph: Graph, metadata: Mapping[str, str]) -> bytes:
     model.version = SCHEMA_VERSION
     model.description = "codeq"
     kinds = sorted({(operator.code, operator.version) for operator in graph.operators})
-    model.operatorCodes = [_operator_code(code, version) for code, version in kinds]
+    model.operatorCodes = [operator_code(code, version) for code, version in kinds]
     subgraph = fb.SubGraphT()
     subgraph.name = "main"
     subgraph.tensors = [_tensor(tensor, buffers) for tensor in graph.tensors]
@@ -83,7 +83,7 @@ def write(graph: Graph, metadata: Mapping[str, str]) -> bytes:
         table = fb.OperatorT()
         table.opcodeIndex = kinds.index((operator.code, operator.version))
         table.inputs, table.outputs = list(operator.inputs), list(operator.outputs)
-        _set_options(table, operator.code, operator.options)
+        set_options(table, operator.code, operator.options)
         subgraph.operators.append(table)
     model.subgraphs = [subgraph]
     signature = fb.SignatureDefT()
@@ -100,7 +100,7 @@ def write(graph: Graph, metadata: Mapping[str, str]) -> bytes:
     size = sum(len(data) for data in buffers.numbers)
     if size > LIMIT:
         raise ExportError(f"the file would take {size:,} bytes; a .tflite file ends at {LIMIT:,}")
-    return _pack(model, size)
+    return pack_model(model, size)
 
 
 def read(data: bytes) -> Any:
@@ -137,16 +137,16 @@ def with_outputs(data: bytes, names: list[str]) -> bytes:
         raise ExportError(f"the file has no tensor {missing[0]!r}")
     subgraph.outputs = [*map(int, subgraph.outputs), *(numbers[name] for name in names)]
     model.signatureDefs = []
-    return pack(model, len(data))
+    model.buffers = align_buffers(model)
+    return pack_model(model, len(data))
 
 
-def pack(model: Any, size: int) -> bytes:
-    """The bytes of what `read` gave; `size` is about how many."""
-    model.buffers = [
-        _AlignedBuffer(b"" if buffer.data is None else np.asarray(buffer.data, np.uint8).tobytes())
+def align_buffers(model: Any) -> list[AlignedBuffer]:
+    """The data of a file that was read, as it must be packed."""
+    return [
+        AlignedBuffer(b"" if buffer.data is None else np.asarray(buffer.data, np.uint8).tobytes())
         for buffer in model.buffers
     ]
-    return _pack(model, size)
 
 
 def tensors_by_name(model: Any) -> dict[str, tuple[np.ndarray | None, Any]]:
@@ -166,13 +166,15 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _pack(model: Any, size: int) -> bytes:
+def pack_model(model: Any, size: int) -> bytes:
+    """The bytes of a `ModelT`; `size` is about how many."""
     builder = flatbuffers().Builder(size + size // 8 + 4096)
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return bytes(builder.Output())
 
 
-def _operator_code(code: str, version: int) -> Any:
+def operator_code(code: str, version: int) -> Any:
+    """The schema's table of an operator's kind."""
     fb = schema()
     table = fb.OperatorCodeT()
     table.builtinCode = getattr(fb.BuiltinOperator, code)
@@ -182,7 +184,8 @@ def _operator_code(code: str, version: int) -> Any:
     return table
 
 
-def _set_options(operator: Any, code: str, options: Mapping[str, Any]) -> None:
+def set_options(operator: Any, code: str, options: Mapping[str, Any]) -> None:
+    """Give an operator's table its options."""
     fb = schema()
     name = OPERATORS[code].options
     if not name:
