@@ -2,9 +2,9 @@
 
 Weights are random: 4-bit codes, four fifths of them zeros, with the magnitudes that training gives
 (runtime_tests/storage.py), and fewer zeros where a channel has few weights; BatchNorm statistics are those of random
-inputs. Each network is exported with float32 and with int8 activations, in three storages. With `--bench` its files
-are timed next to torch's own float32 export, and those of MLPerf Tiny next to onnxruntime's `quantize_static` of that
-(runtime_tests/compare.py).
+inputs. Each network is exported with float32 and with int8 activations, in three storages, and where LiteRT is
+installed as .tflite files. With `--bench` its files are timed next to torch's own float32 export, and those of MLPerf
+Tiny next to onnxruntime's `quantize_static` of that (runtime_tests/compare.py).
 """
 
 import argparse
@@ -15,7 +15,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import onnx
 import onnxruntime as ort
@@ -34,9 +34,13 @@ from export.errors import ParityError
 from export.prepare import ACTIVATIONS, Activations
 from export.report import Report
 from export.storage.plan import Storage
+from export.tflite import export_tflite
+from export.tflite.report import TfliteReport
+from export.tflite.verify import TfliteVerdict
 from export.verify import Verdict
 from runtime_tests.bench import BenchResult, bench
 from runtime_tests.compare import export_bare, quantize_static, sample_network
+from runtime_tests.runners import installed
 from runtime_tests.storage import draw_codes
 
 ZEROS = 0.8
@@ -44,6 +48,8 @@ FEW_INPUTS, ZEROS_OF_FEW = 64, 0.5
 """A weight with fewer inputs to a channel keeps more of them, as in training: of nine weights of a depthwise channel
 all are zeros in one channel of seven at 80 %, in one of 500 at 50 %."""
 STORAGES: tuple[Storage, ...] = ("auto", "sparse", "packed")
+LITERT: Literal["litert"] = "litert"
+"""Stands among storages for a .tflite file."""
 MLPERF_TINY = ("resnet8", "mobilenet_v1", "ds_cnn", "autoencoder")
 BATCHES, BATCH_SIZE = 4, 8
 """Random inputs that BatchNorm takes its statistics from."""
@@ -59,7 +65,8 @@ TIMED: tuple[tuple[Activations, Storage], ...] = (("float32", "auto"), ("int8", 
 
 @dataclass(frozen=True)
 class ZooFile:
-    """One export. `failure` is empty where parity holds; a file that was not written has no bytes.
+    """One export. `failure` is empty where parity holds; a file that was not written has no bytes. The storage "litert"
+    is a .tflite file; `refused` says why there is none where the export declines the network.
 
     `float32_bytes` is the network's parameters and buffers at 4 bytes each; layers are those that could compute in
     integers and do, or do not; with float32 activations none is counted.
@@ -67,7 +74,7 @@ class ZooFile:
 
     network: str
     activations: Activations
-    storage: Storage
+    storage: Storage | Literal["litert"]
     size_bytes: int | None
     float32_bytes: int | None
     sparsity: float | None
@@ -77,6 +84,7 @@ class ZooFile:
     skipped_folds: dict[str, str]
     parity: str
     failure: str
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,8 @@ class ZooBench:
     int8: BenchResult
     packed: BenchResult
     quantize_static: BenchResult | None
+    litert: BenchResult | None = None
+    litert_int8: BenchResult | None = None
 
     def of_quantize_static(self, ours: BenchResult) -> dict[str, float] | None:
         """A file's latency and bytes over those of onnxruntime's own quantization."""
@@ -129,7 +139,10 @@ class ZooReport:
         }
 
     def __str__(self) -> str:
-        return "\n\n".join([self._files(), *([self._benches()] if self.benches else [])])
+        parts = [self._files(), *([self._benches()] if self.benches else [])]
+        if any(item.litert for item in self.benches):
+            parts.append(self._litert())
+        return "\n\n".join(parts)
 
     def _files(self) -> str:
         header = ("network", "mode", "storage", "bytes", "of float32", "kernels", "parity")
@@ -143,15 +156,21 @@ class ZooReport:
                 if file.size_bytes is None or not file.float32_bytes
                 else f"{file.size_bytes / file.float32_bytes:.1%}",
                 f"{file.integer_layers} / {file.float_layers}" if file.activations == "int8" else "float",
-                f"{file.parity}: ok" if not file.failure else "FAILED",
+                "refused" if file.refused else "FAILED" if file.failure else f"{file.parity}: ok",
             )
             for file in self.files
         ]
-        failed = [file for file in self.files if file.failure]
+        told = [file for file in self.files if file.failure or file.refused]
         lines = [render_table(header, rows)]
-        lines += [f"{file.network}, {MODES[file.activations]}, {file.storage}: {file.failure}" for file in failed]
-        held = len(self.files) - len(failed)
-        lines.append(f"parity holds for {held} of {len(self.files)} files; kernels: layers in integers / in float")
+        for file in told:
+            text = f"{file.network}, {MODES[file.activations]}, {file.storage}: {file.failure or file.refused}"
+            lines += textwrap.wrap(text, 100, subsequent_indent="  ")
+        refused = sum(bool(file.refused) for file in self.files)
+        written = len(self.files) - refused
+        held = sum(not file.failure and not file.refused for file in self.files)
+        lines.append(f"parity holds for {held} of {written} files; kernels: layers in integers / in float")
+        if refused:
+            lines.append(f"refused by the export: {refused}")
         return "\n".join(lines)
 
     def _benches(self) -> str:
@@ -189,6 +208,40 @@ class ZooReport:
                 f"medians in ms, batch 1, 1 thread, onnxruntime {ort.__version__}; weights: activations in float32",
                 "static: onnxruntime's quantize_static; then int8's time and bytes, and packed int8's bytes, over its",
                 *textwrap.wrap(f"interleaved runs: {rounds}", 100),
+            ]
+        )
+
+    def _litert(self) -> str:
+        header = (
+            "network",
+            "float32",
+            "weights",
+            "int8",
+            "LiteRT: weights",
+            "int8",
+            "speed-up",
+            "of int8.onnx",
+            "bytes",
+        )
+        rows = []
+        for item in self.benches:
+            if item.litert is None or item.litert_int8 is None:
+                continue
+            results = (item.float32, item.weight_only, item.int8, item.litert, item.litert_int8)
+            rows.append(
+                (
+                    item.network,
+                    *(f"{result.latency_ms:.3f}" for result in results),
+                    f"{item.litert.latency_ms / item.litert_int8.latency_ms:.2f}x",
+                    f"{item.litert_int8.latency_ms / item.int8.latency_ms:.2f}",
+                    f"{item.litert_int8.size_bytes / item.int8.size_bytes:.2f}",
+                )
+            )
+        return "\n".join(
+            [
+                render_table(header, rows),
+                "the same runs; LiteRT: weight-only, then int8 and its speed-up over that, then LiteRT's int8 file",
+                "over onnxruntime's: time and bytes",
             ]
         )
 
@@ -260,18 +313,12 @@ def export_zoo_file(
         activations, storage: As for `export_onnx`.
     """
     held = inputs[: default_check(tuple(inputs.shape[1:]))]
+    calibration = inputs if activations == "int8" else None
+    options: dict[str, Any] = {"activations": activations, "calibration": calibration, "check_inputs": (held,)}
     report: Report | None = None
     failure = ""
     try:
-        report = export_onnx(
-            model,
-            (inputs[:2],),
-            path,
-            storage=storage,
-            activations=activations,
-            calibration=inputs if activations == "int8" else None,
-            check_inputs=(held,),
-        )
+        report = export_onnx(model, (inputs[:2],), path, storage=storage, **options)
     except (CodeqError, ParityError) as error:
         failure = str(error)
     kernels = report.kernels if report else ()
@@ -291,6 +338,36 @@ def export_zoo_file(
     )
 
 
+def export_zoo_tflite(network: str, model: nn.Module, inputs: Tensor, path: Path, activations: Activations) -> ZooFile:
+    """As `export_zoo_file`, for LiteRT. An export that declines the network is `refused`, which is no failure."""
+    held = inputs[: default_check(tuple(inputs.shape[1:]))]
+    calibration = inputs if activations == "int8" else None
+    options: dict[str, Any] = {"activations": activations, "calibration": calibration, "check_inputs": (held,)}
+    report: TfliteReport | None = None
+    failure = refused = ""
+    try:
+        report = export_tflite(model, (inputs[:2],), path, **options)
+    except ParityError as error:
+        failure = str(error)
+    except CodeqError as error:
+        refused = str(error)
+    return ZooFile(
+        network=network,
+        activations=activations,
+        storage=LITERT,
+        size_bytes=report.size_bytes if report else None,
+        float32_bytes=report.float32_bytes if report else None,
+        sparsity=report.sparsity if report else None,
+        integer_layers=len(report.kernels) if report else 0,
+        float_layers=len(report.float_layers) if report else 0,
+        kernels=tuple(report.kernels.values()) if report else (),
+        skipped_folds=report.skipped_folds if report else {},
+        parity=_figure(report.verdict) if report else "",
+        failure=failure,
+        refused=refused,
+    )
+
+
 def bench_network(
     network: str,
     model: nn.Module,
@@ -305,7 +382,7 @@ def bench_network(
     Args:
         network: Its name.
         model, inputs: From `zoo_network`.
-        folder: Holds the files of `TIMED`, as `zoo` names them.
+        folder: Holds the files of `TIMED`, as `zoo` names them, and those for LiteRT where there are any.
         rounds: Timed runs per file; None takes as many as `bench` finds time for.
         on_progress: As for `bench`.
     """
@@ -315,9 +392,22 @@ def bench_network(
     if network in MLPERF_TINY:
         paths.append(folder / f"{network}-quantize_static.onnx")
         quantize_static(paths[0], paths[-1], inputs)
+    litert = [_path(folder, network, activations, LITERT) for activations in ACTIVATIONS]
+    paths += [path for path in litert if path.exists()]
     report = bench(paths, rounds=rounds, on_progress=on_progress)
-    float32, weight_only, int8, packed, *static = (replace(x, path=Path(x.path).name) for x in report.results)
-    return ZooBench(network, report.rounds, float32, weight_only, int8, packed, static[0] if static else None)
+    results = {Path(x.path): replace(x, path=Path(x.path).name) for x in report.results}
+    float32, weight_only, int8, packed = (results[path] for path in paths[:4])
+    return ZooBench(
+        network,
+        report.rounds,
+        float32,
+        weight_only,
+        int8,
+        packed,
+        quantize_static=results.get(folder / f"{network}-quantize_static.onnx"),
+        litert=results.get(litert[0]),
+        litert_int8=results.get(litert[1]),
+    )
 
 
 def zoo(
@@ -341,7 +431,8 @@ def zoo(
     """
     files: list[ZooFile] = []
     benches: list[ZooBench] = []
-    modes = [(activations, storage) for activations in ACTIVATIONS for storage in STORAGES]
+    storages = (*STORAGES, LITERT) if installed("litert") else STORAGES
+    modes = [(activations, storage) for activations in ACTIVATIONS for storage in storages]
     steps = (len(modes) + timed) * len(networks)
     for index, network in enumerate(networks):
         done = (len(modes) + timed) * index
@@ -351,7 +442,10 @@ def zoo(
         for number, (activations, storage) in enumerate(modes):
             on_progress((done + number) / steps, f"{network}, {MODES[activations]}, {storage}")
             path = _path(folder, network, activations, storage)
-            files.append(export_zoo_file(network, model, inputs, path, activations, storage))
+            if storage == LITERT:
+                files.append(export_zoo_tflite(network, model, inputs, path, activations))
+            else:
+                files.append(export_zoo_file(network, model, inputs, path, activations, storage))
             failed = failed or bool(files[-1].failure)
         if timed and not failed:
             start = done + len(modes)
@@ -371,16 +465,22 @@ def zoo(
     return ZooReport(tuple(files), tuple(benches))
 
 
-def _figure(verdict: Verdict) -> str:
+def _figure(verdict: Verdict | TfliteVerdict) -> str:
     """What the verdict was based on, in a few words."""
+    if isinstance(verdict, TfliteVerdict):
+        layers = [layer for layer in verdict.layers if layer.kernel != "float"]
+        if not verdict.layers:
+            return f"max_abs_error {max(output.max_abs_error for output in verdict.outputs):.1e}"
+        return f"{sum(layer.differing for layer in layers)} of {sum(layer.elements for layer in layers):,} codes"
     if verdict.integer is None:
         return f"max_abs_error {verdict.max_abs_error:.1e}"
     integer = verdict.integer
     return f"{integer.differing(integer_kernels=True)} of {integer.elements(integer_kernels=True):,} codes"
 
 
-def _path(folder: Path, network: str, activations: Activations, storage: Storage) -> Path:
-    return folder / f"{network}-{MODES[activations]}-{storage}.onnx"
+def _path(folder: Path, network: str, activations: Activations, storage: Storage | Literal["litert"]) -> Path:
+    suffix = "tflite" if storage == LITERT else "onnx"
+    return folder / f"{network}-{MODES[activations]}-{storage}.{suffix}"
 
 
 def _build_parser() -> argparse.ArgumentParser:
