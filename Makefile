@@ -17,7 +17,7 @@ DEMO := demo
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up .venv (a minute or two)" >&2
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,tflite,test]'
 	@touch $@
 
 # One thread: images of 8 x 8 pixels leave a second one nothing to do, and it would slow a busy machine down.
@@ -31,7 +31,14 @@ demo: $(READY)
 	$(BIN)/python -m export.onnx $(DEMO)/ckpt.pt -o $(DEMO)/packed.onnx --storage packed --force
 	$(BIN)/python -m runtime_tests.parity $(DEMO)/ckpt.pt $(DEMO)/packed.onnx --data digits --count 359
 	$(BIN)/python -m export.inspect $(DEMO)/packed.onnx
-	$(BIN)/python -m runtime_tests.bench $(DEMO)/model.onnx $(DEMO)/packed.onnx $(DEMO)/int8.onnx --batch 32
+	$(BIN)/python -m export.tflite $(DEMO)/ckpt.pt -o $(DEMO)/model.tflite --force
+	$(BIN)/python -m runtime_tests.parity $(DEMO)/ckpt.pt $(DEMO)/model.tflite --data digits --count 359
+	$(BIN)/python -m export.tflite $(DEMO)/ckpt.pt -o $(DEMO)/int8.tflite --activations int8 --force
+	$(BIN)/python -m runtime_tests.parity $(DEMO)/ckpt.pt $(DEMO)/int8.tflite --data digits --count 359
+	$(BIN)/python -m runtime_tests.runtimes $(DEMO)/ckpt.pt $(DEMO)/model.onnx $(DEMO)/model.tflite \
+	    $(DEMO)/int8.onnx $(DEMO)/int8.tflite --data digits
+	$(BIN)/python -m runtime_tests.bench $(DEMO)/model.onnx $(DEMO)/packed.onnx $(DEMO)/int8.onnx $(DEMO)/model.tflite \
+	    $(DEMO)/int8.tflite --batch 32
 
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
@@ -67,7 +74,7 @@ bench: $(READY)
 	$(BIN)/python -m runtime_tests.compare resnet20 --folder $(DEMO) --json $(DEMO)/bench-resnet20.json --force
 	$(BIN)/python -m runtime_tests.training_step --json $(DEMO)/training-step.json --force
 
-# All networks at full size, 66 files: about 20 minutes.
+# All networks at full size, 88 files: about 25 minutes.
 zoo: $(READY)
 	@mkdir -p $(DEMO)
 	$(BIN)/python -m runtime_tests.zoo --bench --json $(DEMO)/zoo.json --force

@@ -109,7 +109,7 @@ class RuntimesReport:
         rows = [("the checkpoint", "PyTorch", _percent(self.accuracy), "", "", "", "")]
         for row in self.rows:
             on_codes = row.activations == "int8"
-            off = f"{row.off_rule:,} of {row.codes:,}"
+            off = f"{row.off_rule:,} of {row.codes / 1e6:.1f} M"
             rows.append(
                 (
                     row.file,

@@ -38,6 +38,7 @@ def test_the_loop_runs_and_the_file_opens(
         "export.inspect",
         "export.materialize",
         "runtime_tests.parity",
+        "runtime_tests.runtimes",
         "runtime_tests.bench",
     ],
 )
