@@ -14,7 +14,7 @@ from export.program import ReferenceProgram
 from export.sessions import session_options
 from export.tflite.integer import LiteRtReference
 from export.tflite.stored_file import rebuild
-from export.verify_integer import EXACT_KERNELS, rebuild_program
+from export.verify_integer import EXACT_KERNELS, TIE_DISTANCE, rebuild_program
 from runtime_tests.contract import NAMES, Contract, check_inputs
 from runtime_tests.openvino_reference import fused_convolutions, openvino_outputs
 from runtime_tests.runners import Runner, open_runner, run_batches
@@ -96,26 +96,46 @@ class Column:
 class Watch:
     """Hands a reference the codes of a runtime, and counts per input where it would have computed others.
 
-    `differing` has a count per input by name, in the order of execution; `max_step` is the largest difference.
+    Attributes:
+        found: The codes by name.
+        inputs: How many.
+        differing: A count per input by name, in the order of execution.
+        steps: The largest difference in codes, by the names where there is one.
+        ties: Those names where every difference is of one step, from a value in the middle between two.
     """
 
     found: Mapping[str, np.ndarray]
+    inputs: int
     differing: dict[str, np.ndarray] = field(default_factory=dict)
-    max_step: int = 0
+    steps: dict[str, int] = field(default_factory=dict)
+    ties: set[str] = field(default_factory=set)
 
     def __call__(self, name: str, codes: Tensor, steps: Callable[[], Tensor]) -> Tensor:
         theirs = torch.from_numpy(self.found[name])
         if theirs.shape != codes.shape:
             raise ExportError(f"{name}: a runtime has codes of shape {tuple(theirs.shape)}, not {tuple(codes.shape)}")
-        self.differing[name] = differing_per_input(self.found[name], codes.numpy())
+        self.differing[name] = differing_per_input(self.found[name], codes.numpy(), self.inputs)
         if self.differing[name].any():
-            self.max_step = max(self.max_step, int((theirs.int() - codes.int()).abs().max()))
+            off = (theirs.int() - codes.int()).abs()
+            rounded = steps()[off > 0]
+            self.steps[name] = int(off.max())
+            if self.steps[name] == 1 and float((rounded - rounded.floor() - 0.5).abs().max()) <= TIE_DISTANCE:
+                self.ties.add(name)
         return theirs
 
 
-def differing_per_input(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """How many codes differ, per input; the batch comes first."""
-    return np.asarray(np.count_nonzero((first != second).reshape(len(first), -1), axis=1))
+def differing_per_input(first: np.ndarray, second: np.ndarray, inputs: int) -> np.ndarray:
+    """How many codes differ, per input: `(inputs,)`.
+
+    The batch comes first, alone or with what was joined to it (batch x heads), or else on the first axis of that size.
+    What has no batch counts for every input.
+    """
+    different = first != second
+    if different.ndim and different.shape[0] % inputs and inputs in different.shape:
+        different = np.moveaxis(different, different.shape.index(inputs), 0)
+    if different.ndim and different.shape[0] % inputs == 0:
+        return np.asarray(np.count_nonzero(different.reshape(inputs, -1), axis=1))
+    return np.full(inputs, np.count_nonzero(different))
 
 
 def open_columns(

@@ -26,6 +26,7 @@ class _Found:
     by_rule: np.ndarray | None = None
     codes: dict[str, np.ndarray] = field(default_factory=dict)
     off_rule: dict[str, np.ndarray] = field(default_factory=dict)
+    ties: set[str] = field(default_factory=set)
 
 
 class Comparison:
@@ -98,10 +99,14 @@ class Comparison:
         found = _Found(*column.outputs(inputs))
         if column.reference is not None:
             found.codes = column.codes(inputs, found.together)
-            watch = Watch(found.codes)
+            watch = Watch(found.codes, len(inputs))
             found.by_rule = column.by_rule(inputs, watch)
             found.off_rule = watch.differing
-            row.off_rule_step = max(row.off_rule_step, watch.max_step)
+            found.ties = watch.ties
+            row.off_rule_step = max([row.off_rule_step, *watch.steps.values()])
+            for name, step in watch.steps.items():
+                if name not in watch.ties:
+                    row.beyond_ties[name] = max(step, row.beyond_ties.get(name, 0))
         return found
 
     def _add_row(
@@ -133,10 +138,10 @@ class Comparison:
             # What rule it has for ties is not known: its own codes are held to that of onnxruntime instead.
             by_rule = second.off_rule
         else:
-            watch = Watch(first.codes)
+            watch = Watch(first.codes, len(inputs))
             column.reference.outputs(inputs, on_codes=watch)
             by_rule = watch.differing
-        parted = {name: differing_per_input(first.codes[name], second.codes[name]) for name in by_rule}
+        parted = {name: differing_per_input(first.codes[name], second.codes[name], len(inputs)) for name in by_rule}
         for name, counts in parted.items():
             kernels = (self.base.kernels.get(name, "float"), column.kernels.get(name, "float"))
             layer = pair.layers.setdefault(name, LayerPair(name, kernels))
@@ -175,7 +180,10 @@ class Comparison:
                 name = next((name for name in parted if name in column.fused), "")
                 return f"{name}: {pair.layers[name].kernels[1]}, not rounded in between" if name else FLOAT_SUMS, True
             name = next((name for name, counts in second.off_rule.items() if counts[index]), "")
-            return (f"{name}: {pair.layers[name].kernels[1]}, a tie", True) if name else ("its rule differs", False)
+            if not name:
+                return "no code differs from the rule, and the class does", False
+            where = f"{name}: {pair.layers[name].kernels[1]}"
+            return (f"{where}, a tie", True) if name in second.ties else (f"{where}, off the rule by more", False)
         name = next((name for name, counts in parted.items() if counts[index]), "")
         if not name:
             close = _largest_difference(first.together[index], second.together[index]) <= self.tolerance
@@ -185,7 +193,7 @@ class Comparison:
         if by_rule[name][index]:
             return reason, True
         for own, found in ((self.base, first), (column, second)):
-            if found.off_rule[name][index] and not own.is_exact(name):
+            if found.off_rule[name][index] and name in found.ties and not own.is_exact(name):
                 return f"{reason}, a tie in floats", True
         return f"{reason} part there for equal operands", False
 

@@ -17,7 +17,8 @@ class Row:
     `accuracy` is in [0, 1], None without labels. `unlike_pytorch` and `unlike_rule` number the inputs that are
     classified otherwise than by the network and by the integer reference of the runtime's rules; `max_abs_error` is
     to PyTorch's outputs, `rule_error` to the reference's. `off_rule` counts codes that are not those of the rule for
-    the same operands. `batch_error` is the largest difference between the batch sizes.
+    the same operands, `beyond_ties` has the largest step of layers where they are off by more than a tie.
+    `batch_error` is the largest difference between the batch sizes.
     """
 
     file: str
@@ -36,6 +37,7 @@ class Row:
     off_rule: int = 0
     off_rule_step: int = 0
     off_rule_layers: dict[str, int] = field(default_factory=dict)
+    beyond_ties: dict[str, int] = field(default_factory=dict)
     failure: str = ""
 
 
@@ -92,11 +94,15 @@ class RuntimesReport:
         for note in dict.fromkeys(row.note for row in self.rows if row.note):
             files = ", ".join(row.file for row in self.rows if row.note == note)
             lines += textwrap.wrap(f"{files}: {note}", 100)
+        for row in self.rows:
+            for name, step in row.beyond_ties.items():
+                text = f"{row.file} in {row.runtime}: {name} is off the rule by up to {step}, which is no tie"
+                lines += textwrap.wrap(text, 100)
         lines.append("unlike: inputs classified otherwise than by PyTorch, and by the runtime's rules in integers")
         for pair in self.pairs:
             lines += ["", *_pair_lines(pair)]
         if self.first_failure:
-            lines.append(f"first failure: {self.first_failure}")
+            lines += textwrap.wrap(f"first failure: {self.first_failure}", 100)
         versions = ", ".join(dict.fromkeys(f"{row.runtime} {row.version}" for row in self.rows))
         word = "FAILED" if self.first_failure else "ok"
         lines.append("")
