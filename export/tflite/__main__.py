@@ -8,10 +8,8 @@ from codeq import checkpoint, cli
 from codeq.files import check_writable
 from export.activation_options import activation_options, add_activation_options, add_check_option, default_check
 from export.errors import ExportError, ParityError
-from export.tflite.export import export_tflite
+from export.tflite.export import LAYOUTS, export_tflite
 from export.tflite.runtime import installed_version
-
-LAYOUTS = ("nchw", "nhwc")
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -25,7 +23,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", type=Path, help="file to write (default: the checkpoint's name with .tflite)")
     add_activation_options(parser)
     parser.add_argument(
-        "--io",
+        "--layout",
         choices=LAYOUTS,
         default="nchw",
         help="order of the axes of inputs and outputs: nchw as PyTorch's, nhwc saves a transpose of images",
@@ -55,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
                 loaded.model,
                 (inputs[:2],),
                 output,
-                channels_last_io=arguments.io == "nhwc",
+                layout=arguments.layout,
                 force=arguments.force,
                 check_inputs=(inputs,),
                 preprocessing=loaded.preprocessing,

@@ -30,9 +30,10 @@ from export.tflite.graph import (
     Quantization,
     Tensor,
 )
-from export.tflite.operator_versions import OPERATORS, PER_CHANNEL_DEQUANTIZE
+from export.tflite.operator_versions import INT4_DEQUANTIZE, OPERATORS, PER_CHANNEL_DEQUANTIZE
 from export.tflite.registry import CannotLower
 from export.tflite.stored_layout import Order, StoredLayout, identity
+from export.tflite.weight_form import WeightForms
 
 dequantize = torch.ops.codeq.dequantize.default
 quantize = torch.ops.codeq.quantize.default
@@ -68,6 +69,7 @@ class Build:
     Attributes:
         program: BatchNorms folded and canonicalized.
         channels_last_io: Inputs and outputs of three and four dimensions have their channels last.
+        forms: What weights may be stored as.
         graph: What was added so far.
         values: By node.
         weights: How each quantized weight lies in the file, by its name; the tensor has that name and `_quantized`.
@@ -78,6 +80,7 @@ class Build:
 
     program: ReferenceProgram
     channels_last_io: bool = False
+    forms: WeightForms = field(default_factory=WeightForms)
     graph: Graph = field(default_factory=Graph)
     values: dict[Node, Value] = field(default_factory=dict)
     weights: dict[str, StoredLayout] = field(default_factory=dict)
@@ -177,13 +180,13 @@ class Build:
 
     # Weights
 
-    def weight(self, node: Node, layout: StoredLayout, *, integer: bool) -> int:
+    def weight(self, node: Node, layout: StoredLayout, *, as_codes: bool) -> int:
         """The tensor of a weight.
 
         Args:
             node: A dequantize of codes, or a float constant.
             layout: How it is to lie in the file.
-            integer: As codes; else as floats.
+            as_codes: For a kernel that reads codes; else as floats.
 
         Raises:
             CannotLower: It is computed from a quantized one, or its grid has no form here.
@@ -196,7 +199,7 @@ class Build:
                 raise CannotLower("its weight depends on the input")
             return self.number(layout.store(value), f"{self.weight_name(node)}")
         codes = self._codes(node, layout)
-        if integer:
+        if as_codes:
             return codes.tensor
         key = ("float", codes.tensor)
         if key not in self._made:
@@ -376,7 +379,7 @@ class Build:
         if node.target is dequantize:
             shape = self.shape(node)
             layout = StoredLayout(shape, identity(len(shape)), shape)
-            return Value(self.weight(node, layout, integer=False), identity(len(shape)))
+            return Value(self.weight(node, layout, as_codes=False), identity(len(shape)))
         if self.depends_on_codes(node):
             raise CannotLower("it reads what is computed from a quantized weight, which has no form here yet")
         value = self.constant(node)
@@ -402,8 +405,13 @@ class Build:
             axis = record.encoding.axis
             grid = Quantization(self.weight_scale(node), 0, 0 if axis is None else layout.order.index(axis))
             codes = layout.store(record.encoding.codes.numpy())
-            tensor = Tensor(self._unused(f"{record.name}_quantized"), codes.shape, codes.dtype, codes, grid)
-            self._made[key] = Value(self.graph.add_tensor(tensor), identity(codes.ndim), grid)
+            form = self.forms.choose(codes)
+            tensor = Tensor(self._unused(f"{record.name}_quantized"), codes.shape, codes.dtype, codes, grid, form=form)
+            value = Value(self.graph.add_tensor(tensor), identity(codes.ndim), grid)
+            if form == "csr":
+                like = dataclasses.replace(tensor, data=None, form="dense")
+                value = self.operator("DENSIFY", [value], like, value.order, label="dense")
+            self._made[key] = value
             self.weights[record.name] = layout
         made: Value = self._made[key]
         return made
@@ -412,6 +420,8 @@ class Build:
         name = self.weight_name(node)
         stored = Tensor(name, layout.shape, np.dtype(np.float32))
         version = PER_CHANNEL_DEQUANTIZE if self.weight_scale(node).size > 1 else None
+        if self.graph.tensors[codes.tensor].form == "int4":
+            version = INT4_DEQUANTIZE
         order = identity(len(layout.shape))
         shift = self.constant(node.args[2])
         if shift is None:

@@ -7,6 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import nn
@@ -27,7 +28,10 @@ from export.tflite.lower import build_graph, describe_layout
 from export.tflite.report import TfliteReport
 from export.tflite.runtime import installed_version
 from export.tflite.verify import check_parity
+from export.tflite.weight_form import Sparse, WeightForms
 
+Layout = Literal["nchw", "nhwc"]
+LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")
 FLOAT_OUTPUT = "its output stays float: LiteRT's kernels on codes give codes only"
 
 
@@ -37,7 +41,10 @@ def export_tflite(
     example_inputs: Inputs,
     path: str | os.PathLike[str],
     *,
-    channels_last_io: bool = False,
+    layout: Layout = "nchw",
+    sparse: Sparse = "auto",
+    int4: bool = False,
+    hybrid: bool = False,
     force: bool = False,
     check_inputs: Inputs | None = None,
     preprocessing: dict[str, list[float]] | None = None,
@@ -58,7 +65,7 @@ def export_tflite(
         model: Attached with `codeq.attach` (or plain: then a float file). Not changed.
         example_inputs, check_inputs, calibration: As for `export_onnx`; float32.
         path: Target.
-        channels_last_io: Inputs and outputs of images take (N, H, W, C) instead of PyTorch's (N, C, H, W).
+        layout: "nchw": axes of inputs and outputs as PyTorch's; "nhwc": channels last, (N, H, W, C).
         force: Overwrite.
         preprocessing, checkpoint_sha256: Recorded in the file.
         activations, ranges, activations_except, activation_encodings: As for `export_onnx`.
@@ -92,7 +99,7 @@ def export_tflite(
     )
     canonicalize(prepared.program.exported)
     merge_equal(prepared.program.exported)
-    build = build_graph(prepared.program, channels_last_io=channels_last_io)
+    build = build_graph(prepared.program, channels_last_io=layout == "nhwc", forms=WeightForms(sparse, int4, hybrid))
     for record in prepared.program.weights.values():
         record.value_name = record.name if record.name in build.weights else None
     props = metadata_props(

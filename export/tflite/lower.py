@@ -13,19 +13,22 @@ from export.program import ReferenceProgram
 from export.tflite.build import Build, Value
 from export.tflite.registry import LOWERINGS, CannotLower
 from export.tflite.stored_layout import CHANNELS_LAST, Order, identity
+from export.tflite.weight_form import WeightForms
 
 
-def build_graph(program: ReferenceProgram, *, channels_last_io: bool = False) -> Build:
+def build_graph(
+    program: ReferenceProgram, *, channels_last_io: bool = False, forms: WeightForms | None = None
+) -> Build:
     """Lower a whole program.
 
     Args:
         program: BatchNorms folded and canonicalized; activations quantized or not.
-        channels_last_io: As in `Build`.
+        channels_last_io, forms: As in `Build`.
 
     Raises:
         ExportError: An operator without a lowering, or used in a way that has none; with its place in the network.
     """
-    build = Build(program, channels_last_io)
+    build = Build(program, channels_last_io, forms or WeightForms())
     exported = program.exported
     _add_inputs(build, input_names(exported))
     for node in exported.graph.nodes:

@@ -23,6 +23,7 @@ OPERATORS: Mapping[str, OperatorKind] = {
     "BATCH_MATMUL": OperatorKind("BatchMatMulOptions"),
     "CONCATENATION": OperatorKind("ConcatenationOptions", 1, 2),
     "CONV_2D": OperatorKind("Conv2DOptions", 1, 3),
+    "DENSIFY": OperatorKind("DensifyOptions", 1, 1),
     "DEPTHWISE_CONV_2D": OperatorKind("DepthwiseConv2DOptions", 1, 3),
     "DEQUANTIZE": OperatorKind("DequantizeOptions", 1, 2),
     "FULLY_CONNECTED": OperatorKind("FullyConnectedOptions", 1, 4),
@@ -54,3 +55,5 @@ OPERATORS: Mapping[str, OperatorKind] = {
 
 PER_CHANNEL_DEQUANTIZE = 5
 """The version of DEQUANTIZE that knows a scale per channel."""
+INT4_DEQUANTIZE = 6
+"""The version that knows codes of four bits."""

@@ -54,7 +54,7 @@ def lower_convolution(build: Build, node: Node) -> None:
         layout = StoredLayout(view, (1, 2, 3, 0), (1, *kernel, outputs))
     else:
         layout = StoredLayout(view, (0, 2, 3, 1), (outputs, *kernel, view[1]))
-    operands: list[Value | int] = [image, build.weight(weight, layout, integer=integer)]
+    operands: list[Value | int] = [image, build.weight(weight, layout, as_codes=integer)]
     if integer:
         assert image.quantization is not None
         scale = image.quantization.scale * build.weight_scale(weight)

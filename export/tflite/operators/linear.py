@@ -40,7 +40,7 @@ def lower_linear(build: Build, node: Node) -> None:
     value = build.read(x) if integer else build.read_float(x)
     if columns is None:
         value = build.read(x, (0, 1)) if integer else build.read_float(x, (0, 1))
-    operands: list[Value | int] = [value, build.weight(weight, layout, integer=integer)]
+    operands: list[Value | int] = [value, build.weight(weight, layout, as_codes=integer)]
     if integer:
         assert value.quantization is not None
         scale = value.quantization.scale * build.weight_scale(weight)

@@ -41,7 +41,7 @@ def export(tmp_path: Path) -> Check:
     from export.tflite import export_tflite
 
     def run(forward: Forward, shape: tuple[int, ...], activations: str = "float32", **layers: nn.Module) -> Any:
-        options = {name: layers.pop(name) for name in ("grid", "channels_last_io", "exclude", "flat") if name in layers}
+        options = {name: layers.pop(name) for name in ("grid", "layout", "exclude", "flat") if name in layers}
         torch.manual_seed(0)
         model = Net(forward, layers, flat=options.get("flat", True))
         if any(isinstance(m, nn.Conv1d | nn.Conv2d | nn.Linear) for m in model.modules()):
@@ -58,7 +58,7 @@ def export(tmp_path: Path) -> Check:
             check_inputs=(x,),
             activations=activations,
             calibration=x,
-            channels_last_io=options.get("channels_last_io", False),
+            layout=options.get("layout", "nchw"),
             activations_except=options.get("exclude", ()),
             force=True,
         )

@@ -58,11 +58,11 @@ def test_a_padding_that_is_read_twice_stays(export: Any, activations: str) -> No
     assert report.operators["PAD"] == 1
 
 
-@pytest.mark.parametrize("channels_last_io", [False, True])
-def test_axes_of_inputs(export: Any, channels_last_io: bool) -> None:
-    layer = nn.Conv2d(3, 5, 3)
-    report = export(lambda m, x: m.conv(x), (3, 9, 7), conv=layer, channels_last_io=channels_last_io, flat=False)
-    assert report.operators.get("TRANSPOSE", 0) == (0 if channels_last_io else 2)
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_axes_of_inputs(export: Any, layout: str) -> None:
+    conv = nn.Conv2d(3, 5, 3)
+    report = export(lambda m, x: m.conv(x), (3, 9, 7), conv=conv, layout=layout, flat=False)
+    assert report.operators.get("TRANSPOSE", 0) == (0 if layout == "nhwc" else 2)
 
 
 def test_clamps_are_fused(export: Any) -> None:
