@@ -76,6 +76,7 @@ class Build:
         codes: The order of each quantized activation, by its name; the tensor has that name and `_quantized`.
         columns: For a flattened value that kept its channels last: what a linear layer's columns are to be.
         integer: The operators of the layers that compute on codes, by name.
+        hybrid: Those of layers of floats with weights that are codes.
     """
 
     program: ReferenceProgram
@@ -87,6 +88,7 @@ class Build:
     codes: dict[str, Order] = field(default_factory=dict)
     columns: dict[Node, StoredLayout] = field(default_factory=dict)
     integer: dict[str, str] = field(default_factory=dict)
+    hybrid: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.names = layer_names(self.program.exported.graph)
@@ -205,6 +207,22 @@ class Build:
         if key not in self._made:
             self._made[key] = self._float_weight(node, layout, codes)
         return int(self._made[key])
+
+    def hybrid_weight(self, node: Node, layout: StoredLayout, channel_axis: int) -> int:
+        """The codes of a weight for a kernel that quantizes its float input itself: a scale for every channel.
+
+        A scale per tensor is repeated: some of these kernels refuse one alone.
+
+        Args:
+            node: A dequantize of codes, without a shift.
+            layout: How it is to lie in the file.
+            channel_axis: Of the output channels, as stored.
+        """
+        return self._codes(node, layout, channel_axis).tensor
+
+    def is_hybrid(self, node: Node) -> bool:
+        """Whether a layer with this weight computes on its codes although its input is floats."""
+        return self.forms.hybrid and node.target is dequantize and node.args[2] is None
 
     def weight_scale(self, node: Node) -> np.ndarray:
         """float32 `(1,)` or `(C,)`."""
@@ -394,7 +412,7 @@ class Build:
             self._made[key] = node.target is dequantize or any(map(self.depends_on_codes, node.all_input_nodes))
         return bool(self._made[key])
 
-    def _codes(self, node: Node, layout: StoredLayout) -> Value:
+    def _codes(self, node: Node, layout: StoredLayout, channel_axis: int | None = None) -> Value:
         state = state_name(self.program.exported, node.args[0])  # type: ignore[arg-type]
         assert state is not None
         record = self.program.weights[state]
@@ -405,6 +423,8 @@ class Build:
             axis = record.encoding.axis
             grid = Quantization(self.weight_scale(node), 0, 0 if axis is None else layout.order.index(axis))
             codes = layout.store(record.encoding.codes.numpy())
+            if channel_axis is not None and grid.scale.size == 1:
+                grid = Quantization(np.repeat(grid.scale, codes.shape[channel_axis]), 0, channel_axis)
             form = self.forms.choose(codes)
             tensor = Tensor(self._unused(f"{record.name}_quantized"), codes.shape, codes.dtype, codes, grid, form=form)
             value = Value(self.graph.add_tensor(tensor), identity(codes.ndim), grid)
@@ -419,7 +439,8 @@ class Build:
     def _float_weight(self, node: Node, layout: StoredLayout, codes: Value) -> int:
         name = self.weight_name(node)
         stored = Tensor(name, layout.shape, np.dtype(np.float32))
-        version = PER_CHANNEL_DEQUANTIZE if self.weight_scale(node).size > 1 else None
+        assert codes.quantization is not None
+        version = PER_CHANNEL_DEQUANTIZE if codes.quantization.scale.size > 1 else None
         if self.graph.tensors[codes.tensor].form == "int4":
             version = INT4_DEQUANTIZE
         order = identity(len(layout.shape))

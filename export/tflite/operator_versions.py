@@ -57,3 +57,5 @@ PER_CHANNEL_DEQUANTIZE = 5
 """The version of DEQUANTIZE that knows a scale per channel."""
 INT4_DEQUANTIZE = 6
 """The version that knows codes of four bits."""
+HYBRID = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 12}
+"""Versions for float activations and int8 codes with a scale per channel."""

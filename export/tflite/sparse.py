@@ -39,7 +39,8 @@ class CompressedRows:
         """
         moved = tuple(self.shape[axis] for axis in self.order)
         rows, columns = int(np.prod(moved[:-1])), moved[-1]
-        counts = np.diff(self.segments.astype(np.int64))
+        segments = self.segments.astype(np.int64)
+        counts: np.ndarray = segments[1:] - segments[:-1]
         if len(counts) != rows or self.segments[0] != 0 or (counts < 0).any():
             raise ValueError(f"{len(self.segments)} segments, expected {rows + 1} that ascend from 0")
         if not len(self.values) == len(self.indices) == self.segments[-1]:

@@ -16,6 +16,7 @@ from torch.fx import Node
 from export.tflite.arguments import fill
 from export.tflite.build import Build, Value
 from export.tflite.graph import Tensor
+from export.tflite.operator_versions import HYBRID
 from export.tflite.operators.window import Padding, Pair, pair, plan_padding, zero_padding
 from export.tflite.registry import CannotLower, lowers
 from export.tflite.requantization import check_requantization
@@ -54,7 +55,13 @@ def lower_convolution(build: Build, node: Node) -> None:
         layout = StoredLayout(view, (1, 2, 3, 0), (1, *kernel, outputs))
     else:
         layout = StoredLayout(view, (0, 2, 3, 1), (outputs, *kernel, view[1]))
-    operands: list[Value | int] = [image, build.weight(weight, layout, as_codes=integer)]
+    hybrid = not integer and build.is_hybrid(weight)
+    if hybrid:
+        codes = build.hybrid_weight(weight, layout, 3 if depthwise else 0)
+        build.hybrid[build.name(node)] = code
+    else:
+        codes = build.weight(weight, layout, as_codes=integer)
+    operands: list[Value | int] = [image, codes]
     if integer:
         assert image.quantization is not None
         scale = image.quantization.scale * build.weight_scale(weight)
@@ -70,6 +77,7 @@ def lower_convolution(build: Build, node: Node) -> None:
         "dilationHFactor": dilation[0],
         "dilationWFactor": dilation[1],
         "fusedActivationFunction": target.activation,
+        "version": HYBRID[code] if hybrid else None,
     }
     if depthwise:
         options["depthMultiplier"] = outputs // channels

@@ -11,6 +11,7 @@ from torch.fx import Node
 
 from export.tflite.arguments import fill
 from export.tflite.build import Build, Value
+from export.tflite.operator_versions import HYBRID
 from export.tflite.registry import CannotLower, lowers
 from export.tflite.requantization import check_requantization
 from export.tflite.stored_layout import StoredLayout, identity
@@ -40,7 +41,13 @@ def lower_linear(build: Build, node: Node) -> None:
     value = build.read(x) if integer else build.read_float(x)
     if columns is None:
         value = build.read(x, (0, 1)) if integer else build.read_float(x, (0, 1))
-    operands: list[Value | int] = [value, build.weight(weight, layout, as_codes=integer)]
+    hybrid = not integer and build.is_hybrid(weight)
+    if hybrid:
+        codes = build.hybrid_weight(weight, layout, 0)
+        build.hybrid[build.name(node)] = "FULLY_CONNECTED"
+    else:
+        codes = build.weight(weight, layout, as_codes=integer)
+    operands: list[Value | int] = [value, codes]
     if integer:
         assert value.quantization is not None
         scale = value.quantization.scale * build.weight_scale(weight)
@@ -55,8 +62,10 @@ def lower_linear(build: Build, node: Node) -> None:
         operands,
         (0, 1),
         target=target,
+        version=HYBRID["FULLY_CONNECTED"] if hybrid else None,
         fusedActivationFunction=target.activation,
         keepNumDims=False,
+        asymmetricQuantizeInputs=hybrid,
     )
 
 
