@@ -62,7 +62,6 @@ def quantize_program(
     choose: Callable[[ActivationPlan], Mapping[str, ActivationEncoding]],
     *,
     exclude: Iterable[str] = (),
-    space_to_depth: bool = True,
 ) -> None:
     """Quantize a program's activations, in place.
 
@@ -72,7 +71,6 @@ def quantize_program(
             batch size where the program's is fixed.
         choose: Gives the grid of every tensor of a plan, by name.
         exclude: Layers that stay float.
-        space_to_depth: Rearrange a first convolution where export/space_to_depth.py can.
 
     Raises:
         ExportError: See `plan_program` and `insert_quantizers`.
@@ -84,7 +82,7 @@ def quantize_program(
     except TraceError as error:
         raise ExportError(str(error)) from error
     plan = plan_program(program, exclude)
-    if space_to_depth and any(rearrange_first_convolution(program, layer.head) for layer in plan.layers):
+    if any(rearrange_first_convolution(program, layer.head) for layer in plan.layers):
         plan = plan_program(program, exclude)
     float_outputs = tuple(output.numpy() for output in program.run(*inputs))
     encodings = choose(plan)

@@ -126,7 +126,7 @@ class IntegerReference(GraphRunner):
         if kernel is not None and _all_codes(n, arguments):
             return kernel(n, *arguments)
         if is_move(n) and any(isinstance(operand, Codes) for operand in _flat(arguments)):
-            return _move(n, arguments)
+            return move_codes(n, arguments)
         arguments = torch.utils._pytree.tree_map(_real, arguments)
         return n.target(*arguments, **n.kwargs)  # type: ignore[operator]
 
@@ -152,8 +152,8 @@ def _decode(codes: Tensor, scale: Tensor, shift: Tensor | None, axis: int, zero_
     return Codes(codes.float() - zero, scale, zero, per_channel)
 
 
-def _move(node: Node, arguments: Any) -> Any:
-    """Zeros of a padding are zeros of the centered codes, so the operator needs no change."""
+def move_codes(node: Node, arguments: Any) -> Any:
+    """What an operator that moves values makes of codes. Zeros of a padding are zeros of the centered codes."""
     sources = [operand for operand in _flat(arguments) if isinstance(operand, Codes)]
     first = sources[0]
     tensors = [operand for operand in _flat(arguments) if isinstance(operand, Codes | Pending | Tensor)]

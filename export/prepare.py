@@ -72,13 +72,8 @@ def prepare_program(
     ranges: Method = "mse",
     activations_except: Sequence[str] = (),
     activation_encodings: Mapping[str, ActivationEncoding] | None = None,
-    space_to_depth: bool = True,
 ) -> Prepared:
     """Trace a network and bring it into the form that files are made from. Arguments are those of `export_onnx`.
-
-    Args:
-        space_to_depth: Rearrange a first convolution of few channels and stride 2 where activations are quantized:
-            onnxruntime computes it faster so.
 
     Raises:
         ExportError: The network or an option cannot be exported.
@@ -119,7 +114,7 @@ def prepare_program(
 
         rows = torch.arange(COMPARED_INPUTS if dynamic_batch else len(example[0]))
         compared = tuple(tensor[rows[: len(tensor)] if dynamic_batch else rows % len(tensor)] for tensor in held)
-        quantize_program(program, compared, choose, exclude=activations_except, space_to_depth=space_to_depth)
+        quantize_program(program, compared, choose, exclude=activations_except)
     return Prepared(program, encodings, held, names, folded)
 
 

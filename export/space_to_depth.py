@@ -45,6 +45,12 @@ def rearrange_kernel(weight: Tensor, offset: tuple[int, int]) -> Tensor:
     return space_to_depth(padded)
 
 
+def rearranged_shape(shape: tuple[int, ...], offset: tuple[int, int]) -> tuple[int, ...]:
+    """The shape that `rearrange_kernel` gives a kernel of `shape`."""
+    rows, columns = (-(-(size + before) // BLOCK) for size, before in zip(shape[2:], offset, strict=True))
+    return (shape[0], BLOCK * BLOCK * shape[1], rows, columns)
+
+
 def restore_kernel(weight: Tensor, offset: tuple[int, int], shape: tuple[int, ...]) -> Tensor | None:
     """What `rearrange_kernel` was given; None where `weight` is not its result for a kernel of `shape`."""
     o, c, h, w = weight.shape

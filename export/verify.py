@@ -37,7 +37,7 @@ from export.metadata import WeightMetadata, read_metadata
 from export.program import ReferenceProgram
 from export.run import run_network, run_onnxruntime, take_inputs
 from export.sessions import LEVELS, load_model, load_session
-from export.space_to_depth import restore_kernel
+from export.space_to_depth import rearranged_shape, restore_kernel
 from export.verify_integer import IntegerVerdict, check_integer, rebuild_program
 
 RELATIVE_TOLERANCE = 1e-5
@@ -374,7 +374,7 @@ def _check_weights(source: Path, model: nn.Module) -> tuple[WeightCheck, ...]:
                 if isinstance(wanted, str):
                     reasons[weight.name] = wanted
                 elif not reasons.get(weight.name):
-                    found = _as_trained(computed[weight.value_name or ""], weight, wanted.shape)
+                    found = as_trained(computed[weight.value_name or ""], weight, wanted.shape)
                     reasons[weight.name] = compare_weight(wanted, found)
     checks = []
     for quantized in quantized_weights(model):
@@ -411,7 +411,12 @@ def _weight_groups(
         yield group
 
 
-def _as_trained(found: np.ndarray, weight: WeightMetadata, shape: tuple[int, ...]) -> np.ndarray:
+def stored_shape(shape: tuple[int, ...], weight: WeightMetadata) -> tuple[int, ...]:
+    """The shape of a file's codes for a weight of `shape`."""
+    return shape if weight.space_to_depth is None else rearranged_shape(shape, weight.space_to_depth)
+
+
+def as_trained(found: np.ndarray, weight: WeightMetadata, shape: tuple[int, ...]) -> np.ndarray:
     """A weight in the layout of its network."""
     if weight.space_to_depth is None or found.ndim != 4:
         return found

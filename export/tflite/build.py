@@ -75,6 +75,9 @@ class Build:
         weights: How each quantized weight lies in the file, by its name; the tensor has that name and `_quantized`.
         codes: The order of each quantized activation, by its name; the tensor has that name and `_quantized`.
         columns: For a flattened value that kept its channels last: what a linear layer's columns are to be.
+        channel_orders: For an image whose channels are stored in another order than the network's: what they are split
+            into, and the order of these parts as stored.
+        parts: The results of an operator that has several.
         integer: The operators of the layers that compute on codes, by name.
         hybrid: Those of layers of floats with weights that are codes.
     """
@@ -87,6 +90,8 @@ class Build:
     weights: dict[str, StoredLayout] = field(default_factory=dict)
     codes: dict[str, Order] = field(default_factory=dict)
     columns: dict[Node, StoredLayout] = field(default_factory=dict)
+    channel_orders: dict[Node, tuple[tuple[int, ...], Order]] = field(default_factory=dict)
+    parts: dict[Node, list[Value]] = field(default_factory=dict)
     integer: dict[str, str] = field(default_factory=dict)
     hybrid: dict[str, str] = field(default_factory=dict)
 

@@ -14,7 +14,6 @@ from torch import nn
 
 from codeq.activation_encoding import ActivationEncoding
 from codeq.autocast import autocast_off
-from codeq.canonical import canonicalize, merge_equal
 from codeq.files import check_writable, replace_atomically
 from codeq.inputs import Inputs
 from codeq.ranges import Method
@@ -95,10 +94,7 @@ def export_tflite(
         ranges=ranges,
         activations_except=activations_except,
         activation_encodings=activation_encodings,
-        space_to_depth=False,
     )
-    canonicalize(prepared.program.exported)
-    merge_equal(prepared.program.exported)
     build = build_graph(prepared.program, channels_last_io=layout == "nhwc", forms=WeightForms(sparse, int4, hybrid))
     for record in prepared.program.weights.values():
         record.value_name = record.name if record.name in build.weights else None

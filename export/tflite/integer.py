@@ -19,7 +19,7 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 
 from codeq.activations import CLAMPS, INTEGER
-from export.integer import KERNELS, Codes, IntegerReference, Pending
+from export.integer import KERNELS, Codes, IntegerReference, Pending, move_codes
 from export.program import ReferenceProgram
 from export.tflite.build import FUSED
 from export.tflite.operators.window import Pair, pair
@@ -51,6 +51,8 @@ class LiteRtReference(IntegerReference):
             (x,) = map_arg(n.args[:1], lambda operand: self.env[operand])
             if isinstance(x, Pending):
                 return _clamped(x, *CLAMPS[n.target](n))
+        if n.target is torch.ops.codeq.space_to_depth.default:
+            return move_codes(n, map_arg(n.args, lambda operand: self.env[operand]))
         if n.target is aten.cat.default:
             arguments: Any = map_arg(n.args, lambda operand: self.env[operand])
             parts, *axis = arguments

@@ -7,10 +7,12 @@ import torch
 from torch.fx import Node
 
 import export.tflite.operators  # noqa: F401, fills the registry
+from codeq.canonical import canonicalize, merge_equal
 from codeq.graph import input_names, is_constant, operator_name, output_names
 from export.errors import ExportError
 from export.program import ReferenceProgram
 from export.tflite.build import Build, Value
+from export.tflite.quantize_first import quantize_first
 from export.tflite.registry import LOWERINGS, CannotLower
 from export.tflite.stored_layout import CHANNELS_LAST, Order, identity
 from export.tflite.weight_form import WeightForms
@@ -19,17 +21,20 @@ from export.tflite.weight_form import WeightForms
 def build_graph(
     program: ReferenceProgram, *, channels_last_io: bool = False, forms: WeightForms | None = None
 ) -> Build:
-    """Lower a whole program.
+    """Lower a whole program, which is brought into the form that the lowerings expect, in place.
 
     Args:
-        program: BatchNorms folded and canonicalized; activations quantized or not.
+        program: BatchNorms folded; activations quantized or not.
         channels_last_io, forms: As in `Build`.
 
     Raises:
         ExportError: An operator without a lowering, or used in a way that has none; with its place in the network.
     """
-    build = Build(program, channels_last_io, forms or WeightForms())
     exported = program.exported
+    canonicalize(exported)
+    merge_equal(exported)
+    quantize_first(program)
+    build = Build(program, channels_last_io, forms or WeightForms())
     _add_inputs(build, input_names(exported))
     for node in exported.graph.nodes:
         if node.op != "call_function" or node in build.values or node in build.absorbed or is_constant(node):

@@ -43,6 +43,8 @@ OPERATORS: Mapping[str, OperatorKind] = {
     "RELU6": OperatorKind(""),
     "RELU_N1_TO_1": OperatorKind(""),
     "RESHAPE": OperatorKind("ReshapeOptions", 1, 1),
+    "RESIZE_BILINEAR": OperatorKind("ResizeBilinearOptions"),
+    "RESIZE_NEAREST_NEIGHBOR": OperatorKind("ResizeNearestNeighborOptions", 1, 2),
     "RSQRT": OperatorKind(""),
     "SIGN": OperatorKind("SignOptions"),
     "SOFTMAX": OperatorKind("SoftmaxOptions"),

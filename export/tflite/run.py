@@ -51,7 +51,14 @@ def run_file(
             for number, array in zip(numbers, arrays, strict=True):
                 session.set_tensor(number, np.ascontiguousarray(array))
             session.invoke()
-            chunks.append([session.get_tensor(detail["index"]) for detail in session.get_output_details()])
+            details = session.get_output_details()
+            chunks.append([session.get_tensor(detail["index"]) for detail in details])
     except (RuntimeError, ValueError) as error:
         raise ExportError(f"LiteRT cannot run the file at batch {batch_size}: {first_line(error)}") from error
-    return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+    axes = [_batch_axis(detail["shape_signature"]) for detail in details]
+    return [np.concatenate(parts, axis) for axis, parts in zip(axes, zip(*chunks, strict=True), strict=True)]
+
+
+def _batch_axis(signature: np.ndarray) -> int:
+    """The first open axis, as the file's tensor has it: final states of recurrent layers have it second."""
+    return int(np.argmax(signature < 0)) if len(signature) else 0

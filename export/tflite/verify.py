@@ -36,7 +36,16 @@ from export.tflite.integer import LiteRtReference
 from export.tflite.run import BUILTIN, XNNPACK, run_file
 from export.tflite.runtime import installed_version
 from export.tflite.stored_layout import CHANNELS_LAST, Order, StoredLayout
-from export.verify import BATCH_SIZES, OutputCheck, WeightCheck, compare_output, compare_weight, expected_weight
+from export.verify import (
+    BATCH_SIZES,
+    OutputCheck,
+    WeightCheck,
+    as_trained,
+    compare_output,
+    compare_weight,
+    expected_weight,
+    stored_shape,
+)
 from export.verify_integer import TIE_DISTANCE, Count, LayerCheck, Substitute, compare_program
 
 
@@ -189,7 +198,7 @@ def check_weights(
             if about[name].shifted and name not in computed:
                 reason = "the file does not compute it from its codes"
             if not reason and name in computed:
-                reason = compare_weight(wanted, layouts[name].restore(computed[name], wanted.shape))
+                reason = compare_weight(wanted, _as_trained(computed[name], about[name], layouts[name], wanted.shape))
         checks.append(WeightCheck(name, about[name].batch_norm, not reason, reason))
     return tuple(checks)
 
@@ -207,12 +216,16 @@ def _compare_stored(
         scale = scale.reshape(shape)
     if np.any(np.asarray(tensor.quantization.zeroPoint)):
         return "its codes have a zero point"
-    plain = layout.restore(codes, wanted.shape)
+    plain = layout.restore(codes, stored_shape(wanted.shape, about))
     if hashlib.sha256(plain.tobytes()).hexdigest() != about.codes_sha256:
         return "its codes are not those that were exported (another hash)"
     if about.shifted:  # what LiteRT makes of them is compared
         return ""
-    return compare_weight(wanted, layout.restore(codes.astype(np.float32) * scale, wanted.shape))
+    return compare_weight(wanted, _as_trained(codes.astype(np.float32) * scale, about, layout, wanted.shape))
+
+
+def _as_trained(found: np.ndarray, about: WeightMetadata, layout: StoredLayout, shape: tuple[int, ...]) -> np.ndarray:
+    return as_trained(layout.restore(found, stored_shape(shape, about)), about, shape)
 
 
 def _check_codes(

@@ -9,7 +9,10 @@ from export.tflite.operators import (
     normalisation,
     pooling,
     quantizer,
+    recurrent,
+    resize,
     shape,
+    space_to_depth,
 )
 
 __all__ = [
@@ -21,5 +24,8 @@ __all__ = [
     "normalisation",
     "pooling",
     "quantizer",
+    "recurrent",
+    "resize",
     "shape",
+    "space_to_depth",
 ]

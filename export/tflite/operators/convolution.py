@@ -54,7 +54,11 @@ def lower_convolution(build: Build, node: Node) -> None:
     if depthwise:
         layout = StoredLayout(view, (1, 2, 3, 0), (1, *kernel, outputs))
     else:
-        layout = StoredLayout(view, (0, 2, 3, 1), (outputs, *kernel, view[1]))
+        parts, order = build.channel_orders.get(source, ((view[1],), (0,)))
+        rows, columns = len(parts) + 1, len(parts) + 2
+        layout = StoredLayout(
+            (outputs, *parts, *kernel), (0, rows, columns, *(part + 1 for part in order)), (outputs, *kernel, view[1])
+        )
     hybrid = not integer and build.is_hybrid(weight)
     if hybrid:
         codes = build.hybrid_weight(weight, layout, 3 if depthwise else 0)

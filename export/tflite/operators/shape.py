@@ -235,10 +235,13 @@ def lower_parts(build: Build, node: Node) -> None:
 
 @lowers(operator.getitem)
 def lower_part(build: Build, node: Node) -> None:
-    """STRIDED_SLICE of one of several parts."""
+    """STRIDED_SLICE of one of several parts; of several results, the one."""
     source, index = node.args
     assert isinstance(source, Node)
     assert isinstance(index, int)
+    if source in build.parts:
+        build.values[node] = build.parts[source][index]
+        return
     if source.target not in PARTS:
         raise CannotLower(f"it takes one result of {source.target}, which has no lowering")
     x = source.args[0]

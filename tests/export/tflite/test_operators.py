@@ -49,6 +49,14 @@ SHAPES: dict[str, Forward] = {
     "cat rows": lambda m, x: torch.cat([x, x.relu()], 2),
     "class token": lambda m, x: torch.cat([m.token.expand(x.shape[0], -1, -1, -1), x], 1),
 }
+RESIZES: dict[str, Forward] = {
+    "nearest, twice": lambda m, x: F.interpolate(x, scale_factor=2),
+    "nearest, a size": lambda m, x: F.interpolate(x, size=(13, 4)),
+    "nearest, exact": lambda m, x: F.interpolate(x, size=(13, 4), mode="nearest-exact"),
+    "bilinear": lambda m, x: F.interpolate(x, size=(13, 4), mode="bilinear"),
+    "bilinear, twice": lambda m, x: F.interpolate(x, scale_factor=(2, 3), mode="bilinear"),
+    "bilinear, corners": lambda m, x: F.interpolate(x, size=(18, 5), mode="bilinear", align_corners=True),
+}
 POOLS: dict[str, Forward] = {
     "max": lambda m, x: F.max_pool2d(x, 2),
     "max with padding": lambda m, x: F.max_pool2d(x, 3, stride=2, padding=1),
@@ -70,6 +78,12 @@ REFUSED: dict[str, tuple[Forward, str]] = {
     "alpha": (lambda m, x: torch.add(x, x, alpha=2), "it scales its second operand"),
     "reflection": (lambda m, x: F.pad(x, (1, 1, 0, 0), mode="reflect"), "its mode is reflect"),
     "causal": (lambda m, x: F.scaled_dot_product_attention(x, x, x, is_causal=True), "it is causal"),
+    "other pixels": (lambda m, x: F.interpolate(x, scale_factor=1.3), "LiteRT would read other pixels"),
+    "other weights": (
+        lambda m, x: F.interpolate(x, scale_factor=1.3, mode="bilinear"),
+        "LiteRT would weight pixels otherwise",
+    ),
+    "bicubic": (lambda m, x: F.interpolate(x, size=(5, 5), mode="bicubic"), "has no lowering to LiteRT yet"),
     "uncounted": (
         lambda m, x: F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)[:, :, :, 1:],
         "its padding is not counted",
@@ -99,7 +113,7 @@ def run(export: Any) -> Any:
 
 
 OTHER_LIMITS = [ELEMENTWISE["hardtanh of other limits"], ELEMENTWISE["clamp below"]]
-ALL = ELEMENTWISE | SHAPES | POOLS
+ALL = ELEMENTWISE | SHAPES | POOLS | RESIZES
 
 
 @pytest.mark.parametrize("forward", ALL.values(), ids=ALL)
@@ -146,13 +160,6 @@ LAYERS: dict[str, nn.Module] = {
     "three": nn.Conv2d(4, 5, 1),
     "six": nn.Conv2d(8, 5, 1),
 }
-
-
-def test_a_recurrent_layer_is_named(refused: Any) -> None:
-    reason = refused(
-        lambda m, x: m.fc(m.gru(x)[0][:, -1]), (5, 4), gru=nn.GRU(4, 6, batch_first=True), fc=nn.Linear(6, 2)
-    )
-    assert reason.startswith("gru: gru: has no lowering to LiteRT yet")
 
 
 @pytest.mark.parametrize("activations", ["float32", "int8"])

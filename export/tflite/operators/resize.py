@@ -1,0 +1,85 @@
+"""Images made larger or smaller. Nearest neighbours are exact, on floats and on codes; bilinear is float.
+
+LiteRT derives positions from the two sizes alone, PyTorch from a scale factor where one is given: both are computed
+here, and what would read other pixels is refused. Source: PyTorch's UpSample.h; TensorFlow Lite's resize kernels.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.fx import Node
+
+from export.tflite.arguments import fill
+from export.tflite.build import Build
+from export.tflite.operators.convolution import read_image
+from export.tflite.registry import CannotLower, lowers
+from export.tflite.stored_layout import CHANNELS_LAST
+
+aten = torch.ops.aten
+
+HALF_PIXELS = 3
+"""The version of both operators that knows half pixels."""
+
+
+@lowers(aten.upsample_nearest2d.vec, aten._upsample_nearest_exact2d.vec)
+def lower_nearest(build: Build, node: Node) -> None:
+    """RESIZE_NEAREST_NEIGHBOR; codes keep their grid."""
+    x, _, factors = fill(node, None, None, None)
+    assert isinstance(x, Node)
+    exact = node.target is aten._upsample_nearest_exact2d.vec
+    _check_image(build, node)
+    for axis in (2, 3):
+        size, wanted = build.shape(x)[axis], build.shape(node)[axis]
+        factor = None if factors is None else factors[axis - 2]
+        ratio = np.float32(size) / np.float32(wanted)
+        theirs = ratio if factor is None else np.float32(1.0 / factor)
+        if not np.array_equal(_pixels(wanted, size, theirs, exact), _pixels(wanted, size, ratio, exact)):
+            raise CannotLower(
+                f"its scale factor {factor:.6g} is not {wanted} / {size}, and LiteRT would read other pixels; "
+                "give it a size"
+            )
+    _resize(build, node, "RESIZE_NEAREST_NEIGHBOR", integer=not exact, half_pixels=exact, align=False)
+
+
+@lowers(aten.upsample_bilinear2d.vec)
+def lower_bilinear(build: Build, node: Node) -> None:
+    """RESIZE_BILINEAR."""
+    x, _, align, factors = fill(node, None, None, False, None)
+    assert isinstance(x, Node)
+    _check_image(build, node)
+    for axis in (2, 3):
+        size, wanted = build.shape(x)[axis], build.shape(node)[axis]
+        if not align and factors is not None and factors[axis - 2] * size != wanted:
+            raise CannotLower(
+                f"its scale factor {factors[axis - 2]:.6g} is not {wanted} / {size}, and LiteRT would weight pixels "
+                "otherwise; give it a size"
+            )
+    _resize(build, node, "RESIZE_BILINEAR", integer=False, half_pixels=not align, align=bool(align))
+
+
+def _check_image(build: Build, node: Node) -> None:
+    if build.open_axes(node) not in ((0,), ()):
+        raise CannotLower("its size depends on the batch, which a .tflite file cannot hold")
+
+
+def _resize(build: Build, node: Node, code: str, *, integer: bool, half_pixels: bool, align: bool) -> None:
+    image = read_image(build, node.args[0], integer=integer)  # type: ignore[arg-type]
+    size = build.indices(build.shape(node)[2:], "size")
+    version: dict[str, Any] = {"version": HALF_PIXELS} if half_pixels or align else {}
+    build.result(
+        node,
+        code,
+        [image, size],
+        CHANNELS_LAST[4],
+        quantization=image.quantization,
+        alignCorners=align,
+        halfPixelCenters=half_pixels,
+        **version,
+    )
+
+
+def _pixels(wanted: int, size: int, scale: np.float32, exact: bool) -> np.ndarray:
+    """Which pixel each output is, along one axis, computed in float32 as both do."""
+    places = np.arange(wanted, dtype=np.float32) + np.float32(0.5 if exact else 0)
+    return np.minimum(np.floor(places * scale).astype(int), size - 1)
