@@ -30,10 +30,10 @@ from export.tflite.graph import (
     Quantization,
     Tensor,
 )
-from export.tflite.operator_versions import INT4_DEQUANTIZE, OPERATORS, PER_CHANNEL_DEQUANTIZE
+from export.tflite.operator_versions import INT4_DEQUANTIZE, OPERATORS, PER_CHANNEL_DEQUANTIZE, weight_version
 from export.tflite.registry import CannotLower
 from export.tflite.stored_layout import Order, StoredLayout, identity
-from export.tflite.weight_form import WeightForms
+from export.tflite.weight_form import DEQUANTIZE, HYBRID, StoredForm, WeightForms, is_exact
 
 dequantize = torch.ops.codeq.dequantize.default
 quantize = torch.ops.codeq.quantize.default
@@ -69,6 +69,7 @@ class Build:
     Attributes:
         program: BatchNorms folded and canonicalized.
         channels_last_io: Inputs and outputs of three and four dimensions have their channels last.
+        codes_io: Inputs and outputs are codes where the network quantizes them.
         forms: What weights may be stored as.
         graph: What was added so far.
         values: By node.
@@ -79,11 +80,12 @@ class Build:
             into, and the order of these parts as stored.
         parts: The results of an operator that has several.
         integer: The operators of the layers that compute on codes, by name.
-        hybrid: Those of layers of floats with weights that are codes.
+        stored: The form of each quantized weight, by its name.
     """
 
     program: ReferenceProgram
     channels_last_io: bool = False
+    codes_io: bool = False
     forms: WeightForms = field(default_factory=WeightForms)
     graph: Graph = field(default_factory=Graph)
     values: dict[Node, Value] = field(default_factory=dict)
@@ -93,7 +95,7 @@ class Build:
     channel_orders: dict[Node, tuple[tuple[int, ...], Order]] = field(default_factory=dict)
     parts: dict[Node, list[Value]] = field(default_factory=dict)
     integer: dict[str, str] = field(default_factory=dict)
-    hybrid: dict[str, str] = field(default_factory=dict)
+    stored: dict[str, StoredForm] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.names = layer_names(self.program.exported.graph)
@@ -187,13 +189,17 @@ class Build:
 
     # Weights
 
-    def weight(self, node: Node, layout: StoredLayout, *, as_codes: bool) -> int:
+    def weight(
+        self, node: Node, layout: StoredLayout, reader: str = DEQUANTIZE, channel_axis: int | None = None
+    ) -> int:
         """The tensor of a weight.
 
         Args:
             node: A dequantize of codes, or a float constant.
             layout: How it is to lie in the file.
-            as_codes: For a kernel that reads codes; else as floats.
+            reader: The operator that reads codes, as in `WeightForms.choose`; DEQUANTIZE gives floats.
+            channel_axis: Of the output channels, as stored: a scale of the whole tensor is repeated for each. Some
+                kernels that quantize their input themselves refuse one scale.
 
         Raises:
             CannotLower: It is computed from a quantized one, or its grid has no form here.
@@ -205,29 +211,29 @@ class Build:
             if value is None:
                 raise CannotLower("its weight depends on the input")
             return self.number(layout.store(value), f"{self.weight_name(node)}")
-        codes = self._codes(node, layout)
-        if as_codes:
+        codes = self._codes(node, layout, reader, channel_axis)
+        if reader != DEQUANTIZE:
             return codes.tensor
         key = ("float", codes.tensor)
         if key not in self._made:
             self._made[key] = self._float_weight(node, layout, codes)
         return int(self._made[key])
 
-    def hybrid_weight(self, node: Node, layout: StoredLayout, channel_axis: int) -> int:
-        """The codes of a weight for a kernel that quantizes its float input itself: a scale for every channel.
-
-        A scale per tensor is repeated: some of these kernels refuse one alone.
+    def reader(self, code: str, weight: Node, *, integer: bool) -> str:
+        """What reads a layer's weight.
 
         Args:
-            node: A dequantize of codes, without a shift.
-            layout: How it is to lie in the file.
-            channel_axis: Of the output channels, as stored.
+            code: The layer's operator.
+            weight: A dequantize of codes, or anything else.
+            integer: The layer's input and output are codes.
         """
-        return self._codes(node, layout, channel_axis).tensor
+        if integer:
+            return code
+        return f"{HYBRID}{code}" if self.forms.hybrid and is_plain(weight) else DEQUANTIZE
 
-    def is_hybrid(self, node: Node) -> bool:
-        """Whether a layer with this weight computes on its codes although its input is floats."""
-        return self.forms.hybrid and node.target is dequantize and node.args[2] is None
+    def version(self, reader: str, tensor: int) -> int | None:
+        """The version of a layer's operator with this reader and weight; None for the usual one."""
+        return weight_version(reader, self.graph.tensors[tensor].form)
 
     def weight_scale(self, node: Node) -> np.ndarray:
         """float32 `(1,)` or `(C,)`."""
@@ -402,7 +408,7 @@ class Build:
         if node.target is dequantize:
             shape = self.shape(node)
             layout = StoredLayout(shape, identity(len(shape)), shape)
-            return Value(self.weight(node, layout, as_codes=False), identity(len(shape)))
+            return Value(self.weight(node, layout), identity(len(shape)))
         if self.depends_on_codes(node):
             raise CannotLower("it reads what is computed from a quantized weight, which has no form here yet")
         value = self.constant(node)
@@ -417,7 +423,7 @@ class Build:
             self._made[key] = node.target is dequantize or any(map(self.depends_on_codes, node.all_input_nodes))
         return bool(self._made[key])
 
-    def _codes(self, node: Node, layout: StoredLayout, channel_axis: int | None = None) -> Value:
+    def _codes(self, node: Node, layout: StoredLayout, reader: str, channel_axis: int | None) -> Value:
         state = state_name(self.program.exported, node.args[0])  # type: ignore[arg-type]
         assert state is not None
         record = self.program.weights[state]
@@ -430,14 +436,19 @@ class Build:
             codes = layout.store(record.encoding.codes.numpy())
             if channel_axis is not None and grid.scale.size == 1:
                 grid = Quantization(np.repeat(grid.scale, codes.shape[channel_axis]), 0, channel_axis)
-            form = self.forms.choose(codes)
-            tensor = Tensor(self._unused(f"{record.name}_quantized"), codes.shape, codes.dtype, codes, grid, form=form)
+            stored = self.forms.choose(codes, reader)
+            name = self._unused(f"{record.name}_quantized")
+            tensor = Tensor(name, codes.shape, codes.dtype, codes, grid, form=stored.form)
             value = Value(self.graph.add_tensor(tensor), identity(codes.ndim), grid)
-            if form == "csr":
+            if stored.form == "csr":
                 like = dataclasses.replace(tensor, data=None, form="dense")
                 value = self.operator("DENSIFY", [value], like, value.order, label="dense")
             self._made[key] = value
             self.weights[record.name] = layout
+            self.stored[record.name] = stored
+        elif not is_exact(self.stored[record.name].form, reader):
+            first = self.stored[record.name]
+            raise CannotLower(f"{record.name} is stored as {first.form} for {first.reader}, which {reader} cannot read")
         made: Value = self._made[key]
         return made
 
@@ -469,6 +480,11 @@ class Build:
             candidate, number = f"{name}_{number}", number + 1
         self.tensor_names.add(candidate)
         return candidate
+
+
+def is_plain(weight: Node) -> bool:
+    """Whether a weight is codes times a scale, without a shift."""
+    return weight.target is dequantize and weight.args[2] is None
 
 
 def size_at_one(size: Any) -> int:

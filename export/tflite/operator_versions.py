@@ -7,6 +7,8 @@ file. Source: TFLite's register.cc and op_version.cc; the ones of convolutions, 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from export.tflite.graph import Form
+
 
 @dataclass(frozen=True)
 class OperatorKind:
@@ -59,5 +61,17 @@ PER_CHANNEL_DEQUANTIZE = 5
 """The version of DEQUANTIZE that knows a scale per channel."""
 INT4_DEQUANTIZE = 6
 """The version that knows codes of four bits."""
-HYBRID = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 12}
-"""Versions for float activations and int8 codes with a scale per channel."""
+BY_READER: Mapping[tuple[str, Form], int] = {
+    ("FULLY_CONNECTED", "int4"): 10,
+    ("hybrid CONV_2D", "dense"): 5,
+    ("hybrid CONV_2D", "int4"): 7,
+    ("hybrid DEPTHWISE_CONV_2D", "dense"): 6,
+    ("hybrid FULLY_CONNECTED", "dense"): 12,
+    ("hybrid FULLY_CONNECTED", "int4"): 12,
+}
+"""Of layers, by what reads their weight and its form; hybrid ones with a scale per channel."""
+
+
+def weight_version(reader: str, form: Form) -> int | None:
+    """The version of a layer that reads codes in some form; None for the usual one."""
+    return BY_READER.get((reader, form))

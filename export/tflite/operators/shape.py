@@ -271,7 +271,7 @@ def lower_expand(build: Build, node: Node) -> None:
         return
     if wanted != shape or build.open_axes(node) != (0,):
         raise CannotLower(f"it repeats values of shape {shape} to {wanted}; only along the batch can it be written")
-    source = build.values[next(n for n in build.values if n.op == "placeholder" and n in build.values)]
+    source = build.read_float(next(n for n in build.values if n.op == "placeholder"))
     tensor = build.graph.tensors[source.tensor]
     rank = len(tensor.shape)
     begin, end, step = (
