@@ -39,8 +39,8 @@ def add_activation_options(parser: argparse.ArgumentParser) -> None:
         "--activations",
         type=_activations,
         choices=ACTIVATIONS,
-        help="int8: integer kernels, 8-bit activations; float32, or float for short (default: int8 where training stored "
-        "activation scales)",
+        help="int8: integer kernels, 8-bit activations; float32, or float for short (default: int8 where training "
+        "stored activation scales)",
     )
     parser.add_argument(
         "--calibration",

@@ -34,8 +34,8 @@ def _build_parser() -> argparse.ArgumentParser:
         "--io",
         choices=IOS,
         default="float",
-        help="int8: inputs and outputs are codes, on the tensors' grids; with --activations int8. What is not computed on "
-        "codes, such as a last linear layer's result, stays float",
+        help="int8: inputs and outputs are codes, on the tensors' grids; with --activations int8. What is not computed "
+        "on codes, such as a last linear layer's result, stays float",
     )
     parser.add_argument(
         "--hybrid",
@@ -52,8 +52,8 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--int4",
         action="store_true",
-        help="two codes a byte where a weight's codes are within -8 to 7 (train with --bits 4 --grid-limit 7). For size: "
-        "convolutions run several times slower on x86. With --activations int8 for linear layers only",
+        help="two codes a byte where a weight's codes are within -8 to 7 (train with --bits 4 --grid-limit 7). For "
+        "size: convolutions run several times slower on x86. With --activations int8 for linear layers only",
     )
     add_check_option(parser)
     cli.add_model_option(parser)

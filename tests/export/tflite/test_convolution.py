@@ -112,7 +112,7 @@ def test_a_first_convolution_is_rearranged(export: Any, layer: nn.Module, channe
         "int8",
         one=layer,
         two=nn.Conv2d(4, 5, 1),
-        channels_last_io=channels_last_io,
+        layout="nhwc" if channels_last_io else "nchw",
     )
     assert report.operators["RESHAPE"] >= 2
     assert report.kernels["one"] == "CONV_2D"
