@@ -33,7 +33,7 @@ from export.tflite.graph import (
 from export.tflite.operator_versions import INT4_DEQUANTIZE, OPERATORS, PER_CHANNEL_DEQUANTIZE, weight_version
 from export.tflite.registry import CannotLower
 from export.tflite.stored_layout import Order, StoredLayout, identity
-from export.tflite.weight_form import DEQUANTIZE, HYBRID, StoredForm, WeightForms, is_exact
+from export.tflite.weight_form import DEQUANTIZE, HYBRID, HYBRID_OPERATORS, StoredForm, WeightForms, is_exact
 
 dequantize = torch.ops.codeq.dequantize.default
 quantize = torch.ops.codeq.quantize.default
@@ -229,7 +229,8 @@ class Build:
         """
         if integer:
             return code
-        return f"{HYBRID}{code}" if self.forms.hybrid and is_plain(weight) else DEQUANTIZE
+        hybrid = self.forms.hybrid and code in HYBRID_OPERATORS and is_plain(weight)
+        return f"{HYBRID}{code}" if hybrid else DEQUANTIZE
 
     def version(self, reader: str, tensor: int) -> int | None:
         """The version of a layer's operator with this reader and weight; None for the usual one."""

@@ -65,7 +65,6 @@ BY_READER: Mapping[tuple[str, Form], int] = {
     ("FULLY_CONNECTED", "int4"): 10,
     ("hybrid CONV_2D", "dense"): 5,
     ("hybrid CONV_2D", "int4"): 7,
-    ("hybrid DEPTHWISE_CONV_2D", "dense"): 6,
     ("hybrid FULLY_CONNECTED", "dense"): 12,
     ("hybrid FULLY_CONNECTED", "int4"): 12,
 }

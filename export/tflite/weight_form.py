@@ -5,8 +5,9 @@
     int4    two codes a byte, where all of a weight's codes are within -8 to 7
 
 What LiteRT gets wrong is not written (measured with ai-edge-litert 2.3). Convolutions of codes round otherwise with
-INT4 weights: 1 to 5 % of the results are one step off; in linear layers none is. Depthwise convolutions of floats
-refuse INT4 codes. Layers of floats refuse codes behind a DENSIFY, and without it linear ones compute something else.
+INT4 weights: 1 to 5 % of the results are one step off; in linear layers none is. Layers of floats refuse codes behind a
+DENSIFY, and without it linear ones compute something else. Depthwise convolutions of floats are left to LiteRT's own
+kernels, five times slower than on floats, and refuse one scale or INT4 codes: they read floats.
 """
 
 from collections.abc import Mapping
@@ -29,8 +30,10 @@ DEQUANTIZE = "DEQUANTIZE"
 """Reads the codes of layers that compute on floats."""
 HYBRID = "hybrid "
 """In front of an operator that reads codes although its input is floats."""
-NO_HYBRID = "read as floats, for it has a shift (paper's grid) or is no layer's own weight"
-INT4_READERS = frozenset({DEQUANTIZE, "FULLY_CONNECTED", f"{HYBRID}CONV_2D", f"{HYBRID}FULLY_CONNECTED"})
+HYBRID_OPERATORS = frozenset({"CONV_2D", "FULLY_CONNECTED"})
+"""Those that XNNPACK computes on floats and codes."""
+INT4_READERS = frozenset({DEQUANTIZE, "FULLY_CONNECTED", *(f"{HYBRID}{code}" for code in HYBRID_OPERATORS)})
+NO_HYBRID = "it has a shift (paper's grid), or is read by another operator than CONV_2D and FULLY_CONNECTED"
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,7 @@ def lower_convolution(build: Build, node: Node) -> None:
             (outputs, *parts, *kernel), (0, rows, columns, *(part + 1 for part in order)), (outputs, *kernel, view[1])
         )
     reader = build.reader(code, weight, integer=integer)
-    channel_axis = (3 if depthwise else 0) if reader.startswith(HYBRID) else None
-    codes = build.weight(weight, layout, reader, channel_axis)
+    codes = build.weight(weight, layout, reader, 0 if reader.startswith(HYBRID) else None)
     operands: list[Value | int] = [image, codes]
     if integer:
         assert image.quantization is not None
