@@ -141,7 +141,7 @@ CLAMPS: Mapping[Any, Callable[[Node], tuple[float, float]]] = {
 }
 """Operators that a quantizer's saturation can replace, with their lower and upper limit."""
 
-_NO_KERNEL = "onnxruntime has no integer kernel for it"
+_NO_KERNEL = "there is no integer kernel for it"
 _INACCURATE = "8 bits lose accuracy here"
 _NOT_ABSORBED = "it does not follow a layer in integers as its only reader"
 FLOAT: Mapping[str, str] = {

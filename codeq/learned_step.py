@@ -22,11 +22,11 @@ from codeq.calibrate import calibrate
 from codeq.canonical import canonicalize, merge_equal, refuse_writes
 from codeq.distributed import world_size
 from codeq.errors import AttachError
-from codeq.graph import GraphRunner, state_name, trace
+from codeq.graph import GraphRunner, state_name
 from codeq.inputs import Inputs, split_inputs
 from codeq.layers import detach, quantized_weights
 from codeq.ranges import Method
-from codeq.single_head import add_head_axis
+from codeq.trace import trace
 
 aten = torch.ops.aten
 
@@ -101,7 +101,6 @@ class QuantizedActivations(nn.Module):
         plain = detach(copy.deepcopy(network)).eval()
         with torch.no_grad():
             self._exported = trace(plain, tensors, self._names)
-            add_head_axis(self._exported)
         canonicalize(self._exported)
         merge_equal(self._exported)
         refuse_writes(self._exported)

@@ -19,10 +19,10 @@ from torch.fx.node import map_arg
 from codeq.activation_encoding import ActivationEncoding
 from codeq.activations import FloatLayer
 from codeq.errors import TraceError
-from codeq.graph import GraphRunner, is_constant, state_name, trace
+from codeq.graph import GraphRunner, is_constant, state_name
 from codeq.grid import WeightEncoding
 from codeq.layers import quantized_weights
-from codeq.single_head import add_head_axis
+from codeq.trace import trace
 from export.dequantize import replace_quantizer
 from export.errors import ExportError
 
@@ -135,7 +135,6 @@ def build_reference_program(
         exported = trace(traced, example_inputs, names, dynamic_batch=dynamic_batch)
     except TraceError as error:
         raise ExportError(str(error)) from error
-    add_head_axis(exported)
     return ReferenceProgram(exported, weights)
 
 

@@ -29,7 +29,7 @@ INDEX_VECTORS = {"uint8": "Uint8Vector", "uint16": "Uint16Vector", "int32": "Int
 """numpy's names of the types of positions to the schema's."""
 
 
-class _AlignedBuffer:
+class AlignedBuffer:
     """Packs as the schema's `BufferT`, whose generated code ignores the alignment that the schema demands."""
 
     def __init__(self, data: bytes) -> None:
@@ -94,8 +94,8 @@ class _Buffers:
         """The number of some data, that of equal data where there is some."""
         return self.numbers.setdefault(data, len(self.numbers))
 
-    def tables(self) -> list[_AlignedBuffer]:
-        return [_AlignedBuffer(data) for data in self.numbers]
+    def tables(self) -> list[AlignedBuffer]:
+        return [AlignedBuffer(data) for data in self.numbers]
 
 
 def write(graph: Graph, metadata: Mapping[str, str]) -> bytes:
@@ -114,7 +114,7 @@ def write(graph: Graph, metadata: Mapping[str, str]) -> bytes:
     model.version = SCHEMA_VERSION
     model.description = "codeq"
     kinds = sorted({(operator.code, operator.version) for operator in graph.operators})
-    model.operatorCodes = [_operator_code(code, version) for code, version in kinds]
+    model.operatorCodes = [operator_code(code, version) for code, version in kinds]
     subgraph = fb.SubGraphT()
     subgraph.name = "main"
     grids = _Grids()
@@ -126,7 +126,7 @@ def write(graph: Graph, metadata: Mapping[str, str]) -> bytes:
         table = fb.OperatorT()
         table.opcodeIndex = kinds.index((operator.code, operator.version))
         table.inputs, table.outputs = list(operator.inputs), list(operator.outputs)
-        _set_options(table, operator.code, operator.options)
+        set_options(table, operator.code, operator.options)
         subgraph.operators.append(table)
     model.subgraphs = [subgraph]
     signature = fb.SignatureDefT()
@@ -143,7 +143,7 @@ def write(graph: Graph, metadata: Mapping[str, str]) -> bytes:
     size = sum(len(data) for data in buffers.numbers)
     if size > LIMIT:
         raise ExportError(f"the file would take {size:,} bytes; a .tflite file ends at {LIMIT:,}")
-    return _pack(model, size)
+    return pack_model(model, size)
 
 
 def read(data: bytes) -> Any:
@@ -180,11 +180,16 @@ def with_outputs(data: bytes, names: list[str]) -> bytes:
         raise ExportError(f"the file has no tensor {missing[0]!r}")
     subgraph.outputs = [*map(int, subgraph.outputs), *(numbers[name] for name in names)]
     model.signatureDefs = []
-    model.buffers = [
-        _AlignedBuffer(b"" if buffer.data is None else np.asarray(buffer.data, np.uint8).tobytes())
+    model.buffers = align_buffers(model)
+    return pack_model(model, len(data))
+
+
+def align_buffers(model: Any) -> list[AlignedBuffer]:
+    """The data of a file that was read, as it must be packed."""
+    return [
+        AlignedBuffer(b"" if buffer.data is None else np.asarray(buffer.data, np.uint8).tobytes())
         for buffer in model.buffers
     ]
-    return _pack(model, len(data))
 
 
 def tensors_by_name(model: Any) -> dict[str, tuple[np.ndarray | None, Any]]:
@@ -223,13 +228,15 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _pack(model: Any, size: int) -> bytes:
+def pack_model(model: Any, size: int) -> bytes:
+    """The bytes of a `ModelT`; `size` is about how many."""
     builder = flatbuffers().Builder(size + size // 8 + 4096)
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return bytes(builder.Output())
 
 
-def _operator_code(code: str, version: int) -> Any:
+def operator_code(code: str, version: int) -> Any:
+    """The schema's table of an operator's kind."""
     fb = schema()
     table = fb.OperatorCodeT()
     table.builtinCode = getattr(fb.BuiltinOperator, code)
@@ -239,7 +246,8 @@ def _operator_code(code: str, version: int) -> Any:
     return table
 
 
-def _set_options(operator: Any, code: str, options: Mapping[str, Any]) -> None:
+def set_options(operator: Any, code: str, options: Mapping[str, Any]) -> None:
+    """Give an operator's table its options."""
     fb = schema()
     name = OPERATORS[code].options
     if not name:

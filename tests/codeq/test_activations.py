@@ -12,7 +12,8 @@ import models
 from codeq.activations import ActivationPlan, plan_activations
 from codeq.canonical import canonicalize
 from codeq.errors import AttachError
-from codeq.graph import state_name, trace
+from codeq.graph import state_name
+from codeq.trace import trace
 
 
 class Net(nn.Module):
@@ -114,7 +115,7 @@ def test_concatenations_that_nothing_reads_in_integers_share_nothing() -> None:
         (lambda m, x: m.b(F.avg_pool2d(m.a(x), 3, 2, ceil_mode=True)), "avg_pool2d", "its last windows are cut off"),
         (lambda m, x: m.b(F.adaptive_avg_pool2d(m.a(x), 3)), "adaptive_avg_pool2d", "its windows differ in size"),
         (lambda m, x: m.b(F.softmax(m.a(x), 1)), "softmax", "8 bits lose accuracy here"),
-        (lambda m, x: m.b(F.hardswish(m.a(x))), "hardswish", "onnxruntime has no integer kernel for it"),
+        (lambda m, x: m.b(F.hardswish(m.a(x))), "hardswish", "there is no integer kernel for it"),
         (lambda m, x: m.b(m.a(x).erfinv()), "erfinv", "there is no rule for it"),
         (lambda m, x: m.b(m.norm(m.a(x) + x)), "norm", "it was not folded into a layer"),
     ],

@@ -10,7 +10,7 @@ import codeq
 from codeq import QuantizedActivations
 from codeq.autocast import autocast_off
 from codeq.errors import TraceError
-from codeq.graph import trace
+from codeq.trace import trace
 
 
 class Network(nn.Module):

@@ -14,7 +14,7 @@ from codeq.activations import plan_activations
 from codeq.calibrate import calibrate, load_calibration
 from codeq.canonical import canonicalize
 from codeq.errors import CalibrationError
-from codeq.graph import trace
+from codeq.trace import trace
 
 
 def network() -> nn.Module:

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from codeq.canonical import canonicalize, merge_equal
 from codeq.errors import TraceError
-from codeq.graph import GraphRunner, is_constant, layer_names, operator_name, trace
+from codeq.graph import GraphRunner, is_constant, layer_names, operator_name
+from codeq.trace import trace
 
 
 class Block(nn.Module):

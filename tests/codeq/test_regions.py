@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 import codeq
 from codeq.canonical import canonicalize
-from codeq.graph import GraphRunner, layer_names, operator_name, trace
+from codeq.graph import GraphRunner, layer_names, operator_name
+from codeq.trace import trace
 
 
 class Regions(nn.Module):

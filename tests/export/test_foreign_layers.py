@@ -101,7 +101,7 @@ class Regions(nn.Module):
 IMAGES = (6, 4, 9, 9)
 SEQUENCES = (6, 5, 16)
 MASK = torch.arange(5).repeat(6, 1) > 2
-TRANSPOSED = {"0": "onnxruntime has no integer kernel for it"}
+TRANSPOSED = {"0": "there is no integer kernel for it"}
 SOFTMAX = "softmax: 8 bits lose accuracy here"
 
 # Factory, inputs (shapes of random ones), layers with integer kernels, and what stays float with its reason.
@@ -152,7 +152,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[Any, ...], set[str], dict
         ),
         ((6, 4, 16),),
         {"0", "3"},
-        {"2": "onnxruntime has no integer kernel for it"},
+        {"2": "there is no integer kernel for it"},
     ),
     "conv3d": (
         lambda: nn.Sequential(nn.Conv3d(2, 8, 3), nn.BatchNorm3d(8), nn.ReLU(), nn.Conv3d(8, 4, 2, groups=4)),
@@ -199,7 +199,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[Any, ...], set[str], dict
         {"0", "3", "5"},
         {"1": "8 bits lose accuracy here", "4": "8 bits lose accuracy here"},
     ),
-    "prelu": (prelu, (IMAGES,), {"0", "2", "4"}, {"1": "onnxruntime has no integer kernel for it"}),
+    "prelu": (prelu, (IMAGES,), {"0", "2", "4"}, {"1": "there is no integer kernel for it"}),
     "resized": (
         lambda: Net(resized, first=nn.Conv2d(4, 8, 3, 2), second=nn.Conv2d(8, 4, 1), third=nn.Conv2d(4, 2, 1)),
         (IMAGES,),
@@ -218,7 +218,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[Any, ...], set[str], dict
         ),
         (IMAGES,),
         {"down", "middle", "same", "out"},
-        {"up": "onnxruntime has no integer kernel for it"},
+        {"up": "there is no integer kernel for it"},
     ),
     "dropout_in_place": (
         lambda: nn.Sequential(nn.Conv2d(4, 8, 9), nn.Flatten(), nn.Dropout(0.2, inplace=True), nn.Linear(8, 4)),

@@ -1,0 +1,168 @@
+"""The other way to a .tflite file: litert-torch converts the float network, and our codes replace its weights.
+
+    conv2d(x, scale * codes)  ->  litert-torch  ->  CONV_2D(x, float32)  ->  CONV_2D(x, DEQUANTIZE(int8 codes))
+
+For operators that have no lowering here. Each weight's float values are looked for among the converted file's
+constants, in any order of axes, bit for bit; where one is not found, nothing is written. Exact for weights; what the
+converter makes of the rest is held by the parity check, at the one batch size that it is converted for.
+"""
+
+import itertools
+import math
+import tempfile
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codeq.errors import first_line
+from codeq.graph import input_names, output_names, replace_node, state_name
+from codeq.quiet import quiet_torch, silence
+from export.errors import ExportError
+from export.program import ReferenceProgram, WeightRecord, add_tensor, constant_value, remove_unused_tensors
+from export.tflite.edit import ModelEditor
+from export.tflite.graph import Quantization
+from export.tflite.operator_versions import PER_CHANNEL_DEQUANTIZE
+from export.tflite.stored_layout import StoredLayout
+
+PACKAGE = "litert-torch"
+
+
+def convert(program: ReferenceProgram, example: tuple[Tensor, ...]) -> bytes:
+    """The float file that litert-torch makes of a program.
+
+    Args:
+        program: Traced at the example's batch size; BatchNorms folded. Its weights become floats, in place.
+        example: Inputs.
+
+    Raises:
+        ExportError: litert-torch is not installed, or cannot convert the network.
+    """
+    with silence():
+        converter = _import()
+    _decode_weights(program)
+    module = program.exported.module()
+    for part in module.modules():
+        part.training = False
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "float.tflite"
+        try:
+            with silence(), quiet_torch():
+                converter.convert(module, example).export(str(path))
+        except Exception as error:  # its compiler raises what it likes
+            raise ExportError(f"litert-torch cannot convert the network: {first_line(error)}") from error
+        return path.read_bytes()
+
+
+def put_codes(data: bytes, program: ReferenceProgram) -> tuple[ModelEditor, dict[str, StoredLayout]]:
+    """Replace the float weights of a converted file by codes, each behind a DEQUANTIZE.
+
+    Args:
+        data: The file; its inputs and outputs get the program's names.
+        program: What it was converted from; `weights` as they are stored.
+
+    Returns:
+        The changed file, and how each weight lies in it.
+
+    Raises:
+        ExportError: A weight that the network uses is not found.
+    """
+    editor = ModelEditor(data)
+    editor.rename(input_names(program.exported), output_names(program.exported))
+    constants = editor.constants()
+    layouts: dict[str, StoredLayout] = {}
+    for record in program.weights.values():
+        values = record.encoding.dequantize().numpy()
+        found = next(
+            ((tensor, layout) for tensor, constant in constants.items() for layout in _layouts(values, constant)), None
+        )
+        if found is None:
+            raise ExportError(
+                f"{record.name}: no constant of the file that litert-torch made equals it in any order of axes, so its "
+                "codes cannot be stored; use the writer of this package (--backend writer)"
+            )
+        tensor, layout = found
+        del constants[tensor]
+        layouts[record.name] = layout
+        _store(editor, tensor, record, layout)
+    return editor, layouts
+
+
+def _import() -> Any:
+    try:
+        return import_module("litert_torch")
+    except ImportError as error:
+        raise ExportError(
+            f"--backend litert-torch needs the package {PACKAGE}, which is not installed ({first_line(error)}): "
+            "pip install 'codeq[tflite-torch]'"
+        ) from error
+
+
+def _decode_weights(program: ReferenceProgram) -> None:
+    """Put each weight's float values in the place of its codes and scale."""
+    for node in list(program.exported.graph.nodes):
+        if node.target is not torch.ops.codeq.dequantize.default:
+            continue
+        record = program.weights[state_name(program.exported, node.args[0]) or ""]
+        value = constant_value(program, node)
+        assert value is not None
+        replace_node(program.exported, node, add_tensor(program, record.name, value))
+    remove_unused_tensors(program)
+
+
+def _layouts(values: np.ndarray, constant: np.ndarray) -> Iterator[StoredLayout]:
+    """How a constant of a file holds a weight, if it does: an order of axes, axes of size 1 anywhere."""
+    if constant.dtype != np.float32 or constant.size != values.size:
+        return
+    wide = [axis for axis, size in enumerate(values.shape) if size != 1]
+    narrow = [axis for axis, size in enumerate(values.shape) if size == 1]
+    stored = tuple(size for size in constant.shape if size != 1)
+    for order in itertools.permutations(wide):
+        if tuple(values.shape[axis] for axis in order) != stored:
+            continue
+        layout = StoredLayout(values.shape, (*narrow, *order), constant.shape)
+        if np.array_equal(layout.store(values), constant):
+            yield layout
+
+
+def _store(editor: ModelEditor, tensor: int, record: WeightRecord, layout: StoredLayout) -> None:
+    """Codes and their DEQUANTIZE in front of everything; on the paper's grid what adds the shift, too."""
+    encoding, name = record.encoding, record.name
+    codes = layout.store(encoding.codes.numpy())
+    axis = 0 if encoding.axis is None else _stored_axis(layout, encoding.axis)
+    scale = encoding.scale.reshape(-1).numpy()
+    grid = Quantization(scale, 0, axis)
+    version = PER_CHANNEL_DEQUANTIZE if scale.size > 1 else 2
+    stored = editor.add_tensor(f"{name}_quantized", codes.shape, codes, grid)
+    editor.rename_tensor(tensor, name)
+    if encoding.shift is None:
+        editor.compute("DEQUANTIZE", version, [stored], tensor)
+        return
+    shift = encoding.shift.reshape(-1).numpy()
+    if shift.size > 1:
+        shift = shift.reshape([-1 if place == axis else 1 for place in range(codes.ndim)])
+    values, sign, product = (editor.add_tensor(f"{name}/{part}", codes.shape) for part in ("scaled", "sign", "shifted"))
+    number = editor.add_tensor(f"{name}/shift", shift.shape, np.ascontiguousarray(shift))
+    editor.compute("DEQUANTIZE", version, [stored], values)
+    editor.compute("SIGN", 1, [values], sign)
+    editor.compute("MUL", 1, [sign, number], product)
+    editor.compute("ADD", 1, [values, product], tensor)
+
+
+def _stored_axis(layout: StoredLayout, axis: int) -> int:
+    """Where an axis of the weight lies in the stored shape, which has the same axes but for those of size 1.
+
+    Raises:
+        ExportError: The axis has size 1, so that every place would do and none is known.
+    """
+    wide = [other for other in layout.order if layout.view[other] != 1]
+    if axis not in wide:
+        return 0
+    places = [place for place, size in enumerate(layout.shape) if size != 1]
+    assert len(places) == len(wide)
+    assert math.prod(layout.shape) == math.prod(layout.view)
+    return places[wide.index(axis)]
