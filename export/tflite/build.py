@@ -20,6 +20,7 @@ from torch.fx import Node
 
 from codeq.activations import CLAMPS
 from codeq.graph import is_constant, layer_names, state_name
+from export.fold_batch_norm import CHANNEL_AXIS
 from export.program import LAYER_SCOPE, ReferenceProgram, constant_value
 from export.tflite.graph import (
     NO_ACTIVATION,
@@ -33,7 +34,15 @@ from export.tflite.graph import (
 from export.tflite.operator_versions import INT4_DEQUANTIZE, OPERATORS, PER_CHANNEL_DEQUANTIZE, weight_version
 from export.tflite.registry import CannotLower
 from export.tflite.stored_layout import Order, StoredLayout, identity
-from export.tflite.weight_form import DEQUANTIZE, HYBRID, HYBRID_OPERATORS, StoredForm, WeightForms, is_exact
+from export.tflite.weight_form import (
+    DEQUANTIZE,
+    DEQUANTIZE_FOR_OTHERS,
+    HYBRID,
+    HYBRID_OPERATORS,
+    StoredForm,
+    WeightForms,
+    is_exact,
+)
 
 dequantize = torch.ops.codeq.dequantize.default
 quantize = torch.ops.codeq.quantize.default
@@ -437,6 +446,8 @@ class Build:
             codes = layout.store(record.encoding.codes.numpy())
             if channel_axis is not None and grid.scale.size == 1:
                 grid = Quantization(np.repeat(grid.scale, codes.shape[channel_axis]), 0, channel_axis)
+            if reader == DEQUANTIZE and not (is_plain(node) and all(_is_weight_of(user, node) for user in node.users)):
+                reader = DEQUANTIZE_FOR_OTHERS
             stored = self.forms.choose(codes, reader)
             name = self._unused(f"{record.name}_quantized")
             tensor = Tensor(name, codes.shape, codes.dtype, codes, grid, form=stored.form)
@@ -486,6 +497,11 @@ class Build:
 def is_plain(weight: Node) -> bool:
     """Whether a weight is codes times a scale, without a shift."""
     return weight.target is dequantize and weight.args[2] is None
+
+
+def _is_weight_of(layer: Node, weight: Node) -> bool:
+    """Whether a weight is read as the weight of a convolution or a linear layer."""
+    return layer.target in CHANNEL_AXIS and layer.args[1] is weight and layer.args[0] is not weight
 
 
 def size_at_one(size: Any) -> int:

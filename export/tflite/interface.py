@@ -61,8 +61,8 @@ def float_interface(build: Build) -> tuple[str, ...]:
             "alone and no output is computed on codes; use --io float"
         )
     return (
-        *(f"input {name} stays float32: it is read as floats" for name in inputs),
-        *(f"output {name} stays float32: it is not computed on codes" for name in outputs),
+        *(f"{name} stays float32: it is read as floats" for name in inputs),
+        *(f"{name} stays float32: it is not computed on codes" for name in outputs),
     )
 
 

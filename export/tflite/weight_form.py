@@ -4,10 +4,13 @@
     csr     int8 codes without the zeros, behind a DENSIFY that LiteRT computes once, when it opens the file
     int4    two codes a byte, where all of a weight's codes are within -8 to 7
 
-What LiteRT gets wrong is not written (measured with ai-edge-litert 2.3). Convolutions of codes round otherwise with
-INT4 weights: 1 to 5 % of the results are one step off; in linear layers none is. Layers of floats refuse codes behind a
-DENSIFY, and without it linear ones compute something else. Depthwise convolutions of floats are left to LiteRT's own
-kernels, five times slower than on floats, and refuse one scale or INT4 codes: they read floats.
+What LiteRT gets wrong is not written (measured with ai-edge-litert 2.3):
+
+    INT4 weights on codes    convolutions round otherwise: 1 to 5 % of the results are one step off, as in linear layers
+                             of an odd number of inputs; in those of an even number none is
+    codes of floats' layers  refuse a DENSIFY; without it linear layers compute something else. Depthwise convolutions
+                             run in LiteRT's own kernels, five times slower than on floats: they read floats
+    DENSIFY, DEQUANTIZE      XNNPACK takes over both, and what it does not compute, such as SIGN, then reads nothing
 """
 
 from collections.abc import Mapping
@@ -24,16 +27,24 @@ from export.tflite.sparse import compress
 
 Sparse = Literal["auto", "off"]
 SPARSE: tuple[Sparse, ...] = ("auto", "off")
-DENSIFY_BYTES = 480
+DENSIFY_BYTES = 320
 """Of the operator, its result and the tables that say which axis is compressed; measured for four dimensions."""
 DEQUANTIZE = "DEQUANTIZE"
 """Reads the codes of layers that compute on floats."""
+DEQUANTIZE_FOR_OTHERS = "DEQUANTIZE for others"
+"""Its floats go to operators that are no layers, or get a shift (the paper's grid) first."""
 HYBRID = "hybrid "
 """In front of an operator that reads codes although its input is floats."""
 HYBRID_OPERATORS = frozenset({"CONV_2D", "FULLY_CONNECTED"})
 """Those that XNNPACK computes on floats and codes."""
-INT4_READERS = frozenset({DEQUANTIZE, "FULLY_CONNECTED", *(f"{HYBRID}{code}" for code in HYBRID_OPERATORS)})
-NO_HYBRID = "it has a shift (paper's grid), or is read by another operator than CONV_2D and FULLY_CONNECTED"
+INT4_READERS = frozenset(
+    {DEQUANTIZE, DEQUANTIZE_FOR_OTHERS, "FULLY_CONNECTED", *(f"{HYBRID}{code}" for code in HYBRID_OPERATORS)}
+)
+NO_HYBRID = {
+    DEQUANTIZE: "LiteRT computes its layer faster on floats",
+    DEQUANTIZE_FOR_OTHERS: "it has a shift (paper's grid), or is read by what is no layer",
+}
+"""Why codes are not read as they are, by what reads them."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +73,8 @@ class WeightForms:
             reader: The operator that reads them, `HYBRID` in front of its name where its input is floats.
         """
         sizes: dict[Form, int] = {"dense": codes.nbytes}
-        reason = ""
-        if self.int4 and not fits(codes):
-            reason = f"codes from {codes.min()} to {codes.max()}, expected {SMALLEST} to {LARGEST} for INT4"
-        elif self.int4 and not is_exact("int4", reader):
-            reason = f"{reader} does not compute exactly on INT4 codes"
-        elif self.int4:
+        reason = _refuse_int4(codes, reader) if self.int4 else ""
+        if self.int4 and not reason:
             sizes["int4"] = (codes.size + 1) // 2
         if self.sparse == "auto" and is_exact("csr", reader):
             sizes["csr"] = compress(codes).nbytes + DENSIFY_BYTES
@@ -75,11 +82,21 @@ class WeightForms:
         return StoredForm(form, reader, sizes[form], reason)
 
 
+def _refuse_int4(codes: np.ndarray, reader: str) -> str:
+    if not fits(codes):
+        return f"codes from {codes.min()} to {codes.max()}, expected {SMALLEST} to {LARGEST} for INT4"
+    if not is_exact("int4", reader):
+        return f"{reader} does not compute exactly on INT4 codes"
+    if reader == "FULLY_CONNECTED" and codes.shape[-1] % 2:
+        return f"{reader} does not compute exactly on INT4 codes of an odd number of inputs"
+    return ""
+
+
 def is_exact(form: Form, reader: str) -> bool:
     """Whether an operator reads a form of weight as it should; see the module's docstring."""
     if form == "int4":
         return reader in INT4_READERS
-    return form == "dense" or not reader.startswith(HYBRID)
+    return form == "dense" or not (reader.startswith(HYBRID) or reader == DEQUANTIZE_FOR_OTHERS)
 
 
 def form_notes(forms: WeightForms, stored: Mapping[str, StoredForm]) -> tuple[str, ...]:
@@ -90,9 +107,7 @@ def form_notes(forms: WeightForms, stored: Mapping[str, StoredForm]) -> tuple[st
     """
     notes = []
     if forms.hybrid:
-        left = {
-            name: "has a shift (paper's grid)" for name, form in stored.items() if not form.reader.startswith(HYBRID)
-        }
+        left = {name: NO_HYBRID[form.reader] for name, form in stored.items() if form.reader in NO_HYBRID}
         notes += _notes("hybrid", left, len(stored), "leave --hybrid out")
     if forms.int4:
         left = {name: form.reason for name, form in stored.items() if form.reason}
@@ -103,6 +118,6 @@ def form_notes(forms: WeightForms, stored: Mapping[str, StoredForm]) -> tuple[st
 
 def _notes(option: str, left: Mapping[str, str], count: int, way_out: str) -> list[str]:
     if len(left) == count:
-        name, reason = next(iter(left.items()), ("the network", "has no quantized weight"))
-        raise ExportError(f"--{option}: no weight can be stored so ({name}: {reason}); {way_out}")
+        name, reason = next(iter(left.items()), ("the network", "it has no quantized weight"))
+        raise ExportError(f"--{option} does nothing here: {name}: {reason}; {way_out}")
     return [f"not {option}: {line}" for line in group_reasons(left)]
