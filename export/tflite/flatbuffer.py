@@ -85,10 +85,11 @@ class _Grid:
 
 
 class _Buffers:
-    """Data by number; number 0 is empty, for tensors that are computed."""
+    """Data by number; number 0 is empty, for tensors that are computed. Positions of sparse ones lie outside."""
 
     def __init__(self) -> None:
         self.numbers: dict[bytes, int] = {b"": 0}
+        self.position_bytes = 0
 
     def add(self, data: bytes) -> int:
         """The number of some data, that of equal data where there is some."""
@@ -140,7 +141,7 @@ def write(graph: Graph, metadata: Mapping[str, str]) -> bytes:
         entry.name, entry.buffer = name, buffers.add(text.encode())
         model.metadata.append(entry)
     model.buffers = buffers.tables()
-    size = sum(len(data) for data in buffers.numbers)
+    size = sum(len(data) for data in buffers.numbers) + buffers.position_bytes
     if size > LIMIT:
         raise ExportError(f"the file would take {size:,} bytes; a .tflite file ends at {LIMIT:,}")
     return pack_model(model, size)
@@ -275,6 +276,7 @@ def _tensor(tensor: Tensor, buffers: _Buffers, grids: _Grids) -> Any:
     elif data is not None and tensor.form == "csr":
         rows = compress(data)
         table.sparsity, data = _sparsity(rows), rows.values
+        buffers.position_bytes += rows.nbytes - rows.values.nbytes
     table.buffer = 0 if data is None else buffers.add(np.ascontiguousarray(data).tobytes())
     if tensor.quantization is not None:
         table.quantization = _Grid(tensor.quantization, grids)
