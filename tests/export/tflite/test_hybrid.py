@@ -38,6 +38,24 @@ def test_a_scale_of_the_whole_tensor_is_repeated(export: Any) -> None:
     assert {check.level for check in report.verdict.outputs} == {"xnnpack", "builtin"}
 
 
+@pytest.mark.parametrize(
+    ("int4", "versions"),
+    [
+        (False, {"CONV_2D": 5, "FULLY_CONNECTED": 12}),
+        (True, {"CONV_2D": 7, "FULLY_CONNECTED": 12}),
+    ],
+)
+def test_versions(export: Any, int4: bool, versions: dict[str, int]) -> None:
+    """Those that know the operands: an older runtime is to refuse the file, not to misread it."""
+    from export.tflite.flatbuffer import read
+    from export.tflite.runtime import schema
+
+    layers = {"conv": nn.Conv2d(3, 5, 3), "fc": nn.Linear(175, 4)}
+    report = export(lambda m, x: m.fc(m.conv(x).flatten(1)), (3, 9, 7), hybrid=True, int4=int4, grid_limit=7, **layers)
+    codes = {code.builtinCode: code.version for code in read(report.path.read_bytes()).operatorCodes}
+    assert {name: codes[getattr(schema().BuiltinOperator, name)] for name in versions} == versions
+
+
 def test_what_is_said(export: Any) -> None:
     report = export(lambda m, x: m.conv(x), (3, 9, 7), conv=nn.Conv2d(3, 5, 3), hybrid=True)
     assert "approximate (hybrid): outputs off by" in str(report)

@@ -45,6 +45,15 @@ def test_layers(export: Any, layer: nn.Module, shape: tuple[int, ...]) -> None:
     assert "int4, DEQUANTIZE" in str(report)
 
 
+def test_the_version_that_knows_four_bits(export: Any) -> None:
+    from export.tflite.flatbuffer import read
+    from export.tflite.runtime import schema
+
+    report = export(lambda m, x: m.conv(x), (3, 9, 7), conv=nn.Conv2d(3, 5, 3), grid_limit=7, int4=True)
+    codes = {code.builtinCode: code.version for code in read(report.path.read_bytes()).operatorCodes}
+    assert codes[schema().BuiltinOperator.DEQUANTIZE] == 6
+
+
 def test_a_scale_per_channel(export: Any) -> None:
     layers = {"conv": nn.Conv2d(3, 5, 3), "norm": nn.BatchNorm2d(5)}
     report = export(lambda m, x: m.norm(m.conv(x)), (3, 9, 7), grid_limit=7, int4=True, **layers)
@@ -73,6 +82,7 @@ def test_linear_layers_on_codes(export: Any) -> None:
     assert report.kernels["one"] == report.kernels["two"] == "FULLY_CONNECTED"
     assert [weight.storage for weight in report.weights] == ["dense", "dense", "int4", "int4"]
     assert not sum(check.differing for check in report.verdict.layers)
+    assert "int4, FULLY_CONNECTED" in str(report)
     assert report.notes == (
         "not int4: conv.weight: CONV_2D does not compute exactly on INT4 codes",
         "not int4: one.weight: FULLY_CONNECTED does not compute exactly on INT4 codes of an odd number of inputs",
