@@ -188,7 +188,7 @@ def test_a_flattened_image_is_not_transposed(export: Any, activations: str) -> N
         activations,
         conv=nn.Conv2d(3, 5, 3),
         fc=nn.Linear(175, 4),
-        channels_last_io=True,
+        layout="nhwc",
     )
     assert "TRANSPOSE" not in report.operators
     assert all(check.ok for check in report.verdict.weights)
@@ -199,7 +199,7 @@ def test_a_flattened_image_that_others_read_is(export: Any) -> None:
         flat = m.conv(x).flatten(1)
         return m.fc(flat) + flat[:, :4]
 
-    report = export(forward, IMAGE, conv=nn.Conv2d(3, 5, 3), fc=nn.Linear(175, 4), channels_last_io=True)
+    report = export(forward, IMAGE, conv=nn.Conv2d(3, 5, 3), fc=nn.Linear(175, 4), layout="nhwc")
     assert report.operators["TRANSPOSE"] == 1
 
 
