@@ -62,7 +62,7 @@ def build_graph(
             if dtype not in COMPUTED and not is_move(node):
                 raise CannotLower(f"it computes {dtype}, expected torch.float32")
             if lowering is None:
-                raise CannotLower("has no lowering to LiteRT yet; leave it out of the network or use export.onnx")
+                raise CannotLower("has no lowering to LiteRT; --backend litert-torch may have one, and export.onnx")
             lowering(build, node)
         except CannotLower as error:
             operator = operator_name(node) or str(node.target)

@@ -96,7 +96,7 @@ REFUSED: dict[str, tuple[Forward, str]] = {
         lambda m, x: F.interpolate(x, scale_factor=1.3, mode="bilinear"),
         "LiteRT would weight pixels otherwise",
     ),
-    "bicubic": (lambda m, x: F.interpolate(x, size=(5, 5), mode="bicubic"), "has no lowering to LiteRT yet"),
+    "bicubic": (lambda m, x: F.interpolate(x, size=(5, 5), mode="bicubic"), "has no lowering to LiteRT"),
     "uncounted": (
         lambda m, x: F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)[:, :, :, 1:],
         "its padding is not counted",
@@ -105,7 +105,7 @@ REFUSED: dict[str, tuple[Forward, str]] = {
         lambda m, x: x + torch.arange(x.shape[0])[:, None, None, None] * 1.0,
         "which differs among the inputs of a batch but not by them",
     ),
-    "no lowering": (lambda m, x: x.cumsum(1), "cumsum: has no lowering to LiteRT yet"),
+    "no lowering": (lambda m, x: x.cumsum(1), "cumsum: has no lowering to LiteRT"),
 }
 
 
