@@ -9,7 +9,7 @@ from codeq.files import check_writable
 from export.activation_options import activation_options, add_activation_options, add_check_option, default_check
 from export.errors import ExportError, ParityError
 from export.tflite.export import export_tflite
-from export.tflite.options import IOS, LAYOUTS
+from export.tflite.options import BACKENDS, IOS, LAYOUTS
 from export.tflite.runtime import installed_version
 from export.tflite.weight_form import SPARSE
 
@@ -55,6 +55,13 @@ def _build_parser() -> argparse.ArgumentParser:
         help="two codes a byte where a weight's codes are within -8 to 7 (train with --bits 4 --grid-limit 7). For "
         "size: convolutions run several times slower on x86. With --activations int8 for linear layers only",
     )
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="writer",
+        help="litert-torch: let that package convert the float network, for operators that the writer lacks, and put "
+        "the codes in by exact match (pip install 'codeq[tflite-torch]', 2 GB)",
+    )
     add_check_option(parser)
     cli.add_model_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report; - is stdout")
@@ -85,6 +92,7 @@ def main(argv: list[str] | None = None) -> int:
                 sparse=arguments.sparse,
                 int4=arguments.int4,
                 hybrid=arguments.hybrid,
+                backend=arguments.backend,
                 force=arguments.force,
                 check_inputs=(inputs,),
                 preprocessing=loaded.preprocessing,

@@ -32,6 +32,7 @@ from export.tflite.graph import (
     Tensor,
 )
 from export.tflite.operator_versions import INT4_DEQUANTIZE, OPERATORS, PER_CHANNEL_DEQUANTIZE, weight_version
+from export.tflite.per_input import depends_on_input, per_input_constant, repeat_per_input
 from export.tflite.registry import CannotLower
 from export.tflite.stored_layout import Order, StoredLayout, identity
 from export.tflite.weight_form import (
@@ -109,6 +110,7 @@ class Build:
     def __post_init__(self) -> None:
         self.names = layer_names(self.program.exported.graph)
         self.absorbed: set[Node] = set()
+        self._on_input: dict[Node, bool] = {}
         self._made: dict[Any, Any] = {}
         self.tensor_names: set[str] = set()
 
@@ -414,7 +416,10 @@ class Build:
     def _constant_value(self, node: Any) -> Value:
         assert isinstance(node, Node), node
         if not is_constant(node):
-            raise CannotLower(f"it reads {self.name(node)}, which has no value here")
+            repeated = per_input_constant(self, node)
+            if repeated is not None and repeated.dtype == np.float32:
+                return repeat_per_input(self, node, repeated)
+            raise CannotLower(f"it reads {self.name(node)}, which differs among the inputs of a batch but not by them")
         if node.target is dequantize:
             shape = self.shape(node)
             layout = StoredLayout(shape, identity(len(shape)), shape)
@@ -425,6 +430,10 @@ class Build:
         if value is None or value.dtype != np.float32:
             raise CannotLower("it reads a constant that is no float32 tensor")
         return Value(self.number(value, self.weight_name(node)), identity(value.ndim))
+
+    def depends_on_input(self, node: Node) -> bool:
+        """Whether a node's values are computed from those of an input."""
+        return depends_on_input(node, self._on_input)
 
     def depends_on_codes(self, node: Node) -> bool:
         """Whether a constant is, or is computed from, a quantized weight."""

@@ -6,7 +6,8 @@ checkpoint -> encodings -> reference program -> LiteRT graph -> file -> parity -
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -14,21 +15,24 @@ from torch import nn
 from codeq.activation_encoding import ActivationEncoding
 from codeq.autocast import autocast_off
 from codeq.files import check_writable, replace_atomically
-from codeq.inputs import Inputs
+from codeq.inputs import Inputs, join_inputs
 from codeq.ranges import Method
 from export.errors import ParityError
 from export.metadata import KEY, describe_weight, metadata_props
 from export.prepare import Activations, Prepared, check_choices, float32_bytes, prepare_program
 from export.report import WeightReport
+from export.run import take_inputs
 from export.tflite.build import Build
 from export.tflite.flatbuffer import write
-from export.tflite.interface import SUFFIX, float_interface
+from export.tflite.interface import float_interface
+from export.tflite.litert_torch import convert_with_codes
 from export.tflite.lower import build_graph, describe_layout
-from export.tflite.options import Io, Layout, check_options
+from export.tflite.options import Backend, Io, Layout, check_options
 from export.tflite.report import TfliteReport
 from export.tflite.runtime import installed_version
 from export.tflite.verify import check_parity
 from export.tflite.weight_form import Sparse, WeightForms, form_notes
+from export.verify import BATCH_SIZES
 
 FLOAT_OUTPUT = "its output stays float: LiteRT's kernels on codes give codes only"
 
@@ -44,6 +48,7 @@ def export_tflite(
     sparse: Sparse = "auto",
     int4: bool = False,
     hybrid: bool = False,
+    backend: Backend = "writer",
     force: bool = False,
     check_inputs: Inputs | None = None,
     preprocessing: dict[str, list[float]] | None = None,
@@ -73,6 +78,8 @@ def export_tflite(
         int4: Weights whose codes are within -8 to 7 take two codes a byte where LiteRT reads that exactly. For size: on
             x86 convolutions are several times slower.
         hybrid: Layers of floats read the codes of their weights: fast, and approximate. For float32 activations.
+        backend: "writer": this package's lowerings. "litert-torch": that converter, for what they lack; its files have
+            float32 activations, dense codes and a batch of 1 that stays.
         force: Overwrite.
         preprocessing, checkpoint_sha256: Recorded in the file.
         activations, ranges, activations_except, activation_encodings: As for `export_onnx`.
@@ -92,25 +99,31 @@ def export_tflite(
     """
     litert = installed_version()
     check_choices(activations, ranges)
-    check_options(layout=layout, io=io, sparse=sparse, hybrid=hybrid, activations=activations)
+    check_options(
+        backend=backend, layout=layout, io=io, sparse=sparse, int4=int4, hybrid=hybrid, activations=activations
+    )
     output = check_writable(path, force=force)
     prepared = prepare_program(
         model,
-        example_inputs,
+        example_inputs if backend == "writer" else _first(model, example_inputs),
         check_inputs=check_inputs,
+        dynamic_batch=backend == "writer",
         activations=activations,
         calibration=calibration,
         ranges=ranges,
         activations_except=activations_except,
         activation_encodings=activation_encodings,
     )
-    build = build_graph(
-        prepared.program,
-        channels_last_io=layout == "nhwc",
-        codes_io=io == "int8",
-        forms=WeightForms(sparse, int4, hybrid),
-    )
-    notes = (*(float_interface(build) if io == "int8" else ()), *form_notes(build.forms, build.stored))
+    if backend == "writer":
+        forms = WeightForms(sparse, int4, hybrid)
+        build = build_graph(prepared.program, channels_last_io=layout == "nhwc", codes_io=io == "int8", forms=forms)
+        pack: Callable[[Mapping[str, str]], bytes] = partial(write, build.graph)
+        operators = [operator.code for operator in build.graph.operators]
+        notes = (*(float_interface(build) if io == "int8" else ()), *form_notes(build.forms, build.stored))
+    else:
+        converted = convert_with_codes(prepared.program, tuple(tensor[:1] for tensor in prepared.held))
+        build, pack, operators = converted.build, converted.editor.pack, converted.editor.operators()
+        notes = ("converted by litert-torch: its batch is 1",)
     for record in prepared.program.weights.values():
         record.value_name = record.name if record.name in build.weights else None
     props = metadata_props(
@@ -119,15 +132,15 @@ def export_tflite(
         preprocessing=preprocessing or {},
         versions={"torch": str(torch.__version__), "ai-edge-litert": litert},
         activations=prepared.program.activations,
-        storage=sparse,
+        storage=sparse if backend == "writer" else "dense",
         target="litert",
     )
-    content = json.loads(props[KEY]) | {"layout": describe_layout(build)}
+    content = json.loads(props[KEY]) | {"layout": {"backend": backend, **describe_layout(build)}}
     del content["session_options"]  # of onnxruntime
-    data = write(build.graph, {KEY: json.dumps(content, separators=(",", ":"), sort_keys=True)})
+    data = pack({KEY: json.dumps(content, separators=(",", ":"), sort_keys=True)})
     with replace_atomically(output) as staged:
         staged.write_bytes(data)
-        verdict = check_parity(staged, model, prepared, build)
+        verdict = check_parity(staged, model, prepared, build, BATCH_SIZES if backend == "writer" else (1,))
         if not verdict.ok:
             raise ParityError(verdict)
     return TfliteReport(
@@ -135,7 +148,7 @@ def export_tflite(
         size_bytes=len(data),
         float32_bytes=float32_bytes(model),
         weights=_weight_reports(prepared, build),
-        operators=dict(Counter(operator.code for operator in build.graph.operators)),
+        operators=dict(Counter(operators)),
         activations=activations,
         kernels=dict(build.integer),
         float_layers=_float_layers(prepared, build),
@@ -146,13 +159,16 @@ def export_tflite(
     )
 
 
+def _first(model: nn.Module, inputs: Inputs) -> Inputs:
+    tensors, names = take_inputs(model, inputs)
+    return join_inputs(tuple(tensor[:1] for tensor in tensors), names)
+
+
 def _weight_reports(prepared: Prepared, build: Build) -> tuple[WeightReport, ...]:
     reports = []
     for record in prepared.program.weights.values():
         codes = record.encoding.codes
         stored = build.stored.get(record.name)
-        grids = [tensor.quantization for tensor in build.graph.tensors if tensor.name == f"{record.name}{SUFFIX}"]
-        scales = sum(4 * grid.scale.size for grid in grids if grid is not None)
         reports.append(
             WeightReport(
                 name=record.name,
@@ -161,7 +177,7 @@ def _weight_reports(prepared: Prepared, build: Build) -> tuple[WeightReport, ...
                 sparsity=record.encoding.sparsity,
                 storage="unused" if stored is None else stored.form,
                 storage_reason="" if stored is None else stored.reason,
-                size_bytes=0 if stored is None else stored.size_bytes + scales,
+                size_bytes=0 if stored is None else stored.size_bytes + 4 * record.encoding.scale.numel(),
                 entropy_bytes=record.encoding.entropy_bits() / 8,
                 float32_bytes=4 * codes.numel(),
                 batch_norm=record.batch_norm,

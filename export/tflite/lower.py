@@ -1,12 +1,15 @@
 """A reference program becomes a LiteRT graph, node by node, by the lowerings of export/tflite/operators/."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.fx import Node
 
 import export.tflite.operators  # noqa: F401, fills the registry
+from codeq.activations import is_move
 from codeq.canonical import canonicalize, merge_equal
 from codeq.graph import input_names, is_constant, operator_name, output_names
 from export.errors import ExportError
@@ -16,6 +19,11 @@ from export.tflite.quantize_first import quantize_first
 from export.tflite.registry import LOWERINGS, CannotLower
 from export.tflite.stored_layout import CHANNELS_LAST, Order, identity
 from export.tflite.weight_form import WeightForms
+
+QUANTIZERS = frozenset({torch.ops.codeq.quantize.default, torch.ops.codeq.dequantize.default})
+COMPUTED = frozenset({torch.float32, torch.uint8})
+"""Values and codes; of other types operators only move values."""
+INPUTS = {torch.float32: np.float32, torch.int64: np.int64, torch.int32: np.int32}
 
 
 def build_graph(
@@ -38,6 +46,7 @@ def build_graph(
     canonicalize(exported)
     merge_equal(exported)
     quantize_first(program)
+    exported.graph.eliminate_dead_code()
     build = Build(program, channels_last_io, codes_io, forms or WeightForms())
     _add_inputs(build, input_names(exported))
     for node in exported.graph.nodes:
@@ -45,12 +54,15 @@ def build_graph(
             continue
         if not isinstance(node.meta.get("val"), torch.Tensor | tuple | list):
             continue  # a size
-        if not any(isinstance(operand.meta["val"], torch.Tensor | tuple | list) for operand in node.all_input_nodes):
-            continue  # made of the batch size alone, such as the first state of a recurrent layer
+        if not build.depends_on_input(node) and node.target not in QUANTIZERS:
+            continue  # made of constants and the batch size: written where it is read
         lowering = LOWERINGS.get(node.target)
         try:
+            dtype = getattr(node.meta["val"], "dtype", torch.float32)
+            if dtype not in COMPUTED and not is_move(node):
+                raise CannotLower(f"it computes {dtype}, expected torch.float32")
             if lowering is None:
-                raise CannotLower("has no lowering to LiteRT yet; leave it out of the network or use export.onnx")
+                raise CannotLower("has no lowering to LiteRT; --backend litert-torch may have one, and export.onnx")
             lowering(build, node)
         except CannotLower as error:
             operator = operator_name(node) or str(node.target)
@@ -63,12 +75,15 @@ def _add_inputs(build: Build, names: Sequence[str]) -> None:
     nodes = [node for node in build.program.exported.graph.nodes if node.op == "placeholder" and not is_constant(node)]
     for name, node in zip(names, nodes, strict=True):
         value = node.meta["val"]
-        if value.dtype != torch.float32:
-            raise ExportError(f"input {name} is {value.dtype}; .tflite files are written for float32 inputs only")
+        if value.dtype not in INPUTS:
+            known = ", ".join(map(str, INPUTS))
+            raise ExportError(f"input {name} is {value.dtype}; .tflite files are written for inputs of {known}")
         order = _io_order(build, node)
         quantizer = _first_quantizer(node) if build.codes_io else None
         grid = None if quantizer is None else build.grid(quantizer)
         tensor = build.like(node, order, grid, name=name if quantizer is None else build.codes_name(quantizer))
+        if grid is None:
+            tensor = dataclasses.replace(tensor, dtype=np.dtype(INPUTS[value.dtype]))
         build.tensor_names.add(tensor.name)
         number = build.graph.add_tensor(tensor)
         build.graph.inputs[name] = number

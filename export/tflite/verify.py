@@ -142,7 +142,9 @@ class TfliteVerdict:
         return "\n".join(lines)
 
 
-def check_parity(path: Path, model: nn.Module, prepared: Prepared, build: Build) -> TfliteVerdict:
+def check_parity(
+    path: Path, model: nn.Module, prepared: Prepared, build: Build, batch_sizes: Sequence[int] = BATCH_SIZES
+) -> TfliteVerdict:
     """Hold a file against its network.
 
     Args:
@@ -150,6 +152,7 @@ def check_parity(path: Path, model: nn.Module, prepared: Prepared, build: Build)
         model: The network; run in eval mode, its modes left as they were.
         prepared: What the file was made from, with the held inputs; fewer than a batch are repeated.
         build: How it was lowered.
+        batch_sizes: To run it at; a file of float activations only may take others than these.
 
     Raises:
         ExportError: LiteRT cannot run the file, or it lacks what it should hold.
@@ -173,7 +176,7 @@ def check_parity(path: Path, model: nn.Module, prepared: Prepared, build: Build)
     hybrid = any(stored.reader.startswith(HYBRID) for stored in build.stored.values())
     checks = []
     for kernels in (XNNPACK, BUILTIN):
-        for size in BATCH_SIZES:
+        for size in batch_sizes:
             found = run_file(data, held, size, kernels, orders)
             for name, ours, theirs in zip(build.graph.outputs, expected, found, strict=True):
                 plain = real_output(build, name, theirs)

@@ -4,6 +4,7 @@ scaled_dot_product_attention(q, k, v)  ->  BATCH_MATMUL(SOFTMAX(BATCH_MATMUL(sca
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +13,14 @@ from torch.fx import Node
 from export.tflite.arguments import fill
 from export.tflite.build import Build
 from export.tflite.graph import Tensor
+from export.tflite.per_input import per_input_constant
 from export.tflite.registry import CannotLower, lowers
 from export.tflite.stored_layout import identity
 
 aten = torch.ops.aten
+
+MASKED = np.float32(-1e30)
+"""Its exponential is zero, as that of minus infinity."""
 
 
 @lowers(aten.matmul.default, aten.bmm.default, aten.mm.default)
@@ -31,18 +36,18 @@ def lower_product(build: Build, node: Node) -> None:
 
 @lowers(aten.scaled_dot_product_attention.default)
 def lower_attention(build: Build, node: Node) -> None:
-    """Without mask and dropout."""
+    """A mask is a constant that is added; one that masks nothing is left out."""
     query, key, value, mask, dropout, causal = fill(node, None, None, None, None, 0.0, False)
-    if mask is not None or node.kwargs.get("attn_mask") is not None:
-        raise CannotLower("it has a mask")
-    if dropout or causal or node.kwargs.get("is_causal") or node.kwargs.get("enable_gqa"):
-        raise CannotLower("it is causal, has dropout or shares keys among heads")
+    mask = node.kwargs.get("attn_mask", mask)
+    if dropout or node.kwargs.get("enable_gqa"):
+        raise CannotLower("it has dropout or shares keys among heads")
     assert isinstance(query, Node)
     assert isinstance(key, Node)
     shape, tokens = build.shape(query), build.shape(key)[-2]
     scale = node.kwargs.get("scale")
     factor = 1 / math.sqrt(shape[-1]) if scale is None else float(scale)  # type: ignore[arg-type]
     order = identity(len(shape))
+    added = _mask(build, mask, shape[-2], tokens, causal=bool(node.kwargs.get("is_causal", causal)))
     scaled = build.operator(
         "MUL",
         [build.read_float(query, order), build.number(np.array(factor, np.float32), "number")],
@@ -54,5 +59,33 @@ def lower_attention(build: Build, node: Node) -> None:
     products = build.operator(
         "BATCH_MATMUL", [scaled, build.read_float(key, order)], weights, order, adjX=False, adjY=True
     )
+    if added is not None:
+        wide = added.reshape((1,) * (len(shape) - added.ndim) + added.shape)
+        products = build.operator("ADD", [products, build.number(wide, "mask")], weights, order)
     probabilities = build.operator("SOFTMAX", [products], weights, order, beta=1.0)
     build.result(node, "BATCH_MATMUL", [probabilities, build.read_float(value, order)], order, adjX=False, adjY=False)
+
+
+def _mask(build: Build, mask: Any, queries: int, tokens: int, *, causal: bool) -> np.ndarray | None:
+    """What is added to products of queries and keys, float32; None where it is nothing.
+
+    Raises:
+        CannotLower: It depends on the input, or masks all keys of a query.
+    """
+    if causal:
+        seen = np.tril(np.ones((queries, tokens), bool))
+    elif mask is None:
+        return None
+    else:
+        found = per_input_constant(build, mask)
+        found = build.constant(mask) if found is None else found
+        if found is None:
+            raise CannotLower("its mask depends on the input")
+        if found.dtype != bool:
+            return found if found.any() else None
+        seen = found
+    if seen.all():
+        return None
+    if not seen.any(-1).all():
+        raise CannotLower("its mask leaves a query without keys")
+    return np.where(seen, np.float32(0), MASKED)

@@ -260,26 +260,10 @@ def lower_part(build: Build, node: Node) -> None:
 
 @lowers(aten.expand.default)
 def lower_expand(build: Build, node: Node) -> None:
-    """A constant repeated for every input: added to a slice of the input times zero, which carries the batch.
-
-    Exact for finite inputs.
-    """
+    """Nothing, where nothing is repeated. What repeats a constant along the batch needs no lowering."""
     x = node.args[0]
-    wanted, shape = build.shape(node), build.shape(x)  # type: ignore[arg-type]
-    if wanted == shape and build.open_axes(node) == build.open_axes(x):  # type: ignore[arg-type]
-        build.values[node] = build.read(x)
-        return
-    if wanted != shape or build.open_axes(node) != (0,):
-        raise CannotLower(f"it repeats values of shape {shape} to {wanted}; only along the batch can it be written")
-    source = build.read_float(next(n for n in build.values if n.op == "placeholder"))
-    tensor = build.graph.tensors[source.tensor]
-    rank = len(tensor.shape)
-    begin, end, step = (
-        build.indices([number] * rank, label) for number, label in ((0, "begin"), (1, "end"), (1, "step"))
-    )
-    one = Tensor(f"{node.name}/one", (1,) * rank, tensor.dtype, None, None, (0,))
-    first = build.operator("STRIDED_SLICE", [source, begin, end, step], one, source.order, beginMask=1, endMask=1)
-    zero = build.operator("MUL", [first, build.number(np.array(0, np.float32), "number")], one, source.order)
-    order = identity(len(shape))
-    batch = build.reshape(zero, (1,) * len(shape), (0,), f"{node.name}/batch")
-    build.result(node, "ADD", [batch, build.read_float(x, order)], order)
+    assert isinstance(x, Node)
+    wanted, shape = build.shape(node), build.shape(x)
+    if wanted != shape or build.open_axes(node) != build.open_axes(x):
+        raise CannotLower(f"it repeats computed values of shape {shape} to {wanted}")
+    build.values[node] = build.read(x)

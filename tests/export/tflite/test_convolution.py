@@ -130,4 +130,4 @@ def test_other_first_convolutions_are_not(export: Any, activations: str) -> None
 
 def test_three_dimensions_are_refused(refused: Any) -> None:
     reason = refused(lambda m, x: m.conv(x), (1, 5, 5, 5), conv=nn.Conv3d(1, 2, 3))
-    assert reason == "conv: conv3d: has no lowering to LiteRT yet; leave it out of the network or use export.onnx"
+    assert reason == "conv: conv3d: has no lowering to LiteRT; --backend litert-torch may have one, and export.onnx"

@@ -33,6 +33,11 @@ ELEMENTWISE: dict[str, Forward] = {
     "layer norm": lambda m, x: m.layer(x),
     "matmul": lambda m, x: x.matmul(x.transpose(-1, -2)),
     "attention": lambda m, x: F.scaled_dot_product_attention(x, x, 2 * x),
+    "causal attention": lambda m, x: F.scaled_dot_product_attention(x, x, x, is_causal=True),
+    "attention with a mask": lambda m, x: F.scaled_dot_product_attention(
+        x, x, x, attn_mask=(torch.arange(9) < 5).expand(x.shape[0], 1, 9, 9)
+    ),
+    "attention with a bias": lambda m, x: F.scaled_dot_product_attention(x, x, x, attn_mask=m.layer.weight[:, :1] * 3),
 }
 SHAPES: dict[str, Forward] = {
     "permute": lambda m, x: x.permute(0, 3, 1, 2) + 0.0,
@@ -47,6 +52,7 @@ SHAPES: dict[str, Forward] = {
     "unbind": lambda m, x: x.unbind(2)[4] + 0.0,
     "cat": lambda m, x: torch.cat([x, 2 * x], 1),
     "cat rows": lambda m, x: torch.cat([x, x.relu()], 2),
+    "numbers of a batch": lambda m, x: x + torch.full((x.shape[0], 1, 1, 1), 0.5),
     "class token": lambda m, x: torch.cat([m.token.expand(x.shape[0], -1, -1, -1), x], 1),
 }
 RESIZES: dict[str, Forward] = {
@@ -77,18 +83,29 @@ REFUSED: dict[str, tuple[Forward, str]] = {
     "divisor": (lambda m, x: F.avg_pool2d(x, 2, divisor_override=3), "it divides by another number"),
     "alpha": (lambda m, x: torch.add(x, x, alpha=2), "it scales its second operand"),
     "reflection": (lambda m, x: F.pad(x, (1, 1, 0, 0), mode="reflect"), "its mode is reflect"),
-    "causal": (lambda m, x: F.scaled_dot_product_attention(x, x, x, is_causal=True), "it is causal"),
+    "a computed mask": (
+        lambda m, x: F.scaled_dot_product_attention(x, x, x, attn_mask=x.matmul(x.transpose(-1, -2))),
+        "its mask depends on the input",
+    ),
+    "a query without keys": (
+        lambda m, x: F.scaled_dot_product_attention(x, x, x, attn_mask=torch.ones(8, 8).tril(-1) > 0),
+        "its mask leaves a query without keys",
+    ),
     "other pixels": (lambda m, x: F.interpolate(x, scale_factor=1.3), "LiteRT would read other pixels"),
     "other weights": (
         lambda m, x: F.interpolate(x, scale_factor=1.3, mode="bilinear"),
         "LiteRT would weight pixels otherwise",
     ),
-    "bicubic": (lambda m, x: F.interpolate(x, size=(5, 5), mode="bicubic"), "has no lowering to LiteRT yet"),
+    "bicubic": (lambda m, x: F.interpolate(x, size=(5, 5), mode="bicubic"), "has no lowering to LiteRT"),
     "uncounted": (
         lambda m, x: F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)[:, :, :, 1:],
         "its padding is not counted",
     ),
-    "no lowering": (lambda m, x: x.cumsum(1), "cumsum: has no lowering to LiteRT yet"),
+    "a number per place in the batch": (
+        lambda m, x: x + torch.arange(x.shape[0])[:, None, None, None] * 1.0,
+        "which differs among the inputs of a batch but not by them",
+    ),
+    "no lowering": (lambda m, x: x.cumsum(1), "cumsum: has no lowering to LiteRT"),
 }
 
 
