@@ -1,6 +1,7 @@
 """The LiteRT graph of a program while it is made. Exact: weights keep their codes and scales, bit for bit.
 
-    dequantize(codes, scale)                  ->  DEQUANTIZE(int8 codes), or the codes alone for an integer kernel
+    dequantize(codes, scale)                  ->  DEQUANTIZE(int8 codes), or the codes alone for an integer kernel,
+                                                  behind a DENSIFY where their zeros are left out
     dequantize(codes, scale, shift)           ->  values + shift * SIGN(values), values = DEQUANTIZE(int8 codes)
     quantize(x, scale, zero_point)            ->  QUANTIZE(x), or the grid of the operator that makes x
     dequantize(quantize(x), scale, ...)       ->  the int8 tensor itself; DEQUANTIZE where an operator reads floats
@@ -455,9 +456,10 @@ class Build:
             codes = layout.store(record.encoding.codes.numpy())
             if channel_axis is not None and grid.scale.size == 1:
                 grid = Quantization(np.repeat(grid.scale, codes.shape[channel_axis]), 0, channel_axis)
-            if reader == DEQUANTIZE and not (is_plain(node) and all(_is_weight_of(user, node) for user in node.users)):
+            layers_only = is_read_by_layers(node)
+            if reader == DEQUANTIZE and not layers_only:
                 reader = DEQUANTIZE_FOR_OTHERS
-            stored = self.forms.choose(codes, reader)
+            stored = self.forms.choose(codes, grid.scale.size, reader, layers_only=layers_only)
             name = self._unused(f"{record.name}_quantized")
             tensor = Tensor(name, codes.shape, codes.dtype, codes, grid, form=stored.form)
             value = Value(self.graph.add_tensor(tensor), identity(codes.ndim), grid)
@@ -508,9 +510,12 @@ def is_plain(weight: Node) -> bool:
     return weight.target is dequantize and weight.args[2] is None
 
 
-def _is_weight_of(layer: Node, weight: Node) -> bool:
-    """Whether a weight is read as the weight of a convolution or a linear layer."""
-    return layer.target in CHANNEL_AXIS and layer.args[1] is weight and layer.args[0] is not weight
+def is_read_by_layers(weight: Node) -> bool:
+    """Whether a weight is read by convolutions and linear layers alone, and without a shift in between."""
+    return is_plain(weight) and all(
+        layer.target in CHANNEL_AXIS and layer.args[1] is weight and layer.args[0] is not weight
+        for layer in weight.users
+    )
 
 
 def size_at_one(size: Any) -> int:

@@ -177,7 +177,7 @@ def _weight_reports(prepared: Prepared, build: Build) -> tuple[WeightReport, ...
                 sparsity=record.encoding.sparsity,
                 storage="unused" if stored is None else stored.form,
                 storage_reason="" if stored is None else stored.reason,
-                size_bytes=0 if stored is None else stored.size_bytes + 4 * record.encoding.scale.numel(),
+                size_bytes=0 if stored is None else stored.size_bytes,
                 entropy_bytes=record.encoding.entropy_bits() / 8,
                 float32_bytes=4 * codes.numel(),
                 batch_norm=record.batch_norm,

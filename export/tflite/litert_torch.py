@@ -69,7 +69,8 @@ def describe_converted(program: ReferenceProgram, layouts: dict[str, StoredLayou
         build.graph.outputs[name] = build.graph.add_tensor(FileTensor(name, (), np.dtype(np.float32)))
     for record in program.weights.values():
         if record.name in layouts:
-            build.stored[record.name] = StoredForm("dense", DEQUANTIZE, record.encoding.codes.numel())
+            size_bytes = record.encoding.codes.numel() + 4 * record.encoding.scale.numel()
+            build.stored[record.name] = StoredForm("dense", DEQUANTIZE, size_bytes)
     return build
 
 

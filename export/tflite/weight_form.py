@@ -49,7 +49,7 @@ NO_HYBRID = {
 
 @dataclass(frozen=True)
 class StoredForm:
-    """The form of one weight, what reads it, its bytes without scales, and why it is not INT4 where that was asked."""
+    """The form of one weight, what reads it, its bytes with scales, and why it is not INT4 where that was asked."""
 
     form: Form
     reader: str
@@ -65,21 +65,23 @@ class WeightForms:
     int4: bool = False
     hybrid: bool = False
 
-    def choose(self, codes: np.ndarray, reader: str) -> StoredForm:
+    def choose(self, codes: np.ndarray, scales: int, reader: str, *, layers_only: bool = True) -> StoredForm:
         """The form of one weight.
 
         Args:
             codes: int8, in the order in which they are to lie in the file.
+            scales: Their number.
             reader: The operator that reads them, `HYBRID` in front of its name where its input is floats.
+            layers_only: Whether nothing but convolutions and linear layers reads the weight.
         """
         sizes: dict[Form, int] = {"dense": codes.nbytes}
         reason = _refuse_int4(codes, reader) if self.int4 else ""
         if self.int4 and not reason:
             sizes["int4"] = (codes.size + 1) // 2
-        if self.sparse == "auto" and is_exact("csr", reader):
+        if self.sparse == "auto" and layers_only and is_exact("csr", reader):
             sizes["csr"] = compress(codes).nbytes + DENSIFY_BYTES
         form = min(sizes, key=lambda form: sizes[form])
-        return StoredForm(form, reader, sizes[form], reason)
+        return StoredForm(form, reader, sizes[form] + 4 * scales, reason)
 
 
 def _refuse_int4(codes: np.ndarray, reader: str) -> str:
@@ -96,7 +98,7 @@ def is_exact(form: Form, reader: str) -> bool:
     """Whether an operator reads a form of weight as it should; see the module's docstring."""
     if form == "int4":
         return reader in INT4_READERS
-    return form == "dense" or not (reader.startswith(HYBRID) or reader == DEQUANTIZE_FOR_OTHERS)
+    return form == "dense" or not reader.startswith(HYBRID)
 
 
 def form_notes(forms: WeightForms, stored: Mapping[str, StoredForm]) -> tuple[str, ...]:

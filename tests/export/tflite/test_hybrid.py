@@ -52,8 +52,14 @@ def test_versions(export: Any, int4: bool, versions: dict[str, int]) -> None:
 
     layers = {"conv": nn.Conv2d(3, 5, 3), "fc": nn.Linear(175, 4)}
     report = export(lambda m, x: m.fc(m.conv(x).flatten(1)), (3, 9, 7), hybrid=True, int4=int4, grid_limit=7, **layers)
-    codes = {code.builtinCode: code.version for code in read(report.path.read_bytes()).operatorCodes}
+    model = read(report.path.read_bytes())
+    codes = {code.builtinCode: code.version for code in model.operatorCodes}
     assert {name: codes[getattr(schema().BuiltinOperator, name)] for name in versions} == versions
+    # LiteRT's own linear kernels are twice as exact with a zero point.
+    (linear,) = (
+        operator for operator in model.subgraphs[0].operators if hasattr(operator.builtinOptions, "keepNumDims")
+    )
+    assert linear.builtinOptions.asymmetricQuantizeInputs
 
 
 def test_what_is_said(export: Any) -> None:

@@ -83,7 +83,15 @@ def test_nothing_is_codes(refused: Any) -> None:
     assert reason.endswith("use --io float")
 
 
-GOOD = {"layout": "nchw", "io": "float", "sparse": "auto", "hybrid": False, "activations": "float32"}
+GOOD = {
+    "backend": "writer",
+    "layout": "nchw",
+    "io": "float",
+    "sparse": "auto",
+    "int4": False,
+    "hybrid": False,
+    "activations": "float32",
+}
 CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "codes of floats": ({"io": "int8"}, "--io int8: .* found --activations float32; use --activations int8"),
     "hybrid codes": ({"hybrid": True, "activations": "int8"}, "--hybrid: .* found --activations int8.*leave --hybrid"),

@@ -115,19 +115,35 @@ def test_a_shift_keeps_zeros(export: Any) -> None:
 def test_a_shift_would_be_lost(export: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a new LiteRT passes here, zeros need not be kept."""
     from export.errors import ParityError
-    from export.tflite import weight_form
+    from export.tflite import build
 
-    monkeypatch.setattr(weight_form, "is_exact", lambda form, reader: True)
+    monkeypatch.setattr(build, "is_read_by_layers", lambda weight: True)
     with pytest.raises(ParityError, match="output with xnnpack"):
         export(lambda m, x: m.conv(x), (16, 9, 7), conv=nn.Conv2d(16, 64, 3), grid="paper", zeros=0.9)
 
 
-def test_a_weight_that_others_read_keeps_zeros(export: Any) -> None:
+@pytest.mark.parametrize(("activations", "reader"), [("float32", "DEQUANTIZE for others"), ("int8", "FULLY_CONNECTED")])
+def test_a_weight_that_others_read_keeps_zeros(export: Any, activations: str, reader: str) -> None:
     def forward(m: Any, x: Any) -> Any:
-        return m.fc(x).tanh() @ m.fc.weight
+        return F.relu(m.fc(x)) @ m.fc.weight
 
-    report = export(forward, (64,), fc=nn.Linear(64, 64), zeros=0.9)
-    assert (report.weights[0].storage, report.weights[0].lowering) == ("dense", "DEQUANTIZE for others")
+    report = export(forward, (64,), activations, fc=nn.Linear(64, 64), zeros=0.9)
+    assert (report.weights[0].storage, report.weights[0].lowering) == ("dense", reader)
+
+
+def test_zeros_in_the_wrong_place_are_seen(export: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What LiteRT's own kernels make of a sparse weight is compared, whatever else the file computes."""
+    from export.errors import ParityError
+    from export.tflite import verify
+
+    def move(*arguments: Any) -> list[np.ndarray]:
+        found = run_file(*arguments)
+        return [np.roll(x, 1) if x.dtype == np.int8 and arguments[3] == verify.BUILTIN else x for x in found]
+
+    run_file = verify.run_file
+    monkeypatch.setattr(verify, "run_file", move)
+    with pytest.raises(ParityError, match=r"conv\.weight: LiteRT does not put its zeros back where they were"):
+        export(lambda m, x: m.conv(x), (16, 9, 7), "int8", conv=nn.Conv2d(16, 64, 3), zeros=0.9)
 
 
 def test_a_flattened_image(export: Any) -> None:
