@@ -512,10 +512,7 @@ def is_plain(weight: Node) -> bool:
 
 def is_read_by_layers(weight: Node) -> bool:
     """Whether a weight is read by convolutions and linear layers alone, and without a shift in between."""
-    return is_plain(weight) and all(
-        layer.target in CHANNEL_AXIS and layer.args[1] is weight and layer.args[0] is not weight
-        for layer in weight.users
-    )
+    return is_plain(weight) and all(layer.target in CHANNEL_AXIS and layer.args[1] is weight for layer in weight.users)
 
 
 def size_at_one(size: Any) -> int:
