@@ -31,10 +31,12 @@ def quiet_torch() -> Iterator[None]:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Drop what is printed, also by compiled code, which writes to the process's own stdout and stderr."""
+    """Drop what is printed and logged, also by compiled code, which writes to the process's own stdout and stderr."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         with tempfile.TemporaryFile() as sink, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -44,6 +46,7 @@ def silence() -> Iterator[None]:
             sys.stdout.flush()
             sys.stderr.flush()
     finally:
+        logging.disable(level)
         for number, copy in zip((1, 2), kept, strict=True):
             os.dup2(copy, number)
             os.close(copy)

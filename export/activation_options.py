@@ -37,8 +37,10 @@ def add_activation_options(parser: argparse.ArgumentParser) -> None:
     """`--activations`, `--calibration`, `--ranges`, `--activations-except`."""
     parser.add_argument(
         "--activations",
+        type=_activations,
         choices=ACTIVATIONS,
-        help="int8: integer kernels, 8-bit activations (default: int8 where training stored activation scales)",
+        help="int8: integer kernels, 8-bit activations; float32, or float for short (default: int8 where training "
+        "stored activation scales)",
     )
     parser.add_argument(
         "--calibration",
@@ -57,6 +59,11 @@ def add_activation_options(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         help="layers that stay float: name, glob, re:EXPRESSION or type; may be repeated",
     )
+
+
+def _activations(word: str) -> str:
+    """`float` is another word for `float32`."""
+    return "float32" if word == "float" else word
 
 
 def activation_options(arguments: argparse.Namespace, loaded: checkpoint.Checkpoint) -> dict[str, Any]:

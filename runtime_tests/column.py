@@ -57,6 +57,11 @@ class Column:
         """Whether a look at the codes changes what the runtime computes."""
         return self.runtime == "openvino"
 
+    @property
+    def is_hybrid(self) -> bool:
+        """Whether LiteRT quantizes float activations itself: such a file is approximate."""
+        return self.contract.stored is not None and self.contract.stored.forms.hybrid
+
     def is_exact(self, name: str) -> bool:
         """Whether a quantized activation comes from a kernel whose rule the reference follows bit for bit."""
         kernel = self.kernels.get(name, "float")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
+from export.tflite.verify import HYBRID_TOLERANCE
 from export.verify import RELATIVE_TOLERANCE
 from export.verify_integer import NEAR_TIE
 from runtime_tests.column import EXACT_RULE, Column, Watch, differing_per_input
@@ -39,7 +40,7 @@ class Comparison:
                 column.contract.path.name,
                 NAMES[column.runtime],
                 column.alone.version,
-                "float32" if column.reference is None else "int8",
+                "hybrid" if column.is_hybrid else "float32" if column.reference is None else "int8",
                 "; ".join(filter(None, [column.alone.note, KEPT_APART if column.fused else ""])),
             )
             for column in columns
@@ -84,8 +85,9 @@ class Comparison:
         for row in self.rows:
             row.accuracy = None if self.correct is None else row.correct / self.inputs
             where = f"{row.file} in {row.runtime}"
-            if row.activations == "float32" and not row.max_abs_error <= self.tolerance:
-                row.failure = f"{where}: is off PyTorch by {row.max_abs_error:.3g}, above {self.tolerance:.3g}"
+            limit = HYBRID_TOLERANCE * self.largest if row.activations == "hybrid" else self.tolerance
+            if row.activations != "int8" and not row.max_abs_error <= limit:
+                row.failure = f"{where}: is off PyTorch by {row.max_abs_error:.3g}, above {limit:.3g}"
             elif row.activations == "int8" and not row.batch_error <= NEAR_TIE * self.largest:
                 row.failure = f"{where}: batches of 1 and {BATCH_SIZE} differ by {row.batch_error:.3g}"
         for pair in self.pairs.values():

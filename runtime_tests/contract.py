@@ -73,7 +73,7 @@ class Contract:
         check_inputs(open_runner(self.path), self.path, inputs)
         prepared, build = rebuild(self.stored, model, (inputs,))
         on_progress(PROGRESS_STEPS // 4, "reference program")
-        held = check_tflite(self.path, model, prepared, build)
+        held = check_tflite(self.path, model, prepared, build, self.stored.batch_sizes)
         held = replace(held, weights=held.weights + check_grids(self.stored))
         on_progress(PROGRESS_STEPS, "")
         return held, LiteRtReference(prepared.program) if held.layers else None

@@ -124,7 +124,7 @@ class RuntimesReport:
                     f"{len(row.unlike_pytorch):,}",
                     f"{len(row.unlike_rule):,}" if on_codes else "",
                     f"{row.max_abs_error:.1e}",
-                    off if on_codes else "float",
+                    off if on_codes else row.activations.removesuffix("32"),
                 )
             )
         return render_table(header, rows)

@@ -108,7 +108,7 @@ def test_tflite_files_beside_onnx_files(files: list[Path], checkpoint_path: Path
     assert x is not None
     paths = [files[0], tmp_path / "nchw.tflite", tmp_path / "nhwc.tflite"]
     for path in paths[1:]:
-        export_tflite(loaded.model, (x[:2],), path, check_inputs=(x[:3],), channels_last_io=path.stem == "nhwc")
+        export_tflite(loaded.model, (x[:2],), path, check_inputs=(x[:3],), layout=path.stem)
     report = bench(paths, batch=5, seconds=0)
     assert list(report.versions) == ["onnxruntime", "LiteRT"]
     assert all(result.latency_ms > 0 and result.peak_memory_bytes > 0 for result in report.results)

@@ -151,7 +151,7 @@ def test_litert_computes_what_pytorch_does(network: Any, channels_last: bool, tm
 
     model, x, expected = network
     path = tmp_path / "net.tflite"
-    export_tflite(model, (x[:2],), path, check_inputs=(x[:3],), channels_last_io=channels_last)
+    export_tflite(model, (x[:2],), path, check_inputs=(x[:3],), layout="nhwc" if channels_last else "nchw")
     runner = hold(path, "litert", x, expected)
     assert runner.inputs[0].shape == (None, 1, 8, 8)
 

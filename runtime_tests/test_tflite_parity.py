@@ -82,7 +82,7 @@ def test_the_command_compares_accuracy_on_a_test_set(run_command: Any, int8_file
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 def test_what_is_rebuilt_is_what_was_exported(checkpoint_path: Path, tmp_path: Path, layout: str) -> None:
-    path = export(checkpoint_path, tmp_path, "int8", channels_last_io=layout == "nhwc")
+    path = export(checkpoint_path, tmp_path, "int8", layout=layout)
     verdict = verdict_of(checkpoint_path, path, 6)
     assert verdict.ok, verdict
     assert {layer.kernel for layer in verdict.layers} == {"float", "CONV_2D", "ADD", "MEAN"}
@@ -169,3 +169,33 @@ def test_bad_input_to_the_command(
         assert message in done.stderr, (words, done.stderr)
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
         assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("activations", "options"),
+    [
+        ("float32", {"hybrid": True}),
+        ("float32", {"sparse": "off"}),
+        ("int8", {"io": "int8", "layout": "nhwc"}),
+    ],
+    ids=["hybrid", "dense", "codes in and out"],
+)
+def test_every_mode_is_read_back(
+    make_checkpoint: Any, tmp_path: Path, activations: str, options: dict[str, Any], run_command: Any
+) -> None:
+    checkpoint = make_checkpoint(theta=0.6)
+    path = export(checkpoint, tmp_path, activations, **options)
+    done = run_command("runtime_tests.parity", checkpoint, path, "--count", 6, "--data", "digits")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert ("approximate (hybrid)" in done.stdout) == ("hybrid" in options)
+
+
+def test_a_file_is_approximate_by_its_operators(checkpoint_path: Path, tmp_path: Path) -> None:
+    """Nothing that it says of itself loosens the contract."""
+    for name, hybrid in (("plain", False), ("hybrid", True)):
+        (tmp_path / name).mkdir()
+        file = read_file(export(checkpoint_path, tmp_path / name, "float32", hybrid=hybrid))
+        assert file.forms.hybrid == hybrid
+        assert "hybrid" not in json.dumps(file.metadata.layout)

@@ -9,9 +9,9 @@ from codeq.files import check_writable
 from export.activation_options import activation_options, add_activation_options, add_check_option, default_check
 from export.errors import ExportError, ParityError
 from export.tflite.export import export_tflite
+from export.tflite.options import BACKENDS, IOS, LAYOUTS
 from export.tflite.runtime import installed_version
-
-LAYOUTS = ("nchw", "nhwc")
+from export.tflite.weight_form import SPARSE
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -25,10 +25,42 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", type=Path, help="file to write (default: the checkpoint's name with .tflite)")
     add_activation_options(parser)
     parser.add_argument(
-        "--io",
+        "--layout",
         choices=LAYOUTS,
         default="nchw",
         help="order of the axes of inputs and outputs: nchw as PyTorch's, nhwc saves a transpose of images",
+    )
+    parser.add_argument(
+        "--io",
+        choices=IOS,
+        default="float",
+        help="int8: inputs and outputs are codes, on the tensors' grids; with --activations int8. What is not computed "
+        "on codes, such as a last linear layer's result, stays float",
+    )
+    parser.add_argument(
+        "--hybrid",
+        action="store_true",
+        help="fast and approximate: LiteRT quantizes float activations itself, anew for each input. Weights are exact, "
+        "outputs are not held to 1e-5; the report says how far off they are. With --activations float",
+    )
+    parser.add_argument(
+        "--sparse",
+        choices=SPARSE,
+        default="auto",
+        help="auto: leave a weight's zeros out where that is smaller, as fast and exact; opening the file takes longer",
+    )
+    parser.add_argument(
+        "--int4",
+        action="store_true",
+        help="two codes a byte where a weight's codes are within -8 to 7 (train with --bits 4 --grid-limit 7). For "
+        "size: convolutions run several times slower on x86. With --activations int8 for linear layers only",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="writer",
+        help="litert-torch: let that package convert the float network, for operators that the writer lacks, and put "
+        "the codes in by exact match (pip install 'codeq[tflite-torch]', 2 GB)",
     )
     add_check_option(parser)
     cli.add_model_option(parser)
@@ -55,7 +87,12 @@ def main(argv: list[str] | None = None) -> int:
                 loaded.model,
                 (inputs[:2],),
                 output,
-                channels_last_io=arguments.io == "nhwc",
+                layout=arguments.layout,
+                io=arguments.io,
+                sparse=arguments.sparse,
+                int4=arguments.int4,
+                hybrid=arguments.hybrid,
+                backend=arguments.backend,
                 force=arguments.force,
                 check_inputs=(inputs,),
                 preprocessing=loaded.preprocessing,

@@ -1,6 +1,7 @@
 """The LiteRT graph of a program while it is made. Exact: weights keep their codes and scales, bit for bit.
 
-    dequantize(codes, scale)                  ->  DEQUANTIZE(int8 codes), or the codes alone for an integer kernel
+    dequantize(codes, scale)                  ->  DEQUANTIZE(int8 codes), or the codes alone for an integer kernel,
+                                                  behind a DENSIFY where their zeros are left out
     dequantize(codes, scale, shift)           ->  values + shift * SIGN(values), values = DEQUANTIZE(int8 codes)
     quantize(x, scale, zero_point)            ->  QUANTIZE(x), or the grid of the operator that makes x
     dequantize(quantize(x), scale, ...)       ->  the int8 tensor itself; DEQUANTIZE where an operator reads floats
@@ -20,6 +21,7 @@ from torch.fx import Node
 
 from codeq.activations import CLAMPS
 from codeq.graph import is_constant, layer_names, state_name
+from export.fold_batch_norm import CHANNEL_AXIS
 from export.program import LAYER_SCOPE, ReferenceProgram, constant_value
 from export.tflite.graph import (
     NO_ACTIVATION,
@@ -30,10 +32,19 @@ from export.tflite.graph import (
     Quantization,
     Tensor,
 )
-from export.tflite.operator_versions import OPERATORS, PER_CHANNEL_DEQUANTIZE
+from export.tflite.operator_versions import INT4_DEQUANTIZE, OPERATORS, PER_CHANNEL_DEQUANTIZE, weight_version
 from export.tflite.per_input import depends_on_input, per_input_constant, repeat_per_input
 from export.tflite.registry import CannotLower
 from export.tflite.stored_layout import Order, StoredLayout, identity
+from export.tflite.weight_form import (
+    DEQUANTIZE,
+    DEQUANTIZE_FOR_OTHERS,
+    HYBRID,
+    HYBRID_OPERATORS,
+    StoredForm,
+    WeightForms,
+    is_exact,
+)
 
 dequantize = torch.ops.codeq.dequantize.default
 quantize = torch.ops.codeq.quantize.default
@@ -69,6 +80,8 @@ class Build:
     Attributes:
         program: BatchNorms folded and canonicalized.
         channels_last_io: Inputs and outputs of three and four dimensions have their channels last.
+        codes_io: Inputs and outputs are codes where the network quantizes them.
+        forms: What weights may be stored as.
         graph: What was added so far.
         values: By node.
         weights: How each quantized weight lies in the file, by its name; the tensor has that name and `_quantized`.
@@ -78,10 +91,13 @@ class Build:
             into, and the order of these parts as stored.
         parts: The results of an operator that has several.
         integer: The operators of the layers that compute on codes, by name.
+        stored: The form of each quantized weight, by its name.
     """
 
     program: ReferenceProgram
     channels_last_io: bool = False
+    codes_io: bool = False
+    forms: WeightForms = field(default_factory=WeightForms)
     graph: Graph = field(default_factory=Graph)
     values: dict[Node, Value] = field(default_factory=dict)
     weights: dict[str, StoredLayout] = field(default_factory=dict)
@@ -90,6 +106,7 @@ class Build:
     channel_orders: dict[Node, tuple[tuple[int, ...], Order]] = field(default_factory=dict)
     parts: dict[Node, list[Value]] = field(default_factory=dict)
     integer: dict[str, str] = field(default_factory=dict)
+    stored: dict[str, StoredForm] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.names = layer_names(self.program.exported.graph)
@@ -184,13 +201,17 @@ class Build:
 
     # Weights
 
-    def weight(self, node: Node, layout: StoredLayout, *, integer: bool) -> int:
+    def weight(
+        self, node: Node, layout: StoredLayout, reader: str = DEQUANTIZE, channel_axis: int | None = None
+    ) -> int:
         """The tensor of a weight.
 
         Args:
             node: A dequantize of codes, or a float constant.
             layout: How it is to lie in the file.
-            integer: As codes; else as floats.
+            reader: The operator that reads codes, as in `WeightForms.choose`; DEQUANTIZE gives floats.
+            channel_axis: Of the output channels, as stored: a scale of the whole tensor is repeated for each. Some
+                kernels that quantize their input themselves refuse one scale.
 
         Raises:
             CannotLower: It is computed from a quantized one, or its grid has no form here.
@@ -202,13 +223,30 @@ class Build:
             if value is None:
                 raise CannotLower("its weight depends on the input")
             return self.number(layout.store(value), f"{self.weight_name(node)}")
-        codes = self._codes(node, layout)
-        if integer:
+        codes = self._codes(node, layout, reader, channel_axis)
+        if reader != DEQUANTIZE:
             return codes.tensor
         key = ("float", codes.tensor)
         if key not in self._made:
             self._made[key] = self._float_weight(node, layout, codes)
         return int(self._made[key])
+
+    def reader(self, code: str, weight: Node, *, integer: bool) -> str:
+        """What reads a layer's weight.
+
+        Args:
+            code: The layer's operator.
+            weight: A dequantize of codes, or anything else.
+            integer: The layer's input and output are codes.
+        """
+        if integer:
+            return code
+        hybrid = self.forms.hybrid and code in HYBRID_OPERATORS and is_plain(weight)
+        return f"{HYBRID}{code}" if hybrid else DEQUANTIZE
+
+    def version(self, reader: str, tensor: int) -> int | None:
+        """The version of a layer's operator with this reader and weight; None for the usual one."""
+        return weight_version(reader, self.graph.tensors[tensor].form)
 
     def weight_scale(self, node: Node) -> np.ndarray:
         """float32 `(1,)` or `(C,)`."""
@@ -386,7 +424,7 @@ class Build:
         if node.target is dequantize:
             shape = self.shape(node)
             layout = StoredLayout(shape, identity(len(shape)), shape)
-            return Value(self.weight(node, layout, integer=False), identity(len(shape)))
+            return Value(self.weight(node, layout), identity(len(shape)))
         if self.depends_on_codes(node):
             raise CannotLower("it reads what is computed from a quantized weight, which has no form here yet")
         value = self.constant(node)
@@ -405,7 +443,7 @@ class Build:
             self._made[key] = node.target is dequantize or any(map(self.depends_on_codes, node.all_input_nodes))
         return bool(self._made[key])
 
-    def _codes(self, node: Node, layout: StoredLayout) -> Value:
+    def _codes(self, node: Node, layout: StoredLayout, reader: str, channel_axis: int | None) -> Value:
         state = state_name(self.program.exported, node.args[0])  # type: ignore[arg-type]
         assert state is not None
         record = self.program.weights[state]
@@ -416,16 +454,34 @@ class Build:
             axis = record.encoding.axis
             grid = Quantization(self.weight_scale(node), 0, 0 if axis is None else layout.order.index(axis))
             codes = layout.store(record.encoding.codes.numpy())
-            tensor = Tensor(self._unused(f"{record.name}_quantized"), codes.shape, codes.dtype, codes, grid)
-            self._made[key] = Value(self.graph.add_tensor(tensor), identity(codes.ndim), grid)
+            if channel_axis is not None and grid.scale.size == 1:
+                grid = Quantization(np.repeat(grid.scale, codes.shape[channel_axis]), 0, channel_axis)
+            layers_only = is_read_by_layers(node)
+            if reader == DEQUANTIZE and not layers_only:
+                reader = DEQUANTIZE_FOR_OTHERS
+            stored = self.forms.choose(codes, grid.scale.size, reader, layers_only=layers_only)
+            name = self._unused(f"{record.name}_quantized")
+            tensor = Tensor(name, codes.shape, codes.dtype, codes, grid, form=stored.form)
+            value = Value(self.graph.add_tensor(tensor), identity(codes.ndim), grid)
+            if stored.form == "csr":
+                like = dataclasses.replace(tensor, data=None, form="dense")
+                value = self.operator("DENSIFY", [value], like, value.order, label="dense")
+            self._made[key] = value
             self.weights[record.name] = layout
+            self.stored[record.name] = stored
+        elif not is_exact(self.stored[record.name].form, reader):
+            first = self.stored[record.name]
+            raise CannotLower(f"{record.name} is stored as {first.form} for {first.reader}, which {reader} cannot read")
         made: Value = self._made[key]
         return made
 
     def _float_weight(self, node: Node, layout: StoredLayout, codes: Value) -> int:
         name = self.weight_name(node)
         stored = Tensor(name, layout.shape, np.dtype(np.float32))
-        version = PER_CHANNEL_DEQUANTIZE if self.weight_scale(node).size > 1 else None
+        assert codes.quantization is not None
+        version = PER_CHANNEL_DEQUANTIZE if codes.quantization.scale.size > 1 else None
+        if self.graph.tensors[codes.tensor].form == "int4":
+            version = INT4_DEQUANTIZE
         order = identity(len(layout.shape))
         shift = self.constant(node.args[2])
         if shift is None:
@@ -447,6 +503,16 @@ class Build:
             candidate, number = f"{name}_{number}", number + 1
         self.tensor_names.add(candidate)
         return candidate
+
+
+def is_plain(weight: Node) -> bool:
+    """Whether a weight is codes times a scale, without a shift."""
+    return weight.target is dequantize and weight.args[2] is None
+
+
+def is_read_by_layers(weight: Node) -> bool:
+    """Whether a weight is read by convolutions and linear layers alone, and without a shift in between."""
+    return is_plain(weight) and all(layer.target in CHANNEL_AXIS and layer.args[1] is weight for layer in weight.users)
 
 
 def size_at_one(size: Any) -> int:

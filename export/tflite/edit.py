@@ -30,6 +30,7 @@ class ModelEditor:
         self._graph = self._model.subgraphs[0]
         self._model.buffers = align_buffers(self._model)
         self._added: list[Any] = []
+        self._kinds: dict[tuple[str, int], int] = {}
         self._size = len(data)
 
     def rename(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
@@ -78,8 +79,10 @@ class ModelEditor:
     def compute(self, code: str, version: int, inputs: Sequence[int], output: int) -> None:
         """Compute a tensor, in front of the file's own operators; what it stored goes."""
         table = schema().OperatorT()
-        table.opcodeIndex = len(self._model.operatorCodes)
-        self._model.operatorCodes.append(operator_code(code, version))
+        if (code, version) not in self._kinds:
+            self._kinds[code, version] = len(self._model.operatorCodes)
+            self._model.operatorCodes.append(operator_code(code, version))
+        table.opcodeIndex = self._kinds[code, version]
         table.inputs, table.outputs = list(inputs), [output]
         set_options(table, code, {})
         self._graph.tensors[output].buffer = 0

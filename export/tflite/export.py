@@ -6,7 +6,8 @@ checkpoint -> encodings -> reference program -> LiteRT graph -> file -> parity -
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -14,18 +15,24 @@ from torch import nn
 from codeq.activation_encoding import ActivationEncoding
 from codeq.autocast import autocast_off
 from codeq.files import check_writable, replace_atomically
-from codeq.inputs import Inputs
+from codeq.inputs import Inputs, join_inputs
 from codeq.ranges import Method
 from export.errors import ParityError
 from export.metadata import KEY, LITERT, describe_weight, metadata_props
 from export.prepare import Activations, Prepared, check_choices, float32_bytes, prepare_program
 from export.report import WeightReport
+from export.run import take_inputs
 from export.tflite.build import Build
 from export.tflite.flatbuffer import write
+from export.tflite.interface import float_interface
+from export.tflite.litert_torch import convert_with_codes
 from export.tflite.lower import build_graph, describe_layout
+from export.tflite.options import Backend, Io, Layout, check_options
 from export.tflite.report import TfliteReport
 from export.tflite.runtime import installed_version
 from export.tflite.verify import check_parity
+from export.tflite.weight_form import Sparse, WeightForms, form_notes
+from export.verify import BATCH_SIZES
 
 FLOAT_OUTPUT = "its output stays float: LiteRT's kernels on codes give codes only"
 
@@ -36,7 +43,12 @@ def export_tflite(
     example_inputs: Inputs,
     path: str | os.PathLike[str],
     *,
-    channels_last_io: bool = False,
+    layout: Layout = "nchw",
+    io: Io = "float",
+    sparse: Sparse = "auto",
+    int4: bool = False,
+    hybrid: bool = False,
+    backend: Backend = "writer",
     force: bool = False,
     check_inputs: Inputs | None = None,
     preprocessing: dict[str, list[float]] | None = None,
@@ -51,13 +63,23 @@ def export_tflite(
 
     With float32 activations each weight is int8 codes behind one DEQUANTIZE; outputs differ from PyTorch's by the order
     of float32 sums. With int8 activations the file computes on codes; the grids are those of the ONNX file, zero points
-    128 less. The file appears under its name only after the check held. Its batch is 1 until an interpreter resizes it.
+    128 less. With `hybrid` LiteRT quantizes float activations itself, and outputs are approximate. The file appears
+    under its name only after the check held. Its batch is 1 until an interpreter resizes it.
 
     Args:
         model: Attached with `codeq.attach` (or plain: then a float file). Not changed.
         example_inputs, check_inputs, calibration: As for `export_onnx`; float32.
         path: Target.
-        channels_last_io: Inputs and outputs of images take (N, H, W, C) instead of PyTorch's (N, C, H, W).
+        layout: "nchw": axes of inputs and outputs as PyTorch's; "nhwc": channels last, (N, H, W, C).
+        io: "float", or "int8": inputs and outputs are codes, on the grid of the tensor. What the network does not
+            quantize, such as the result of its last linear layer, stays float32. For int8 activations.
+        sparse: "auto": zeros of a weight are left out where that is smaller; LiteRT puts them back when it opens the
+            file. "off": never.
+        int4: Weights whose codes are within -8 to 7 take two codes a byte where LiteRT reads that exactly. For size: on
+            x86 convolutions are several times slower.
+        hybrid: Layers of floats read the codes of their weights: fast, and approximate. For float32 activations.
+        backend: "writer": this package's lowerings. "litert-torch": that converter, for what they lack; its files have
+            float32 activations, dense codes and a batch of 1 that stays.
         force: Overwrite.
         preprocessing, checkpoint_sha256: Recorded in the file.
         activations, ranges, activations_except, activation_encodings: As for `export_onnx`.
@@ -77,18 +99,31 @@ def export_tflite(
     """
     litert = installed_version()
     check_choices(activations, ranges)
+    check_options(
+        backend=backend, layout=layout, io=io, sparse=sparse, int4=int4, hybrid=hybrid, activations=activations
+    )
     output = check_writable(path, force=force)
     prepared = prepare_program(
         model,
-        example_inputs,
+        example_inputs if backend == "writer" else _first(model, example_inputs),
         check_inputs=check_inputs,
+        dynamic_batch=backend == "writer",
         activations=activations,
         calibration=calibration,
         ranges=ranges,
         activations_except=activations_except,
         activation_encodings=activation_encodings,
     )
-    build = build_graph(prepared.program, channels_last_io=channels_last_io)
+    if backend == "writer":
+        forms = WeightForms(sparse, int4, hybrid)
+        build = build_graph(prepared.program, channels_last_io=layout == "nhwc", codes_io=io == "int8", forms=forms)
+        pack: Callable[[Mapping[str, str]], bytes] = partial(write, build.graph)
+        operators = [operator.code for operator in build.graph.operators]
+        notes = (*(float_interface(build) if io == "int8" else ()), *form_notes(build.forms, build.stored))
+    else:
+        converted = convert_with_codes(prepared.program, tuple(tensor[:1] for tensor in prepared.held))
+        build, pack, operators = converted.build, converted.editor.pack, converted.editor.operators()
+        notes = ("converted by litert-torch: its batch is 1",)
     for record in prepared.program.weights.values():
         record.value_name = record.name if record.name in build.weights else None
     props = metadata_props(
@@ -97,15 +132,15 @@ def export_tflite(
         preprocessing=preprocessing or {},
         versions={"torch": str(torch.__version__), "ai-edge-litert": litert},
         activations=prepared.program.activations,
-        storage="dense",
+        storage=sparse if backend == "writer" else "dense",
         target=LITERT,
     )
-    content = json.loads(props[KEY]) | {"layout": describe_layout(build)}
+    content = json.loads(props[KEY]) | {"layout": {"backend": backend, **describe_layout(build)}}
     del content["session_options"]  # of onnxruntime
-    data = write(build.graph, {KEY: json.dumps(content, separators=(",", ":"), sort_keys=True)})
+    data = pack({KEY: json.dumps(content, separators=(",", ":"), sort_keys=True)})
     with replace_atomically(output) as staged:
         staged.write_bytes(data)
-        verdict = check_parity(staged, model, prepared, build)
+        verdict = check_parity(staged, model, prepared, build, BATCH_SIZES if backend == "writer" else (1,))
         if not verdict.ok:
             raise ParityError(verdict)
     return TfliteReport(
@@ -113,35 +148,40 @@ def export_tflite(
         size_bytes=len(data),
         float32_bytes=float32_bytes(model),
         weights=_weight_reports(prepared, build),
-        operators=dict(Counter(operator.code for operator in build.graph.operators)),
+        operators=dict(Counter(operators)),
         activations=activations,
         kernels=dict(build.integer),
         float_layers=_float_layers(prepared, build),
         folded_batch_norms=prepared.folded_batch_norms,
         skipped_folds=prepared.program.skipped_folds,
         verdict=verdict,
+        notes=notes,
     )
+
+
+def _first(model: nn.Module, inputs: Inputs) -> Inputs:
+    tensors, names = take_inputs(model, inputs)
+    return join_inputs(tuple(tensor[:1] for tensor in tensors), names)
 
 
 def _weight_reports(prepared: Prepared, build: Build) -> tuple[WeightReport, ...]:
     reports = []
     for record in prepared.program.weights.values():
-        codes, scale = record.encoding.codes, record.encoding.scale
-        used = record.name in build.weights
-        names = {tensor.name for tensor in build.graph.tensors}
+        codes = record.encoding.codes
+        stored = build.stored.get(record.name)
         reports.append(
             WeightReport(
                 name=record.name,
                 shape=tuple(codes.shape),
                 bit_width=record.encoding.bit_width,
                 sparsity=record.encoding.sparsity,
-                storage="dense" if used else "unused",
-                storage_reason="",
-                size_bytes=codes.numel() + 4 * scale.numel() if used else 0,
+                storage="unused" if stored is None else stored.form,
+                storage_reason="" if stored is None else stored.reason,
+                size_bytes=0 if stored is None else stored.size_bytes,
                 entropy_bytes=record.encoding.entropy_bits() / 8,
                 float32_bytes=4 * codes.numel(),
                 batch_norm=record.batch_norm,
-                lowering="int8, DEQUANTIZE" if record.name in names else "int8",
+                lowering="" if stored is None else stored.reader,
             )
         )
     return tuple(reports)

@@ -1,17 +1,21 @@
 """Graphs to bytes of a .tflite file, the same bytes every time. Data of tensors is aligned to 16 bytes.
 
-Equal data is stored once. Source: the TFLite schema (version 3), through the classes that LiteRT generates from it.
+Equal data and equal grids are stored once. Source: the TFLite schema (version 3), through the classes that LiteRT
+generates from it.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from export.errors import ExportError
 from export.tflite.graph import Graph, Quantization, Tensor
+from export.tflite.nibbles import pack, unpack
 from export.tflite.operator_versions import OPERATORS
 from export.tflite.runtime import flatbuffers, schema
+from export.tflite.sparse import CompressedRows, compress
 
 SCHEMA_VERSION = 3
 IDENTIFIER = b"TFL3"
@@ -21,6 +25,8 @@ LIMIT = 2**31 - 1
 SIGNATURE = "serving_default"
 TYPES = {"float32": "FLOAT32", "int32": "INT32", "int64": "INT64", "int8": "INT8", "bool": "BOOL"}
 """numpy's names of types to the schema's."""
+INDEX_VECTORS = {"uint8": "Uint8Vector", "uint16": "Uint16Vector", "int32": "Int32Vector"}
+"""numpy's names of the types of positions to the schema's."""
 
 
 class AlignedBuffer:
@@ -42,11 +48,48 @@ class AlignedBuffer:
         return fb.BufferEnd(builder)
 
 
+class _Grids:
+    """Grids of tensors. Equal tables and equal zero points of channels are packed once, where they are first met."""
+
+    def __init__(self) -> None:
+        self.tables: dict[Quantization, int] = {}
+        self.zero_points: dict[tuple[int, int], int] = {}
+
+    def pack(self, quantization: Quantization, builder: Any) -> int:
+        if quantization not in self.tables:
+            self.tables[quantization] = self._pack(quantization, builder)
+        return self.tables[quantization]
+
+    def _pack(self, quantization: Quantization, builder: Any) -> int:
+        fb = schema()
+        key = (quantization.zero_point, len(quantization.scale))
+        if key not in self.zero_points:
+            self.zero_points[key] = builder.CreateNumpyVector(np.full(key[1], key[0], np.int64))
+        scale = builder.CreateNumpyVector(quantization.scale.astype(np.float32))
+        fb.QuantizationParametersStart(builder)
+        fb.QuantizationParametersAddScale(builder, scale)
+        fb.QuantizationParametersAddZeroPoint(builder, self.zero_points[key])
+        fb.QuantizationParametersAddQuantizedDimension(builder, quantization.axis)
+        return int(fb.QuantizationParametersEnd(builder))
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Packs as the schema's `QuantizationParametersT`, one of `grids`."""
+
+    quantization: Quantization
+    grids: _Grids
+
+    def Pack(self, builder: Any) -> int:
+        return self.grids.pack(self.quantization, builder)
+
+
 class _Buffers:
-    """Data by number; number 0 is empty, for tensors that are computed."""
+    """Data by number; number 0 is empty, for tensors that are computed. Positions of sparse ones lie outside."""
 
     def __init__(self) -> None:
         self.numbers: dict[bytes, int] = {b"": 0}
+        self.position_bytes = 0
 
     def add(self, data: bytes) -> int:
         """The number of some data, that of equal data where there is some."""
@@ -75,7 +118,8 @@ def write(graph: Graph, metadata: Mapping[str, str]) -> bytes:
     model.operatorCodes = [operator_code(code, version) for code, version in kinds]
     subgraph = fb.SubGraphT()
     subgraph.name = "main"
-    subgraph.tensors = [_tensor(tensor, buffers) for tensor in graph.tensors]
+    grids = _Grids()
+    subgraph.tensors = [_tensor(tensor, buffers, grids) for tensor in graph.tensors]
     subgraph.inputs = list(graph.inputs.values())
     subgraph.outputs = list(graph.outputs.values())
     subgraph.operators = []
@@ -97,7 +141,7 @@ def write(graph: Graph, metadata: Mapping[str, str]) -> bytes:
         entry.name, entry.buffer = name, buffers.add(text.encode())
         model.metadata.append(entry)
     model.buffers = buffers.tables()
-    size = sum(len(data) for data in buffers.numbers)
+    size = sum(len(data) for data in buffers.numbers) + buffers.position_bytes
     if size > LIMIT:
         raise ExportError(f"the file would take {size:,} bytes; a .tflite file ends at {LIMIT:,}")
     return pack_model(model, size)
@@ -150,16 +194,35 @@ def align_buffers(model: Any) -> list[AlignedBuffer]:
 
 
 def tensors_by_name(model: Any) -> dict[str, tuple[np.ndarray | None, Any]]:
-    """What a file stores under each tensor's name: its data (None where computed) and its `TensorT`."""
-    fb = schema()
-    types = {getattr(fb.TensorType, name): np.dtype(dtype) for dtype, name in TYPES.items()}
+    """What a file stores under each tensor's name: its data, dense (None where computed), and its `TensorT`.
+
+    Raises:
+        ExportError: The positions of a sparse tensor contradict each other.
+    """
     found = {}
     for tensor in model.subgraphs[0].tensors:
         raw = model.buffers[tensor.buffer].data
-        shape = [] if tensor.shape is None else list(tensor.shape)
-        data = None if raw is None else np.frombuffer(bytes(raw), types[tensor.type]).reshape(shape)
-        found[_text(tensor.name)] = (data, tensor)
+        name = _text(tensor.name)
+        try:
+            found[name] = (None if raw is None else _dense(tensor, np.asarray(raw, np.uint8)), tensor)
+        except ValueError as error:
+            raise ExportError(f"{name}: {error}; the file is damaged") from error
     return found
+
+
+def _dense(tensor: Any, raw: np.ndarray) -> np.ndarray:
+    fb = schema()
+    shape = () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
+    if tensor.type == fb.TensorType.INT4:
+        return unpack(raw, shape)
+    types = {getattr(fb.TensorType, name): np.dtype(dtype) for dtype, name in TYPES.items()}
+    values = np.frombuffer(raw.tobytes(), types[tensor.type])
+    if tensor.sparsity is None:
+        return values.reshape(shape)
+    order = tuple(int(axis) for axis in tensor.sparsity.traversalOrder)
+    rows = tensor.sparsity.dimMetadata[-1]
+    segments, indices = (np.asarray(vector.values) for vector in (rows.arraySegments, rows.arrayIndices))
+    return CompressedRows(shape, order, values, segments, indices).restore()
 
 
 def _text(value: Any) -> str:
@@ -198,7 +261,7 @@ def set_options(operator: Any, code: str, options: Mapping[str, Any]) -> None:
     operator.builtinOptionsType, operator.builtinOptions = getattr(fb.BuiltinOptions, name), table
 
 
-def _tensor(tensor: Tensor, buffers: _Buffers) -> Any:
+def _tensor(tensor: Tensor, buffers: _Buffers, grids: _Grids) -> Any:
     fb = schema()
     table = fb.TensorT()
     table.name = tensor.name
@@ -206,19 +269,42 @@ def _tensor(tensor: Tensor, buffers: _Buffers) -> Any:
     table.hasRank = True
     if tensor.open_batch:
         table.shapeSignature = [-1 if axis in tensor.open_batch else size for axis, size in enumerate(tensor.shape)]
-    table.type = getattr(fb.TensorType, TYPES[str(tensor.dtype)])
-    table.buffer = 0 if tensor.data is None else buffers.add(np.ascontiguousarray(tensor.data).tobytes())
+    table.type = fb.TensorType.INT4 if tensor.form == "int4" else getattr(fb.TensorType, TYPES[str(tensor.dtype)])
+    data = tensor.data
+    if data is not None and tensor.form == "int4":
+        data = pack(data)
+    elif data is not None and tensor.form == "csr":
+        rows = compress(data)
+        table.sparsity, data = _sparsity(rows), rows.values
+        buffers.position_bytes += rows.nbytes - rows.values.nbytes
+    table.buffer = 0 if data is None else buffers.add(np.ascontiguousarray(data).tobytes())
     if tensor.quantization is not None:
-        table.quantization = _quantization(tensor.quantization)
+        table.quantization = _Grid(tensor.quantization, grids)
     return table
 
 
-def _quantization(quantization: Quantization) -> Any:
-    table = schema().QuantizationParametersT()
-    table.scale = quantization.scale.astype(np.float32)
-    table.zeroPoint = np.full(quantization.scale.shape, quantization.zero_point, np.int64)
-    table.quantizedDimension = quantization.axis
+def _sparsity(rows: CompressedRows) -> Any:
+    fb = schema()
+    table = fb.SparsityParametersT()
+    table.traversalOrder = list(rows.order)
+    table.dimMetadata = []
+    for axis in rows.order:
+        dimension = fb.DimensionMetadataT()
+        dimension.format, dimension.denseSize = fb.DimensionType.DENSE, rows.shape[axis]
+        table.dimMetadata.append(dimension)
+    last = table.dimMetadata[-1]
+    last.format, last.denseSize = fb.DimensionType.SPARSE_CSR, 0
+    last.arraySegmentsType, last.arraySegments = _index_vector(rows.segments)
+    last.arrayIndicesType, last.arrayIndices = _index_vector(rows.indices)
     return table
+
+
+def _index_vector(values: np.ndarray) -> tuple[int, Any]:
+    fb = schema()
+    name = INDEX_VECTORS[str(values.dtype)]
+    table = getattr(fb, f"{name}T")()
+    table.values = values
+    return getattr(fb.SparseIndexVector, name), table
 
 
 def _entry(name: str, number: int) -> Any:

@@ -6,6 +6,7 @@ point is that of the uint8 code minus 128. Source: the TFLite schema, Quantizati
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -18,6 +19,9 @@ NO_ACTIVATION, RELU, RELU_N1_TO_1, RELU6 = 0, 1, 2, 3
 """Clamps that an operator can apply to its result."""
 ABSENT = -1
 """Stands for an operand that is left out."""
+
+Form = Literal["dense", "csr", "int4"]
+"""How data lies in the file: as it is, without its zeros (export/tflite/sparse.py), or two codes a byte."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +43,7 @@ class Quantization:
 class Tensor:
     """One tensor. `shape` is that of a batch of 1; `open_batch` says on which axes a larger batch would show.
 
-    `data` is None for what an operator computes.
+    `data` is None for what an operator computes; it is dense int8 codes in the forms "csr" and "int4" too.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Tensor:
     data: np.ndarray | None = None
     quantization: Quantization | None = None
     open_batch: tuple[int, ...] = ()
+    form: Form = "dense"
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,14 +3,16 @@
     conv2d(x, scale * codes)  ->  litert-torch  ->  CONV_2D(x, float32)  ->  CONV_2D(x, DEQUANTIZE(int8 codes))
 
 For operators that have no lowering here. Each weight's float values are looked for among the converted file's
-constants, in any order of axes, bit for bit; where one is not found, nothing is written. Exact for weights; what the
-converter makes of the rest is held by the parity check, at the one batch size that it is converted for.
+constants, in any order of axes, bit for bit; where one is not found, as where the converter folded the gain of a norm
+into it, nothing is written. Exact for weights; what the converter makes of the rest is held by the parity check, at the
+one batch size that it is converted for.
 """
 
 import itertools
 import math
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,18 +20,58 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.fx import Node
 
 from codeq.errors import first_line
 from codeq.graph import input_names, output_names, replace_node, state_name
 from codeq.quiet import quiet_torch, silence
 from export.errors import ExportError
 from export.program import ReferenceProgram, WeightRecord, add_tensor, constant_value, remove_unused_tensors
+from export.tflite.build import Build
 from export.tflite.edit import ModelEditor
 from export.tflite.graph import Quantization
+from export.tflite.graph import Tensor as FileTensor
 from export.tflite.operator_versions import PER_CHANNEL_DEQUANTIZE
 from export.tflite.stored_layout import StoredLayout
+from export.tflite.weight_form import DEQUANTIZE, StoredForm
 
 PACKAGE = "litert-torch"
+
+
+@dataclass(frozen=True, eq=False)
+class Converted:
+    """A converted file with our codes. `build` has no graph but its outputs: what the parity check asks for."""
+
+    build: Build
+    editor: ModelEditor
+
+
+def convert_with_codes(program: ReferenceProgram, example: tuple[Tensor, ...]) -> Converted:
+    """Convert a program and put its codes in.
+
+    Args:
+        program: Traced at the example's batch size; BatchNorms folded. Its weights become floats, in place.
+        example: Inputs.
+
+    Raises:
+        ExportError: See `convert` and `put_codes`.
+    """
+    editor, layouts = put_codes(convert(program, example), program)
+    return Converted(describe_converted(program, layouts), editor)
+
+
+def describe_converted(program: ReferenceProgram, layouts: dict[str, StoredLayout]) -> Build:
+    """What the parity check of a converted file needs to know of it."""
+    build = Build(program)
+    build.weights = layouts
+    for name in output_names(program.exported):
+        build.tensor_names.add(name)
+        build.graph.outputs[name] = build.graph.add_tensor(FileTensor(name, (), np.dtype(np.float32)))
+    for record in program.weights.values():
+        if record.name in layouts:
+            size_bytes = record.encoding.codes.numel() + 4 * record.encoding.scale.numel()
+            build.stored[record.name] = StoredForm("dense", DEQUANTIZE, size_bytes)
+    return build
 
 
 def convert(program: ReferenceProgram, example: tuple[Tensor, ...]) -> bytes:
@@ -76,14 +118,16 @@ def put_codes(data: bytes, program: ReferenceProgram) -> tuple[ModelEditor, dict
     constants = editor.constants()
     layouts: dict[str, StoredLayout] = {}
     for record in program.weights.values():
+        if record.name not in program.exported.state_dict:
+            continue  # the network does not use it
         values = record.encoding.dequantize().numpy()
         found = next(
             ((tensor, layout) for tensor, constant in constants.items() for layout in _layouts(values, constant)), None
         )
         if found is None:
             raise ExportError(
-                f"{record.name}: no constant of the file that litert-torch made equals it in any order of axes, so its "
-                "codes cannot be stored; use the writer of this package (--backend writer)"
+                f"{record.name}: no constant of the file that litert-torch made equals it in any order of axes; the "
+                "converter folds factors and gains of norms into weights; use this package's writer (no --backend)"
             )
         tensor, layout = found
         del constants[tensor]
@@ -104,13 +148,16 @@ def _import() -> Any:
 
 def _decode_weights(program: ReferenceProgram) -> None:
     """Put each weight's float values in the place of its codes and scale."""
+    floats: dict[str, Node] = {}
     for node in list(program.exported.graph.nodes):
         if node.target is not torch.ops.codeq.dequantize.default:
             continue
         record = program.weights[state_name(program.exported, node.args[0]) or ""]
-        value = constant_value(program, node)
-        assert value is not None
-        replace_node(program.exported, node, add_tensor(program, record.name, value))
+        if record.name not in floats:
+            value = constant_value(program, node)
+            assert value is not None
+            floats[record.name] = add_tensor(program, record.name, value)
+        replace_node(program.exported, node, floats[record.name])
     remove_unused_tensors(program)
 
 

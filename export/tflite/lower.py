@@ -14,10 +14,11 @@ from codeq.canonical import canonicalize, merge_equal
 from codeq.graph import input_names, is_constant, operator_name, output_names
 from export.errors import ExportError
 from export.program import ReferenceProgram
-from export.tflite.build import Build, Value
+from export.tflite.build import Build, Value, quantize
 from export.tflite.quantize_first import quantize_first
 from export.tflite.registry import LOWERINGS, CannotLower
 from export.tflite.stored_layout import CHANNELS_LAST, Order, identity
+from export.tflite.weight_form import WeightForms
 
 QUANTIZERS = frozenset({torch.ops.codeq.quantize.default, torch.ops.codeq.dequantize.default})
 COMPUTED = frozenset({torch.float32, torch.uint8})
@@ -25,12 +26,18 @@ COMPUTED = frozenset({torch.float32, torch.uint8})
 INPUTS = {torch.float32: np.float32, torch.int64: np.int64, torch.int32: np.int32}
 
 
-def build_graph(program: ReferenceProgram, *, channels_last_io: bool = False) -> Build:
+def build_graph(
+    program: ReferenceProgram,
+    *,
+    channels_last_io: bool = False,
+    codes_io: bool = False,
+    forms: WeightForms | None = None,
+) -> Build:
     """Lower a whole program, which is brought into the form that the lowerings expect, in place.
 
     Args:
         program: BatchNorms folded; activations quantized or not.
-        channels_last_io: As in `Build`.
+        channels_last_io, codes_io, forms: As in `Build`.
 
     Raises:
         ExportError: An operator without a lowering, or used in a way that has none; with its place in the network.
@@ -40,7 +47,7 @@ def build_graph(program: ReferenceProgram, *, channels_last_io: bool = False) ->
     merge_equal(exported)
     quantize_first(program)
     exported.graph.eliminate_dead_code()
-    build = Build(program, channels_last_io)
+    build = Build(program, channels_last_io, codes_io, forms or WeightForms())
     _add_inputs(build, input_names(exported))
     for node in exported.graph.nodes:
         if node.op != "call_function" or node in build.values or node in build.absorbed or is_constant(node):
@@ -55,7 +62,7 @@ def build_graph(program: ReferenceProgram, *, channels_last_io: bool = False) ->
             if dtype not in COMPUTED and not is_move(node):
                 raise CannotLower(f"it computes {dtype}, expected torch.float32")
             if lowering is None:
-                raise CannotLower("has no lowering to LiteRT yet; leave it out of the network or use export.onnx")
+                raise CannotLower("has no lowering to LiteRT; --backend litert-torch may have one, and export.onnx")
             lowering(build, node)
         except CannotLower as error:
             operator = operator_name(node) or str(node.target)
@@ -72,11 +79,23 @@ def _add_inputs(build: Build, names: Sequence[str]) -> None:
             known = ", ".join(map(str, INPUTS))
             raise ExportError(f"input {name} is {value.dtype}; .tflite files are written for inputs of {known}")
         order = _io_order(build, node)
-        tensor = dataclasses.replace(build.like(node, order, name=name), dtype=np.dtype(INPUTS[value.dtype]))
-        build.tensor_names.add(name)
+        quantizer = _first_quantizer(node) if build.codes_io else None
+        grid = None if quantizer is None else build.grid(quantizer)
+        tensor = build.like(node, order, grid, name=name if quantizer is None else build.codes_name(quantizer))
+        if grid is None:
+            tensor = dataclasses.replace(tensor, dtype=np.dtype(INPUTS[value.dtype]))
+        build.tensor_names.add(tensor.name)
         number = build.graph.add_tensor(tensor)
         build.graph.inputs[name] = number
-        build.values[node] = Value(number, order)
+        build.values[node] = Value(number, order, grid)
+        if quantizer is not None:
+            build.set(quantizer, build.values[node])
+
+
+def _first_quantizer(node: Node) -> Node | None:
+    """The quantizer of an input, where nothing else reads the input."""
+    quantizers = list(node.users)
+    return quantizers[0] if len(quantizers) == 1 and quantizers[0].target is quantize else None
 
 
 def _io_order(build: Build, node: Node) -> Order:
@@ -87,7 +106,8 @@ def _io_order(build: Build, node: Node) -> Order:
 def _add_outputs(build: Build, names: Sequence[str]) -> None:
     (results,) = build.program.exported.graph.output_node().args
     for name, node in zip(names, results, strict=True):
-        value = build.read_float(node, _io_order(build, node))
+        order = _io_order(build, node)
+        value = build.read(node, order) if build.codes_io else build.read_float(node, order)
         taken = value.tensor in build.graph.inputs.values() or value.tensor in build.graph.outputs.values()
         if taken or build.graph.tensors[value.tensor].data is not None:
             raise ExportError(f"output {name} is an input, a constant or another output; a file needs its own tensor")
@@ -100,4 +120,7 @@ def describe_layout(build: Build) -> Mapping[str, Any]:
         "weights": {name: [layout.view, layout.order] for name, layout in build.weights.items()},
         "activations": dict(build.codes),
         "channels_last_io": build.channels_last_io,
+        "codes_io": build.codes_io,
+        "sparse": build.forms.sparse,
+        "int4": build.forms.int4,
     }

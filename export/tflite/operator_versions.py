@@ -7,6 +7,8 @@ file. Source: TFLite's register.cc and op_version.cc; the ones of convolutions, 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from export.tflite.graph import Form
+
 
 @dataclass(frozen=True)
 class OperatorKind:
@@ -24,6 +26,7 @@ OPERATORS: Mapping[str, OperatorKind] = {
     "CAST": OperatorKind("CastOptions"),
     "CONCATENATION": OperatorKind("ConcatenationOptions", 1, 2),
     "CONV_2D": OperatorKind("Conv2DOptions", 1, 3),
+    "DENSIFY": OperatorKind("DensifyOptions", 1, 1),
     "DEPTHWISE_CONV_2D": OperatorKind("DepthwiseConv2DOptions", 1, 3),
     "DEQUANTIZE": OperatorKind("DequantizeOptions", 1, 2),
     "FULLY_CONNECTED": OperatorKind("FullyConnectedOptions", 1, 4),
@@ -58,3 +61,18 @@ OPERATORS: Mapping[str, OperatorKind] = {
 
 PER_CHANNEL_DEQUANTIZE = 5
 """The version of DEQUANTIZE that knows a scale per channel."""
+INT4_DEQUANTIZE = 6
+"""The version that knows codes of four bits."""
+BY_READER: Mapping[tuple[str, Form], int] = {
+    ("FULLY_CONNECTED", "int4"): 10,
+    ("hybrid CONV_2D", "dense"): 5,
+    ("hybrid CONV_2D", "int4"): 7,
+    ("hybrid FULLY_CONNECTED", "dense"): 12,
+    ("hybrid FULLY_CONNECTED", "int4"): 12,
+}
+"""Of layers, by what reads their weight and its form; hybrid ones with a scale per channel."""
+
+
+def weight_version(reader: str, form: Form) -> int | None:
+    """The version of a layer that reads codes in some form; None for the usual one."""
+    return BY_READER.get((reader, form))

@@ -45,7 +45,7 @@ def per_input_constant(build: "Build", node: Any) -> np.ndarray | None:
 
 def repeat_per_input(build: "Build", node: Node, constant: np.ndarray) -> "Value":
     """A float32 constant of shape `(1, ...)` with an open batch, as the file computes it."""
-    source = build.values[next(n for n in build.values if n.op == "placeholder")]
+    source = build.read_float(next(n for n in build.values if n.op == "placeholder"))
     tensor = build.graph.tensors[source.tensor]
     rank, axes = len(tensor.shape), constant.ndim
     begin, end, step = (

@@ -7,10 +7,11 @@ from typing import Any
 
 from codeq.table import format_bytes, render_table
 from export.report import WeightReport
+from export.tflite.group_reasons import group_reasons
 from export.tflite.verify import TfliteVerdict
 
-SHOWN_LAYERS = 3
-"""Of those that stay float for one reason."""
+FORMS = {"dense": "int8", "csr": "CSR", "int4": "int4"}
+"""What the table calls the forms of export/tflite/weight_form.py."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,9 @@ class TfliteReport:
     """The result of `export_tflite`; `print(report)` shows it, `to_dict` is for machines.
 
     `kernels` are the operators on codes by layer, `float_layers` what computes in float in an int8 file, with the
-    reason where there is one. `operators` counts those in the file.
+    reason where there is one. `operators` counts those in the file. A weight's `storage` is its form in the file, its
+    `lowering` the operator that reads it; its `size_bytes` are of codes, positions, scales and, without zeros, of the
+    DENSIFY.
     """
 
     path: Path
@@ -60,7 +63,7 @@ class TfliteReport:
                 str(weight.bit_width),
                 f"{weight.sparsity:.1%}",
                 format_bytes(weight.size_bytes),
-                weight.lowering,
+                _form(weight),
             )
             for weight in self.weights
         ]
@@ -71,7 +74,8 @@ class TfliteReport:
             counts = Counter(self.kernels.values())
             lines.append("integer kernels       " + ", ".join(f"{count} {code}" for code, count in counts.items()))
             lines.append(f"stayed float          {len(self.float_layers)} layers")
-            lines += _reasons(self.float_layers)
+            lines += [f"  {line}" for line in group_reasons(self.float_layers)]
+        lines += [f"note                  {note}" for note in self.notes]
         ratio = f"{self.float32_bytes / self.size_bytes:.1f}x"
         sizes = f"{format_bytes(self.float32_bytes)} in float32 -> {format_bytes(self.size_bytes)} ({ratio})"
         lines.append(f"{self.path}   {sizes}, zeros {self.sparsity:.1%}")
@@ -79,11 +83,6 @@ class TfliteReport:
         return "\n".join(lines)
 
 
-def _reasons(float_layers: dict[str, str]) -> list[str]:
-    """One line per reason, with the first layers that it holds for."""
-    lines = []
-    for reason, count in Counter(float_layers.values()).items():
-        names = [name for name, given in float_layers.items() if given == reason]
-        more = f", ... ({count} in all)" if count > SHOWN_LAYERS else ""
-        lines.append(f"  {', '.join(names[:SHOWN_LAYERS])}{more}: {reason}")
-    return lines
+def _form(weight: WeightReport) -> str:
+    """E.g. "CSR, DEQUANTIZE" or "int8, hybrid CONV_2D"."""
+    return f"{FORMS[weight.storage]}, {weight.lowering}" if weight.storage in FORMS else weight.storage

@@ -22,11 +22,17 @@ from export.program import build_reference_program
 from export.run import take_inputs
 from export.tflite.build import UINT8_TO_INT8, Build
 from export.tflite.flatbuffer import IDENTIFIER, read, read_metadata, tensors_by_name
+from export.tflite.interface import SUFFIX
+from export.tflite.litert_torch import describe_converted
 from export.tflite.lower import build_graph
+from export.tflite.options import BACKENDS
+from export.tflite.runtime import schema
 from export.tflite.stored_layout import Order, StoredLayout
-from export.verify import WeightCheck
+from export.tflite.weight_form import HYBRID_OPERATORS, Sparse, WeightForms
+from export.verify import BATCH_SIZES, WeightCheck
 from export.verify_integer import rebuild_program
 
+WRITER = BACKENDS[0]
 DAMAGED = (struct.error, IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading a flatbuffer raises whose offsets lead nowhere, and JSON of another form."""
 
@@ -40,7 +46,10 @@ class StoredFile:
         metadata: What it says about itself.
         weights: How each quantized weight lies in it, by name.
         codes: The order of axes of each quantized activation, by name.
-        channels_last_io: Inputs and outputs of images have their channels last.
+        channels_last_io, codes_io: As in `Build`.
+        forms: What its weights may be stored as. That it computes on codes behind floats (hybrid), which loosens the
+            contract, is seen in its operators.
+        backend: What wrote it.
     """
 
     path: Path
@@ -49,6 +58,14 @@ class StoredFile:
     weights: dict[str, StoredLayout]
     codes: dict[str, Order]
     channels_last_io: bool
+    codes_io: bool
+    forms: WeightForms
+    backend: str
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """To check it at: what litert-torch converted has a batch of 1."""
+        return BATCH_SIZES if self.backend == WRITER else (1,)
 
 
 def is_tflite(path: Path) -> bool:
@@ -93,26 +110,45 @@ def read_file(path: Path) -> StoredFile:
     metadata = parse_metadata(text, path)
     if metadata.target != LITERT or metadata.layout is None:
         raise ExportError(f"{path}: its {KEY!r} metadata is damaged (no layout)")
-    weights, codes, channels_last_io = _read_layout(path, metadata.layout)
+    weights, codes = _read_orders(path, metadata.layout)
     for name, layout in weights.items():
-        if math.prod(shapes.get(f"{name}_quantized", ())) != math.prod(layout.view):
+        if math.prod(shapes.get(f"{name}{SUFFIX}", ())) != math.prod(layout.view):
             raise ExportError(f"{path}: its {KEY!r} metadata is damaged (no weight {name} of shape {layout.view})")
     for name, order in codes.items():
-        if len(shapes.get(f"{name}_quantized", ())) != len(order):
+        if len(shapes.get(f"{name}{SUFFIX}", ())) != len(order):
             raise ExportError(f"{path}: its {KEY!r} metadata is damaged (no activation {name})")
-    return StoredFile(path, data, metadata, weights, codes, channels_last_io)
-
-
-def _read_layout(path: Path, layout: Any) -> tuple[dict[str, StoredLayout], dict[str, Order], bool]:
     try:
-        weights = {}
-        for name, (view, order, *shape) in layout["weights"].items():
-            permuted = tuple(view[axis] for axis in order)
-            weights[name] = StoredLayout(tuple(view), tuple(order), tuple(shape[0]) if shape else permuted)
-        codes = {name: tuple(order) for name, order in layout["activations"].items()}
-        return weights, codes, bool(layout["channels_last_io"])
+        flags = {key: bool(metadata.layout[key]) for key in ("channels_last_io", "codes_io", "int4")}
+        sparse: Sparse = "off" if metadata.layout["sparse"] == "off" else "auto"
+        backend = str(metadata.layout["backend"])
+        forms = WeightForms(sparse, flags.pop("int4"), _is_hybrid(content))
     except DAMAGED as error:
         raise ExportError(f"{path}: its {KEY!r} metadata is damaged ({error})") from error
+    return StoredFile(path, data, metadata, weights, codes, forms=forms, backend=backend, **flags)
+
+
+def _read_orders(path: Path, layout: Any) -> tuple[dict[str, StoredLayout], dict[str, Order]]:
+    try:
+        weights = {}
+        for name, (view, order) in layout["weights"].items():
+            weights[name] = StoredLayout(tuple(view), tuple(order), tuple(view[axis] for axis in order))
+        return weights, {name: tuple(order) for name, order in layout["activations"].items()}
+    except DAMAGED as error:
+        raise ExportError(f"{path}: its {KEY!r} metadata is damaged ({error})") from error
+
+
+def _is_hybrid(content: Any) -> bool:
+    """Whether an operator of a file reads floats and codes of a weight."""
+    fb = schema()
+    subgraph = content.subgraphs[0]
+    codes = (fb.TensorType.INT8, fb.TensorType.INT4)
+    hybrid = {getattr(fb.BuiltinOperator, name) for name in HYBRID_OPERATORS}
+    for operator in subgraph.operators:
+        if content.operatorCodes[operator.opcodeIndex].builtinCode in hybrid:
+            first, weight = (subgraph.tensors[number].type for number in operator.inputs[:2])
+            if first == fb.TensorType.FLOAT32 and weight in codes:
+                return True
+    return False
 
 
 def rebuild(file: StoredFile, model: nn.Module, inputs: Inputs) -> tuple[Prepared, Build]:
@@ -128,13 +164,17 @@ def rebuild(file: StoredFile, model: nn.Module, inputs: Inputs) -> tuple[Prepare
     """
     held, names = take_inputs(model, inputs)
     if file.metadata.activations is not None:
-        program = rebuild_program(model, inputs, file.metadata)
-        folded = 0
+        program, folded = rebuild_program(model, inputs, file.metadata), 0
     else:
-        program = build_reference_program(model, tuple(tensor[:2] for tensor in held), encode(model), names=names)
+        dynamic = file.backend == WRITER
+        example = tuple(tensor[: 2 if dynamic else 1] for tensor in held)
+        program = build_reference_program(model, example, encode(model), names=names, dynamic_batch=dynamic)
         folded = fold_batch_norm(program)
-    build = build_graph(program, channels_last_io=file.channels_last_io)
-    build.weights, build.codes = file.weights, file.codes
+    if file.backend == WRITER:
+        build = build_graph(program, channels_last_io=file.channels_last_io, codes_io=file.codes_io, forms=file.forms)
+        build.weights, build.codes = file.weights, file.codes
+    else:
+        build = describe_converted(program, file.weights)
     return Prepared(program, encode(model), held, names, folded), build
 
 
@@ -146,7 +186,7 @@ def check_grids(file: StoredFile) -> tuple[WeightCheck, ...]:
     tensors = tensors_by_name(read(file.data))
     checks = []
     for name, grid in (file.metadata.activations or {}).items():
-        label = f"{name}_quantized"
+        label = f"{name}{SUFFIX}"
         if label not in tensors:
             continue  # the check of codes says so
         quantization = tensors[label][1].quantization

@@ -30,7 +30,7 @@ class LiteRtRunner:
         self.path = path
         self.threads = threads or 1
         data = read_bytes(path)
-        self.channels_last, self.orders = False, tuple[Order, ...]()
+        self.channels_last, self.fixed, self.orders = False, False, tuple[Order, ...]()
         try:
             ours = read_metadata(read(data), KEY) is not None
         except DAMAGED as error:
@@ -40,7 +40,7 @@ class LiteRtRunner:
             missing = [name for name in look_at if name not in file.codes]
             if missing:
                 raise ExportError(f"{path}: has no codes of {missing[0]!r}")
-            self.channels_last = file.channels_last_io
+            self.channels_last, self.fixed = file.channels_last_io, file.batch_sizes == (1,)
             self.orders = tuple(file.codes[name] for name in look_at)
         self.content: Path | bytes = path
         if look_at:
@@ -96,7 +96,7 @@ class LiteRtRunner:
         sizes = [int(size) for size in detail["shape_signature"] if len(detail["shape_signature"])]
         sizes = sizes or [int(size) for size in detail["shape"]]
         shape = [None if size < 0 else size for size in sizes]
-        if None not in shape and shape[:1] == [1]:
+        if None not in shape and shape[:1] == [1] and not self.fixed:
             shape[0] = None  # a file for one input, which a runtime resizes
         order = self._order(len(shape))
         dtype = np.dtype(np.float32 if _is_quantized(detail) else detail["dtype"])

@@ -14,12 +14,13 @@ import torch
 from torch.fx import Node
 
 from export.tflite.arguments import fill
-from export.tflite.build import Build, Value
+from export.tflite.build import Build, Value, is_plain
 from export.tflite.graph import Tensor
 from export.tflite.operators.window import Padding, Pair, pair, plan_padding, zero_padding
 from export.tflite.registry import CannotLower, lowers
 from export.tflite.requantization import check_requantization
 from export.tflite.stored_layout import CHANNELS_LAST, StoredLayout
+from export.tflite.weight_form import HYBRID
 
 aten = torch.ops.aten
 
@@ -40,7 +41,7 @@ def lower_convolution(build: Build, node: Node) -> None:
         raise CannotLower(f"{groups} groups do not divide its {outputs} outputs")
 
     code = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
-    integer = build.is_quantized(source) and _is_quantized_weight(build, weight)
+    integer = build.is_quantized(source) and is_plain(weight)
     target = build.target(node, integer=integer)
     integer = target.quantization is not None
     image = read_image(build, source, integer=integer)
@@ -58,7 +59,9 @@ def lower_convolution(build: Build, node: Node) -> None:
         layout = StoredLayout(
             (outputs, *parts, *kernel), (0, rows, columns, *(part + 1 for part in order)), (outputs, *kernel, view[1])
         )
-    operands: list[Value | int] = [image, build.weight(weight, layout, integer=integer)]
+    reader = build.reader(code, weight, integer=integer)
+    codes = build.weight(weight, layout, reader, 0 if reader.startswith(HYBRID) else None)
+    operands: list[Value | int] = [image, codes]
     if integer:
         assert image.quantization is not None
         scale = image.quantization.scale * build.weight_scale(weight)
@@ -74,6 +77,7 @@ def lower_convolution(build: Build, node: Node) -> None:
         "dilationHFactor": dilation[0],
         "dilationWFactor": dilation[1],
         "fusedActivationFunction": target.activation,
+        "version": build.version(reader, codes),
     }
     if depthwise:
         options["depthMultiplier"] = outputs // channels
@@ -156,7 +160,3 @@ def _zeros(padding: Any, kernel: Pair, dilation: Pair, merged: tuple[Pair, Pair]
     front = merged or ((0, 0), (0, 0))
     (top, bottom), (left, right) = ((own[axis][0] + front[axis][0], own[axis][1] + front[axis][1]) for axis in (0, 1))
     return (top, bottom), (left, right)
-
-
-def _is_quantized_weight(build: Build, weight: Node) -> bool:
-    return weight.target is torch.ops.codeq.dequantize.default and weight.args[2] is None

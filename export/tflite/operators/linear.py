@@ -1,5 +1,8 @@
 """Linear layers. Float: PyTorch's sums in another order. On codes: integer sums and one rounding, as convolutions.
 
+Where a weight's codes are read although the input is floats, LiteRT quantizes the input by its smallest and largest
+value: more exact than by its largest magnitude alone, which its own kernels would do (XNNPACK's never do).
+
 Behind a flattened image the columns of the weight are put in the order in which the image lies in the file, channels
 last, so that the image need not be transposed. Codes are moved, not changed.
 """
@@ -10,10 +13,11 @@ import torch
 from torch.fx import Node
 
 from export.tflite.arguments import fill
-from export.tflite.build import Build, Value
+from export.tflite.build import Build, Value, is_plain
 from export.tflite.registry import CannotLower, lowers
 from export.tflite.requantization import check_requantization
 from export.tflite.stored_layout import StoredLayout, identity
+from export.tflite.weight_form import HYBRID
 
 aten = torch.ops.aten
 
@@ -33,14 +37,16 @@ def lower_linear(build: Build, node: Node) -> None:
     else:
         order = (0, *(axis for axis in columns.order if axis != 0))
         layout = StoredLayout((outputs, *columns.view[1:]), order, (outputs, inputs))
-    plain = weight.target is torch.ops.codeq.dequantize.default and weight.args[2] is None
-    integer = build.is_quantized(x) and plain
+    integer = build.is_quantized(x) and is_plain(weight)
     target = build.target(node, integer=integer)
     integer = target.quantization is not None
     value = build.read(x) if integer else build.read_float(x)
     if columns is None:
         value = build.read(x, (0, 1)) if integer else build.read_float(x, (0, 1))
-    operands: list[Value | int] = [value, build.weight(weight, layout, integer=integer)]
+    reader = build.reader("FULLY_CONNECTED", weight, integer=integer)
+    hybrid = reader.startswith(HYBRID)
+    codes = build.weight(weight, layout, reader, 0 if hybrid else None)
+    operands: list[Value | int] = [value, codes]
     if integer:
         assert value.quantization is not None
         scale = value.quantization.scale * build.weight_scale(weight)
@@ -55,8 +61,10 @@ def lower_linear(build: Build, node: Node) -> None:
         operands,
         (0, 1),
         target=target,
+        version=build.version(reader, codes),
         fusedActivationFunction=target.activation,
         keepNumDims=False,
+        asymmetricQuantizeInputs=hybrid,
     )
 
 

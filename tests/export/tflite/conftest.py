@@ -15,6 +15,9 @@ from export.errors import ExportError
 Forward = Callable[..., Tensor]
 Check = Callable[..., Any]
 
+MAKING = ("grid", "grid_limit", "zeros", "flat", "exclude")
+EXPORT_OPTIONS = ("layout", "io", "sparse", "int4", "hybrid")
+
 
 class Net(nn.Module):
     """Layers by name, and what is done with them; `flat` leaves one argmax per input, not one per pixel."""
@@ -35,17 +38,23 @@ class Net(nn.Module):
 def export(tmp_path: Path) -> Check:
     """Export a network for inputs of a shape, with random 4-bit codes; the report. Parity is part of the export.
 
-    Raises ParityError where LiteRT computes something else.
+    `zeros` is the share of weights that are set to zero before, `grid_limit` the largest code. Raises ParityError where
+    LiteRT computes something else.
     """
     pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install 'codeq[tflite]'")
     from export.tflite import export_tflite
 
     def run(forward: Forward, shape: tuple[int, ...], activations: str = "float32", **layers: nn.Module) -> Any:
-        options = {name: layers.pop(name) for name in ("grid", "channels_last_io", "exclude", "flat") if name in layers}
+        made, wishes = (
+            {name: layers.pop(name) for name in names if name in layers} for names in (MAKING, EXPORT_OPTIONS)
+        )
         torch.manual_seed(0)
-        model = Net(forward, layers, flat=options.get("flat", True))
+        model = Net(forward, layers, flat=made.get("flat", True))
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.data[torch.rand_like(parameter) < made.get("zeros", 0.0)] = 0
         if any(isinstance(m, nn.Conv1d | nn.Conv2d | nn.Linear) for m in model.modules()):
-            codeq.attach(model, bits=4, grid=options.get("grid", "integer"))
+            codeq.attach(model, bits=4, grid=made.get("grid", "integer"), grid_limit=made.get("grid_limit", 127))
         x = torch.randn(8, *shape)
         model.train()
         with torch.no_grad():
@@ -58,9 +67,9 @@ def export(tmp_path: Path) -> Check:
             check_inputs=(x,),
             activations=activations,
             calibration=x,
-            channels_last_io=options.get("channels_last_io", False),
-            activations_except=options.get("exclude", ()),
+            activations_except=made.get("exclude", ()),
             force=True,
+            **wishes,
         )
 
     return run

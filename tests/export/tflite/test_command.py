@@ -41,6 +41,77 @@ def test_a_checkpoint_becomes_a_file(
     assert again.stderr.strip().endswith("exists; use --force to overwrite it")
 
 
+MODES: dict[str, tuple[list[str], dict[str, str], str]] = {
+    "hybrid": (["--hybrid"], {"conv1.weight": "hybrid CONV_2D"}, "approximate (hybrid): outputs off by"),
+    "channels last": (["--layout", "nhwc", "--sparse", "off"], {"conv1.weight": "DEQUANTIZE"}, "bit for bit: ok"),
+}
+
+
+@pytest.mark.parametrize(("options", "readers", "said"), MODES.values(), ids=MODES)
+@pytest.mark.usefixtures("litert")
+def test_modes(
+    checkpoint_path: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    readers: dict[str, str],
+    said: str,
+) -> None:
+    from export.tflite.__main__ import main
+
+    target, report = tmp_path / "net.tflite", tmp_path / "net.json"
+    arguments = [str(checkpoint_path), "-o", str(target), "--json", str(report), "--check", "3"]
+    assert main([*arguments, "--activations", "float", *options]) == 0
+    printed = capsys.readouterr().out
+    assert said in printed
+    assert max(map(len, printed.splitlines()[: len(json.loads(report.read_text())["weights"]) + 2])) <= 100
+    weights = {weight["name"]: weight for weight in json.loads(report.read_text())["weights"]}
+    assert {name: weights[name]["lowering"] for name in readers} == readers
+    assert sum(weight["size_bytes"] for weight in weights.values()) < target.stat().st_size
+
+
+REFUSED: dict[str, tuple[list[str], str]] = {
+    "codes of floats": (
+        ["--activations", "float", "--io", "int8"],
+        r"^--io int8: .*; use --activations int8, or --io fl",
+    ),
+    "hybrid codes": (["--activations", "int8", "--hybrid"], r"^--hybrid: .*; use --activations float32, or leave"),
+    "wide codes": (
+        ["--int4", "--activations", "float"],
+        r"^--int4 does nothing here: .* expected -8 to 7 for INT4; leave",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "reason"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.usefixtures("litert")
+def test_refused_options_write_nothing(
+    checkpoint_path: Path, tmp_path: Path, options: list[str], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from export.tflite import weight_form
+    from export.tflite.__main__ import main
+
+    monkeypatch.setattr(weight_form, "fits", lambda codes: False)
+    calibration = tmp_path / "inputs.npz"
+    np.savez(calibration, np.random.default_rng(0).standard_normal((4, 1, 8, 8)).astype(np.float32))
+    given = ["--calibration", str(calibration)] if "int8" in options and "--hybrid" in options else []
+    with pytest.raises(ExportError, match=reason) as raised:
+        main([str(checkpoint_path), "-o", str(tmp_path / "net.tflite"), *options, *given])
+    assert "\n" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == [calibration]
+
+
+@pytest.mark.usefixtures("litert")
+def test_contradicting_options_are_bad_usage(
+    checkpoint_path: Path, tmp_path: Path, run_command: Callable[..., Any]
+) -> None:
+    target = tmp_path / "net.tflite"
+    done = run_command("export.tflite", checkpoint_path, "-o", target, "--activations", "float", "--io", "int8")
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not target.exists()
+
+
 @pytest.mark.usefixtures("litert")
 def test_nothing_is_published_where_a_code_differs(
     checkpoint_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

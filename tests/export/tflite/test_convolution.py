@@ -58,11 +58,11 @@ def test_a_padding_that_is_read_twice_stays(export: Any, activations: str) -> No
     assert report.operators["PAD"] == 1
 
 
-@pytest.mark.parametrize("channels_last_io", [False, True])
-def test_axes_of_inputs(export: Any, channels_last_io: bool) -> None:
-    layer = nn.Conv2d(3, 5, 3)
-    report = export(lambda m, x: m.conv(x), (3, 9, 7), conv=layer, channels_last_io=channels_last_io, flat=False)
-    assert report.operators.get("TRANSPOSE", 0) == (0 if channels_last_io else 2)
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_axes_of_inputs(export: Any, layout: str) -> None:
+    conv = nn.Conv2d(3, 5, 3)
+    report = export(lambda m, x: m.conv(x), (3, 9, 7), conv=conv, layout=layout, flat=False)
+    assert report.operators.get("TRANSPOSE", 0) == (0 if layout == "nhwc" else 2)
 
 
 def test_clamps_are_fused(export: Any) -> None:
@@ -99,11 +99,11 @@ def test_batch_norm_is_folded(export: Any) -> None:
     assert report.kernels == {"conv": "CONV_2D"}
 
 
-@pytest.mark.parametrize("channels_last_io", [False, True])
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 @pytest.mark.parametrize(
     "layer", [nn.Conv2d(3, 4, 7, stride=2, padding=3), nn.Conv2d(1, 4, 5, stride=2), nn.Conv2d(2, 4, (5, 6), 2, (2, 3))]
 )
-def test_a_first_convolution_is_rearranged(export: Any, layer: nn.Module, channels_last_io: bool) -> None:
+def test_a_first_convolution_is_rearranged(export: Any, layer: nn.Module, layout: str) -> None:
     """Four pixels become channels, in the order in which they lie; the weight in the file follows."""
     shape = (layer.in_channels, 12, 10)
     report = export(
@@ -112,7 +112,7 @@ def test_a_first_convolution_is_rearranged(export: Any, layer: nn.Module, channe
         "int8",
         one=layer,
         two=nn.Conv2d(4, 5, 1),
-        channels_last_io=channels_last_io,
+        layout=layout,
     )
     assert report.operators["RESHAPE"] >= 2
     assert report.kernels["one"] == "CONV_2D"
@@ -124,10 +124,10 @@ def test_a_first_convolution_is_rearranged(export: Any, layer: nn.Module, channe
 def test_other_first_convolutions_are_not(export: Any, activations: str) -> None:
     layer = nn.Conv2d(3, 4, 7 if activations == "float32" else 3, stride=2)
     report = export(lambda m, x: m.two(m.one(x)), (3, 12, 10), activations, one=layer, two=nn.Conv2d(4, 5, 1),
-                    channels_last_io=True, flat=False)  # fmt: skip
+                    layout="nhwc", flat=False)  # fmt: skip
     assert "RESHAPE" not in report.operators
 
 
 def test_three_dimensions_are_refused(refused: Any) -> None:
     reason = refused(lambda m, x: m.conv(x), (1, 5, 5, 5), conv=nn.Conv3d(1, 2, 3))
-    assert reason == "conv: conv3d: has no lowering to LiteRT yet; leave it out of the network or use export.onnx"
+    assert reason == "conv: conv3d: has no lowering to LiteRT; --backend litert-torch may have one, and export.onnx"

@@ -96,7 +96,7 @@ REFUSED: dict[str, tuple[Forward, str]] = {
         lambda m, x: F.interpolate(x, scale_factor=1.3, mode="bilinear"),
         "LiteRT would weight pixels otherwise",
     ),
-    "bicubic": (lambda m, x: F.interpolate(x, size=(5, 5), mode="bicubic"), "has no lowering to LiteRT yet"),
+    "bicubic": (lambda m, x: F.interpolate(x, size=(5, 5), mode="bicubic"), "has no lowering to LiteRT"),
     "uncounted": (
         lambda m, x: F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)[:, :, :, 1:],
         "its padding is not counted",
@@ -105,7 +105,7 @@ REFUSED: dict[str, tuple[Forward, str]] = {
         lambda m, x: x + torch.arange(x.shape[0])[:, None, None, None] * 1.0,
         "which differs among the inputs of a batch but not by them",
     ),
-    "no lowering": (lambda m, x: x.cumsum(1), "cumsum: has no lowering to LiteRT yet"),
+    "no lowering": (lambda m, x: x.cumsum(1), "cumsum: has no lowering to LiteRT"),
 }
 
 
@@ -188,7 +188,7 @@ def test_a_flattened_image_is_not_transposed(export: Any, activations: str) -> N
         activations,
         conv=nn.Conv2d(3, 5, 3),
         fc=nn.Linear(175, 4),
-        channels_last_io=True,
+        layout="nhwc",
     )
     assert "TRANSPOSE" not in report.operators
     assert all(check.ok for check in report.verdict.weights)
@@ -199,7 +199,7 @@ def test_a_flattened_image_that_others_read_is(export: Any) -> None:
         flat = m.conv(x).flatten(1)
         return m.fc(flat) + flat[:, :4]
 
-    report = export(forward, IMAGE, conv=nn.Conv2d(3, 5, 3), fc=nn.Linear(175, 4), channels_last_io=True)
+    report = export(forward, IMAGE, conv=nn.Conv2d(3, 5, 3), fc=nn.Linear(175, 4), layout="nhwc")
     assert report.operators["TRANSPOSE"] == 1
 
 
