@@ -86,8 +86,9 @@ def test_a_float_file_that_computes_something_else(
     checkpoint_path: Path, files: list[Path], tmp_path: Path, capsys: Any
 ) -> None:
     def scale(model: Any, tensors: dict[str, Any]) -> None:
-        grid = tensors["fc.weight_quantized"].quantization
-        grid.scale = grid.scale * 1.001
+        for name in tensors:  # the codes, and what a DENSIFY makes of them
+            if name.startswith("fc.weight_quantized"):
+                tensors[name].quantization.scale = tensors[name].quantization.scale * 1.001
 
     assert run([checkpoint_path, changed(files[1], tmp_path, scale)]) == 1
     assert "first failure: changed.tflite in LiteRT: is off PyTorch by" in capsys.readouterr().out
