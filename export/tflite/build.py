@@ -1,8 +1,6 @@
 """The LiteRT graph of a program while it is made. Exact: weights keep their codes and scales, bit for bit.
 
-    dequantize(codes, scale)                  ->  DEQUANTIZE(int8 codes), or the codes alone for an integer kernel,
-                                                  behind a DENSIFY where their zeros are left out
-    dequantize(codes, scale, shift)           ->  values + shift * SIGN(values), values = DEQUANTIZE(int8 codes)
+    dequantize(codes, scale, shift)           ->  see export/tflite/weights.py
     quantize(x, scale, zero_point)            ->  QUANTIZE(x), or the grid of the operator that makes x
     dequantize(quantize(x), scale, ...)       ->  the int8 tensor itself; DEQUANTIZE where an operator reads floats
 
@@ -10,7 +8,6 @@ Every value carries the order of its axes as stored. An operator reads its opera
 permutes axes changes the order that is noted, and moves nothing. A transpose is added where the orders differ.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +18,6 @@ from torch.fx import Node
 
 from codeq.activations import CLAMPS
 from codeq.graph import is_constant, layer_names, state_name
-from export.fold_batch_norm import CHANNEL_AXIS
 from export.program import LAYER_SCOPE, ReferenceProgram, constant_value
 from export.tflite.graph import (
     NO_ACTIVATION,
@@ -32,45 +28,20 @@ from export.tflite.graph import (
     Quantization,
     Tensor,
 )
-from export.tflite.operator_versions import INT4_DEQUANTIZE, OPERATORS, PER_CHANNEL_DEQUANTIZE, weight_version
+from export.tflite.operator_versions import OPERATORS
 from export.tflite.per_input import depends_on_input, per_input_constant, repeat_per_input
 from export.tflite.registry import CannotLower
 from export.tflite.stored_layout import Order, StoredLayout, identity
-from export.tflite.weight_form import (
-    DEQUANTIZE,
-    DEQUANTIZE_FOR_OTHERS,
-    HYBRID,
-    HYBRID_OPERATORS,
-    StoredForm,
-    WeightForms,
-    is_exact,
-)
+from export.tflite.value import Target, Value
+from export.tflite.weight_form import StoredForm, WeightForms
+from export.tflite.weights import dequantize, weight_tensor
 
-dequantize = torch.ops.codeq.dequantize.default
 quantize = torch.ops.codeq.quantize.default
 
 UINT8_TO_INT8 = -128
 """From a uint8 code or zero point to the int8 one of the same value."""
 FUSED = {(0.0, float("inf")): RELU, (0.0, 6.0): RELU6, (-1.0, 1.0): RELU_N1_TO_1}
 """Clamps that an operator applies itself, by their limits."""
-
-
-@dataclass(frozen=True, eq=False)
-class Value:
-    """A value of the network: a tensor of the file and the order of its axes."""
-
-    tensor: int
-    order: Order
-    quantization: Quantization | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Target:
-    """What an operator's result stands for: its own node, or the clamp and the quantizer that directly follow it."""
-
-    node: Node
-    activation: int = NO_ACTIVATION
-    quantization: Quantization | None = None
 
 
 @dataclass(eq=False)
@@ -112,7 +83,7 @@ class Build:
         self.names = layer_names(self.program.exported.graph)
         self.absorbed: set[Node] = set()
         self._on_input: dict[Node, bool] = {}
-        self._made: dict[Any, Any] = {}
+        self.memo: dict[Any, Any] = {}
         self.tensor_names: set[str] = set()
 
     # Reading the program
@@ -177,19 +148,19 @@ class Build:
         if value.quantization is None:
             return value
         key = ("float", value.tensor)
-        if key not in self._made:
-            self._made[key] = self.operator(
+        if key not in self.memo:
+            self.memo[key] = self.operator(
                 "DEQUANTIZE", [value], self._like(value, dtype=np.float32), value.order, label="dequantized"
             )
-        made: Value = self._made[key]
+        made: Value = self.memo[key]
         return made
 
     def number(self, value: np.ndarray, label: str = "constant") -> int:
         """A constant tensor; equal ones are one."""
         key = ("number", value.dtype.str, value.shape, value.tobytes())
-        if key not in self._made:
-            self._made[key] = self.graph.add_tensor(Tensor(self._unused(label), value.shape, value.dtype, value))
-        return int(self._made[key])
+        if key not in self.memo:
+            self.memo[key] = self.graph.add_tensor(Tensor(self.unused_name(label), value.shape, value.dtype, value))
+        return int(self.memo[key])
 
     def indices(self, values: Sequence[Any], label: str) -> int:
         """A constant tensor of int32: a shape, axes, paddings."""
@@ -198,80 +169,6 @@ class Build:
     def is_quantized(self, *operands: Any) -> bool:
         """Whether operands are activations as codes."""
         return all(isinstance(node, Node) and self.read(node).quantization is not None for node in operands)
-
-    # Weights
-
-    def weight(
-        self, node: Node, layout: StoredLayout, reader: str = DEQUANTIZE, channel_axis: int | None = None
-    ) -> int:
-        """The tensor of a weight.
-
-        Args:
-            node: A dequantize of codes, or a float constant.
-            layout: How it is to lie in the file.
-            reader: The operator that reads codes, as in `WeightForms.choose`; DEQUANTIZE gives floats.
-            channel_axis: Of the output channels, as stored: a scale of the whole tensor is repeated for each. Some
-                kernels that quantize their input themselves refuse one scale.
-
-        Raises:
-            CannotLower: It is computed from a quantized one, or its grid has no form here.
-        """
-        if node.target is not dequantize:
-            if self.depends_on_codes(node):
-                raise CannotLower("its weight is computed from a quantized one; quantize another one, or none")
-            value = self.constant(node)
-            if value is None:
-                raise CannotLower("its weight depends on the input")
-            return self.number(layout.store(value), f"{self.weight_name(node)}")
-        codes = self._codes(node, layout, reader, channel_axis)
-        if reader != DEQUANTIZE:
-            return codes.tensor
-        key = ("float", codes.tensor)
-        if key not in self._made:
-            self._made[key] = self._float_weight(node, layout, codes)
-        return int(self._made[key])
-
-    def reader(self, code: str, weight: Node, *, integer: bool) -> str:
-        """What reads a layer's weight.
-
-        Args:
-            code: The layer's operator.
-            weight: A dequantize of codes, or anything else.
-            integer: The layer's input and output are codes.
-        """
-        if integer:
-            return code
-        hybrid = self.forms.hybrid and code in HYBRID_OPERATORS and is_plain(weight)
-        return f"{HYBRID}{code}" if hybrid else DEQUANTIZE
-
-    def version(self, reader: str, tensor: int) -> int | None:
-        """The version of a layer's operator with this reader and weight; None for the usual one."""
-        return weight_version(reader, self.graph.tensors[tensor].form)
-
-    def weight_scale(self, node: Node) -> np.ndarray:
-        """float32 `(1,)` or `(C,)`."""
-        scale = self.constant(node.args[1])
-        assert scale is not None
-        return scale.reshape(-1)
-
-    def bias(self, node: Node | None, channels: int) -> int:
-        """A layer's bias as floats; zeros where it has none."""
-        value = np.zeros(channels, np.float32) if node is None else self.constant(node)
-        if value is None:
-            raise CannotLower("its bias depends on the input")
-        return self.number(value, "bias" if node is None else f"{self.weight_name(node)}")
-
-    def integer_bias(self, node: Node | None, channels: int, scale: np.ndarray, label: str) -> int:
-        """A layer's bias as int32 codes on the grid of its sums, input scale times weight scale."""
-        codes = np.zeros(channels, np.int32)
-        if node is not None:
-            found = self.constant(node.args[0])
-            assert found is not None
-            codes = found
-        tensor = Tensor(
-            self._unused(f"{label}.bias_quantized"), codes.shape, codes.dtype, codes, Quantization(scale.reshape(-1))
-        )
-        return self.graph.add_tensor(tensor)
 
     def weight_name(self, node: Node) -> str:
         """The state that a constant is made of."""
@@ -306,7 +203,7 @@ class Build:
             version: None takes the one for floats or int8 codes.
             options: By the schema's names.
         """
-        name = self._unused(f"{shape.name}/{label}" if label else shape.name)
+        name = self.unused_name(f"{shape.name}/{label}" if label else shape.name)
         result = Tensor(name, shape.shape, shape.dtype, None, shape.quantization, shape.open_batch)
         numbers = [operand.tensor if isinstance(operand, Value) else operand for operand in operands]
         if version is None:
@@ -395,7 +292,7 @@ class Build:
 
     def _reorder(self, node: Node, value: Value, order: Order) -> Value:
         key = ("order", value.tensor, value.order, order)
-        if key not in self._made:
+        if key not in self.memo:
             like = self.like(node, order, value.quantization, name=f"{node.name}/transposed")
             shape = self.shape(node)
             # A batch of more than one would make the first axis count; it stays in front in every order.
@@ -403,11 +300,11 @@ class Build:
             batch_in_front = value.order[:1] == order[:1] == (0,)
             if same and batch_in_front and len(like.open_batch) <= 1:
                 reshaped = self.reshape(value, like.shape, like.open_batch, like.name)
-                self._made[key] = Value(reshaped.tensor, order, value.quantization)
+                self.memo[key] = Value(reshaped.tensor, order, value.quantization)
             else:
                 permutation = self.indices([value.order.index(axis) for axis in order], "permutation")
-                self._made[key] = self.operator("TRANSPOSE", [value, permutation], like, order)
-        made: Value = self._made[key]
+                self.memo[key] = self.operator("TRANSPOSE", [value, permutation], like, order)
+        made: Value = self.memo[key]
         return made
 
     def _like(self, value: Value, *, dtype: type) -> Tensor:
@@ -424,7 +321,7 @@ class Build:
         if node.target is dequantize:
             shape = self.shape(node)
             layout = StoredLayout(shape, identity(len(shape)), shape)
-            return Value(self.weight(node, layout), identity(len(shape)))
+            return Value(weight_tensor(self, node, layout), identity(len(shape)))
         if self.depends_on_codes(node):
             raise CannotLower("it reads what is computed from a quantized weight, which has no form here yet")
         value = self.constant(node)
@@ -439,80 +336,17 @@ class Build:
     def depends_on_codes(self, node: Node) -> bool:
         """Whether a constant is, or is computed from, a quantized weight."""
         key = ("codes", node)
-        if key not in self._made:
-            self._made[key] = node.target is dequantize or any(map(self.depends_on_codes, node.all_input_nodes))
-        return bool(self._made[key])
+        if key not in self.memo:
+            self.memo[key] = node.target is dequantize or any(map(self.depends_on_codes, node.all_input_nodes))
+        return bool(self.memo[key])
 
-    def _codes(self, node: Node, layout: StoredLayout, reader: str, channel_axis: int | None) -> Value:
-        state = state_name(self.program.exported, node.args[0])  # type: ignore[arg-type]
-        assert state is not None
-        record = self.program.weights[state]
-        key = ("weight", state, layout)
-        if key not in self._made:
-            if record.name in self.weights:
-                raise CannotLower(f"{record.name} is used by two layers that want it in different orders")
-            axis = record.encoding.axis
-            grid = Quantization(self.weight_scale(node), 0, 0 if axis is None else layout.order.index(axis))
-            codes = layout.store(record.encoding.codes.numpy())
-            if channel_axis is not None and grid.scale.size == 1:
-                grid = Quantization(np.repeat(grid.scale, codes.shape[channel_axis]), 0, channel_axis)
-            layers_only = is_read_by_layers(node)
-            if reader == DEQUANTIZE and not layers_only:
-                reader = DEQUANTIZE_FOR_OTHERS
-            stored = self.forms.choose(codes, grid.scale.size, reader, layers_only=layers_only)
-            name = self._unused(f"{record.name}_quantized")
-            tensor = Tensor(name, codes.shape, codes.dtype, codes, grid, form=stored.form)
-            value = Value(self.graph.add_tensor(tensor), identity(codes.ndim), grid)
-            if stored.form == "csr":
-                like = dataclasses.replace(tensor, data=None, form="dense")
-                value = self.operator("DENSIFY", [value], like, value.order, label="dense")
-            self._made[key] = value
-            self.weights[record.name] = layout
-            self.stored[record.name] = stored
-        elif not is_exact(self.stored[record.name].form, reader):
-            first = self.stored[record.name]
-            raise CannotLower(f"{record.name} is stored as {first.form} for {first.reader}, which {reader} cannot read")
-        made: Value = self._made[key]
-        return made
-
-    def _float_weight(self, node: Node, layout: StoredLayout, codes: Value) -> int:
-        name = self.weight_name(node)
-        stored = Tensor(name, layout.shape, np.dtype(np.float32))
-        assert codes.quantization is not None
-        version = PER_CHANNEL_DEQUANTIZE if codes.quantization.scale.size > 1 else None
-        if self.graph.tensors[codes.tensor].form == "int4":
-            version = INT4_DEQUANTIZE
-        order = identity(len(layout.shape))
-        shift = self.constant(node.args[2])
-        if shift is None:
-            return self.operator("DEQUANTIZE", [codes], stored, order, version=version).tensor
-        values = self.operator("DEQUANTIZE", [codes], _renamed(stored, f"{name}/scaled"), order, version=version)
-        if shift.size > 1:
-            # The channel axis comes first where the stored shape has joined others.
-            axis = int(node.args[3])  # type: ignore[arg-type]
-            place = layout.order.index(axis) if len(layout.shape) == len(layout.view) else 0
-            shift = shift.reshape([-1 if other == place else 1 for other in range(len(layout.shape))])
-        sign = self.operator("SIGN", [values], _renamed(stored, f"{name}/sign"), order)
-        steps: list[Value | int] = [sign, self.number(np.ascontiguousarray(shift), f"{name}/shift")]
-        product = self.operator("MUL", steps, _renamed(stored, f"{name}/shifted"), order)
-        return self.operator("ADD", [values, product], stored, order).tensor
-
-    def _unused(self, name: str) -> str:
+    def unused_name(self, name: str) -> str:
+        """A name for a new tensor, with a number where it is taken."""
         candidate, number = name, 1
         while candidate in self.tensor_names:
             candidate, number = f"{name}_{number}", number + 1
         self.tensor_names.add(candidate)
         return candidate
-
-
-def is_plain(weight: Node) -> bool:
-    """Whether a weight is codes times a scale, without a shift."""
-    return weight.target is dequantize and weight.args[2] is None
-
-
-def is_read_by_layers(weight: Node) -> bool:
-    """Whether a weight is read by convolutions and linear layers alone, and without a shift in between."""
-    return is_plain(weight) and all(layer.target in CHANNEL_AXIS and layer.args[1] is weight for layer in weight.users)
 
 
 def size_at_one(size: Any) -> int:
@@ -521,10 +355,6 @@ def size_at_one(size: Any) -> int:
         return size
     expression = size.node.expr
     return int(expression.subs(dict.fromkeys(expression.free_symbols, 1)))
-
-
-def _renamed(tensor: Tensor, name: str) -> Tensor:
-    return dataclasses.replace(tensor, name=name)
 
 
 def _only_user(node: Node) -> Node | None:

@@ -14,10 +14,11 @@ from codeq.canonical import canonicalize, merge_equal
 from codeq.graph import input_names, is_constant, operator_name, output_names
 from export.errors import ExportError
 from export.program import ReferenceProgram
-from export.tflite.build import Build, Value, quantize
+from export.tflite.build import Build, quantize
 from export.tflite.quantize_first import quantize_first
 from export.tflite.registry import LOWERINGS, CannotLower
 from export.tflite.stored_layout import CHANNELS_LAST, Order, identity
+from export.tflite.value import Value
 from export.tflite.weight_form import WeightForms
 
 QUANTIZERS = frozenset({torch.ops.codeq.quantize.default, torch.ops.codeq.dequantize.default})

@@ -18,7 +18,8 @@ from export.tflite.graph import Tensor as FileTensor
 from export.tflite.stored_layout import identity
 
 if TYPE_CHECKING:
-    from export.tflite.build import Build, Value
+    from export.tflite.build import Build
+    from export.tflite.value import Value
 
 
 def depends_on_input(node: Node, known: dict[Node, bool]) -> bool:

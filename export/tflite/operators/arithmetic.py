@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from export.tflite.build import Build, Value
+from export.tflite.build import Build
 from export.tflite.graph import Tensor
 from export.tflite.registry import CannotLower, lowers
 from export.tflite.requantization import check_ratio
 from export.tflite.stored_layout import Order, identity
+from export.tflite.value import Value
 
 aten = torch.ops.aten
 

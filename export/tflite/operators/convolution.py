@@ -14,13 +14,14 @@ import torch
 from torch.fx import Node
 
 from export.tflite.arguments import fill
-from export.tflite.build import Build, Value, is_plain
+from export.tflite.build import Build
 from export.tflite.graph import Tensor
+from export.tflite.layer_operands import layer_operands
 from export.tflite.operators.window import Padding, Pair, pair, plan_padding, zero_padding
 from export.tflite.registry import CannotLower, lowers
-from export.tflite.requantization import check_requantization
 from export.tflite.stored_layout import CHANNELS_LAST, StoredLayout
-from export.tflite.weight_form import HYBRID
+from export.tflite.value import Value
+from export.tflite.weights import is_plain
 
 aten = torch.ops.aten
 
@@ -59,17 +60,7 @@ def lower_convolution(build: Build, node: Node) -> None:
         layout = StoredLayout(
             (outputs, *parts, *kernel), (0, rows, columns, *(part + 1 for part in order)), (outputs, *kernel, view[1])
         )
-    reader = build.reader(code, weight, integer=integer)
-    codes = build.weight(weight, layout, reader, 0 if reader.startswith(HYBRID) else None)
-    operands: list[Value | int] = [image, codes]
-    if integer:
-        assert image.quantization is not None
-        scale = image.quantization.scale * build.weight_scale(weight)
-        check_requantization(build.name(node), scale, target.quantization)
-        operands.append(build.integer_bias(bias, outputs, scale, build.name(node)))
-        build.integer[build.name(node)] = code
-    else:
-        operands.append(build.bias(bias, outputs))
+    operands = layer_operands(build, node, code, image, weight, bias, layout, target)
     options: dict[str, Any] = {
         "padding": plan.mode,
         "strideH": stride[0],
@@ -77,14 +68,14 @@ def lower_convolution(build: Build, node: Node) -> None:
         "dilationHFactor": dilation[0],
         "dilationWFactor": dilation[1],
         "fusedActivationFunction": target.activation,
-        "version": build.version(reader, codes),
+        "version": operands.version,
     }
     if depthwise:
         options["depthMultiplier"] = outputs // channels
     name = build.codes_name(target.node) if integer else target.node.name
     like = build.like(node, CHANNELS_LAST[rank], target.quantization, name=name)
     if rank == 4:
-        build.set(target.node, build.operator(code, operands, like, CHANNELS_LAST[4], **options))
+        build.set(target.node, build.operator(code, operands.tensors, like, CHANNELS_LAST[4], **options))
         return
     row = dataclasses.replace(
         like,
@@ -92,7 +83,7 @@ def lower_convolution(build: Build, node: Node) -> None:
         shape=(like.shape[0], 1, *like.shape[1:]),
         open_batch=tuple(axis + (axis > 0) for axis in like.open_batch),
     )
-    made = build.operator(code, operands, row, CHANNELS_LAST[4], **options)
+    made = build.operator(code, operands.tensors, row, CHANNELS_LAST[4], **options)
     sequence = build.reshape(made, like.shape, like.open_batch, name)
     build.set(target.node, Value(sequence.tensor, CHANNELS_LAST[3], sequence.quantization))
 

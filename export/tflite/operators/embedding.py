@@ -3,9 +3,10 @@
 import torch
 from torch.fx import Node
 
-from export.tflite.build import Build, Value
+from export.tflite.build import Build
 from export.tflite.registry import CannotLower, lowers
 from export.tflite.stored_layout import identity
+from export.tflite.value import Value
 
 aten = torch.ops.aten
 

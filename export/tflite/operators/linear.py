@@ -13,11 +13,11 @@ import torch
 from torch.fx import Node
 
 from export.tflite.arguments import fill
-from export.tflite.build import Build, Value, is_plain
+from export.tflite.build import Build
+from export.tflite.layer_operands import layer_operands
 from export.tflite.registry import CannotLower, lowers
-from export.tflite.requantization import check_requantization
 from export.tflite.stored_layout import StoredLayout, identity
-from export.tflite.weight_form import HYBRID
+from export.tflite.weights import is_plain
 
 aten = torch.ops.aten
 
@@ -43,28 +43,17 @@ def lower_linear(build: Build, node: Node) -> None:
     value = build.read(x) if integer else build.read_float(x)
     if columns is None:
         value = build.read(x, (0, 1)) if integer else build.read_float(x, (0, 1))
-    reader = build.reader("FULLY_CONNECTED", weight, integer=integer)
-    hybrid = reader.startswith(HYBRID)
-    codes = build.weight(weight, layout, reader, 0 if hybrid else None)
-    operands: list[Value | int] = [value, codes]
-    if integer:
-        assert value.quantization is not None
-        scale = value.quantization.scale * build.weight_scale(weight)
-        check_requantization(build.name(node), scale, target.quantization)
-        operands.append(build.integer_bias(bias, outputs, scale, build.name(node)))
-        build.integer[build.name(node)] = "FULLY_CONNECTED"
-    else:
-        operands.append(build.bias(bias, outputs))
+    operands = layer_operands(build, node, "FULLY_CONNECTED", value, weight, bias, layout, target)
     build.result(
         node,
         "FULLY_CONNECTED",
-        operands,
+        operands.tensors,
         (0, 1),
         target=target,
-        version=build.version(reader, codes),
+        version=operands.version,
         fusedActivationFunction=target.activation,
         keepNumDims=False,
-        asymmetricQuantizeInputs=hybrid,
+        asymmetricQuantizeInputs=operands.hybrid,
     )
 
 

@@ -10,12 +10,13 @@ from torch.fx import Node
 
 from codeq.activations import CLAMPS
 from export.tflite.arguments import fill
-from export.tflite.build import UINT8_TO_INT8, Build, Target, Value
+from export.tflite.build import UINT8_TO_INT8, Build
 from export.tflite.graph import Tensor
 from export.tflite.operators.convolution import pad_image, read_image
 from export.tflite.operators.window import Padding, Pair, pair, plan_padding
 from export.tflite.registry import CannotLower, lowers
 from export.tflite.stored_layout import CHANNELS_LAST
+from export.tflite.value import Target, Value
 
 aten = torch.ops.aten
 

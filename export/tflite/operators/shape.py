@@ -7,7 +7,7 @@ import torch
 from torch.fx import Node
 
 from export.tflite.arguments import fill
-from export.tflite.build import Build, Value
+from export.tflite.build import Build
 from export.tflite.graph import Quantization, Tensor
 from export.tflite.operators.convolution import CONVOLUTIONS
 from export.tflite.operators.linear import flatten_columns
@@ -15,6 +15,7 @@ from export.tflite.operators.window import zero_padding
 from export.tflite.registry import CannotLower, lowers
 from export.tflite.requantization import check_ratio
 from export.tflite.stored_layout import identity
+from export.tflite.value import Value
 
 aten = torch.ops.aten
 

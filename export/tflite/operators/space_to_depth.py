@@ -10,9 +10,10 @@ import torch
 from torch.fx import Node
 
 from export.space_to_depth import BLOCK
-from export.tflite.build import Build, Value
+from export.tflite.build import Build
 from export.tflite.registry import lowers
 from export.tflite.stored_layout import CHANNELS_LAST, identity
+from export.tflite.value import Value
 
 BY_INPUT = {identity(4): ((2, 0, 1), (0, 2, 4, 1, 3, 5)), CHANNELS_LAST[4]: ((0, 1, 2), (0, 1, 3, 2, 4, 5))}
 """By the order of the image's axes: that of (row, column, channel) in a block, and the transpose that makes it."""

@@ -115,9 +115,9 @@ def test_a_shift_keeps_zeros(export: Any) -> None:
 def test_a_shift_would_be_lost(export: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a new LiteRT passes here, zeros need not be kept."""
     from export.errors import ParityError
-    from export.tflite import build
+    from export.tflite import weights
 
-    monkeypatch.setattr(build, "is_read_by_layers", lambda weight: True)
+    monkeypatch.setattr(weights, "is_read_by_layers", lambda weight: True)
     with pytest.raises(ParityError, match="output with xnnpack"):
         export(lambda m, x: m.conv(x), (16, 9, 7), conv=nn.Conv2d(16, 64, 3), grid="paper", zeros=0.9)
 
