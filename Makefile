@@ -3,6 +3,7 @@
 # make bench  latency, memory and export cost next to onnxruntime's own quantization; a training step next to float
 # make training  accuracy against cost, the paper's recipe and ours
 # make zoo    every network of the registry in every mode and storage, parity held, timed next to quantize_static
+# make litert  every kind of .tflite file of every network: bytes, latency, parity
 # make storage  bytes against the entropy bound, load time and memory of every storage
 # All set up .venv first. On Linux without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu saves gigabytes.
 
@@ -12,7 +13,7 @@ READY := .venv/ready
 DEMO := demo
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test check format fashion-mnist bench zoo storage training clean
+.PHONY: demo test check format fashion-mnist bench zoo litert storage training clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up .venv (a minute or two)" >&2
@@ -78,6 +79,11 @@ bench: $(READY)
 zoo: $(READY)
 	@mkdir -p $(DEMO)
 	$(BIN)/python -m runtime_tests.zoo --bench --json $(DEMO)/zoo.json --force
+
+# About 10 minutes.
+litert: $(READY)
+	@mkdir -p $(DEMO)/litert
+	cd $(DEMO)/litert && PATH=$(CURDIR)/$(BIN):$$PATH bash $(CURDIR)/docs/results/2026-11-25-litert/modes.sh
 
 # The table of training recipes: about 40 minutes for ResNet-8 on one core, as long again for ResNet-20.
 training: $(READY)
