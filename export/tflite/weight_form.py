@@ -8,6 +8,7 @@ What LiteRT gets wrong is not written (measured with ai-edge-litert 2.3):
 
     INT4 weights on codes    convolutions round otherwise: 1 to 5 % of the results are one step off, as in linear layers
                              of an odd number of inputs; in those of an even number none is
+    DENSIFY on codes         XNNPACK takes a linear layer over and then fails to prepare it; convolutions are exact
     codes of floats' layers  refuse a DENSIFY; without it linear layers compute something else. Depthwise convolutions
                              run in LiteRT's own kernels, five times slower than on floats: they read floats
     DENSIFY, DEQUANTIZE      XNNPACK takes over both, and what it does not compute, such as SIGN, then reads nothing
@@ -98,7 +99,7 @@ def is_exact(form: Form, reader: str) -> bool:
     """Whether an operator reads a form of weight as it should; see the module's docstring."""
     if form == "int4":
         return reader in INT4_READERS
-    return form == "dense" or not reader.startswith(HYBRID)
+    return form == "dense" or not (reader == "FULLY_CONNECTED" or reader.startswith(HYBRID))
 
 
 def form_notes(forms: WeightForms, stored: Mapping[str, StoredForm]) -> tuple[str, ...]:

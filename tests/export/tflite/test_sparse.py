@@ -172,3 +172,11 @@ def test_a_zero_that_moves_is_seen(export: Any, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(flatbuffer, "compress", spoil)
     with pytest.raises(ParityError, match="its codes are not those that were exported"):
         export(lambda m, x: m.conv(x), (16, 9, 7), conv=nn.Conv2d(16, 64, 3), zeros=0.9)
+
+
+def test_linear_layers_on_codes_keep_zeros(export: Any) -> None:
+    """LiteRT fails to prepare a FULLY_CONNECTED on codes whose weight comes out of a DENSIFY."""
+    layers = {"one": nn.Linear(128, 128), "two": nn.Linear(128, 128), "three": nn.Linear(128, 128)}
+    forward = lambda m, x: m.three(F.relu(m.two(F.relu(m.one(x)))))  # noqa: E731
+    report = export(forward, (128,), "int8", zeros=0.9, **layers)
+    assert [weight.storage for weight in report.weights] == ["dense", "dense", "csr"]
