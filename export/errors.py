@@ -13,6 +13,10 @@ class ExportError(CodeqError):
     """A network or an option that cannot be exported. One line: where, what was expected, what was found."""
 
 
+class DeclinedError(ExportError):
+    """The format has no counterpart for what the network does; that is seen before anything is written."""
+
+
 class ParityError(Exception):
     """The file and its PyTorch network part ways, so it was not published. `verdict` says where."""
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import codeq
 import models
-from export.errors import ExportError
+from export.errors import DeclinedError, ExportError
 from export.prepare import ACTIVATIONS
 from runtime_tests import zoo
 from runtime_tests.runners import installed
@@ -78,18 +78,24 @@ def test_the_contract_of_litert_holds(name: str, activations: Any, tmp_path: Pat
 
 
 @pytest.mark.skipif(not installed("litert"), reason="LiteRT is an extra: pip install 'codeq[tflite]'")
-def test_an_export_that_declines_is_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def decline(*arguments: Any, **options: Any) -> None:
-        raise ExportError("rnn: lstm: has no lowering to LiteRT yet")
+@pytest.mark.parametrize("error", [DeclinedError, ExportError])
+def test_an_export_that_declines_is_no_failure(
+    error: type[ExportError], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One that LiteRT cannot run is."""
 
-    monkeypatch.setattr(zoo, "export_tflite", decline)
+    def stop(*arguments: Any, **options: Any) -> None:
+        raise error("rnn: why")
+
+    monkeypatch.setattr(zoo, "export_tflite", stop)
     model, inputs = small("autoencoder")
     file = export_zoo_tflite("autoencoder", model, inputs, tmp_path / "net.tflite", "int8")
-    assert (file.failure, file.refused) == ("", "rnn: lstm: has no lowering to LiteRT yet")
+    declined = error is DeclinedError
+    assert (file.refused, file.failure) == (("rnn: why", "") if declined else ("", "rnn: why"))
     report = zoo.ZooReport((file,), ())
-    assert report.ok
-    assert "refused by the export: 1" in str(report)
-    assert "autoencoder, int8, litert: rnn: lstm: has no lowering to LiteRT yet" in str(report)
+    assert report.ok == declined
+    assert ("refused by the export: 1" in str(report)) == declined
+    assert "autoencoder, int8, litert: rnn: why" in str(report)
 
 
 @pytest.mark.parametrize("name", ["resnet8", "mobilenet_v2", "tiny_vit"])

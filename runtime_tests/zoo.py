@@ -30,7 +30,7 @@ from codeq.layers import quantized_weights
 from codeq.table import format_bytes, render_table
 from export import export_onnx
 from export.activation_options import default_check
-from export.errors import ParityError
+from export.errors import DeclinedError, ParityError
 from export.prepare import ACTIVATIONS, Activations
 from export.report import Report
 from export.storage.plan import Storage
@@ -339,7 +339,10 @@ def export_zoo_file(
 
 
 def export_zoo_tflite(network: str, model: nn.Module, inputs: Tensor, path: Path, activations: Activations) -> ZooFile:
-    """As `export_zoo_file`, for LiteRT. An export that declines the network is `refused`, which is no failure."""
+    """As `export_zoo_file`, for LiteRT. An export that declines the network is `refused`, which is no failure.
+
+    A file that LiteRT cannot run is one.
+    """
     held = inputs[: default_check(tuple(inputs.shape[1:]))]
     calibration = inputs if activations == "int8" else None
     options: dict[str, Any] = {"activations": activations, "calibration": calibration, "check_inputs": (held,)}
@@ -347,10 +350,10 @@ def export_zoo_tflite(network: str, model: nn.Module, inputs: Tensor, path: Path
     failure = refused = ""
     try:
         report = export_tflite(model, (inputs[:2],), path, **options)
-    except ParityError as error:
-        failure = str(error)
-    except CodeqError as error:
+    except DeclinedError as error:
         refused = str(error)
+    except (CodeqError, ParityError) as error:
+        failure = str(error)
     return ZooFile(
         network=network,
         activations=activations,

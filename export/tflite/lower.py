@@ -12,7 +12,7 @@ import export.tflite.operators  # noqa: F401, fills the registry
 from codeq.activations import is_move
 from codeq.canonical import canonicalize, merge_equal
 from codeq.graph import input_names, is_constant, operator_name, output_names
-from export.errors import ExportError
+from export.errors import DeclinedError
 from export.program import ReferenceProgram
 from export.tflite.build import Build, quantize
 from export.tflite.quantize_first import quantize_first
@@ -41,7 +41,7 @@ def build_graph(
         channels_last_io, codes_io, forms: As in `Build`.
 
     Raises:
-        ExportError: An operator without a lowering, or used in a way that has none; with its place in the network.
+        DeclinedError: An operator without a lowering, or used in a way that has none; with its place in the network.
     """
     exported = program.exported
     canonicalize(exported)
@@ -67,7 +67,7 @@ def build_graph(
             lowering(build, node)
         except CannotLower as error:
             operator = operator_name(node) or str(node.target)
-            raise ExportError(f"{build.name(node)}: {operator}: {error}") from error
+            raise DeclinedError(f"{build.name(node)}: {operator}: {error}") from error
     _add_outputs(build, output_names(exported))
     return build
 
@@ -78,7 +78,7 @@ def _add_inputs(build: Build, names: Sequence[str]) -> None:
         value = node.meta["val"]
         if value.dtype not in INPUTS:
             known = ", ".join(map(str, INPUTS))
-            raise ExportError(f"input {name} is {value.dtype}; .tflite files are written for inputs of {known}")
+            raise DeclinedError(f"input {name} is {value.dtype}; .tflite files are written for inputs of {known}")
         order = _io_order(build, node)
         quantizer = _first_quantizer(node) if build.codes_io else None
         grid = None if quantizer is None else build.grid(quantizer)
@@ -111,7 +111,7 @@ def _add_outputs(build: Build, names: Sequence[str]) -> None:
         value = build.read(node, order) if build.codes_io else build.read_float(node, order)
         taken = value.tensor in build.graph.inputs.values() or value.tensor in build.graph.outputs.values()
         if taken or build.graph.tensors[value.tensor].data is not None:
-            raise ExportError(f"output {name} is an input, a constant or another output; a file needs its own tensor")
+            raise DeclinedError(f"output {name} is an input, a constant or another output; a file needs its own tensor")
         build.graph.outputs[name] = value.tensor
 
 

@@ -7,7 +7,7 @@ It refuses a factor of 256 or more, and would then leave the layer to a kernel w
 
 import numpy as np
 
-from export.errors import ExportError
+from export.errors import DeclinedError
 from export.tflite.graph import Quantization
 
 LARGEST_FACTOR = 256.0
@@ -26,13 +26,13 @@ def check_requantization(layer: str, sum_scale: np.ndarray, output: Quantization
         output: The grid of the result.
 
     Raises:
-        ExportError: The runtime refuses it.
+        DeclinedError: The runtime refuses it.
     """
     assert output is not None
     factors = sum_scale / output.scale
     worst = int(factors.argmax())
     if not factors[worst] < LARGEST_FACTOR:
-        raise ExportError(
+        raise DeclinedError(
             f"{layer}: input scale times weight scale over output scale is {float(factors[worst]):.4g} in channel "
             f"{worst}, and LiteRT refuses {LARGEST_FACTOR:.0f} or more; leave it out with --activations-except {layer}"
         )
@@ -42,12 +42,12 @@ def check_ratio(layer: str, code: str, scale: np.ndarray, output: Quantization) 
     """See that codes can be brought to another grid by an operator other than a layer with weights.
 
     Raises:
-        ExportError: The runtime refuses it, and would compute with another rounding.
+        DeclinedError: The runtime refuses it, and would compute with another rounding.
     """
     low, high = RATIOS[code]
     ratio = float((scale / output.scale)[0])
     if not low <= ratio < high:
-        raise ExportError(
+        raise DeclinedError(
             f"{layer}: a scale of {float(scale[0]):.4g} at its input is {ratio:.4g} of that of its output, and LiteRT "
             f"takes {low:.4g} to {high:.0f} ({code}); leave it out with --activations-except {layer}"
         )
