@@ -1,5 +1,6 @@
 """What an export to LiteRT produced: per weight, per layer, and what it was checked with."""
 
+import textwrap
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from export.report import WeightReport
 from export.tflite.group_reasons import group_reasons
 from export.tflite.verify import TfliteVerdict
 
+WIDTH = 100
 FORMS = {"dense": "int8", "csr": "CSR", "int4": "int4"}
 """What the table calls the forms of export/tflite/weight_form.py."""
 
@@ -69,12 +71,16 @@ class TfliteReport:
         ]
         lines = [render_table(header, rows)] if rows else []
         lines.append(f"fold_batch_norm       {self.folded_batch_norms} folded, {len(self.skipped_folds)} skipped")
-        lines.append("operators             " + ", ".join(f"{count} {code}" for code, count in self.operators.items()))
+        operators = ", ".join(f"{count} {code}" for code, count in self.operators.items())
+        lines.append(textwrap.fill(f"operators             {operators}", WIDTH, subsequent_indent=" " * 22))
         if self.activations == "int8":
             counts = Counter(self.kernels.values())
             lines.append("integer kernels       " + ", ".join(f"{count} {code}" for code, count in counts.items()))
             lines.append(f"stayed float          {len(self.float_layers)} layers")
-            lines += [f"  {line}" for line in group_reasons(self.float_layers)]
+            lines += [
+                textwrap.fill(f"  {line}", WIDTH, subsequent_indent="    ", break_long_words=False)
+                for line in group_reasons(self.float_layers)
+            ]
         lines += [f"note                  {note}" for note in self.notes]
         ratio = f"{self.float32_bytes / self.size_bytes:.1f}x"
         sizes = f"{format_bytes(self.float32_bytes)} in float32 -> {format_bytes(self.size_bytes)} ({ratio})"
