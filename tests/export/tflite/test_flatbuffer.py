@@ -6,6 +6,7 @@ import pytest
 pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install 'codeq[tflite]'")
 
 from export.errors import ExportError
+from export.tflite import flatbuffer
 from export.tflite.flatbuffer import ALIGNMENT, read, read_metadata, tensors_by_name, with_outputs, write
 from export.tflite.graph import Graph, Quantization, Tensor
 from export.tflite.stored_layout import StoredLayout
@@ -78,3 +79,11 @@ def test_a_layout_is_undone(codes: np.ndarray) -> None:
     stored = layout.store(codes)
     assert stored.shape == (1, 6)
     assert np.array_equal(layout.restore(stored, codes.shape), codes)
+
+
+def test_a_file_beyond_two_gigabytes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flatbuffer, "LIMIT", 100)
+    graph = Graph()
+    graph.add_tensor(Tensor("weight", (101,), np.dtype(np.int8), np.ones(101, np.int8)))
+    with pytest.raises(ExportError, match=r"the file would take 101 bytes; a \.tflite file ends at 100"):
+        write(graph, {})

@@ -105,6 +105,10 @@ REFUSED: dict[str, tuple[Forward, str]] = {
         lambda m, x: x + torch.arange(x.shape[0])[:, None, None, None] * 1.0,
         "which differs among the inputs of a batch but not by them",
     ),
+    "two sizes of the batch": (
+        lambda m, x: (x.flatten(1) @ x.flatten(1).t()).unsqueeze(1) + 0.0,
+        "two of its sizes depend on the batch, which a .tflite file cannot hold",
+    ),
     "no lowering": (lambda m, x: x.cumsum(1), "cumsum: has no lowering to LiteRT"),
 }
 
