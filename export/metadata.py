@@ -110,18 +110,22 @@ def metadata_props(
     activations: "QuantizedActivations | None" = None,
     storage: str = "auto",
     target: str = "onnxruntime",
+    layout: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-    """The entry that an export adds to a model, one JSON text."""
+    """The entry that an export adds to a model, one JSON text. Only a file for onnxruntime has session options."""
     content: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "checkpoint_sha256": checkpoint_sha256,
-        "session_options": EXACT_SESSION_OPTIONS if activations is None else INTEGER_SESSION_OPTIONS,
         "preprocessing": dict(preprocessing),
         "versions": {"codeq": __version__, **versions},
         "weights": [_describe(weight) for weight in weights],
         "storage": storage,
         "target": target,
     }
+    if target != LITERT:
+        content["session_options"] = EXACT_SESSION_OPTIONS if activations is None else INTEGER_SESSION_OPTIONS
+    if layout is not None:
+        content["layout"] = layout
     if activations is not None:
         content["activations"] = {name: asdict(encoding) for name, encoding in activations.encodings.items()}
         content["activations_except"] = activations.exclude

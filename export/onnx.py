@@ -9,7 +9,6 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -19,21 +18,21 @@ import torch
 from onnx import TensorProto
 from torch import nn
 
-from codeq import checkpoint, cli
+from codeq import cli
 from codeq.activation_encoding import ActivationEncoding
 from codeq.autocast import autocast_off
 from codeq.files import check_writable, staging_folder
 from codeq.grid import WeightEncoding
 from codeq.inputs import Inputs
 from codeq.ranges import Method
-from export.activation_options import activation_options, add_activation_options, add_check_option, default_check
+from export.command import build_parser, run_export
 from export.errors import ExportError, ParityError
 from export.lower import lower_program
 from export.metadata import describe_weight, metadata_props
 from export.opset import installed_onnxruntime, oldest_onnxruntime
 from export.prepare import Activations, check_choices, float32_bytes, prepare_program
 from export.program import ReferenceProgram
-from export.report import ActivationReport, Report, WeightReport
+from export.report import ActivationReport, Report, WeightReport, describe_stored
 from export.storage.plan import PACKING, STORAGES, Storage, StoragePlan, plan_storage
 from export.storage.target import TARGETS
 from export.storage.weight import CodedWeight
@@ -41,6 +40,7 @@ from export.storage.write import store_weights
 from export.stored_weight import float_weights
 from export.verify import check_parity
 
+SUFFIX = ".onnx"
 EXTERNAL_DATA_THRESHOLD = 1_800_000_000
 """Bytes of initializers above which they go into a file beside the model: a protobuf message ends at 2^31 - 1."""
 SMALLEST_EXTERNAL = 1024
@@ -260,21 +260,15 @@ def _weight_reports(
 ) -> tuple[WeightReport, ...]:
     reports = []
     for record in program.weights.values():
-        codes = encodings[record.name].codes
         choice = plan.choices.get(f"{record.name}_quantized")
         elsewhere = "unused" if record.value_name is None else "shared"
         reports.append(
-            WeightReport(
-                name=record.name,
-                shape=tuple(codes.shape),
-                bit_width=record.encoding.bit_width,
-                sparsity=record.encoding.sparsity,
+            describe_stored(
+                record,
+                encodings[record.name],
                 storage=elsewhere if choice is None else choice.codec,
                 storage_reason="" if choice is None else choice.reason,
                 size_bytes=0 if choice is None else choice.size_bytes,
-                entropy_bytes=record.encoding.entropy_bits() / 8,
-                float32_bytes=4 * codes.numel(),
-                batch_norm=record.batch_norm,
                 lowering="DequantizeLinear" if record.encoding.shift is None else "DequantizeLinear + shift * Sign",
             )
         )
@@ -299,14 +293,7 @@ def _data_name(target: Path) -> str:
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    parser = cli.build_parser(
-        "export.onnx",
-        "Write a checkpoint as an ONNX file that stock onnxruntime runs exactly as trained. "
-        "Exit status: 0 written, 1 parity does not hold (nothing written), 2 bad input.",
-        "python -m export.onnx ckpt.pt -o model.onnx",
-    )
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint of codeq.train or codeq.save")
-    parser.add_argument("-o", "--output", type=Path, help="file to write (default: the checkpoint's name with .onnx)")
+    parser = build_parser("export.onnx", "an ONNX file", SUFFIX, "stock onnxruntime")
     parser.add_argument(
         "--storage",
         choices=STORAGES,
@@ -320,47 +307,19 @@ def _build_parser() -> argparse.ArgumentParser:
         "--debug-info", action="store_true", help="keep the exporter's documentation strings and source locations"
     )
     parser.add_argument("--opset", type=cli.integer(1), help="opset to write (default: the lowest the network needs)")
-    add_activation_options(parser)
-    add_check_option(parser)
-    cli.add_model_option(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report; - is stdout")
-    parser.add_argument("--force", action="store_true", help="overwrite existing outputs")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """`python -m export.onnx`; see `--help`."""
     arguments = _build_parser().parse_args(argv)
-    output = arguments.output or arguments.checkpoint.with_suffix(".onnx")
-    if output.resolve() == arguments.checkpoint.resolve():
-        raise ExportError(f"{output}: is the checkpoint itself; name another output with -o")
-    check_writable(output, force=arguments.force)
-    cli.check_json(arguments.json, arguments.checkpoint, output, force=arguments.force)
-    loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model, arguments.model_args))
-    inputs, note = loaded.inputs_to_check(arguments.check or default_check(loaded.input_shape))
-    quantization = activation_options(arguments, loaded)
-    try:
-        with cli.spinner(f"exporting {arguments.checkpoint}"):
-            report = export_onnx(
-                loaded.model,
-                (inputs[:2],),
-                output,
-                storage=arguments.storage,
-                target=arguments.target,
-                debug_info=arguments.debug_info,
-                opset=arguments.opset,
-                force=arguments.force,
-                check_inputs=(inputs,),
-                preprocessing=loaded.preprocessing,
-                checkpoint_sha256=loaded.sha256,
-                **quantization,
-            )
-    except ParityError as error:
-        print(error.verdict)
-        print(f"{output}: not written, {error}", file=sys.stderr)
-        return cli.EXIT_FAILED
-    _print(report, note, arguments.json, _packed_command(sys.argv[1:] if argv is None else argv))
-    return 0
+    names = ("storage", "target", "debug_info", "opset")
+    packed = _packed_command(sys.argv[1:] if argv is None else argv)
+
+    def suggest(report: Report) -> str:
+        return f"to copy               {packed}" if report.suggests_packed else ""
+
+    return run_export(arguments, SUFFIX, export_onnx, {name: getattr(arguments, name) for name in names}, suggest)
 
 
 def _packed_command(argv: list[str]) -> str:
@@ -370,18 +329,6 @@ def _packed_command(argv: list[str]) -> str:
         place = kept.index("--storage")
         del kept[place : place + 2]
     return shlex.join(["python", "-m", "export.onnx", *kept, "--storage", "packed", "--force"])
-
-
-def _print(report: Report, note: str, json_path: Path | None, packed: str) -> None:
-    values: dict[str, Any] = report.to_dict()
-    if note:
-        values["notes"].append(note)
-        print(f"note: {note}", file=sys.stderr)
-    if str(json_path) != "-":
-        print(report)
-        if report.suggests_packed:
-            print(f"to copy               {packed}")
-    cli.write_json(json_path, values)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from codeq.grid import WeightEncoding
 from codeq.table import format_bytes, format_count, format_ratio, render_table
 from export.kernels import LayerKernel
+from export.program import WeightRecord
 from export.storage.plan import PACKING
 from export.verify import Verdict
 
@@ -32,6 +34,31 @@ class WeightReport:
     float32_bytes: int
     batch_norm: str | None
     lowering: str
+
+
+def describe_stored(
+    record: WeightRecord, trained: WeightEncoding, *, storage: str, storage_reason: str, size_bytes: int, lowering: str
+) -> WeightReport:
+    """The report of one weight: what its codes are, and how a file holds them.
+
+    Args:
+        record: The weight as it is stored.
+        trained: Its encoding as the network has it, in the network's shape.
+        storage, storage_reason, size_bytes, lowering: As in `WeightReport`.
+    """
+    return WeightReport(
+        name=record.name,
+        shape=tuple(trained.codes.shape),
+        bit_width=record.encoding.bit_width,
+        sparsity=record.encoding.sparsity,
+        storage=storage,
+        storage_reason=storage_reason,
+        size_bytes=size_bytes,
+        entropy_bytes=record.encoding.entropy_bits() / 8,
+        float32_bytes=4 * trained.codes.numel(),
+        batch_norm=record.batch_norm,
+        lowering=lowering,
+    )
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 checkpoint -> encodings -> reference program -> LiteRT graph -> file -> parity -> published.
 """
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -18,21 +17,20 @@ from codeq.files import check_writable, replace_atomically
 from codeq.inputs import Inputs, join_inputs
 from codeq.ranges import Method
 from export.errors import ParityError
-from export.metadata import KEY, LITERT, describe_weight, metadata_props
+from export.metadata import LITERT, describe_weight, metadata_props
 from export.prepare import Activations, Prepared, check_choices, float32_bytes, prepare_program
-from export.report import WeightReport
+from export.report import WeightReport, describe_stored
 from export.run import take_inputs
 from export.tflite.build import Build
 from export.tflite.flatbuffer import write
 from export.tflite.interface import float_interface
 from export.tflite.litert_torch import convert_with_codes
 from export.tflite.lower import build_graph, describe_layout
-from export.tflite.options import Backend, Io, Layout, check_options
+from export.tflite.options import WRITER, Backend, Io, Layout, batch_sizes, check_options
 from export.tflite.report import TfliteReport
 from export.tflite.runtime import installed_version
 from export.tflite.verify import check_parity
 from export.tflite.weight_form import Sparse, WeightForms, form_notes
-from export.verify import BATCH_SIZES
 
 FLOAT_OUTPUT = "its output stays float: LiteRT's kernels on codes give codes only"
 
@@ -48,7 +46,7 @@ def export_tflite(
     sparse: Sparse = "auto",
     int4: bool = False,
     hybrid: bool = False,
-    backend: Backend = "writer",
+    backend: Backend = WRITER,
     force: bool = False,
     check_inputs: Inputs | None = None,
     preprocessing: dict[str, list[float]] | None = None,
@@ -105,16 +103,16 @@ def export_tflite(
     output = check_writable(path, force=force)
     prepared = prepare_program(
         model,
-        example_inputs if backend == "writer" else _first(model, example_inputs),
+        example_inputs if backend == WRITER else _first(model, example_inputs),
         check_inputs=check_inputs,
-        dynamic_batch=backend == "writer",
+        dynamic_batch=backend == WRITER,
         activations=activations,
         calibration=calibration,
         ranges=ranges,
         activations_except=activations_except,
         activation_encodings=activation_encodings,
     )
-    if backend == "writer":
+    if backend == WRITER:
         forms = WeightForms(sparse, int4, hybrid)
         build = build_graph(prepared.program, channels_last_io=layout == "nhwc", codes_io=io == "int8", forms=forms)
         pack: Callable[[Mapping[str, str]], bytes] = partial(write, build.graph)
@@ -132,15 +130,14 @@ def export_tflite(
         preprocessing=preprocessing or {},
         versions={"torch": str(torch.__version__), "ai-edge-litert": litert},
         activations=prepared.program.activations,
-        storage=sparse if backend == "writer" else "dense",
+        storage=sparse if backend == WRITER else "dense",
         target=LITERT,
+        layout={"backend": backend, **describe_layout(build)},
     )
-    content = json.loads(props[KEY]) | {"layout": {"backend": backend, **describe_layout(build)}}
-    del content["session_options"]  # of onnxruntime
-    data = pack({KEY: json.dumps(content, separators=(",", ":"), sort_keys=True)})
+    data = pack(props)
     with replace_atomically(output) as staged:
         staged.write_bytes(data)
-        verdict = check_parity(staged, model, prepared, build, BATCH_SIZES if backend == "writer" else (1,))
+        verdict = check_parity(staged, model, prepared, build, batch_sizes(backend))
         if not verdict.ok:
             raise ParityError(verdict)
     return TfliteReport(
@@ -167,20 +164,14 @@ def _first(model: nn.Module, inputs: Inputs) -> Inputs:
 def _weight_reports(prepared: Prepared, build: Build) -> tuple[WeightReport, ...]:
     reports = []
     for record in prepared.program.weights.values():
-        codes = record.encoding.codes
         stored = build.stored.get(record.name)
         reports.append(
-            WeightReport(
-                name=record.name,
-                shape=tuple(codes.shape),
-                bit_width=record.encoding.bit_width,
-                sparsity=record.encoding.sparsity,
+            describe_stored(
+                record,
+                prepared.encodings[record.name],
                 storage="unused" if stored is None else stored.form,
                 storage_reason="" if stored is None else stored.reason,
                 size_bytes=0 if stored is None else stored.size_bytes,
-                entropy_bytes=record.encoding.entropy_bits() / 8,
-                float32_bytes=4 * codes.numel(),
-                batch_norm=record.batch_norm,
                 lowering="" if stored is None else stored.reader,
             )
         )

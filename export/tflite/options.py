@@ -4,13 +4,20 @@ from typing import Literal
 
 from export.errors import ExportError
 from export.tflite.weight_form import SPARSE
+from export.verify import BATCH_SIZES
 
 Layout = Literal["nchw", "nhwc"]
 LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")
 Io = Literal["float", "int8"]
 IOS: tuple[Io, ...] = ("float", "int8")
 Backend = Literal["writer", "litert-torch"]
-BACKENDS: tuple[Backend, ...] = ("writer", "litert-torch")
+WRITER: Backend = "writer"
+BACKENDS: tuple[Backend, ...] = (WRITER, "litert-torch")
+
+
+def batch_sizes(backend: str) -> tuple[int, ...]:
+    """At which a file is checked: what litert-torch converted has a batch of 1."""
+    return BATCH_SIZES if backend == WRITER else (1,)
 
 
 def check_options(
@@ -30,7 +37,7 @@ def check_options(
     for name, value, known in choices:
         if value not in known:
             raise ExportError(f"{name} {value!r}, expected one of {', '.join(known)}")
-    if backend == "litert-torch":
+    if backend != WRITER:
         asked = {
             "--activations int8": activations == "int8",
             "--layout nhwc": layout == "nhwc",
