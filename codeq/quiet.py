@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from typing import IO, TextIO
 
 NOISY = ("torch.onnx", "torch.export", "torch._subclasses", "torch._dynamo", "torch.fx", "onnxscript", "onnx_ir")
 """Loggers of deprecations, of a missing torchvision, and of errors that also arrive as exceptions."""
@@ -32,39 +33,42 @@ def quiet_torch() -> Iterator[None]:
 @contextmanager
 def silence() -> Iterator[None]:
     """Drop what is printed and logged, also by compiled code, which writes to the process's own stdout and stderr."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = [os.dup(1), os.dup(2)]
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with tempfile.TemporaryFile() as sink, warnings.catch_warnings():
+        with tempfile.TemporaryFile() as sink, _redirected(sink, sys.stdout, sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            os.dup2(sink.fileno(), 1)
-            os.dup2(sink.fileno(), 2)
             yield
-            sys.stdout.flush()
-            sys.stderr.flush()
     finally:
         logging.disable(level)
-        for number, copy in zip((1, 2), kept, strict=True):
-            os.dup2(copy, number)
-            os.close(copy)
 
 
 @contextmanager
 def quiet_native(*beginnings: str) -> Iterator[None]:
     """Drop lines that a native library writes to stderr and that begin like these; all others appear afterwards."""
-    sys.stderr.flush()
-    kept = os.dup(2)
     with tempfile.TemporaryFile() as caught:
-        os.dup2(caught.fileno(), 2)
         try:
-            yield
+            with _redirected(caught, sys.stderr):
+                yield
         finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
             caught.seek(0)
             lines = caught.read().decode(errors="replace").splitlines(keepends=True)
             sys.stderr.write("".join(line for line in lines if not line.startswith(beginnings)))
+
+
+@contextmanager
+def _redirected(sink: IO[bytes], *streams: TextIO) -> Iterator[None]:
+    """Let the process's own stdout or stderr, by the streams' kind, write to a file."""
+    numbers = [1 if stream is sys.stdout else 2 for stream in streams]
+    for stream in streams:
+        stream.flush()
+    kept = [os.dup(number) for number in numbers]
+    try:
+        for number in numbers:
+            os.dup2(sink.fileno(), number)
+        yield
+    finally:
+        for stream, number, copy in zip(streams, numbers, kept, strict=True):
+            stream.flush()
+            os.dup2(copy, number)
+            os.close(copy)

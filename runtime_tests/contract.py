@@ -14,6 +14,7 @@ from export.metadata import FileMetadata, read_metadata
 from export.run import in_batches, run_network
 from export.sessions import load_model
 from export.tflite.integer import LiteRtReference
+from export.tflite.options import batch_sizes
 from export.tflite.stored_file import StoredFile, check_grids, is_tflite, read_file, rebuild
 from export.tflite.verify import TfliteVerdict
 from export.tflite.verify import check_parity as check_tflite
@@ -73,7 +74,7 @@ class Contract:
         check_inputs(open_runner(self.path), self.path, inputs)
         prepared, build = rebuild(self.stored, model, (inputs,))
         on_progress(PROGRESS_STEPS // 4, "reference program")
-        held = check_tflite(self.path, model, prepared, build, self.stored.batch_sizes)
+        held = check_tflite(self.path, model, prepared, build, batch_sizes(self.stored.backend))
         held = replace(held, weights=held.weights + check_grids(self.stored))
         on_progress(PROGRESS_STEPS, "")
         return held, LiteRtReference(prepared.program) if held.layers else None

@@ -6,12 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from codeq.table import format_bytes, render_table
+from codeq.table import MAX_WIDTH, format_bytes, render_table
 from export.report import WeightReport
 from export.tflite.group_reasons import group_reasons
 from export.tflite.verify import TfliteVerdict
 
-WIDTH = 100
 FORMS = {"dense": "int8", "csr": "CSR", "int4": "int4"}
 """What the table calls the forms of export/tflite/weight_form.py."""
 
@@ -72,13 +71,13 @@ class TfliteReport:
         lines = [render_table(header, rows)] if rows else []
         lines.append(f"fold_batch_norm       {self.folded_batch_norms} folded, {len(self.skipped_folds)} skipped")
         operators = ", ".join(f"{count} {code}" for code, count in self.operators.items())
-        lines.append(textwrap.fill(f"operators             {operators}", WIDTH, subsequent_indent=" " * 22))
+        lines.append(textwrap.fill(f"operators             {operators}", MAX_WIDTH, subsequent_indent=" " * 22))
         if self.activations == "int8":
             counts = Counter(self.kernels.values())
             lines.append("integer kernels       " + ", ".join(f"{count} {code}" for code, count in counts.items()))
             lines.append(f"stayed float          {len(self.float_layers)} layers")
             lines += [
-                textwrap.fill(f"  {line}", WIDTH, subsequent_indent="    ", break_long_words=False)
+                textwrap.fill(f"  {line}", MAX_WIDTH, subsequent_indent="    ", break_long_words=False)
                 for line in group_reasons(self.float_layers)
             ]
         lines += [f"note                  {note}" for note in self.notes]

@@ -25,14 +25,13 @@ from export.tflite.flatbuffer import IDENTIFIER, read, read_metadata, tensors_by
 from export.tflite.interface import SUFFIX
 from export.tflite.litert_torch import describe_converted
 from export.tflite.lower import build_graph
-from export.tflite.options import BACKENDS
+from export.tflite.options import WRITER
 from export.tflite.runtime import schema
 from export.tflite.stored_layout import Order, StoredLayout
 from export.tflite.weight_form import HYBRID_OPERATORS, Sparse, WeightForms
-from export.verify import BATCH_SIZES, WeightCheck
+from export.verify import WeightCheck
 from export.verify_integer import rebuild_program
 
-WRITER = BACKENDS[0]
 DAMAGED = (struct.error, IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading a flatbuffer raises whose offsets lead nowhere, and JSON of another form."""
 
@@ -61,11 +60,6 @@ class StoredFile:
     codes_io: bool
     forms: WeightForms
     backend: str
-
-    @property
-    def batch_sizes(self) -> tuple[int, ...]:
-        """To check it at: what litert-torch converted has a batch of 1."""
-        return BATCH_SIZES if self.backend == WRITER else (1,)
 
 
 def is_tflite(path: Path) -> bool:

@@ -16,7 +16,6 @@
 """
 
 import hashlib
-import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -31,7 +30,7 @@ from codeq.eval_mode import eval_mode
 from codeq.layers import quantized_weights
 from codeq.table import MAX_WIDTH, render_table
 from export.errors import ExportError
-from export.metadata import KEY, WeightMetadata
+from export.metadata import KEY, WeightMetadata, parse_metadata
 from export.prepare import Prepared
 from export.run import in_batches, run_network
 from export.tflite.build import UINT8_TO_INT8, Build
@@ -212,8 +211,8 @@ def check_weights(
     """
     content = read(data)
     stored = tensors_by_name(content)
-    described = json.loads(read_metadata(content, KEY) or '{"weights": []}')["weights"]
-    about = {entry["name"]: WeightMetadata(**entry) for entry in described}
+    text = read_metadata(content, KEY)
+    about = {} if text is None else {weight.name: weight for weight in parse_metadata(text, "the file").weights}
     names = [name for weight in about for name in (weight, f"{weight}{SUFFIX}/dense")]
     names = [name for name in names if name in stored and stored[name][0] is None]
     computed: dict[str, np.ndarray] = {}
@@ -230,7 +229,7 @@ def check_weights(
         if isinstance(wanted, str):
             reason = wanted
         elif name not in layouts:
-            reason = "" if f"{name}_quantized" not in stored else "the file calls it unused, but holds it"
+            reason = "" if f"{name}{SUFFIX}" not in stored else "the file calls it unused, but holds it"
         else:
             reason = _compare_stored(name, wanted, stored, about[name], layouts[name])
             codes, densified = stored.get(f"{name}{SUFFIX}", (None,))[0], computed.get(f"{name}{SUFFIX}/dense")
@@ -247,7 +246,7 @@ def check_weights(
 def _compare_stored(
     name: str, wanted: np.ndarray, stored: Mapping[str, Any], about: WeightMetadata, layout: StoredLayout
 ) -> str:
-    codes, tensor = stored.get(f"{name}_quantized", (None, None))
+    codes, tensor = stored.get(f"{name}{SUFFIX}", (None, None))
     if codes is None or codes.dtype != np.int8:
         return "the file holds no int8 codes of it"
     scale = np.asarray(tensor.quantization.scale, np.float32)
@@ -284,7 +283,7 @@ def _check_codes(
     if missing:
         raise ExportError(f"{missing[0]} was to be quantized, and the file has no codes of it")
     names = list(build.codes)
-    probe = with_outputs(data, [f"{name}_quantized" for name in names])
+    probe = with_outputs(data, [f"{name}{SUFFIX}" for name in names])
     reference = LiteRtReference(prepared.program)
     counts: dict[str, Count] = {}
     outputs = []
@@ -295,7 +294,7 @@ def _check_codes(
             if not np.array_equal(plain, probed):
                 raise ExportError("LiteRT computes something else where its tensors are looked at")
         codes_found = {
-            f"{name}_quantized": _plain_codes(values, build.codes[name])
+            f"{name}{SUFFIX}": _plain_codes(values, build.codes[name])
             for name, values in zip(names, codes, strict=True)
         }
         seen: dict[str, Count] = {}

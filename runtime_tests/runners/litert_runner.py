@@ -11,6 +11,7 @@ from export.errors import ExportError
 from export.metadata import KEY
 from export.tflite.build import UINT8_TO_INT8
 from export.tflite.flatbuffer import read, read_metadata, with_outputs
+from export.tflite.options import batch_sizes
 from export.tflite.run import allocate, batch_axis, open_interpreter
 from export.tflite.runtime import installed_version
 from export.tflite.stored_file import DAMAGED, read_bytes, read_file
@@ -40,7 +41,7 @@ class LiteRtRunner:
             missing = [name for name in look_at if name not in file.codes]
             if missing:
                 raise ExportError(f"{path}: has no codes of {missing[0]!r}")
-            self.channels_last, self.fixed = file.channels_last_io, file.batch_sizes == (1,)
+            self.channels_last, self.fixed = file.channels_last_io, batch_sizes(file.backend) == (1,)
             self.orders = tuple(file.codes[name] for name in look_at)
         self.content: Path | bytes = path
         if look_at:
