@@ -12,7 +12,7 @@ import torch
 
 import codeq
 import models
-from codeq.layers import quantized_weights
+from codeq.quantizer.attach import quantized_weights
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

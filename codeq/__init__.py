@@ -4,11 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from codeq.activation_encoding import ActivationEncoding
-    from codeq.budget import Budget, BudgetController, BudgetError
+    from codeq.activations.encoding import ActivationEncoding
+    from codeq.activations.learned_step import QuantizedActivations
     from codeq.checkpoint import Checkpoint, load, save
     from codeq.cost import CostSummary, summary
-    from codeq.dead_zone import DeadZoneQuantizer
     from codeq.errors import (
         AttachError,
         CalibrationError,
@@ -18,10 +17,11 @@ if TYPE_CHECKING:
         OutputError,
         TraceError,
     )
-    from codeq.grid import WeightEncoding
-    from codeq.layers import AttachReport, attach, collapsed, detach, enable, encode, freeze
-    from codeq.learned_step import QuantizedActivations
-    from codeq.optim import param_groups
+    from codeq.quantizer.attach import AttachReport, attach, collapsed, detach, enable, encode, freeze
+    from codeq.quantizer.dead_zone import DeadZoneQuantizer
+    from codeq.quantizer.grid import WeightEncoding
+    from codeq.training.budget import Budget, BudgetController, BudgetError
+    from codeq.training.optim import param_groups
     from codeq.version import __version__
 
 __all__ = [
@@ -56,32 +56,32 @@ __all__ = [
 ]
 
 _HOME = {
-    "ActivationEncoding": "codeq.activation_encoding",
+    "ActivationEncoding": "codeq.activations.encoding",
     "AttachError": "codeq.errors",
-    "AttachReport": "codeq.layers",
-    "Budget": "codeq.budget",
-    "BudgetController": "codeq.budget",
-    "BudgetError": "codeq.budget",
+    "AttachReport": "codeq.quantizer.attach",
+    "Budget": "codeq.training.budget",
+    "BudgetController": "codeq.training.budget",
+    "BudgetError": "codeq.training.budget",
     "CalibrationError": "codeq.errors",
     "Checkpoint": "codeq.checkpoint",
     "CheckpointError": "codeq.errors",
     "CodeqError": "codeq.errors",
     "CostSummary": "codeq.cost",
     "DataError": "codeq.errors",
-    "DeadZoneQuantizer": "codeq.dead_zone",
+    "DeadZoneQuantizer": "codeq.quantizer.dead_zone",
     "OutputError": "codeq.errors",
-    "QuantizedActivations": "codeq.learned_step",
+    "QuantizedActivations": "codeq.activations.learned_step",
     "TraceError": "codeq.errors",
-    "WeightEncoding": "codeq.grid",
+    "WeightEncoding": "codeq.quantizer.grid",
     "__version__": "codeq.version",
-    "attach": "codeq.layers",
-    "collapsed": "codeq.layers",
-    "detach": "codeq.layers",
-    "enable": "codeq.layers",
-    "encode": "codeq.layers",
-    "freeze": "codeq.layers",
+    "attach": "codeq.quantizer.attach",
+    "collapsed": "codeq.quantizer.attach",
+    "detach": "codeq.quantizer.attach",
+    "enable": "codeq.quantizer.attach",
+    "encode": "codeq.quantizer.attach",
+    "freeze": "codeq.quantizer.attach",
     "load": "codeq.checkpoint",
-    "param_groups": "codeq.optim",
+    "param_groups": "codeq.training.optim",
     "save": "codeq.checkpoint",
     "summary": "codeq.cost",
 }

@@ -31,11 +31,11 @@ import torch
 from torch import Tensor, nn
 
 import models
-from codeq.activation_encoding import ActivationEncoding
+from codeq.activations.encoding import ActivationEncoding
 from codeq.errors import AttachError, CheckpointError, OutputError, first_line
-from codeq.files import replace_atomically
-from codeq.layers import attach_each, quantized_weights
+from codeq.quantizer.attach import attach_each, quantized_weights
 from codeq.safe_load import check_dense, check_shape, check_values, safe_load
+from codeq.toolkit.files import replace_atomically
 from codeq.version import __version__
 
 FORMAT = "codeq.checkpoint"

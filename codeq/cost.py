@@ -15,9 +15,9 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
-from codeq.eval_mode import eval_mode
-from codeq.layers import RECURRENT, encode, recurrent_weight_names, weight_name, weight_names
-from codeq.table import format_bytes, render_table
+from codeq.graph.eval_mode import eval_mode
+from codeq.quantizer.attach import RECURRENT, encode, recurrent_weight_names, weight_name, weight_names
+from codeq.toolkit.table import format_bytes, render_table
 
 FLOAT_BITS = 32
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codeq import cli
 from codeq.errors import CodeqError, OutputError
 from codeq.figures import draw_layers, draw_pareto, draw_progress, draw_weights, save_figure
 from codeq.figures.groups import MEASURES, Cost, Measure, RunGroup, group_runs, missing_measure, pareto_front
-from codeq.files import check_writable
-from codeq.run_log import Run, read_run
-from codeq.table import format_bytes, render_table
+from codeq.toolkit import cli
+from codeq.toolkit.files import check_writable
+from codeq.toolkit.table import format_bytes, render_table
+from codeq.training.run_log import Run, read_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,16 +15,18 @@ from typing import Any
 import torch
 
 import models
-from codeq import checkpoint, cli, figures, fused
-from codeq.dead_zone import THETA_GRADIENTS
-from codeq.distributed import Ranks, end_ranks, start_ranks
+from codeq import checkpoint, figures
 from codeq.errors import CheckpointError, DataError
-from codeq.recipe import ACTIVATIONS, AUTOCAST, FLOAT_BITS, MAX_LR, OPTIMIZERS, RECIPES, TrainConfig, resolve
-from codeq.run_files import check_run_files
-from codeq.run_log import RunLog, read_run
-from codeq.table import format_bytes
-from codeq.tensorboard import TensorBoardLog
-from codeq.trainer import EpochResult, Trainer, TrainResult
+from codeq.quantizer import fused
+from codeq.quantizer.dead_zone import THETA_GRADIENTS
+from codeq.toolkit import cli
+from codeq.toolkit.table import format_bytes
+from codeq.training.distributed import Ranks, end_ranks, start_ranks
+from codeq.training.recipe import ACTIVATIONS, AUTOCAST, FLOAT_BITS, MAX_LR, OPTIMIZERS, RECIPES, TrainConfig, resolve
+from codeq.training.run_files import check_run_files
+from codeq.training.run_log import RunLog, read_run
+from codeq.training.tensorboard import TensorBoardLog
+from codeq.training.trainer import EpochResult, Trainer, TrainResult
 
 PROGRESS_STEPS = 1000
 TRIED_STEPS = 3

@@ -8,11 +8,11 @@ __all__ = ["ExportError", "ParityError", "Report", "Verdict", "check_parity", "e
 _HOME = {
     "ExportError": "export.errors",
     "ParityError": "export.errors",
-    "Report": "export.report",
-    "Verdict": "export.verify",
-    "export_onnx": "export.onnx",
-    "load_session": "export.sessions",
-    "check_parity": "export.verify",
+    "Report": "export.parity.report",
+    "Verdict": "export.onnx.verify",
+    "export_onnx": "export.onnx.export",
+    "load_session": "export.onnx.sessions",
+    "check_parity": "export.onnx.verify",
 }
 
 

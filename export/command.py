@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from codeq import checkpoint, cli
-from codeq.files import check_writable
-from export.activation_options import activation_options, add_activation_options, add_check_option, default_check
+from codeq import checkpoint
+from codeq.toolkit import cli
+from codeq.toolkit.files import check_writable
 from export.errors import ExportError, ParityError
+from export.options import activation_options, add_activation_options, add_check_option, default_check
 
 Report = TypeVar("Report")
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from codeq.errors import CodeqError
 
 if TYPE_CHECKING:
+    from export.onnx.verify import Verdict
     from export.tflite.verify import TfliteVerdict
-    from export.verify import Verdict
 
 
 class ExportError(CodeqError):

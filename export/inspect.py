@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import onnx
 
-from codeq import cli
-from codeq.table import format_bytes, format_count, format_ratio, render_table
-from export.evaluate import ancestors
+from codeq.toolkit import cli
+from codeq.toolkit.table import format_bytes, format_count, format_ratio, render_table
 from export.metadata import FileMetadata, WeightMetadata, read_metadata
-from export.opset import oldest_onnxruntime
-from export.sessions import load_model
-from export.storage.part import functions_bytes, message_bytes
-from export.storage.plan import DENSE, SPARSE, STORAGES, runner_up, storage_candidates
-from export.storage.target import TARGETS
-from export.storage.weight import CodedWeight
-from export.stored_weight import (
+from export.onnx.evaluate import ancestors
+from export.onnx.opset import oldest_onnxruntime
+from export.onnx.sessions import load_model
+from export.onnx.storage.part import functions_bytes, message_bytes
+from export.onnx.storage.plan import DENSE, SPARSE, STORAGES, runner_up, storage_candidates
+from export.onnx.storage.target import TARGETS
+from export.onnx.storage.weight import CodedWeight
+from export.onnx.stored_weight import (
     codes_names,
     default_opset,
     external_bytes,

@@ -14,17 +14,17 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from codeq import cli
 from codeq.errors import first_line
-from codeq.files import check_writable, staging_folder
-from codeq.table import format_bytes
+from codeq.toolkit import cli
+from codeq.toolkit.files import check_writable, staging_folder
+from codeq.toolkit.table import format_bytes
 from export.errors import ExportError
-from export.evaluate import ancestors
 from export.metadata import KEY, read_metadata
-from export.opset import smallest_ir_version
-from export.sessions import load_model
-from export.storage.decoder import DOMAIN
-from export.stored_weight import codes_names, default_opset, external_bytes, external_files, read_codes
+from export.onnx.evaluate import ancestors
+from export.onnx.opset import smallest_ir_version
+from export.onnx.sessions import load_model
+from export.onnx.storage.decoder import DOMAIN
+from export.onnx.stored_weight import codes_names, default_opset, external_bytes, external_files, read_codes
 
 EXTERNAL_DATA_THRESHOLD = 1_800_000_000
 """Bytes above which tensors go into a file beside the model: a protobuf message ends at 2^31 - 1."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from codeq.activation_encoding import ActivationEncoding
+from codeq.activations.encoding import ActivationEncoding
 from codeq.version import __version__
 from export.errors import ExportError
 
 if TYPE_CHECKING:
-    from export.program import QuantizedActivations, WeightRecord
+    from export.program.program import QuantizedActivations, WeightRecord
 
 KEY = "codeq"
 FORMAT_VERSION = 2

@@ -1,6 +1,6 @@
 """Hold an exported file against its checkpoint: `python -m runtime_tests.parity ckpt.pt model.onnx`.
 
-An ONNX file runs in onnxruntime, a .tflite file in LiteRT. The contracts are those of export/verify.py and
+An ONNX file runs in onnxruntime, a .tflite file in LiteRT. The contracts are those of export/onnx/verify.py and
 export/tflite/verify.py. Exit status: 0 it holds, 1 it does not, 2 bad input.
 """
 
@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
-from codeq import checkpoint, cli
+from codeq import checkpoint
 from codeq.data import SOURCES
-from export.verify import PROGRESS_STEPS
-from runtime_tests.accuracy import compare_accuracy, load_test_data
-from runtime_tests.contract import NAMES, read_contract
+from codeq.toolkit import cli
+from export.onnx.verify import PROGRESS_STEPS
+from runtime_tests.agreement.accuracy import compare_accuracy, load_test_data
+from runtime_tests.agreement.contract import NAMES, read_contract
 
 DEFAULT_COUNT = 64
 

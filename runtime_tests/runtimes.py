@@ -19,17 +19,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from codeq import checkpoint, cli
+from codeq import checkpoint
 from codeq.data import SOURCES, Dataset, batches
-from codeq.eval_mode import eval_mode
+from codeq.graph.eval_mode import eval_mode
+from codeq.toolkit import cli
 from export.errors import ExportError
-from export.run import run_network
-from runtime_tests.accuracy import load_test_data
-from runtime_tests.column import open_columns
-from runtime_tests.comparison import BATCH_SIZE, Comparison
-from runtime_tests.contract import NAMES, read_contract
+from export.program.run import run_network
+from runtime_tests.agreement.accuracy import load_test_data
+from runtime_tests.agreement.column import open_columns
+from runtime_tests.agreement.comparison import BATCH_SIZE, Comparison
+from runtime_tests.agreement.contract import NAMES, read_contract
+from runtime_tests.agreement.runtimes_report import RuntimesReport
 from runtime_tests.runners import RUNTIMES, installed, runtimes_for
-from runtime_tests.runtimes_report import RuntimesReport
 
 HELD = 400
 """Inputs of the checkpoint that are taken without `--data` and `--count`."""

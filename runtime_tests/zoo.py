@@ -1,10 +1,10 @@
 """Every network of the registry as files, each held to the parity contract: `python -m runtime_tests.zoo`.
 
 Weights are random: 4-bit codes, four fifths of them zeros, with the magnitudes that training gives
-(runtime_tests/storage.py), and fewer zeros where a channel has few weights; BatchNorm statistics are those of random
-inputs. Each network is exported with float32 and with int8 activations, in three storages, and where LiteRT is
+(runtime_tests/bench/storage.py), and fewer zeros where a channel has few weights; BatchNorm statistics are those of
+random inputs. Each network is exported with float32 and with int8 activations, in three storages, and where LiteRT is
 installed as .tflite files. With `--bench` its files are timed next to torch's own float32 export, and those of MLPerf
-Tiny next to onnxruntime's `quantize_static` of that (runtime_tests/compare.py).
+Tiny next to onnxruntime's `quantize_static` of that (runtime_tests/bench/compare.py).
 """
 
 import argparse
@@ -24,24 +24,24 @@ from torch import Tensor, nn
 
 import codeq
 import models
-from codeq import cli
 from codeq.errors import CodeqError
-from codeq.layers import quantized_weights
-from codeq.table import format_bytes, render_table
+from codeq.quantizer.attach import quantized_weights
+from codeq.toolkit import cli
+from codeq.toolkit.table import format_bytes, render_table
 from export import export_onnx
-from export.activation_options import default_check
 from export.errors import DeclinedError, ParityError
-from export.prepare import ACTIVATIONS, Activations
-from export.report import Report
-from export.storage.plan import Storage
+from export.onnx.storage.plan import Storage
+from export.onnx.verify import Verdict
+from export.options import default_check
+from export.parity.report import Report
+from export.program.prepare import ACTIVATIONS, Activations
 from export.tflite import export_tflite
 from export.tflite.report import TfliteReport
 from export.tflite.verify import TfliteVerdict
-from export.verify import Verdict
-from runtime_tests.bench import BenchResult, bench
-from runtime_tests.compare import export_bare, quantize_static, sample_network
+from runtime_tests.bench.compare import export_bare, quantize_static, sample_network
+from runtime_tests.bench.latency import BenchResult, bench
+from runtime_tests.bench.storage import draw_codes
 from runtime_tests.runners import installed
-from runtime_tests.storage import draw_codes
 
 ZEROS = 0.8
 FEW_INPUTS, ZEROS_OF_FEW = 64, 0.5

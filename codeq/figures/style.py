@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from codeq.errors import CodeqError, OutputError
-from codeq.files import check_writable, replace_atomically
+from codeq.toolkit.files import check_writable, replace_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

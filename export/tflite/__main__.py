@@ -2,12 +2,12 @@
 
 import argparse
 
-from codeq import cli
+from codeq.toolkit import cli
 from export.command import build_parser, run_export
 from export.tflite.export import export_tflite
 from export.tflite.options import BACKENDS, IOS, LAYOUTS, WRITER
 from export.tflite.runtime import installed_version
-from export.tflite.weight_form import SPARSE
+from export.tflite.weights.form import SPARSE
 
 SUFFIX = ".tflite"
 

@@ -1,6 +1,6 @@
 """The LiteRT graph of a program while it is made. Exact: weights keep their codes and scales, bit for bit.
 
-    dequantize(codes, scale, shift)           ->  see export/tflite/weights.py
+    dequantize(codes, scale, shift)           ->  see export/tflite/weights/tensor.py
     quantize(x, scale, zero_point)            ->  QUANTIZE(x), or the grid of the operator that makes x
     dequantize(quantize(x), scale, ...)       ->  the int8 tensor itself; DEQUANTIZE where an operator reads floats
 
@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from codeq.activations import CLAMPS
-from codeq.graph import is_constant, layer_names, state_name
-from export.program import LAYER_SCOPE, ReferenceProgram, constant_value
-from export.tflite.graph import (
+from codeq.activations.plan import CLAMPS
+from codeq.graph.nodes import is_constant, layer_names, state_name
+from export.program.program import LAYER_SCOPE, ReferenceProgram, constant_value
+from export.tflite.file.graph import (
     NO_ACTIVATION,
     RELU,
     RELU6,
@@ -28,13 +28,13 @@ from export.tflite.graph import (
     Quantization,
     Tensor,
 )
-from export.tflite.operator_versions import OPERATORS
-from export.tflite.per_input import depends_on_input, per_input_constant, repeat_per_input
-from export.tflite.registry import CannotLower
-from export.tflite.stored_layout import Order, StoredLayout, identity
+from export.tflite.file.operator_versions import OPERATORS
+from export.tflite.operators.per_input import depends_on_input, per_input_constant, repeat_per_input
+from export.tflite.operators.registry import CannotLower
 from export.tflite.value import Target, Value
-from export.tflite.weight_form import StoredForm, WeightForms
-from export.tflite.weights import dequantize, weight_tensor
+from export.tflite.weights.form import StoredForm, WeightForms
+from export.tflite.weights.layout import Order, StoredLayout, identity
+from export.tflite.weights.tensor import dequantize, weight_tensor
 
 quantize = torch.ops.codeq.quantize.default
 

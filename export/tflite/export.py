@@ -11,18 +11,18 @@ from functools import partial
 import torch
 from torch import nn
 
-from codeq.activation_encoding import ActivationEncoding
-from codeq.autocast import autocast_off
-from codeq.files import check_writable, replace_atomically
-from codeq.inputs import Inputs, join_inputs
-from codeq.ranges import Method
+from codeq.activations.encoding import ActivationEncoding
+from codeq.activations.ranges import Method
+from codeq.graph.autocast import autocast_off
+from codeq.graph.inputs import Inputs, join_inputs
+from codeq.toolkit.files import check_writable, replace_atomically
 from export.errors import ParityError
 from export.metadata import LITERT, describe_weight, metadata_props
-from export.prepare import Activations, Prepared, check_choices, float32_bytes, prepare_program
-from export.report import WeightReport, describe_stored
-from export.run import take_inputs
+from export.parity.report import WeightReport, describe_stored
+from export.program.prepare import Activations, Prepared, check_choices, float32_bytes, prepare_program
+from export.program.run import take_inputs
 from export.tflite.build import Build
-from export.tflite.flatbuffer import write
+from export.tflite.file.flatbuffer import write
 from export.tflite.interface import float_interface
 from export.tflite.litert_torch import convert_with_codes
 from export.tflite.lower import build_graph, describe_layout
@@ -30,7 +30,7 @@ from export.tflite.options import WRITER, Backend, Io, Layout, batch_sizes, chec
 from export.tflite.report import TfliteReport
 from export.tflite.runtime import installed_version
 from export.tflite.verify import check_parity
-from export.tflite.weight_form import Sparse, WeightForms, form_notes
+from export.tflite.weights.form import Sparse, WeightForms, form_notes
 
 FLOAT_OUTPUT = "its output stays float: LiteRT's kernels on codes give codes only"
 

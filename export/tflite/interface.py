@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codeq.activation_encoding import ActivationEncoding
+from codeq.activations.encoding import ActivationEncoding
 from export.errors import ExportError
 from export.tflite.build import UINT8_TO_INT8, Build
-from export.tflite.stored_layout import CHANNELS_LAST
+from export.tflite.weights.layout import CHANNELS_LAST
 
 SUFFIX = "_quantized"
 """Of tensors of codes."""

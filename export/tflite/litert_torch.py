@@ -23,17 +23,17 @@ from torch import Tensor
 from torch.fx import Node
 
 from codeq.errors import first_line
-from codeq.graph import input_names, output_names, replace_node, state_name
-from codeq.quiet import quiet_torch, silence
+from codeq.graph.nodes import input_names, output_names, replace_node, state_name
+from codeq.toolkit.quiet import quiet_torch, silence
 from export.errors import ExportError
-from export.program import ReferenceProgram, WeightRecord, add_tensor, constant_value, remove_unused_tensors
+from export.program.program import ReferenceProgram, WeightRecord, add_tensor, constant_value, remove_unused_tensors
 from export.tflite.build import Build
-from export.tflite.edit import ModelEditor
-from export.tflite.graph import Quantization
-from export.tflite.graph import Tensor as FileTensor
-from export.tflite.operator_versions import PER_CHANNEL_DEQUANTIZE
-from export.tflite.stored_layout import StoredLayout
-from export.tflite.weight_form import DEQUANTIZE, StoredForm
+from export.tflite.file.edit import ModelEditor
+from export.tflite.file.graph import Quantization
+from export.tflite.file.graph import Tensor as FileTensor
+from export.tflite.file.operator_versions import PER_CHANNEL_DEQUANTIZE
+from export.tflite.weights.form import DEQUANTIZE, StoredForm
+from export.tflite.weights.layout import StoredLayout
 
 PACKAGE = "litert-torch"
 

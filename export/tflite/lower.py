@@ -9,17 +9,17 @@ import torch
 from torch.fx import Node
 
 import export.tflite.operators  # noqa: F401, fills the registry
-from codeq.activations import is_move
-from codeq.canonical import canonicalize, merge_equal
-from codeq.graph import input_names, is_constant, operator_name, output_names
+from codeq.activations.plan import is_move
+from codeq.graph.canonical import canonicalize, merge_equal
+from codeq.graph.nodes import input_names, is_constant, operator_name, output_names
 from export.errors import DeclinedError
-from export.program import ReferenceProgram
+from export.program.program import ReferenceProgram
 from export.tflite.build import Build, quantize
-from export.tflite.quantize_first import quantize_first
-from export.tflite.registry import LOWERINGS, CannotLower
-from export.tflite.stored_layout import CHANNELS_LAST, Order, identity
+from export.tflite.operators.registry import LOWERINGS, CannotLower
+from export.tflite.passes.quantize_first import quantize_first
 from export.tflite.value import Value
-from export.tflite.weight_form import WeightForms
+from export.tflite.weights.form import WeightForms
+from export.tflite.weights.layout import CHANNELS_LAST, Order, identity
 
 QUANTIZERS = frozenset({torch.ops.codeq.quantize.default, torch.ops.codeq.dequantize.default})
 COMPUTED = frozenset({torch.float32, torch.uint8})

@@ -3,8 +3,8 @@
 from typing import Literal
 
 from export.errors import ExportError
-from export.tflite.weight_form import SPARSE
-from export.verify import BATCH_SIZES
+from export.onnx.verify import BATCH_SIZES
+from export.tflite.weights.form import SPARSE
 
 Layout = Literal["nchw", "nhwc"]
 LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")

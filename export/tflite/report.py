@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from codeq.table import MAX_WIDTH, format_bytes, render_table
-from export.report import WeightReport
+from codeq.toolkit.table import MAX_WIDTH, format_bytes, render_table
+from export.parity.report import WeightReport
 from export.tflite.group_reasons import group_reasons
 from export.tflite.verify import TfliteVerdict
 
 FORMS = {"dense": "int8", "csr": "CSR", "int4": "int4"}
-"""What the table calls the forms of export/tflite/weight_form.py."""
+"""What the table calls the forms of export/tflite/weights/form.py."""
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import numpy as np
 from torch import Tensor
 
 from codeq.errors import first_line
-from codeq.quiet import quiet_native
+from codeq.toolkit.quiet import quiet_native
 from export.errors import ExportError
-from export.run import batches
+from export.program.run import batches
 from export.tflite.runtime import interpreter
-from export.tflite.stored_layout import Order
+from export.tflite.weights.layout import Order
 
 XNNPACK, BUILTIN = "xnnpack", "builtin"
 """Sets of kernels."""

@@ -12,25 +12,25 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from codeq.inputs import Inputs
-from codeq.layers import encode
+from codeq.graph.inputs import Inputs
+from codeq.quantizer.attach import encode
 from export.errors import ExportError
-from export.fold_batch_norm import fold_batch_norm
 from export.metadata import KEY, LITERT, FileMetadata, parse_metadata
-from export.prepare import Prepared
-from export.program import build_reference_program
-from export.run import take_inputs
+from export.onnx.verify import WeightCheck
+from export.onnx.verify_integer import rebuild_program
+from export.program.fold_batch_norm import fold_batch_norm
+from export.program.prepare import Prepared
+from export.program.program import build_reference_program
+from export.program.run import take_inputs
 from export.tflite.build import UINT8_TO_INT8, Build
-from export.tflite.flatbuffer import IDENTIFIER, read, read_metadata, tensors_by_name
+from export.tflite.file.flatbuffer import IDENTIFIER, read, read_metadata, tensors_by_name
 from export.tflite.interface import SUFFIX
 from export.tflite.litert_torch import describe_converted
 from export.tflite.lower import build_graph
 from export.tflite.options import WRITER
 from export.tflite.runtime import schema
-from export.tflite.stored_layout import Order, StoredLayout
-from export.tflite.weight_form import HYBRID_OPERATORS, Sparse, WeightForms
-from export.verify import WeightCheck
-from export.verify_integer import rebuild_program
+from export.tflite.weights.form import HYBRID_OPERATORS, Sparse, WeightForms
+from export.tflite.weights.layout import Order, StoredLayout
 
 DAMAGED = (struct.error, IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading a flatbuffer raises whose offsets lead nowhere, and JSON of another form."""

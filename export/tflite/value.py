@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch.fx import Node
 
-from export.tflite.graph import NO_ACTIVATION, Quantization
-from export.tflite.stored_layout import Order
+from export.tflite.file.graph import NO_ACTIVATION, Quantization
+from export.tflite.weights.layout import Order
 
 
 @dataclass(frozen=True, eq=False)

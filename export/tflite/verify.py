@@ -1,12 +1,12 @@
 """The parity contract of a .tflite file: LiteRT against the PyTorch network it was made from.
 
 (W) weights   The int8 codes in the file, put back into PyTorch's order, times their scale equal the network's own
-              weight bit for bit (as export/verify.py says where a BatchNorm was folded). Where the file computes with
-              floats, so do the weights that LiteRT dequantizes.
+              weight bit for bit (as export/onnx/verify.py says where a BatchNorm was folded). Where the file computes
+              with floats, so do the weights that LiteRT dequantizes.
 (F) outputs   With float activations: every output is within 1e-5 of its largest magnitude, with the same argmax
               (axis 1), at batch sizes 1 and 3, with XNNPACK and with LiteRT's own kernels.
 (I) layers    With int8 activations, at batch sizes 1 and 3, with XNNPACK: fed what LiteRT fed it, no code of an
-              operator on codes differs from the integer reference (export/tflite/integer.py). Where floats are
+              operator on codes differs from the integer reference (export/reference/xnnpack.py). Where floats are
               quantized, a code may be one step off if the value that was rounded lies within a hundredth of a step of
               the middle between two. Outputs are within 1e-5 of those of the reference that was fed the same codes.
 (H) hybrid    Where LiteRT quantizes a layer's float input itself, outputs are approximate: they are only held to be
@@ -26,22 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from codeq.eval_mode import eval_mode
-from codeq.layers import quantized_weights
-from codeq.table import MAX_WIDTH, render_table
+from codeq.graph.eval_mode import eval_mode
+from codeq.quantizer.attach import quantized_weights
+from codeq.toolkit.table import MAX_WIDTH, render_table
 from export.errors import ExportError
 from export.metadata import KEY, WeightMetadata, parse_metadata
-from export.prepare import Prepared
-from export.run import in_batches, run_network
-from export.tflite.build import UINT8_TO_INT8, Build
-from export.tflite.flatbuffer import read, read_metadata, tensors_by_name, with_outputs
-from export.tflite.integer import LiteRtReference
-from export.tflite.interface import SUFFIX, file_inputs, real_output
-from export.tflite.run import BUILTIN, XNNPACK, run_file
-from export.tflite.runtime import installed_version
-from export.tflite.stored_layout import CHANNELS_LAST, Order, StoredLayout
-from export.tflite.weight_form import HYBRID
-from export.verify import (
+from export.onnx.verify import (
     BATCH_SIZES,
     OutputCheck,
     WeightCheck,
@@ -51,7 +41,17 @@ from export.verify import (
     expected_weight,
     stored_shape,
 )
-from export.verify_integer import TIE_DISTANCE, Count, LayerCheck, Substitute, compare_program
+from export.onnx.verify_integer import TIE_DISTANCE, Count, LayerCheck, Substitute, compare_program
+from export.program.prepare import Prepared
+from export.program.run import in_batches, run_network
+from export.reference.xnnpack import LiteRtReference
+from export.tflite.build import UINT8_TO_INT8, Build
+from export.tflite.file.flatbuffer import read, read_metadata, tensors_by_name, with_outputs
+from export.tflite.interface import SUFFIX, file_inputs, real_output
+from export.tflite.run import BUILTIN, XNNPACK, run_file
+from export.tflite.runtime import installed_version
+from export.tflite.weights.form import HYBRID
+from export.tflite.weights.layout import CHANNELS_LAST, Order, StoredLayout
 
 HYBRID_TOLERANCE = 0.25
 """Of the largest output magnitude; see (H)."""

@@ -10,12 +10,12 @@ from codeq.errors import first_line
 from export.errors import ExportError
 from export.metadata import KEY
 from export.tflite.build import UINT8_TO_INT8
-from export.tflite.flatbuffer import read, read_metadata, with_outputs
+from export.tflite.file.flatbuffer import read, read_metadata, with_outputs
 from export.tflite.options import batch_sizes
 from export.tflite.run import allocate, batch_axis, open_interpreter
 from export.tflite.runtime import installed_version
 from export.tflite.stored_file import DAMAGED, read_bytes, read_file
-from export.tflite.stored_layout import CHANNELS_LAST, Order, identity
+from export.tflite.weights.layout import CHANNELS_LAST, Order, identity
 from runtime_tests.runners.runner import InputSlot
 
 

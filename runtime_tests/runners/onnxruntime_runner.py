@@ -8,8 +8,8 @@ import onnxruntime as ort
 
 from export.errors import ExportError
 from export.metadata import KEY, read_metadata
-from export.sessions import EXTERNAL_FOLDER, load_model, open_session, session_options
-from export.verify_integer import with_codes
+from export.onnx.sessions import EXTERNAL_FOLDER, load_model, open_session, session_options
+from export.onnx.verify_integer import with_codes
 from runtime_tests.runners.runner import InputSlot
 
 NUMPY_TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32}

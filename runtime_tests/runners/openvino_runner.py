@@ -21,8 +21,8 @@ from codeq.errors import first_line
 from export.errors import ExportError
 from export.materialize import materialize
 from export.metadata import KEY
-from export.sessions import load_model
-from export.verify_integer import with_codes
+from export.onnx.sessions import load_model
+from export.onnx.verify_integer import with_codes
 from runtime_tests.runners.runner import InputSlot
 
 PACKAGE = "openvino"

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from export.run import batches
+from export.program.run import batches
 
 
 @dataclass(frozen=True)

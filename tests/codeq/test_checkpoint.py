@@ -11,7 +11,7 @@ from torch import nn
 
 import codeq
 import models
-from codeq.layers import quantized_weights
+from codeq.quantizer.attach import quantized_weights
 
 
 def test_round_trip_is_bit_identical(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import codeq
-from codeq.layers import quantized_weights
+from codeq.quantizer.attach import quantized_weights
 
 
 class Net(nn.Module):

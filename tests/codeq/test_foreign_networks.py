@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 import codeq
-from codeq import cli
 from codeq.errors import CheckpointError, CodeqError
-from codeq.layers import quantized_weights
+from codeq.quantizer.attach import quantized_weights
+from codeq.toolkit import cli
 from codeq.train import main
 
 NETWORKS = """

@@ -24,6 +24,9 @@ def test_submodules_are_attributes() -> None:
 
 
 def test_importing_it_needs_no_pytorch() -> None:
-    program = "import sys; sys.modules['torch'] = None; import codeq, codeq.table, codeq.cli; print(codeq.__version__)"
+    program = (
+        "import sys; sys.modules['torch'] = None; "
+        "import codeq, codeq.toolkit.table, codeq.toolkit.cli; print(codeq.__version__)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

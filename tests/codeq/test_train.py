@@ -14,12 +14,12 @@ import pytest
 import torch
 
 import codeq
-from codeq.budget import BudgetController
 from codeq.errors import CodeqError
-from codeq.recipe import TrainConfig
-from codeq.run_log import read_run
 from codeq.train import main
-from codeq.trainer import Trainer, train
+from codeq.training.budget import BudgetController
+from codeq.training.recipe import TrainConfig
+from codeq.training.run_log import read_run
+from codeq.training.trainer import Trainer, train
 
 ADAMW: dict[str, Any] = {"optimizer": "adamw", "lr": 6e-3, "weight_decay": 1e-2}
 SHORT = TrainConfig(**ADAMW, epochs=3, batch_size=128, lambda_dz=1.0, freeze_fraction=0.34)
@@ -341,7 +341,7 @@ def test_a_dry_run_of_the_float_twin(
 
 RANK_FOLDERS = """
 import os
-from codeq import cli
+from codeq.toolkit import cli
 from codeq.train import main
 os.chdir(os.environ["RANK"])
 cli.run(main)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-import export.onnx
 from export.errors import ParityError
+from export.onnx import __main__ as onnx
 from export.tflite import __main__ as tflite
 
 
@@ -19,7 +19,7 @@ class Verdict:
         return "the table of checks"
 
 
-@pytest.mark.parametrize(("command", "function"), [(export.onnx, "export_onnx"), (tflite, "export_tflite")])
+@pytest.mark.parametrize(("command", "function"), [(onnx, "export_onnx"), (tflite, "export_tflite")])
 def test_a_failed_check_is_exit_status_1(
     command: Any,
     function: str,

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import codeq
-from codeq.layers import quantized_weights
+from codeq.quantizer.attach import quantized_weights
 from export import Report, export_onnx
 
 

@@ -14,14 +14,14 @@ import torch
 from onnx import numpy_helper
 
 import codeq
-from codeq.layers import quantized_weights
+from codeq.quantizer.attach import quantized_weights
 from export import ExportError, export_onnx, load_session
 from export.inspect import inspect_file
 from export.materialize import materialize
-from export.storage.decoder import DOMAIN
-from export.storage.plan import STORAGES, Storage
-from export.storage.target import TARGETS
-from export.verify import check_parity
+from export.onnx.storage.decoder import DOMAIN
+from export.onnx.storage.plan import STORAGES, Storage
+from export.onnx.storage.target import TARGETS
+from export.onnx.verify import check_parity
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import transformers
 from torch import Tensor, nn
 
 import codeq
-from codeq.layers import quantized_weights
+from codeq.quantizer.attach import quantized_weights
 from export import check_parity, export_onnx, load_session
 
 

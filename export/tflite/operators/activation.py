@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from codeq.activations import CLAMPS
+from codeq.activations.plan import CLAMPS
 from export.tflite.build import FUSED, Build
-from export.tflite.graph import RELU, RELU6, RELU_N1_TO_1
-from export.tflite.registry import CannotLower, lowers
+from export.tflite.file.graph import RELU, RELU6, RELU_N1_TO_1
+from export.tflite.operators.registry import CannotLower, lowers
 
 aten = torch.ops.aten
 

@@ -4,9 +4,9 @@ import torch
 from torch.fx import Node
 
 from export.tflite.build import Build
-from export.tflite.registry import CannotLower, lowers
-from export.tflite.stored_layout import identity
+from export.tflite.operators.registry import CannotLower, lowers
 from export.tflite.value import Value
+from export.tflite.weights.layout import identity
 
 aten = torch.ops.aten
 

@@ -1,4 +1,4 @@
-"""The rearranged image of a first convolution (export/space_to_depth.py): RESHAPE, TRANSPOSE, RESHAPE. Exact.
+"""The rearranged image of a first convolution (export/program/space_to_depth.py): RESHAPE, TRANSPOSE, RESHAPE. Exact.
 
 The order of its channels is free, as the convolution's weight is put in the same one. An image with channels first is
 split into (channel, row, column) of a block, one with channels last into (row, column, channel): both are cheap moves.
@@ -9,11 +9,11 @@ import dataclasses
 import torch
 from torch.fx import Node
 
-from export.space_to_depth import BLOCK
+from export.program.space_to_depth import BLOCK
 from export.tflite.build import Build
-from export.tflite.registry import lowers
-from export.tflite.stored_layout import CHANNELS_LAST, identity
+from export.tflite.operators.registry import lowers
 from export.tflite.value import Value
+from export.tflite.weights.layout import CHANNELS_LAST, identity
 
 BY_INPUT = {identity(4): ((2, 0, 1), (0, 2, 4, 1, 3, 5)), CHANNELS_LAST[4]: ((0, 1, 2), (0, 1, 3, 2, 4, 5))}
 """By the order of the image's axes: that of (row, column, channel) in a block, and the transpose that makes it."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from export.tflite.graph import SAME, VALID
+from export.tflite.file.graph import SAME, VALID
 
 aten = torch.ops.aten
 

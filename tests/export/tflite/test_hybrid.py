@@ -47,7 +47,7 @@ def test_a_scale_of_the_whole_tensor_is_repeated(export: Any) -> None:
 )
 def test_versions(export: Any, int4: bool, versions: dict[str, int]) -> None:
     """Those that know the operands: an older runtime is to refuse the file, not to misread it."""
-    from export.tflite.flatbuffer import read
+    from export.tflite.file.flatbuffer import read
     from export.tflite.runtime import schema
 
     layers = {"conv": nn.Conv2d(3, 5, 3), "fc": nn.Linear(175, 4)}

@@ -16,7 +16,7 @@ TWO = {"one": nn.Conv2d(3, 4, 3), "two": nn.Conv2d(4, 4, 1)}
 
 def test_inputs_are_codes(export: Any, tmp_path: Path) -> None:
     """Fed the codes of its quantizer, the file computes what the one that takes floats does."""
-    from export.tflite.flatbuffer import read
+    from export.tflite.file.flatbuffer import read
     from export.tflite.run import XNNPACK, run_file
 
     def forward(m: Any, x: Any) -> Any:

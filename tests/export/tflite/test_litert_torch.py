@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 import codeq
 from export.errors import ExportError
-from export.prepare import prepare_program
+from export.program.prepare import prepare_program
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install 'codeq[tflite]'")
 
 from export.tflite import export_tflite, litert_torch
-from export.tflite.flatbuffer import read, tensors_by_name, write
+from export.tflite.file.flatbuffer import read, tensors_by_name, write
 from export.tflite.litert_torch import put_codes
 from export.tflite.lower import build_graph
 from export.tflite.run import run_file

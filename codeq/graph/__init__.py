@@ -1,0 +1,1 @@
+"""A network as a graph of aten operators: traced, brought into one form, run."""

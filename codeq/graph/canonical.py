@@ -1,0 +1,161 @@
+"""One spelling per operation, so that one rule per operation is enough (in place, exact up to the order of sums).
+
+relu_(x), x later read                ->  y = relu(x), y read instead
+silu(x)                               ->  mul(x, sigmoid(x)): both have integer kernels
+mean(x, (2, 3)) of an image           ->  adaptive_avg_pool2d(x, 1): ReduceMean has no integer kernel
+adaptive_avg_pool1d(x, 1)             ->  the same of an image of one row
+linear(x) of three or more dimensions ->  reshape, linear of two, reshape: only Gemm takes a bias as integers
+relu(reshape(linear(x)))              ->  reshape(relu(linear(x))): a layer absorbs the clamp that directly follows
+"""
+
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.fx import Node
+
+from codeq.activations.plan import CLAMPS
+from codeq.errors import TraceError
+from codeq.graph.nodes import insert_call, layer_names, operator_name, replace_node
+
+aten = torch.ops.aten
+
+NOT_MERGED = frozenset({aten.dropout.default, aten.feature_dropout.default, aten.batch_norm.default})
+
+
+def canonicalize(exported: ExportedProgram) -> None:
+    """Rewrite a traced network, in place."""
+    for node in list(exported.graph.nodes):
+        if node.op != "call_function":
+            continue
+        if _writes_in_place(node):
+            node = _out_of_place(exported, node)
+        if node.target is aten.silu.default:
+            (x,) = node.args
+            new = insert_call(node, aten.mul.Tensor, (x, insert_call(node, aten.sigmoid.default, (x,))))
+            replace_node(exported, node, new)
+        elif node.target is aten.mean.dim:
+            _pool_mean(exported, node)
+        elif node.target is aten.adaptive_avg_pool1d.default:
+            _pool_row(exported, node)
+        elif node.target is aten.linear.default and node.meta["val"].ndim > 2:
+            _flatten_linear(exported, node)
+        elif node.target in CLAMPS:
+            _clamp_before_reshape(exported, node)
+    exported.graph_module.recompile()
+
+
+def merge_equal(exported: ExportedProgram) -> None:
+    """Compute once what is computed twice from the same values, in place, but for what is random in training.
+
+    Exporters do this too; doing it first, in training as well, keeps the names of what is left in step with the file.
+    """
+    seen: dict[Any, Node] = {}
+    for node in list(exported.graph.nodes):
+        if node.op != "call_function" or _writes_in_place(node) or node.target in NOT_MERGED:
+            continue
+        key = (node.target, str(node.args), str(node.kwargs))  # nodes print as their names, which are unique
+        first = seen.setdefault(key, node)
+        if first is not node:
+            replace_node(exported, node, first)
+    exported.graph_module.recompile()
+
+
+def _writes_in_place(node: Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable and operator_name(node).endswith("_") and len(node.args) > 0
+
+
+def _out_of_place(exported: ExportedProgram, node: Node) -> Node:
+    """Where nothing sees the write but what reads the written tensor; else, as for an input, it stays in place."""
+    written = node.args[0]
+    packet = getattr(aten, operator_name(node).removesuffix("_"), None)
+    functional = getattr(packet, getattr(node.target, "_overloadname", ""), None)
+    if functional is None or not isinstance(written, Node) or written.op != "call_function":
+        return node
+    if _is_seen_elsewhere(written, node):
+        return node
+    # What reads the tensor later reads this node already: tracing follows the tensor.
+    new = insert_call(node, functional, node.args, node.kwargs)
+    replace_node(exported, node, new)
+    return new
+
+
+def _is_seen_elsewhere(written: Node, node: Node) -> bool:
+    """Whether a write shows in a value that is neither `written` nor made of it: in what it is a view of, or a view."""
+    if any(_is_view(user) for user in written.users if user is not node):
+        return True
+    while _is_view(written):
+        source = written.all_input_nodes[0] if written.all_input_nodes else written
+        if len(written.all_input_nodes) != 1 or source.op != "call_function" or len(source.users) > 1:
+            return True
+        written = source
+    return False
+
+
+def _is_view(node: Node) -> bool:
+    """Whether a node's result may share memory with another's; so too where that is not known."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is None or any(result.alias_info is not None for result in schema.returns)
+
+
+def _pool_mean(exported: ExportedProgram, node: Node) -> None:
+    x, dimensions = node.args[0], node.args[1]
+    keep = bool(node.args[2]) if len(node.args) > 2 else bool(node.kwargs.get("keepdim", False))
+    assert isinstance(x, Node)
+    value = x.meta["val"]
+    if value.ndim != 4 or not isinstance(dimensions, list | tuple) or "dtype" in node.kwargs:
+        return
+    if sorted(int(d) % 4 for d in dimensions) != [2, 3]:  # type: ignore[arg-type]
+        return
+    new = insert_call(node, aten.adaptive_avg_pool2d.default, (x, [1, 1]))
+    if not keep:
+        new = insert_call(node, aten.flatten.using_ints, (new, 1))
+    replace_node(exported, node, new)
+
+
+def _pool_row(exported: ExportedProgram, node: Node) -> None:
+    x, sizes = node.args
+    if node.meta["val"].ndim != 3 or list(sizes) != [1]:  # type: ignore[arg-type]
+        return
+    image = insert_call(node, aten.unsqueeze.default, (x, -2))
+    pooled = insert_call(node, aten.adaptive_avg_pool2d.default, (image, [1, 1]))
+    replace_node(exported, node, insert_call(node, aten.squeeze.dim, (pooled, -2)))
+
+
+def _flatten_linear(exported: ExportedProgram, node: Node) -> None:
+    x = node.args[0]
+    assert isinstance(x, Node)
+    sizes = list(node.meta["val"].shape)
+    if sum(not isinstance(size, int) for size in sizes) > 1:
+        return
+    sizes = [size if isinstance(size, int) else -1 for size in sizes]
+    flat = insert_call(node, aten.reshape.default, (x, [-1, x.meta["val"].shape[-1]]))
+    linear = insert_call(node, aten.linear.default, (flat, *node.args[1:]))
+    replace_node(exported, node, insert_call(node, aten.reshape.default, (linear, sizes)))
+
+
+def _clamp_before_reshape(exported: ExportedProgram, node: Node) -> None:
+    reshape = node.args[0]
+    if not isinstance(reshape, Node) or reshape.target is not aten.reshape.default or len(reshape.users) > 1:
+        return
+    linear, sizes = reshape.args
+    assert isinstance(linear, Node)
+    if linear.target is not aten.linear.default or len(linear.users) > 1:
+        return
+    clamp = insert_call(node, node.target, (linear, *node.args[1:]), dict(node.kwargs))
+    replace_node(exported, node, insert_call(node, aten.reshape.default, (clamp, sizes)))
+    exported.graph.erase_node(reshape)
+
+
+def refuse_writes(exported: ExportedProgram) -> None:
+    """Refuse a network that writes into a view of a tensor or into its input: a quantizer would come in between.
+
+    Raises:
+        TraceError: Naming the operator.
+    """
+    for node, name in layer_names(exported.graph).items():
+        if _writes_in_place(node):
+            raise TraceError(
+                f"{name} writes into a view of another tensor, or into an input, in place; use the operator without _"
+            )

@@ -1,0 +1,97 @@
+"""From a network to its graph of aten operators, by torch.export."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram, ShapesCollection
+from torch.fx import Graph
+
+from codeq.errors import TraceError, first_line
+from codeq.graph.autocast import autocast_off
+from codeq.graph.inputs import named_outputs
+from codeq.graph.nodes import is_constant, operator_name, scope
+from codeq.graph.regions import inline_regions
+from codeq.graph.single_head import add_head_axis
+from codeq.toolkit.quiet import quiet_torch
+
+HALF_PRECISION = frozenset({torch.bfloat16, torch.float16})
+
+
+def trace(
+    model: nn.Module, example_inputs: tuple[Tensor, ...], names: tuple[str, ...] = (), *, dynamic_batch: bool = True
+) -> ExportedProgram:
+    """Trace a network with torch.export, in float32: an autocast around the call is switched off.
+
+    Outputs are flattened to a tuple, those that are None left out. `input_names` and `output_names` say what is what.
+
+    Args:
+        model: In the mode in which it is to be traced.
+        example_inputs: Float or integer tensors whose first dimension is the batch.
+        names: Of the arguments that they are, as `split_inputs` gives them; none if they go by position.
+        dynamic_batch: Leave the batch size open. The network must then not depend on it.
+
+    Raises:
+        TraceError: torch.export refuses the network (its reason in one line), an output is no tensor, or the network
+            computes in half precision, as under an autocast of its own.
+    """
+    # torch.export takes a batch of 1 for a constant, and one tensor in two places for one input.
+    example_inputs = tuple(torch.cat([x, x]) if dynamic_batch and len(x) == 1 else x.clone() for x in example_inputs)
+    arguments = () if names else example_inputs
+    keywords = dict(zip(names, example_inputs, strict=True)) if names else {}
+    answered: dict[str, Tensor] = {}
+
+    def flatten(_: nn.Module, inputs: Any, outputs: Any) -> tuple[Tensor, ...]:
+        answered.clear()
+        answered.update(named_outputs(model, outputs))
+        return tuple(answered.values())
+
+    hook = model.register_forward_hook(flatten)
+    try:
+        # With gradients, so that torch.no_grad in the network is seen wherever it is traced.
+        with quiet_torch(), autocast_off(), torch.enable_grad():
+            shapes = None
+            if dynamic_batch:
+                batch = Dim("batch", min=1)
+                collection = ShapesCollection()
+                for tensor in example_inputs:
+                    collection[tensor] = {0: batch}
+                shapes = collection.dynamic_shapes(model, arguments, keywords)
+            exported = torch.export.export(model, arguments, keywords, dynamic_shapes=shapes)
+    except TraceError:
+        raise
+    except Exception as error:  # torch.export raises dozens of types; all mean that this network has no graph
+        raise TraceError(f"torch.export cannot trace {type(model).__name__}: {first_line(error)}") from error
+    finally:
+        hook.remove()
+    inline_regions(exported)
+    _refuse_half_precision(exported.graph, type(model).__name__)
+    _describe(exported, names, tuple(answered))
+    add_head_axis(exported)
+    return exported
+
+
+def _describe(exported: ExportedProgram, names: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+    """Note for every node whether it is constant, and the names of inputs and outputs."""
+    targets = {spec.arg.name: spec.target for spec in exported.graph_signature.input_specs}
+    inputs = [node for node in exported.graph.nodes if node.op == "placeholder" and targets[node.name] is None]
+    names = names or (("input",) if len(inputs) == 1 else tuple(node.name for node in inputs))
+    for node, name in zip(inputs, names, strict=True):
+        node.meta["input_name"] = name
+    for node in exported.graph.nodes:
+        if node.op == "placeholder":
+            node.meta["constant"] = targets[node.name] is not None
+        else:
+            node.meta["constant"] = node.op != "output" and all(map(is_constant, node.all_input_nodes))
+    exported.graph.output_node().meta["output_names"] = outputs
+
+
+def _refuse_half_precision(graph: Graph, network: str) -> None:
+    for node in graph.nodes:
+        dtype = getattr(node.meta.get("val"), "dtype", None)
+        if operator_name(node) and dtype in HALF_PRECISION:
+            raise TraceError(
+                f"{scope(node)[0] or network}: {operator_name(node)} computes in {dtype}, expected torch.float32; "
+                "take torch.autocast and casts out of forward, or unwrap the network first "
+                "(accelerate: unwrap_model(model, keep_fp32_wrapper=False))"
+            )

@@ -1,0 +1,381 @@
+"""Choose layers, attach quantizers to them, read integer codes from them, and take the quantizers off again.
+
+Layers are chosen by type, never by "has a weight", so that norms and embeddings stay as they are.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from codeq.errors import AttachError
+from codeq.quantizer.dead_zone import DeadZoneQuantizer
+from codeq.quantizer.grid import WeightEncoding
+from codeq.toolkit.patterns import matches
+from codeq.toolkit.table import render_table
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS_BY_TYPE: Mapping[type[nn.Module], tuple[str, ...]] = {
+    nn.Conv1d: ("weight",),
+    nn.Conv2d: ("weight",),
+    nn.Conv3d: ("weight",),
+    nn.ConvTranspose1d: ("weight",),
+    nn.ConvTranspose2d: ("weight",),
+    nn.ConvTranspose3d: ("weight",),
+    nn.Linear: ("weight",),
+    nn.MultiheadAttention: ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"),
+}
+"""Which parameters of which layers are quantized. Grouped and depthwise convolutions are convolutions."""
+RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+"""Layers that stay float, RNN, LSTM, GRU and their cells: they cost as much as others, so nobody may overlook them."""
+
+
+@dataclass(frozen=True)
+class AttachRow:
+    """One weight and what was decided about it. `reason` is empty for a quantized weight."""
+
+    name: str
+    layer_type: str
+    shape: tuple[int, ...]
+    quantized: bool
+    bits: int | None = None
+    grid: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class AttachReport:
+    """What `attach` did, one row per weight of two or more dimensions. `print(report)` shows a table."""
+
+    rows: tuple[AttachRow, ...]
+
+    @property
+    def quantized(self) -> tuple[str, ...]:
+        """Names of the quantized weights, in the network's order."""
+        return tuple(row.name for row in self.rows if row.quantized)
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Names of the weights left in float, with the reason."""
+        return {row.name: row.reason for row in self.rows if not row.quantized}
+
+    def __str__(self) -> str:
+        cells = [
+            (
+                row.name,
+                row.layer_type,
+                "x".join(map(str, row.shape)),
+                (str(row.bits) if row.bits else "learned") if row.quantized else "float",
+                row.grid if row.quantized else row.reason,
+            )
+            for row in self.rows
+        ]
+        return render_table(("weight", "layer", "shape", "bits", "grid"), cells)
+
+
+def attach(
+    model: nn.Module,
+    bits: int | None = 4,
+    *,
+    max_bits: int = 8,
+    grid: str = "integer",
+    grid_limit: int = 127,
+    theta_gradient: str = "sum",
+    include: str | Iterable[str] | None = None,
+    exclude: str | Iterable[str] = (),
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+) -> AttachReport:
+    """Put a `DeadZoneQuantizer` on every convolution and linear layer of a network, in place.
+
+    A pattern names layers or weights: exactly (`layer1.0.conv1`), as a glob (`layer1.*`), or, behind `re:`, as a
+    regular expression that must match the whole name (`re:layer[12]\\..*`).
+
+    Recurrent layers stay float. A warning names those that neither `exclude` names nor `include` leaves out.
+
+    Args:
+        model: Any network. Parameters shared by several layers share one quantizer.
+        bits, max_bits, grid, grid_limit, theta_gradient: As for `DeadZoneQuantizer`.
+        include: Only layers that match one of these. None means all.
+        exclude: Layers that stay float; recurrent ones may be named too.
+        overrides: Pattern to quantizer arguments, e.g. `{"fc": {"bits": 8}}`. Of several matches the later wins.
+
+    Returns:
+        The table of what was and was not quantized, and why.
+
+    Raises:
+        AttachError: A pattern matches nothing that can be quantized, an override has an unknown argument, the network
+            has no layer to quantize, or has quantizers already.
+        ValueError: A quantizer argument is out of range.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 2))
+        >>> attach(model, bits=4, overrides={"2": {"bits": 8}}).quantized
+        ('0.weight', '2.weight')
+    """
+    if any(True for _ in quantized_weights(model)):
+        raise AttachError("the network has quantizers already; call detach(model) first")
+    candidates = {name: (module, tensor_name) for name, module, tensor_name in _quantizable_weights(model)}
+    if not candidates:
+        raise AttachError(f"{type(model).__name__} has no layer to quantize; types are {_type_names()}")
+    included = None if include is None else _select(model, candidates, include, "include")
+    recurrent = {name: (module, tensor) for name, module, tensor in _recurrent_weights(model)}
+    excluded = _select(model, candidates, exclude, "exclude", also=recurrent)
+    defaults = {"bits": bits, "max_bits": max_bits, "grid": grid, "grid_limit": grid_limit}
+    defaults["theta_gradient"] = theta_gradient
+    configs = {name: dict(defaults) for name in candidates}
+    for pattern, changes in (overrides or {}).items():
+        unknown = sorted(set(changes) - set(defaults))
+        if unknown:
+            raise AttachError(f"override {pattern!r} has {', '.join(unknown)}, expected {', '.join(defaults)}")
+        for name in _select(model, candidates, [pattern], "overrides"):
+            configs[name].update(changes)
+
+    reasons = dict.fromkeys(excluded, "excluded")
+    chosen = []
+    for name in candidates:
+        if name in excluded:
+            continue
+        if included is not None and name not in included:
+            reasons[name] = "not included"
+        else:
+            chosen.append(name)
+    if not chosen:
+        raise AttachError("include and exclude leave no layer to quantize")
+    left = {
+        name.rpartition(".")[0] or type(model).__name__: type(module).__name__
+        for name, (module, _) in recurrent.items()
+        if name not in excluded and included is None
+    }
+    if left:
+        layers = _shorten([f"{name}: {kind}" for name, kind in left.items()])
+        logger.warning("%s weights stay float; CoDeQ quantizes Conv, Linear and MultiheadAttention", layers)
+    attach_each(model, {name: configs[name] for name in chosen})
+    return AttachReport(tuple(_report_rows(model, reasons)))
+
+
+def attach_each(model: nn.Module, configs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Attach one quantizer per named weight, with its own arguments: what a checkpoint's header asks for.
+
+    Raises:
+        AttachError: A name that is no quantizable weight of this network, or one shared parameter with two sets of
+            arguments. The network is then as it was.
+        ValueError: A quantizer argument is out of range.
+    """
+    candidates = {name: (module, tensor_name) for name, module, tensor_name in _quantizable_weights(model)}
+    unknown = [name for name in configs if name not in candidates]
+    if unknown:
+        raise AttachError(f"no quantizable weight {', '.join(unknown[:3])} in {type(model).__name__}")
+    # All quantizers first: a bad argument must not leave the network half attached.
+    quantizers: dict[int, tuple[str, DeadZoneQuantizer]] = {}
+    for name, config in configs.items():
+        module, tensor_name = candidates[name]
+        parameter = getattr(module, tensor_name)
+        wanted = DeadZoneQuantizer(**config)
+        first, quantizer = quantizers.setdefault(id(parameter), (name, wanted))
+        if quantizer.config() != wanted.config():
+            raise AttachError(f"{first} and {name} are one parameter, and cannot be quantized in two ways")
+        quantizer.to(parameter.device)
+    for name in configs:
+        module, tensor_name = candidates[name]
+        _, quantizer = quantizers[id(getattr(module, tensor_name))]
+        quantizer.train(module.training)
+        # unsafe skips a trial forward, which would sort the whole weight; shape and dtype are kept by construction.
+        parametrize.register_parametrization(module, tensor_name, quantizer, unsafe=True)
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedWeight:
+    """One attached weight: where it lives and what quantizes it."""
+
+    name: str
+    module: nn.Module
+    tensor_name: str
+    quantizer: DeadZoneQuantizer
+
+    @property
+    def original(self) -> Tensor:
+        """The trained float weight behind the quantizer, a Parameter."""
+        parameter: Tensor = self.module.parametrizations[self.tensor_name].original  # type: ignore[union-attr,index]
+        return parameter
+
+
+def quantized_weights(model: nn.Module) -> Iterator[QuantizedWeight]:
+    """Every weight with a quantizer, in the network's order; a shared weight appears once per layer."""
+    for layer, module in model.named_modules():
+        if not parametrize.is_parametrized(module):
+            continue
+        for tensor_name, parametrizations in module.parametrizations.items():
+            for parametrization in parametrizations:
+                if isinstance(parametrization, DeadZoneQuantizer):
+                    yield QuantizedWeight(weight_name(layer, tensor_name), module, tensor_name, parametrization)
+
+
+def encode(model: nn.Module) -> dict[str, WeightEncoding]:
+    """The integer codes of every quantized weight: the only thing export reads of them.
+
+    Returns:
+        Weight name (`layer1.0.conv1.weight`) to encoding, in the network's order.
+
+    Raises:
+        ValueError: A weight has NaN or infinite entries; the message names it.
+    """
+    encodings = {}
+    for weight in quantized_weights(model):
+        try:
+            encodings[weight.name] = weight.quantizer.encode(weight.original)
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"{weight.name}: {error}") from error
+    return encodings
+
+
+def freeze(model: nn.Module) -> None:
+    """Fix every grid as it is now; weights go on training on it. Do this for the last part of training.
+
+    Logs a warning that names the weights whose dead zone the collapse guard is holding.
+    """
+    for weight in quantized_weights(model):
+        if not bool(weight.quantizer.frozen):
+            weight.quantizer.freeze(weight.original)
+    held = collapsed(model)
+    if held:
+        logger.warning("the collapse guard holds the dead zone of %s", _shorten(held, 2))
+
+
+def enable(model: nn.Module, enabled: bool = True) -> None:
+    """Switch all quantizers on or off; off, the network computes with its float weights."""
+    for weight in quantized_weights(model):
+        weight.quantizer.enabled = enabled
+
+
+def collapsed(model: nn.Module) -> list[str]:
+    """Names of the weights whose dead zone the collapse guard is holding (|theta_dz| below 0.25)."""
+    return [weight.name for weight in quantized_weights(model) if weight.quantizer.collapsed()]
+
+
+@torch.no_grad()
+def detach(model: nn.Module) -> nn.Module:
+    """Take the quantizers off, in place: a plain network whose weights are the quantized values.
+
+    Returns:
+        The same `model`, for chaining.
+    """
+    plain: dict[DeadZoneQuantizer, nn.Parameter] = {}
+    for weight in list(quantized_weights(model)):
+        if weight.quantizer not in plain:
+            weight.quantizer.enabled = True
+            value = weight.quantizer(weight.original)
+            plain[weight.quantizer] = nn.Parameter(value, requires_grad=weight.original.requires_grad)
+        remove_quantizer(weight)
+        # A parameter of their own, shared among the layers that shared the quantizer: the float one may also serve a
+        # layer that was never quantized, such as a tied embedding.
+        setattr(weight.module, weight.tensor_name, plain[weight.quantizer])
+    return model
+
+
+def remove_quantizer(weight: QuantizedWeight) -> None:
+    """Give a layer its float weight back, in place, without touching copies of the layer."""
+    # torch makes a class per parametrized module and removes the weight's property from that class, but deepcopy shares
+    # the class between copies: without a class of its own here, the copy's (or the original's) weight would vanish.
+    kind = type(weight.module)
+    weight.module.__class__ = type(kind.__name__, kind.__bases__, dict(kind.__dict__))
+    parametrize.remove_parametrizations(weight.module, weight.tensor_name, leave_parametrized=False)
+
+
+def _quantizable_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    for layer, module in model.named_modules():
+        for tensor_name in weight_names(module):
+            parameter = module._parameters.get(tensor_name)
+            if parameter is None or isinstance(parameter, nn.parameter.UninitializedParameter):
+                continue
+            if parameter.numel():
+                yield weight_name(layer, tensor_name), module, tensor_name
+
+
+def weight_names(module: nn.Module) -> tuple[str, ...]:
+    """The parameters of a layer that its type makes quantizable; empty for other layers."""
+    return next((names for kind, names in WEIGHTS_BY_TYPE.items() if isinstance(module, kind)), ())
+
+
+def recurrent_weight_names(module: nn.Module) -> tuple[str, ...]:
+    """The matrices of a recurrent layer or cell; empty for other layers."""
+    if not isinstance(module, RECURRENT):
+        return ()
+    tensors = [*module._parameters, *getattr(module, "parametrizations", ())]
+    return tuple(name for name in tensors if name.startswith("weight_"))
+
+
+def _recurrent_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    for layer, module in model.named_modules():
+        for tensor_name in recurrent_weight_names(module):
+            yield weight_name(layer, tensor_name), module, tensor_name
+
+
+def _select(
+    model: nn.Module,
+    candidates: Mapping[str, tuple[nn.Module, str]],
+    patterns: str | Iterable[str],
+    role: str,
+    *,
+    also: Iterable[str] = (),
+) -> set[str]:
+    """The candidate weights, and those of `also`, that match any pattern; every pattern must match at least one."""
+    selected: set[str] = set()
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        found = {name for name in (*candidates, *also) if matches(pattern, (name, name.rpartition(".")[0]))}
+        if not found:
+            layers = dict(model.named_modules())
+            others = [name for name in layers if name and matches(pattern, (name,))]
+            detail = (
+                f"matches {others[0]} ({type(layers[others[0]]).__name__}), which is not quantizable"
+                if others
+                else f"matches nothing; quantizable are {_shorten(list(candidates))}"
+            )
+            raise AttachError(f"{role}: {pattern!r} {detail}")
+        selected |= found
+    return selected
+
+
+def _report_rows(model: nn.Module, reasons: Mapping[str, str]) -> Iterator[AttachRow]:
+    quantizers = {weight.name: weight for weight in quantized_weights(model)}
+    for layer, module in model.named_modules():
+        layer_type = type(module).__name__.removeprefix("Parametrized")
+        for tensor_name in getattr(module, "parametrizations", ()):
+            weight = quantizers.get(weight_name(layer, tensor_name))
+            if weight is not None:
+                quantizer = weight.quantizer
+                shape = tuple(weight.original.shape)
+                yield AttachRow(weight.name, layer_type, shape, True, quantizer.bits, quantizer.grid)
+            elif tensor_name in weight_names(module):
+                shape = tuple(getattr(module, tensor_name).shape)
+                reason = "it has another parametrization"
+                yield AttachRow(weight_name(layer, tensor_name), layer_type, shape, False, reason=reason)
+        if isinstance(module, parametrize.ParametrizationList):
+            continue
+        for tensor_name, parameter in module.named_parameters(recurse=False):
+            if isinstance(parameter, nn.parameter.UninitializedParameter):
+                if tensor_name in weight_names(module):
+                    reason = "lazy: run the network once"
+                    yield AttachRow(weight_name(layer, tensor_name), layer_type, (), False, reason=reason)
+            elif parameter.ndim >= 2:
+                name = weight_name(layer, tensor_name)
+                reason = reasons.get(name, f"{layer_type} is not quantized")
+                yield AttachRow(name, layer_type, tuple(parameter.shape), False, reason=reason)
+
+
+def weight_name(layer: str, tensor_name: str) -> str:
+    """`layer1.conv1` and `weight` give `layer1.conv1.weight`; the root layer has no name."""
+    return f"{layer}.{tensor_name}" if layer else tensor_name
+
+
+def _type_names() -> str:
+    return ", ".join(kind.__name__ for kind in WEIGHTS_BY_TYPE)
+
+
+def _shorten(names: list[str], limit: int = 4) -> str:
+    more = f", ... ({len(names)} in all)" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

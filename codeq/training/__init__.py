@@ -1,0 +1,1 @@
+"""The training loop of `python -m codeq.train`, and the parts that other loops use."""

@@ -1,0 +1,1 @@
+"""The parity contract: checks of weights, codes and outputs, and the verdict. Knows no runtime."""

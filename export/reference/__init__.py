@@ -1,0 +1,1 @@
+"""What integer kernels compute, in PyTorch: one table of rules per runtime."""

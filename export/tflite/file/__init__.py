@@ -1,0 +1,1 @@
+"""The flatbuffer: tensors and operators as the schema has them."""

@@ -1,0 +1,220 @@
+"""Collects what several runtimes compute for the same inputs, and says which kernel makes them differ."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from export.onnx.verify import RELATIVE_TOLERANCE
+from export.onnx.verify_integer import NEAR_TIE
+from export.tflite.verify import HYBRID_TOLERANCE
+from runtime_tests.agreement.column import EXACT_RULE, Column, Watch, differing_per_input
+from runtime_tests.agreement.contract import NAMES
+from runtime_tests.agreement.runtimes_report import LayerPair, Pair, Row, RuntimesReport
+
+BATCH_SIZE = 20
+KEPT_APART = "its codes are of a copy that shows them, where additions are apart from convolutions"
+FLOAT_SUMS = "the output layer, float32 sums in another order: outputs are equal within 1e-5 of the largest"
+
+
+@dataclass
+class _Found:
+    """What one column computed for some inputs."""
+
+    alone: np.ndarray
+    together: np.ndarray
+    by_rule: np.ndarray | None = None
+    codes: dict[str, np.ndarray] = field(default_factory=dict)
+    off_rule: dict[str, np.ndarray] = field(default_factory=dict)
+    ties: set[str] = field(default_factory=set)
+
+
+class Comparison:
+    """Collects what the columns compute, some inputs at a time."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self.columns = columns
+        self.rows = [
+            Row(
+                column.contract.path.name,
+                NAMES[column.runtime],
+                column.alone.version,
+                "hybrid" if column.is_hybrid else "float32" if column.reference is None else "int8",
+                "; ".join(filter(None, [column.alone.note, KEPT_APART if column.fused else ""])),
+            )
+            for column in columns
+        ]
+        quantized = [column for column in columns if column.reference is not None]
+        self.base = base = next((column for column in quantized if not column.unseen), None)
+        self.pairs = {
+            column: Pair(str(base), str(column))
+            for column in quantized
+            if base is not None
+            and column is not base
+            and base.contract.metadata.activations == column.contract.metadata.activations
+        }
+        self.inputs = 0
+        self.correct: int | None = 0
+        self.largest = 0.0
+
+    @property
+    def tolerance(self) -> float:
+        """For float32 sums in another order, over what was seen so far."""
+        return RELATIVE_TOLERANCE * self.largest
+
+    def add(self, expected: np.ndarray, inputs: Tensor, labels: np.ndarray | None) -> None:
+        """Compare on some inputs.
+
+        Args:
+            expected: What PyTorch computes for them.
+            inputs, labels: The next ones of the data; labels None where there are none.
+        """
+        self.largest = max(self.largest, float(np.abs(expected).max()))
+        self.correct = None if labels is None else (self.correct or 0) + int((expected.argmax(1) == labels).sum())
+        found = {column: self._run(column, row, inputs) for column, row in zip(self.columns, self.rows, strict=True)}
+        for column, row in zip(self.columns, self.rows, strict=True):
+            self._add_row(row, column, found[column], expected, labels)
+        for column, pair in self.pairs.items():
+            assert self.base is not None
+            self._add_pair(pair, column, found[self.base], found[column], inputs)
+        self.inputs += len(inputs)
+
+    def report(self) -> RuntimesReport:
+        """All of it."""
+        for row in self.rows:
+            row.accuracy = None if self.correct is None else row.correct / self.inputs
+            where = f"{row.file} in {row.runtime}"
+            limit = HYBRID_TOLERANCE * self.largest if row.activations == "hybrid" else self.tolerance
+            if row.activations != "int8" and not row.max_abs_error <= limit:
+                row.failure = f"{where}: is off PyTorch by {row.max_abs_error:.3g}, above {limit:.3g}"
+            elif row.activations == "int8" and not row.batch_error <= NEAR_TIE * self.largest:
+                row.failure = f"{where}: batches of 1 and {BATCH_SIZE} differ by {row.batch_error:.3g}"
+        for pair in self.pairs.values():
+            _judge(pair)
+        accuracy = None if self.correct is None else self.correct / self.inputs
+        return RuntimesReport(
+            self.inputs, BATCH_SIZE, accuracy, self.tolerance, tuple(self.rows), tuple(self.pairs.values())
+        )
+
+    def _run(self, column: Column, row: Row, inputs: Tensor) -> _Found:
+        found = _Found(*column.outputs(inputs))
+        if column.reference is not None:
+            found.codes = column.codes(inputs, found.together)
+            watch = Watch(found.codes, len(inputs))
+            found.by_rule = column.by_rule(inputs, watch)
+            found.off_rule = watch.differing
+            found.ties = watch.ties
+            row.off_rule_step = max([row.off_rule_step, *watch.steps.values()])
+            for name, step in watch.steps.items():
+                if name not in watch.ties:
+                    row.beyond_ties[name] = max(step, row.beyond_ties.get(name, 0))
+        return found
+
+    def _add_row(
+        self, row: Row, column: Column, found: _Found, expected: np.ndarray, labels: np.ndarray | None
+    ) -> None:
+        classes = expected.argmax(1)
+        if labels is not None:
+            row.correct += int((found.alone.argmax(1) == labels).sum())
+        row.batch_error = max(row.batch_error, _largest_difference(found.alone, found.together))
+        both = (found.alone, found.together)
+        row.max_abs_error = max(row.max_abs_error, *(_largest_difference(expected, ours) for ours in both))
+        unlike = np.any([ours.argmax(1) != classes for ours in both], axis=0)
+        row.unlike_pytorch += [self.inputs + int(index) for index in np.flatnonzero(unlike)]
+        if found.by_rule is None:
+            return
+        row.rule_error = max(row.rule_error, *(_largest_difference(found.by_rule, ours) for ours in both))
+        unlike = np.any([ours.argmax(1) != found.by_rule.argmax(1) for ours in both], axis=0)
+        row.unlike_rule += [self.inputs + int(index) for index in np.flatnonzero(unlike)]
+        row.codes += sum(codes.size for codes in found.codes.values())
+        for name, counts in found.off_rule.items():
+            if counts.any():
+                row.off_rule += int(counts.sum())
+                row.off_rule_layers[name] = row.off_rule_layers.get(name, 0) + int(counts.sum())
+
+    def _add_pair(self, pair: Pair, column: Column, first: _Found, second: _Found, inputs: Tensor) -> None:
+        assert self.base is not None
+        assert column.reference is not None
+        if column.unseen:
+            # What rule it has for ties is not known: its own codes are held to that of onnxruntime instead.
+            by_rule = second.off_rule
+        else:
+            watch = Watch(first.codes, len(inputs))
+            column.reference.outputs(inputs, on_codes=watch)
+            by_rule = watch.differing
+        parted = {name: differing_per_input(first.codes[name], second.codes[name], len(inputs)) for name in by_rule}
+        for name, counts in parted.items():
+            kernels = (self.base.kernels.get(name, "float"), column.kernels.get(name, "float"))
+            layer = pair.layers.setdefault(name, LayerPair(name, kernels))
+            layer.codes += first.codes[name].size
+            layer.differing += int(counts.sum())
+            layer.by_rule += int(by_rule[name].sum())
+        unlike = np.any(
+            [
+                first.alone.argmax(1) != second.alone.argmax(1),
+                first.together.argmax(1) != second.together.argmax(1),
+            ],
+            axis=0,
+        )
+        parting = np.any([counts > 0 for counts in parted.values()], axis=0)
+        for index in map(int, np.flatnonzero(parting | unlike)):
+            reason, explained = self._explain(pair, column, first, second, index, parted, by_rule)
+            if not explained:
+                pair.unexplained[self.inputs + index] = reason
+            elif unlike[index]:
+                pair.explained[self.inputs + index] = reason
+
+    def _explain(
+        self,
+        pair: Pair,
+        column: Column,
+        first: _Found,
+        second: _Found,
+        index: int,
+        parted: dict[str, np.ndarray],
+        by_rule: dict[str, np.ndarray],
+    ) -> tuple[str, bool]:
+        """Why an input has other codes or another class, and whether that is a reason."""
+        if column.unseen:
+            assert second.by_rule is not None
+            if second.by_rule[index].argmax() == second.together[index].argmax():
+                name = next((name for name in parted if name in column.fused), "")
+                return f"{name}: {pair.layers[name].kernels[1]}, not rounded in between" if name else FLOAT_SUMS, True
+            name = next((name for name, counts in second.off_rule.items() if counts[index]), "")
+            if not name:
+                return "no code differs from the rule, and the class does", False
+            where = f"{name}: {pair.layers[name].kernels[1]}"
+            return (f"{where}, a tie", True) if name in second.ties else (f"{where}, off the rule by more", False)
+        name = next((name for name, counts in parted.items() if counts[index]), "")
+        if not name:
+            close = _largest_difference(first.together[index], second.together[index]) <= self.tolerance
+            return (FLOAT_SUMS, True) if close else ("no code differs, and outputs do", False)
+        assert self.base is not None
+        reason = f"{name}: {' and '.join(pair.layers[name].kernels)}"
+        if by_rule[name][index]:
+            return reason, True
+        for own, found in ((self.base, first), (column, second)):
+            if found.off_rule[name][index] and name in found.ties and not own.is_exact(name):
+                return f"{reason}, a tie in floats", True
+        return f"{reason} part there for equal operands", False
+
+
+def _judge(pair: Pair) -> None:
+    for index, reason in pair.unexplained.items():
+        pair.failure = f"input {index} differs in {pair.first} and {pair.second}: {reason}"
+        return
+    for layer in pair.layers.values():
+        if layer.by_rule and EXACT_RULE.issuperset(layer.kernels):
+            kernels = " and ".join(layer.kernels)
+            pair.failure = (
+                f"{layer.name}: {layer.by_rule} of {layer.codes} codes differ for equal operands, by {kernels}, "
+                "which have one rule"
+            )
+            return
+
+
+def _largest_difference(first: np.ndarray, second: np.ndarray) -> float:
+    if first.shape != second.shape or not np.isfinite(second).all():
+        return float("inf")
+    return float(np.abs(first.astype(np.float64) - second).max(initial=0.0))

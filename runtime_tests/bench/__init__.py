@@ -1,0 +1,1 @@
+"""Measurements: latency, memory, bytes, export cost, a training step."""

@@ -1,0 +1,51 @@
+"""`python -m runtime_tests.bench a.onnx b.tflite`: latency, memory and size of files side by side."""
+
+import argparse
+from pathlib import Path
+
+from codeq.toolkit import cli
+from runtime_tests.bench.latency import DEFAULT_SECONDS, bench, print_peak_memory
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = cli.build_parser(
+        "runtime_tests.bench",
+        "Measure ONNX and .tflite files in turn: latency, session creation, peak memory, bytes. "
+        "Exit status: 0 done, 2 bad input.",
+        "python -m runtime_tests.bench int8.onnx int8.tflite --threads 1",
+    )
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="ONNX or .tflite files; speed-ups are over the first"
+    )
+    parser.add_argument("--threads", type=cli.integer(1, 1024), default=1, metavar="N", help="threads of an operator")
+    parser.add_argument("--batch", type=cli.integer(1), default=1, metavar="N", help="inputs per run")
+    parser.add_argument(
+        "--seconds", type=cli.number(0, 3600), default=DEFAULT_SECONDS, help="about how long to time each file"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements; - is stdout")
+    parser.add_argument("--force", action="store_true", help="overwrite existing measurements")
+    parser.add_argument("--peak-memory", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m runtime_tests.bench`; see `--help`."""
+    arguments = _build_parser().parse_args(argv)
+    if arguments.peak_memory:
+        print_peak_memory(arguments.files[0], arguments.threads, arguments.batch)
+        return 0
+    cli.check_json(arguments.json, *arguments.files, force=arguments.force)
+    with cli.progress_bar("bench", 1000) as update:
+        report = bench(
+            arguments.files,
+            threads=arguments.threads,
+            batch=arguments.batch,
+            seconds=arguments.seconds,
+            on_progress=lambda share, detail: update(int(1000 * share), detail),
+        )
+    cli.show_report(report, arguments.json)
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,210 @@
+"""Latency, memory and size of files side by side: `python -m runtime_tests.bench a.onnx b.tflite`.
+
+Machines are shared and noisy, so files are run in turn (a, b, a, b, ...) and compared by medians and their ratios. Any
+ONNX file that onnxruntime opens will do, and any .tflite file that LiteRT opens; an ONNX file of ours is opened with
+the session options that it carries, a .tflite file is resized to the batch. All take the same inputs, a file of ours
+with channels last in its order, and as many threads.
+"""
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from codeq.errors import first_line
+from codeq.toolkit.table import format_bytes, render_table
+from export.errors import ExportError
+from export.onnx.sessions import load_model
+from export.onnx.stored_weight import external_files
+from export.tflite.stored_file import is_tflite
+from runtime_tests.bench.memory import peak_bytes, reset_peak
+from runtime_tests.runners import Runner, look_up, open_runner, preload
+
+WARM_UP = 3
+DEFAULT_SECONDS = 5.0
+MIN_ROUNDS = 10
+MAX_ROUNDS = 2000
+SESSIONS = 7
+"""How often a session of each file is created, in turn; the median counts."""
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """One file. Times in milliseconds; `peak_memory_bytes` is of a process that opens the file and runs it once, over
+    what the process takes without it; `speedup` is the first file's latency over this one's."""
+
+    path: str
+    size_bytes: int
+    latency_ms: float
+    latency_p10_ms: float
+    latency_p90_ms: float
+    speedup: float
+    session_ms: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """All files of one interleaved run. `versions` are those of the runtimes."""
+
+    results: tuple[BenchResult, ...]
+    threads: int
+    batch: int
+    rounds: int
+    versions: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        settings = {"threads": self.threads, "batch": self.batch, "rounds": self.rounds}
+        versions = {**self.versions, "onnx": onnx.__version__, "machine": platform.machine()}
+        return {"files": [asdict(result) for result in self.results]} | settings | {"versions": versions}
+
+    def __str__(self) -> str:
+        header = ("file", "size", "latency", "p10 to p90", "speed-up", "session", "peak memory")
+        names = _short_names([result.path for result in self.results])
+        rows = [
+            (
+                name,
+                format_bytes(result.size_bytes),
+                f"{result.latency_ms:.3f} ms",
+                f"{result.latency_p10_ms:.2f} to {result.latency_p90_ms:.2f}",
+                f"{result.speedup:.2f}x",
+                f"{result.session_ms:.0f} ms",
+                format_bytes(result.peak_memory_bytes),
+            )
+            for name, result in zip(names, self.results, strict=True)
+        ]
+        settings = f"batch {self.batch}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        runs = f"medians of {self.rounds} interleaved runs, {versions}"
+        return f"{render_table(header, rows)}\n{settings}, {runs}"
+
+
+def bench(
+    paths: list[Path],
+    *,
+    threads: int = 1,
+    batch: int = 1,
+    seconds: float = DEFAULT_SECONDS,
+    rounds: int | None = None,
+    on_progress: Callable[[float, str], None] = lambda share, detail: None,
+) -> BenchReport:
+    """Measure files in turn.
+
+    Args:
+        paths: ONNX and .tflite files with the same inputs.
+        threads: Threads within an operator.
+        batch: Size of the open dimensions of the inputs.
+        seconds: About how long the timed runs take per file; at least MIN_ROUNDS runs each.
+        rounds: Timed runs of each file, instead of `seconds`.
+        on_progress: Called with the share done, 0 to 1, and what is going on.
+
+    Raises:
+        ExportError: A file is missing, cannot be opened, or takes other inputs than the first.
+    """
+    on_progress(0.0, "opening")
+    opened: list[list[float]] = [[] for _ in paths]
+    for _ in range(SESSIONS):
+        runners = []
+        for times, path in zip(opened, paths, strict=True):
+            runner = look_up(path, threads=threads)
+            start = time.perf_counter()
+            runner.open()
+            times.append(1e3 * (time.perf_counter() - start))
+            runners.append(runner)
+    session_ms = [statistics.median(times) for times in opened]
+    shapes = [[slot.at_batch(batch) for slot in runner.inputs] for runner in runners]
+    for path, found in zip(paths, shapes, strict=True):
+        if found != shapes[0]:
+            raise ExportError(f"{path}: takes other inputs than {paths[0]}; measure it by itself")
+
+    timed = [(runner, _prepare(runner, batch, path), path) for runner, path in zip(runners, paths, strict=True)]
+    first = [_time(*item) for item in timed]
+    for runner, inputs, _ in timed:
+        for _ in range(WARM_UP):
+            runner.run(inputs)
+    if rounds is None:
+        rounds = min(MAX_ROUNDS, max(MIN_ROUNDS, int(seconds * len(paths) / sum(first))))
+    latencies: list[list[float]] = [[] for _ in paths]
+    for done in range(rounds):
+        for times, item in zip(latencies, timed, strict=True):
+            times.append(1e3 * _time(*item))
+        on_progress((done + 1) / rounds, f"{rounds} rounds")
+
+    medians = [statistics.median(times) for times in latencies]
+    results = tuple(
+        BenchResult(
+            path=str(path),
+            size_bytes=file_bytes(path),
+            latency_ms=median,
+            latency_p10_ms=float(np.percentile(times, 10)),
+            latency_p90_ms=float(np.percentile(times, 90)),
+            speedup=medians[0] / median,
+            session_ms=session,
+            peak_memory_bytes=_peak_memory(path, threads, batch),
+        )
+        for path, median, times, session in zip(paths, medians, latencies, session_ms, strict=True)
+    )
+    versions = {runner.runtime: runner.version for runner in runners}
+    return BenchReport(results, threads, batch, rounds, versions)
+
+
+def file_bytes(path: Path) -> int:
+    """Size of a file with the external data that it names."""
+    if is_tflite(path):
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in (path, *external_files(load_model(path), path)))
+
+
+def _prepare(runner: Runner, batch: int, path: Path) -> Any:
+    """The same random inputs for every file, as it takes them."""
+    rng = np.random.default_rng(0)
+    arrays = []
+    for slot in runner.inputs:
+        shape = slot.at_batch(batch)
+        values = rng.standard_normal(shape) if slot.dtype == np.float32 else np.zeros(shape)
+        arrays.append(values.astype(slot.dtype))
+    return runner.prepare(arrays)
+
+
+def _time(runner: Runner, inputs: Any, path: Path) -> float:
+    start = time.perf_counter()
+    try:
+        runner.run(inputs)
+    except Exception as error:  # exceptions of the runtimes share no public base class
+        shapes = ", ".join(str(slot.shape) for slot in runner.inputs)
+        raise ExportError(f"{path}: does not run on inputs {shapes} ({first_line(error)}); try --batch") from error
+    return time.perf_counter() - start
+
+
+def _peak_memory(path: Path, threads: int, batch: int) -> int:
+    """Measured in a process of its own: a peak never comes down again."""
+    command = [sys.executable, "-m", "runtime_tests.bench", str(path), "--threads", str(threads), "--batch", str(batch)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+    done = subprocess.run(
+        [*command, "--peak-memory"], capture_output=True, text=True, check=False, env=environment, timeout=600
+    )
+    if done.returncode:
+        raise ExportError(f"{path}: its memory cannot be measured ({done.stderr.strip()})")
+    return int(done.stdout)
+
+
+def print_peak_memory(path: Path, threads: int, batch: int) -> None:
+    preload(path)
+    before = reset_peak()
+    runner = open_runner(path, threads=threads)
+    runner.run(_prepare(runner, batch, path))
+    print(max(0, peak_bytes() - before))
+
+
+def _short_names(paths: list[str]) -> list[str]:
+    names = [Path(path).name for path in paths]
+    return names if len(set(names)) == len(names) else paths

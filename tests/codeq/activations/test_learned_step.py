@@ -1,0 +1,195 @@
+"""Activation quantizers in training: their grid and gradients; training and export mean the same tensors."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import codeq
+import models
+from codeq.activations.encoding import QUANT_MAX, ActivationEncoding
+from codeq.activations.learned_step import ActivationQuantizer, QuantizedActivations
+from codeq.errors import AttachError
+from export import export_onnx
+
+
+def quantizer(scale: float, zero_point: int) -> ActivationQuantizer:
+    module = ActivationQuantizer()
+    module.start_at(ActivationEncoding(scale, zero_point))
+    return module
+
+
+@pytest.mark.parametrize(("scale", "zero_point"), [(0.0625, 0), (0.0625, 100), (0.5, 255)])
+def test_the_forward_pass_gives_the_values_of_the_grid(scale: float, zero_point: int, rng: torch.Generator) -> None:
+    module = quantizer(scale, zero_point)
+    encoding = module.encoding()
+    assert encoding == ActivationEncoding(scale, zero_point)
+    x = torch.randn(10_000, generator=rng) * 10
+    expected = (encoding.quantize(x).float() - zero_point) * scale
+    assert torch.equal(module(x).detach(), expected)
+
+
+def test_the_gradient_of_the_step_is_lsqs(rng: torch.Generator) -> None:
+    # arXiv:1902.08153, equation 3: rint(v) - v inside, the clip outside; scaled by 1 / sqrt(numel * quant_max).
+    x = (torch.randn(999, generator=rng) * 6).requires_grad_()
+    upstream = torch.randn(999, generator=rng)
+    module = quantizer(0.03125, 120)
+    module(x).backward(upstream)
+    v = x.detach() / 0.03125
+    codes = v.round() + 120
+    inside = (codes >= 0) & (codes <= QUANT_MAX)
+    slope = torch.where(inside, v.round() - v, codes.clamp(0, QUANT_MAX) - 120)
+    expected = (upstream * slope).sum() / (999 * QUANT_MAX) ** 0.5
+    # The parameter is log2(scale): d scale / d parameter = scale ln 2.
+    assert module.log2_scale.grad is not None
+    torch.testing.assert_close(
+        module.log2_scale.grad, (expected * 0.03125 * torch.log(torch.tensor(2.0))).reshape(1), rtol=1e-4, atol=1e-6
+    )
+    assert x.grad is not None
+    assert torch.equal(x.grad, torch.where(inside, upstream, torch.zeros(())))
+
+
+@pytest.mark.parametrize(("zero_point", "moves"), [(0, False), (255, False), (100, True)])
+def test_a_zero_point_at_an_end_stays_there(zero_point: int, moves: bool, rng: torch.Generator) -> None:
+    module = quantizer(0.0625, zero_point)
+    module(torch.randn(999, generator=rng) * 20).sum().backward()
+    assert (module.zero_fraction.grad is not None) == moves
+
+
+class Net(nn.Module):
+    """Everything whose mode matters: BatchNorm, dropout, a frozen and a shared layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.again = nn.Conv2d(4, 4, 1)
+        self.drop = nn.Dropout(0.5)
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.conv(x)))
+        x = self.again(self.again(x)) + x
+        return self.fc(self.drop(x.mean((2, 3))))
+
+
+def attached(model: nn.Module) -> nn.Module:
+    codeq.attach(model, bits=4)
+    return model
+
+
+def test_before_calibration_it_computes_what_the_network_does(rng: torch.Generator) -> None:
+    x = torch.randn(6, 1, 8, 8, generator=rng)
+    for training in (True, False):
+        torch.manual_seed(0)
+        plain = attached(Net()).train(training)
+        torch.manual_seed(0)
+        quantized = QuantizedActivations(attached(Net()), (x[:2],)).train(training)
+        torch.manual_seed(1)
+        expected = plain(x)
+        torch.manual_seed(1)
+        torch.testing.assert_close(quantized(x), expected)
+        expected.sum().backward()
+        quantized(x).sum().backward()
+        for name, buffer in plain.named_buffers():
+            if training and "running" in name:
+                assert not torch.equal(buffer, attached(Net()).get_buffer(name))
+        assert quantized.network.conv.parametrizations.weight.original.grad is not None  # type: ignore[union-attr]
+
+
+def test_statistics_move_in_training_and_only_there(rng: torch.Generator) -> None:
+    x = torch.randn(6, 1, 8, 8, generator=rng)
+    quantized = QuantizedActivations(attached(Net()), (x[:2],))
+    quantized.calibrate((x,))
+    norm = quantized.network.norm
+    assert isinstance(norm, nn.BatchNorm2d)
+    before = norm.running_mean.clone()  # type: ignore[union-attr]
+    quantized.eval()(x)
+    assert torch.equal(norm.running_mean, before)  # type: ignore[arg-type]
+    quantized.train()(x)
+    assert not torch.equal(norm.running_mean, before)  # type: ignore[arg-type]
+    assert int(norm.num_batches_tracked) == 1  # type: ignore[arg-type]
+
+
+SMALL = {
+    "resnet18": {"input_size": 32},
+    "resnet50": {"input_size": 32},
+    "mobilenet_v2": {"input_size": 32},
+    "tiny_vit": {"depth": 2},
+}
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_training_and_export_name_the_same_tensors(name: str, tmp_path: Path, rng: torch.Generator) -> None:
+    model = attached(models.create(name, **SMALL.get(name, {})))
+    x = torch.randn(4, *model.input_shape, generator=rng)  # type: ignore[misc]
+    quantized = QuantizedActivations(model, (x[:2],))
+    quantized.calibrate((x,))
+    codeq.freeze(model)
+    grids = quantized.eval().encodings()
+    report = export_onnx(
+        model, (x[:2],), tmp_path / "net.onnx", check_inputs=(x,), activations="int8", activation_encodings=grids
+    )
+    assert report.verdict.integer is not None
+    assert {layer.name for layer in report.verdict.integer.layers} == set(grids)
+    # Fake quantization in training is off the integers by the rounding of biases and of folded scales alone.
+    fake = next(item for item in report.verdict.integer.reported if item.name.startswith("fake"))
+    with torch.no_grad():
+        outputs = quantized(x)
+    assert fake.max_abs_error < 0.05 * float(outputs.abs().max())
+
+
+def test_learning_the_steps_lowers_the_loss(rng: torch.Generator) -> None:
+    model = attached(Net())
+    x = torch.randn(64, 1, 8, 8, generator=rng)
+    quantized = QuantizedActivations(model, (x[:2],)).eval()
+    quantized.calibrate((x,), "min-max")
+    with torch.no_grad():
+        for module in quantized.quantizers.values():
+            module.log2_scale += 3  # type: ignore[operator]  # an eighth of the levels
+    optimizer = torch.optim.Adam(quantized.quantizers.parameters(), lr=0.05)
+    with torch.no_grad():
+        reference = model(x)
+    losses = []
+    for _ in range(40):
+        loss = F.mse_loss(quantized(x), reference)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_networks_that_cannot_compute_in_integers_are_refused() -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    with pytest.raises(AttachError, match="no layer of Sequential can compute in integers"):
+        QuantizedActivations(model, (torch.rand(2, 4),))
+    codeq.attach(model, bits=4, grid="paper")
+    with pytest.raises(AttachError, match="no layer of Sequential can compute in integers"):
+        QuantizedActivations(model, (torch.rand(2, 4),))
+
+
+def test_a_network_is_trained_as_it_is_called(tmp_path: Path) -> None:
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.fc = nn.Embedding(9, 8), nn.Linear(8, 3)
+
+        def forward(self, ids: Tensor, mask: Tensor | None = None) -> dict[str, Tensor | None]:
+            x = self.embedding(ids)
+            return {"logits": self.fc((x if mask is None else x * mask.unsqueeze(-1)).mean(1)), "loss": None}
+
+    model = Encoder()
+    codeq.attach(model)
+    inputs = {"mask": torch.ones(6, 4), "ids": torch.randint(9, (6, 4))}
+    quantized = codeq.QuantizedActivations(model, inputs)
+    quantized.calibrate(inputs)
+    quantized(**inputs).sum().backward()
+    assert model.fc.bias.grad is not None
+    encodings = quantized.encodings()
+    report = export_onnx(
+        model.eval(), inputs, tmp_path / "net.onnx", activations="int8", activation_encodings=encodings
+    )
+    assert report.verdict.ok

@@ -1,0 +1,126 @@
+"""Ranges of activations: encodings by hand, and what each method makes of known values."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from codeq.activations.encoding import QUANT_MAX, ActivationEncoding
+from codeq.activations.ranges import METHODS, Method, RangeObserver
+from codeq.errors import CalibrationError
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "scale", "zero_point"),
+    [
+        (0.0, 255.0, 1.0, 0),
+        (-1.0, 1.0, 2 / 255, 127),  # float32(2 / 255) is a little above it: -low / scale = 127.49999
+        (-255.0, 0.0, 1.0, 255),
+        (2.0, 5.1, 0.02, 0),  # widened to hold zero
+        (-3.0, -1.0, 3 / 255, 255),
+    ],
+)
+def test_a_range_becomes_a_grid(low: float, high: float, scale: float, zero_point: int) -> None:
+    encoding = ActivationEncoding.from_range(low, high)
+    assert encoding.scale == float(np.float32(scale))
+    assert encoding.zero_point == zero_point
+
+
+@pytest.mark.parametrize(
+    ("scale", "zero_point", "message"),
+    [
+        (0.0, 0, "expected a normal positive float32"),
+        (-1.0, 0, "expected a normal positive float32"),
+        (math.nan, 0, "expected a normal positive float32"),
+        (1e-42, 0, "expected a normal positive float32"),
+        (0.1, 0, "is no float32 number"),
+        (1, 0, "expected a normal positive float32"),
+        (1.0, 256, "expected 0 to 255"),
+        (1.0, 1.5, "expected an integer"),
+        (1.0, True, "expected an integer"),
+    ],
+)
+def test_numbers_that_are_no_grid(scale: float, zero_point: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ActivationEncoding(scale, zero_point)
+
+
+def test_codes_by_hand() -> None:
+    encoding = ActivationEncoding(0.5, 10)
+    x = torch.tensor([-5.0, -5.26, 0.0, 0.25, 0.75, 0.26, 1e9, -math.inf])
+    # 0.25 / 0.5 is halfway between 0 and 1, 0.75 / 0.5 between 1 and 2: both to even.
+    assert encoding.quantize(x).tolist() == [0, 0, 10, 10, 12, 11, 255, 0]
+    assert (encoding.low, encoding.high) == (-5.0, 122.5)
+
+
+def observed(*batches: torch.Tensor) -> RangeObserver:
+    observer = RangeObserver("layer")
+    for batch in batches:
+        observer.observe(batch)
+    return observer
+
+
+def test_min_max_takes_everything() -> None:
+    encoding = observed(torch.tensor([-0.5, 1.0]), torch.tensor([3.0])).encoding("min-max")
+    assert encoding == ActivationEncoding.from_range(-0.5, 3.0)
+
+
+def test_percentile_cuts_the_extremes(rng: torch.Generator) -> None:
+    values = torch.rand(60_000, generator=rng)
+    values[7] = 1000.0
+    encoding = observed(values).encoding("percentile")
+    # The histogram of a range of 1000 is coarse: its second bin ends at 2 x 1024 / 2048.
+    assert 0.99 < encoding.high <= 1.01
+
+
+def test_least_squares_is_near_the_best_range(rng: torch.Generator) -> None:
+    values = torch.randn(60_000, generator=rng) ** 3
+    observer = observed(values)
+
+    def squared_error(method: Method) -> float:
+        encoding = observer.encoding(method)
+        back = (encoding.quantize(values).float() - encoding.zero_point) * encoding.scale
+        return float((back - values).square().sum())
+
+    best = squared_error("mse")
+    assert best < 0.95 * squared_error("min-max")
+    for clip in np.linspace(0.2, 1, 30):
+        encoding = ActivationEncoding.from_range(observer.low * clip, observer.high * clip)
+        back = (encoding.quantize(values).float() - encoding.zero_point) * encoding.scale
+        assert best <= 1.02 * float((back - values).square().sum())
+
+
+def test_the_histogram_does_not_depend_on_the_order(rng: torch.Generator) -> None:
+    small, large = torch.randn(999, generator=rng), 100 * torch.randn(999, generator=rng)
+    one, other = observed(small, large), observed(large, small)
+    assert one.reach == other.reach
+    np.testing.assert_array_equal(one.counts, other.counts)
+    assert one.counts.sum() == 2 * 999
+
+
+def test_zeros_before_the_first_value_are_counted_as_zeros() -> None:
+    observer = observed(torch.zeros(10), torch.tensor([1.0]))
+    assert observer.counts.sum() == 11
+    assert observer.encoding("min-max") == ActivationEncoding.from_range(0.0, 1.0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("value", [2.0, -2.0])
+def test_a_constant_is_on_its_grid(method: Method, value: float) -> None:
+    encoding = observed(torch.full((100,), value)).encoding(method)
+    code = int(encoding.quantize(torch.tensor(value)))
+    assert abs((code - encoding.zero_point) * encoding.scale - value) <= encoding.scale / 2
+    assert encoding.zero_point == (0 if value > 0 else QUANT_MAX)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_but_zeros_has_no_range(method: Method) -> None:
+    with pytest.raises(CalibrationError, match=r"^layer: every calibration input gives zeros there, a range of zero"):
+        observed(torch.zeros(5)).encoding(method)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_values_that_are_no_numbers_are_named(value: float) -> None:
+    with pytest.raises(CalibrationError, match=r"^layer: the calibration inputs give NaN or infinite values there"):
+        observed(torch.tensor([1.0, value]))
