@@ -29,8 +29,8 @@ from export.tflite.file.graph import (
     Tensor,
 )
 from export.tflite.file.operator_versions import OPERATORS
-from export.tflite.operators.per_input import depends_on_input, per_input_constant, repeat_per_input
-from export.tflite.operators.registry import CannotLower
+from export.tflite.per_input import depends_on_input, per_input_constant, repeat_per_input
+from export.tflite.registry import CannotLower
 from export.tflite.value import Target, Value
 from export.tflite.weights.form import StoredForm, WeightForms
 from export.tflite.weights.layout import Order, StoredLayout, identity

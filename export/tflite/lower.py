@@ -15,8 +15,8 @@ from codeq.graph.nodes import input_names, is_constant, operator_name, output_na
 from export.errors import DeclinedError
 from export.program.program import ReferenceProgram
 from export.tflite.build import Build, quantize
-from export.tflite.operators.registry import LOWERINGS, CannotLower
 from export.tflite.passes.quantize_first import quantize_first
+from export.tflite.registry import LOWERINGS, CannotLower
 from export.tflite.value import Value
 from export.tflite.weights.form import WeightForms
 from export.tflite.weights.layout import CHANNELS_LAST, Order, identity

@@ -13,7 +13,7 @@ from torch.fx import Node
 from codeq.activations.plan import CLAMPS
 from export.tflite.build import FUSED, Build
 from export.tflite.file.graph import RELU, RELU6, RELU_N1_TO_1
-from export.tflite.operators.registry import CannotLower, lowers
+from export.tflite.registry import CannotLower, lowers
 
 aten = torch.ops.aten
 

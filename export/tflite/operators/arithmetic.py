@@ -12,8 +12,8 @@ from torch.fx import Node
 
 from export.tflite.build import Build
 from export.tflite.file.graph import Tensor
-from export.tflite.operators.registry import CannotLower, lowers
-from export.tflite.operators.requantization import check_ratio
+from export.tflite.registry import CannotLower, lowers
+from export.tflite.requantization import check_ratio
 from export.tflite.value import Value
 from export.tflite.weights.layout import Order, identity
 

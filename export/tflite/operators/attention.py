@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch.fx import Node
 
+from export.tflite.arguments import fill
 from export.tflite.build import Build
 from export.tflite.file.graph import Tensor
-from export.tflite.operators.arguments import fill
-from export.tflite.operators.per_input import per_input_constant
-from export.tflite.operators.registry import CannotLower, lowers
+from export.tflite.per_input import per_input_constant
+from export.tflite.registry import CannotLower, lowers
 from export.tflite.weights.layout import identity
 
 aten = torch.ops.aten

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch.fx import Node
 
+from export.tflite.arguments import fill
 from export.tflite.build import Build
 from export.tflite.file.graph import Tensor
-from export.tflite.operators.arguments import fill
-from export.tflite.operators.layer_operands import layer_operands
-from export.tflite.operators.registry import CannotLower, lowers
+from export.tflite.layer_operands import layer_operands
 from export.tflite.operators.window import Padding, Pair, pair, plan_padding, zero_padding
+from export.tflite.registry import CannotLower, lowers
 from export.tflite.value import Value
 from export.tflite.weights.layout import CHANNELS_LAST, StoredLayout
 from export.tflite.weights.tensor import is_plain

@@ -12,10 +12,10 @@ import math
 import torch
 from torch.fx import Node
 
+from export.tflite.arguments import fill
 from export.tflite.build import Build
-from export.tflite.operators.arguments import fill
-from export.tflite.operators.layer_operands import layer_operands
-from export.tflite.operators.registry import CannotLower, lowers
+from export.tflite.layer_operands import layer_operands
+from export.tflite.registry import CannotLower, lowers
 from export.tflite.weights.layout import StoredLayout, identity
 from export.tflite.weights.tensor import is_plain
 

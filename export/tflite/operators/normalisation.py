@@ -13,10 +13,10 @@ import torch
 from torch.fx import Node
 
 from export.program.fold_batch_norm import channel_factors
+from export.tflite.arguments import fill
 from export.tflite.build import Build
-from export.tflite.operators.arguments import fill
 from export.tflite.operators.arithmetic import read_broadcast
-from export.tflite.operators.registry import CannotLower, lowers
+from export.tflite.registry import CannotLower, lowers
 
 aten = torch.ops.aten
 

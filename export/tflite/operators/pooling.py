@@ -9,12 +9,12 @@ import torch
 from torch.fx import Node
 
 from codeq.activations.plan import CLAMPS
+from export.tflite.arguments import fill
 from export.tflite.build import UINT8_TO_INT8, Build
 from export.tflite.file.graph import Tensor
-from export.tflite.operators.arguments import fill
 from export.tflite.operators.convolution import pad_image, read_image
-from export.tflite.operators.registry import CannotLower, lowers
 from export.tflite.operators.window import Padding, Pair, pair, plan_padding
+from export.tflite.registry import CannotLower, lowers
 from export.tflite.value import Target, Value
 from export.tflite.weights.layout import CHANNELS_LAST
 

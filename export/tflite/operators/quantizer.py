@@ -8,7 +8,7 @@ import torch
 from torch.fx import Node
 
 from export.tflite.build import Build
-from export.tflite.operators.registry import CannotLower, lowers
+from export.tflite.registry import CannotLower, lowers
 
 codeq = torch.ops.codeq
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch.fx import Node
 
+from export.tflite.arguments import fill
 from export.tflite.build import Build
-from export.tflite.operators.arguments import fill
 from export.tflite.operators.convolution import read_image
-from export.tflite.operators.registry import CannotLower, lowers
+from export.tflite.registry import CannotLower, lowers
 from export.tflite.weights.layout import CHANNELS_LAST
 
 aten = torch.ops.aten

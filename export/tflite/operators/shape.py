@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch.fx import Node
 
+from export.tflite.arguments import fill
 from export.tflite.build import Build
 from export.tflite.file.graph import Quantization, Tensor
-from export.tflite.operators.arguments import fill
 from export.tflite.operators.convolution import CONVOLUTIONS
 from export.tflite.operators.linear import flatten_columns
-from export.tflite.operators.registry import CannotLower, lowers
-from export.tflite.operators.requantization import check_ratio
 from export.tflite.operators.window import zero_padding
+from export.tflite.registry import CannotLower, lowers
+from export.tflite.requantization import check_ratio
 from export.tflite.value import Value
 from export.tflite.weights.layout import identity
 

@@ -11,7 +11,7 @@ from torch.fx import Node
 
 from export.program.space_to_depth import BLOCK
 from export.tflite.build import Build
-from export.tflite.operators.registry import lowers
+from export.tflite.registry import lowers
 from export.tflite.value import Value
 from export.tflite.weights.layout import CHANNELS_LAST, identity
 

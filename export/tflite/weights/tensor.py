@@ -16,7 +16,7 @@ from codeq.graph.nodes import state_name
 from export.program.fold_batch_norm import CHANNEL_AXIS
 from export.tflite.file.graph import Quantization, Tensor
 from export.tflite.file.operator_versions import INT4_DEQUANTIZE, PER_CHANNEL_DEQUANTIZE
-from export.tflite.operators.registry import CannotLower
+from export.tflite.registry import CannotLower
 from export.tflite.value import Value
 from export.tflite.weights.form import DEQUANTIZE, DEQUANTIZE_FOR_OTHERS, is_exact
 from export.tflite.weights.layout import StoredLayout, identity

@@ -10,7 +10,7 @@ import pytest
 
 from export.errors import ExportError, ParityError
 from export.tflite.file.graph import Quantization
-from export.tflite.operators import requantization
+from export.tflite import requantization
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from torch.fx import Node
 from export.tflite.build import Build
 from export.tflite.file.graph import Quantization, Tensor
 from export.tflite.file.operator_versions import weight_version
-from export.tflite.operators.registry import CannotLower
-from export.tflite.operators.requantization import check_requantization
+from export.tflite.registry import CannotLower
+from export.tflite.requantization import check_requantization
 from export.tflite.value import Target, Value
 from export.tflite.weights.form import DEQUANTIZE, HYBRID, HYBRID_OPERATORS
 from export.tflite.weights.layout import StoredLayout
