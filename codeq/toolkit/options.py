@@ -1,0 +1,165 @@
+"""Options that are defined once: a field of a frozen dataclass gives a flag, its bounds, its choices and its help.
+
+    @dataclass(frozen=True, kw_only=True)
+    class Settings:
+        storage: str = option("auto", "how weights are stored", choices=("auto", "dense"))
+        opset: int | None = option(None, "opset to write (default: the lowest)", low=1)
+
+`add_options(parser, Settings)` makes `--storage` and `--opset`; `Settings(**options_of(arguments, Settings))` takes
+what was typed; `check_options(settings, ExportError)` holds a call from Python to the same choices and bounds.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from codeq.toolkit.cli import integer, number
+
+KEY = "option"
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a field says about its flag.
+
+    Attributes:
+        help: One sentence. argparse writes the default behind it, unless that is None or False or `shown` is set.
+        choices: The values there are; () for any.
+        low, high: Inclusive bounds of a number; None for none.
+        above: `low` itself is out of bounds.
+        metavar: What stands for the value in help.
+        parse: Turns text into the value; None takes text, or a number where there are bounds.
+        flag: None is the field's name with dashes.
+        repeat: The flag may be given several times; the value is a tuple.
+        shown: What help calls the default, where the default itself says little.
+        group: Heading in help.
+    """
+
+    help: str
+    choices: tuple[Any, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    above: bool = False
+    metavar: str | None = None
+    parse: Callable[[str], Any] | None = None
+    flag: str | None = None
+    repeat: bool = False
+    shown: str | None = None
+    group: str | None = None
+
+
+def option(default: Any, help: str, **about: Any) -> Any:
+    """Declare a dataclass field with its flag; keywords are those of `Option`."""
+    return field(default=default, metadata={KEY: Option(help, **about)})
+
+
+def option_fields(kind: type) -> dict[str, tuple[dataclasses.Field[Any], Option]]:
+    """List the fields of a dataclass that have a flag, by name."""
+    return {item.name: (item, item.metadata[KEY]) for item in dataclasses.fields(kind) if KEY in item.metadata}
+
+
+def flag_of(kind: type, name: str) -> str:
+    """Name the flag of a field, e.g. `--activations-except`."""
+    return option_fields(kind)[name][1].flag or "--" + name.replace("_", "-")
+
+
+def add_options(
+    parser: argparse.ArgumentParser,
+    kind: type,
+    names: Iterable[str] | None = None,
+    *,
+    suppress: bool = False,
+    defaults: Mapping[str, Any] | None = None,
+) -> None:
+    """Add the flags of a dataclass to a parser.
+
+    Args:
+        parser: Gets the flags, under their groups.
+        kind: The dataclass.
+        names: Which of its fields; None takes all that have a flag.
+        suppress: Leave a flag that was not typed out of the namespace, so that a default can be told from a wish; help
+            shows the default all the same.
+        defaults: Other defaults than the dataclass's, by field.
+    """
+    found = option_fields(kind)
+    groups: dict[str, Any] = {}
+    for name in found if names is None else names:
+        item, about = found[name]
+        default = (defaults or {}).get(name, item.default)
+        target: Any = parser
+        if about.group is not None:
+            target = groups.setdefault(about.group, None) or _group(parser, about.group)
+            groups[about.group] = target
+        target.add_argument(flag_of(kind, name), dest=name, **_keywords(about, default, suppress))
+
+
+def options_of(arguments: argparse.Namespace | Mapping[str, Any], kind: type) -> dict[str, Any]:
+    """Take the values of a dataclass's fields from what was parsed; those that are not there are left out."""
+    values = arguments if isinstance(arguments, Mapping) else vars(arguments)
+    found = {name: about for name, (_, about) in option_fields(kind).items() if name in values}
+    return {name: tuple(values[name]) if about.repeat else values[name] for name, about in found.items()}
+
+
+def check_options(settings: Any, error: type[Exception]) -> None:
+    """Hold a dataclass's values to the choices and bounds of its options.
+
+    Raises:
+        error: A value is none of the choices, or out of bounds; one line that says which there are.
+    """
+    for name, (_, about) in option_fields(type(settings)).items():
+        value = getattr(settings, name)
+        if about.choices and value not in about.choices:
+            raise error(f"{name} {value!r}, expected one of {', '.join(map(str, about.choices))}")
+        if value is None or (about.low is None and about.high is None):
+            continue
+        low, high = about.low, about.high
+        small = low is not None and (value <= low if about.above else value < low)
+        if isinstance(value, bool) or small or (high is not None and value > high):
+            raise error(f"{name} {value!r}, expected {describe_bounds(about)}")
+
+
+def describe_bounds(about: Option) -> str:
+    """Say what numbers an option takes, e.g. "a number above 0 and at most 4"."""
+    parts = []
+    if about.low is not None:
+        parts.append(f"above {about.low:g}" if about.above else f"of at least {about.low:g}")
+    if about.high is not None:
+        parts.append(f"at most {about.high:g}")
+    return "a number " + " and ".join(parts)
+
+
+def _group(parser: argparse.ArgumentParser, title: str) -> Any:
+    known: Sequence[Any] = parser._action_groups
+    return next((group for group in known if group.title == title), None) or parser.add_argument_group(title)
+
+
+def _keywords(about: Option, default: Any, suppress: bool) -> dict[str, Any]:
+    """What argparse is told about one option."""
+    shown = about.shown if about.shown is not None else default
+    text = about.help.replace("%", "%%")
+    hidden = shown is None or shown is False or shown == () or "(default" in text
+    if suppress or about.shown is not None:
+        text += "" if hidden else f" (default: {str(shown).replace('%', '%%')})"
+    keywords: dict[str, Any] = {"help": text, "default": argparse.SUPPRESS if suppress else default}
+    if isinstance(default, bool):
+        return keywords | {"action": "store_true" if default is False else argparse.BooleanOptionalAction}
+    if about.repeat:
+        keywords["action"] = "append"
+        if not suppress:
+            keywords["default"] = list(default)
+    if about.choices:
+        keywords["choices"] = list(about.choices)
+    if about.metavar is not None:
+        keywords["metavar"] = about.metavar
+    parse = about.parse or _parse_number(about, default)
+    return keywords | ({} if parse is None else {"type": parse})
+
+
+def _parse_number(about: Option, default: Any) -> Callable[[str], Any] | None:
+    if about.low is None:
+        return None
+    if isinstance(default, float) or isinstance(about.low, float):
+        return number(about.low, float("inf") if about.high is None else about.high, above=about.above)
+    return integer(int(about.low)) if about.high is None else integer(int(about.low), int(about.high))

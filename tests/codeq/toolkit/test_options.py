@@ -1,0 +1,89 @@
+"""One definition of an option serves the command line and a call from Python."""
+
+import argparse
+from dataclasses import dataclass
+
+import pytest
+
+from codeq.errors import CodeqError
+from codeq.toolkit.options import add_options, check_options, flag_of, option, options_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Some of each kind."""
+
+    storage: str = option("auto", "how weights are stored", choices=("auto", "dense"))
+    opset: int | None = option(None, "opset to write", low=1, high=25)
+    rate: float = option(0.1, "learning rate", low=0.0, high=1.0, above=True)
+    small_codes: bool = option(False, "two codes a byte")
+    left_out: tuple[str, ...] = option((), "layers", metavar="PATTERN", repeat=True)
+    force: bool = False
+
+
+def parse(*words: str, suppress: bool = False) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_options(parser, Settings, suppress=suppress)
+    return parser.parse_args(words)
+
+
+def test_what_was_typed_becomes_the_fields() -> None:
+    arguments = parse("--storage", "dense", "--opset", "13", "--small-codes", "--rate", "0.5")
+    settings = Settings(**options_of(arguments, Settings))
+    assert settings == Settings(storage="dense", opset=13, small_codes=True, rate=0.5)
+
+
+def test_what_was_not_typed_has_the_default() -> None:
+    assert options_of(parse(), Settings) == {
+        "storage": "auto",
+        "opset": None,
+        "rate": 0.1,
+        "small_codes": False,
+        "left_out": (),
+    }
+
+
+def test_a_default_can_be_told_from_a_wish() -> None:
+    assert options_of(parse("--rate", "0.1", suppress=True), Settings) == {"rate": 0.1}
+
+
+def test_a_repeated_flag_collects() -> None:
+    assert options_of(parse("--left-out", "a", "--left-out", "b"), Settings)["left_out"] == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--storage", "zip"], "invalid choice"),
+        (["--opset", "0"], "from 1 to 25"),
+        (["--rate", "0"], "above 0 and at most 1"),
+    ],
+)
+def test_a_flag_has_the_choices_and_bounds(words: list[str], text: str) -> None:
+    with pytest.raises(argparse.ArgumentError, match=text):
+        parse(*words)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"storage": "zip"}, "storage 'zip', expected one of auto, dense"),
+        ({"opset": 0}, "opset 0, expected a number of at least 1 and at most 25"),
+        ({"rate": 0.0}, "rate 0.0, expected a number above 0 and at most 1"),
+    ],
+)
+def test_a_call_from_python_is_held_to_the_same(values: dict[str, object], text: str) -> None:
+    with pytest.raises(CodeqError, match=text):
+        check_options(Settings(**values), CodeqError)  # type: ignore[arg-type]
+    check_options(Settings(), CodeqError)
+
+
+def test_help_shows_defaults_also_where_they_are_told_from_wishes() -> None:
+    parser = argparse.ArgumentParser()
+    add_options(parser, Settings, suppress=True)
+    assert "how weights are stored (default: auto)" in " ".join(parser.format_help().split())
+    assert "None" not in parser.format_help()
+
+
+def test_a_flag_is_the_name_with_dashes() -> None:
+    assert flag_of(Settings, "left_out") == "--left-out"
