@@ -1,23 +1,37 @@
-"""A checkpoint becomes a file for a runtime. `python -m export.onnx ckpt.pt`, or `export_onnx` for a live module."""
+"""A checkpoint becomes a file for a runtime. `python -m export.onnx ckpt.pt`, or `export_onnx` for a live network."""
 
 from importlib import import_module
 from typing import Any
 
-__all__ = ["ExportError", "ParityError", "Report", "Verdict", "check_parity", "export_onnx", "load_session"]
+__all__ = [
+    "ExportError",
+    "ParityError",
+    "Report",
+    "Verdict",
+    "check_parity",
+    "export_onnx",
+    "export_tflite",
+    "load_session",
+]
 
 _HOME = {
     "ExportError": "export.errors",
-    "ParityError": "export.errors",
-    "Report": "export.parity.report",
-    "Verdict": "export.onnx.verify",
+    "ParityError": "export.parity.verdict",
+    "Report": "export.report",
+    "Verdict": "export.parity.verdict",
+    "check_parity": "export.publish",
     "export_onnx": "export.onnx.export",
+    "export_tflite": "export.tflite.export",
     "load_session": "export.onnx.sessions",
-    "check_parity": "export.onnx.verify",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy, so that `python -m export.onnx` does not import itself twice and load_session needs no exporter.
+    # Lazy, so that a command starts before PyTorch is loaded, and load_session needs no exporter.
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'export' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,95 +1,104 @@
-"""What `python -m export.onnx` and `python -m export.tflite` do alike: read a checkpoint, write a file, report."""
+"""What the export commands do alike: read a checkpoint, write a file, report. Flags come from the backend's request."""
 
 import argparse
+import dataclasses
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
 
-from codeq import checkpoint
 from codeq.toolkit import cli
-from codeq.toolkit.files import check_writable
-from export.errors import ExportError, ParityError
-from export.options import activation_options, add_activation_options, add_check_option, default_check
+from codeq.toolkit.options import add_options, options_of
+from export.backend import Backend
+from export.errors import ExportError
+from export.options import DEFAULT_CHECK, Quantization
 
-Report = TypeVar("Report")
 
-
-def build_parser(program: str, file: str, suffix: str, runtime: str) -> argparse.ArgumentParser:
-    """A parser with the checkpoint, the output and what every export takes; the caller adds its own options.
-
-    Args:
-        program: E.g. `export.onnx`.
-        file, runtime: For the description: what is written, and what runs it.
-        suffix: Of outputs, with its dot.
-    """
+def build_parser(backend: Backend) -> argparse.ArgumentParser:
+    """Make a parser with the checkpoint, the output, what every export takes, and the backend's own options."""
+    program = f"export.{backend.name}"
     parser = cli.build_parser(
         program,
-        f"Write a checkpoint as {file} that {runtime} runs exactly as trained. "
+        f"Write a checkpoint as {backend.file} that {backend.runtime} runs exactly as trained. "
         "Exit status: 0 written, 1 parity does not hold (nothing written), 2 bad input.",
-        f"python -m {program} ckpt.pt -o model{suffix}",
+        f"python -m {program} ckpt.pt -o model{backend.suffix}",
     )
     parser.add_argument("checkpoint", type=Path, help="a checkpoint of codeq.train or codeq.save")
     parser.add_argument(
-        "-o", "--output", type=Path, help=f"file to write (default: the checkpoint's name with {suffix})"
+        "-o", "--output", type=Path, help=f"file to write (default: the checkpoint's name with {backend.suffix})"
     )
-    add_activation_options(parser)
-    add_check_option(parser)
+    add_options(parser, Quantization, suppress=True)
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE.npz",
+        help="inputs for activation ranges: one array (N, ...), of float32 or of token ids (default: those in the "
+        "checkpoint)",
+    )
+    parser.add_argument(
+        "--check",
+        type=cli.integer(1),
+        metavar="N",
+        help=f"held inputs to check parity on (default: {DEFAULT_CHECK}, fewer of large ones)",
+    )
+    add_options(parser, backend.request)
     cli.add_model_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report; - is stdout")
     parser.add_argument("--force", action="store_true", help="overwrite existing outputs")
     return parser
 
 
-def run_export(
-    arguments: argparse.Namespace,
-    suffix: str,
-    export: Callable[..., Report],
-    options: dict[str, Any],
-    further: Callable[[Report], str] = lambda report: "",
-) -> int:
-    """Export a checkpoint, print and write the report; the exit status.
-
-    Args:
-        arguments: Of `build_parser`.
-        suffix: As there.
-        export: `export_onnx` or `export_tflite`.
-        options: Of that function alone.
-        further: A line to print behind the report; "" for none.
-    """
-    output = arguments.output or arguments.checkpoint.with_suffix(suffix)
+def run_export(backend: Backend, argv: list[str] | None) -> int:
+    """Export a checkpoint, print and write the report; the exit status."""
+    arguments = build_parser(backend).parse_args(argv)
+    backend.require()
+    output = arguments.output or arguments.checkpoint.with_suffix(backend.suffix)
     if output.resolve() == arguments.checkpoint.resolve():
         raise ExportError(f"{output}: is the checkpoint itself; name another output with -o")
+    from codeq import checkpoint
+    from codeq.toolkit.files import check_writable
+    from export.from_checkpoint import checked_inputs, choose_quantization
+    from export.parity.verdict import ParityError
+    from export.publish import publish
+
     check_writable(output, force=arguments.force)
     cli.check_json(arguments.json, arguments.checkpoint, output, force=arguments.force)
     loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model, arguments.model_args))
-    inputs, note = loaded.inputs_to_check(arguments.check or default_check(loaded.input_shape))
-    quantization = activation_options(arguments, loaded)
+    inputs, note = checked_inputs(loaded, arguments.check)
+    request = backend.request(
+        **options_of(arguments, backend.request),
+        quantization=choose_quantization(loaded, options_of(arguments, Quantization), arguments.calibration),
+        force=arguments.force,
+        check_inputs=(inputs,),
+        preprocessing=loaded.preprocessing,
+        checkpoint_sha256=loaded.sha256,
+    )
     try:
         with cli.spinner(f"exporting {arguments.checkpoint}"):
-            report: Any = export(
-                loaded.model,
-                (inputs[:2],),
-                output,
-                force=arguments.force,
-                check_inputs=(inputs,),
-                preprocessing=loaded.preprocessing,
-                checkpoint_sha256=loaded.sha256,
-                **quantization,
-                **options,
-            )
+            report = publish(backend, loaded.model, (inputs[:2],), output, request)
     except ParityError as error:
         print(error.verdict)
         print(f"{output}: not written, {error}", file=sys.stderr)
         return cli.EXIT_FAILED
-    values: dict[str, Any] = report.to_dict()
     if note:
-        values["notes"].append(note)
-        print(f"note: {note}", file=sys.stderr)
+        report = dataclasses.replace(report, notes=(*report.notes, note))
     if str(arguments.json) != "-":
         print(report)
-        line = further(report)
-        if line:
-            print(line)
-    cli.write_json(arguments.json, values)
+        smaller = report.details.smaller(report)
+        if smaller:
+            words = sys.argv[1:] if argv is None else argv
+            print(f"to copy               {_with_flags(backend, words, smaller)}")
+    cli.write_json(arguments.json, report.to_dict())
     return 0
+
+
+def _with_flags(backend: Backend, words: list[str], flags: Mapping[str, str]) -> str:
+    """Give the same command with other values of some flags, to copy."""
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if not skip and word not in flags and word.partition("=")[0] not in flags and word != "--force":
+            kept.append(word)
+        skip = word in flags
+    added = [word for flag in flags.items() for word in flag]
+    return shlex.join(["python", "-m", f"export.{backend.name}", *kept, *added, "--force"])

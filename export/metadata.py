@@ -1,36 +1,17 @@
-"""What a file of ours says about itself, in the model's `metadata_props`: plain JSON, read as data only."""
+"""Metadata says what a file of ours is: one entry of plain JSON in the file, read as data only."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
-
-import onnx
+from typing import Any
 
 from codeq.activations.encoding import ActivationEncoding
 from codeq.version import __version__
 from export.errors import ExportError
 
-if TYPE_CHECKING:
-    from export.program.program import QuantizedActivations, WeightRecord
-
 KEY = "codeq"
 FORMAT_VERSION = 2
 """2 brought `activations`, without which a reader would hold such a file to the wrong contract."""
-
-LITERT = "litert"
-"""The `target` of .tflite files."""
-
-EXACT_SESSION_OPTIONS = {"session.disable_quant_qdq": "1"}
-"""onnxruntime's default replaces DequantizeLinear -> MatMul by a kernel that quantizes activations (relative error
-6e-3); with this entry weights are decoded once, when the session is created, and the file computes in float32."""
-
-INTEGER_SESSION_OPTIONS = {"session.qdq_matmulnbits_accuracy_level": "0"}
-"""For files with quantized activations, which need that optimization: layers left in float stay exact."""
-
-KNOWN_SESSION_OPTIONS = frozenset({*EXACT_SESSION_OPTIONS, *INTEGER_SESSION_OPTIONS})
-"""A file cannot set anything else: session options can also load libraries."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +48,10 @@ class WeightMetadata:
 class FileMetadata:
     """The metadata of a file, `storage` and `target` as they were asked for.
 
-    `activations` is the grid of every quantized tensor, None where activations are float. `layout`, of .tflite files
-    only, says how tensors lie in them.
+    `activations` is the grid of every quantized tensor, None where activations are float. `session_options` are what
+    the runtime must be opened with, and `layout` says how tensors lie in the file; None where the format has none.
     """
 
-    session_options: dict[str, str]
     weights: tuple[WeightMetadata, ...]
     checkpoint_sha256: str | None
     preprocessing: dict[str, list[float]]
@@ -79,26 +59,9 @@ class FileMetadata:
     activations: dict[str, ActivationEncoding] | None = None
     activations_except: tuple[str, ...] = ()
     storage: str = "auto"
-    target: str = "onnxruntime"
+    target: str = ""
+    session_options: Mapping[str, str] | None = None
     layout: Mapping[str, Any] | None = None
-
-
-def describe_weight(record: "WeightRecord") -> WeightMetadata:
-    """The metadata of one weight as it is stored."""
-    encoding = record.encoding
-    return WeightMetadata(
-        name=record.name,
-        value_name=record.value_name,
-        batch_norm=record.batch_norm,
-        axis=encoding.axis,
-        bit_width=encoding.bit_width,
-        quant_max=encoding.quant_max,
-        multiplier=encoding.multiplier,
-        offset=encoding.offset,
-        shifted=encoding.shift is not None,
-        space_to_depth=record.space_to_depth,
-        codes_sha256=hashlib.sha256(encoding.codes.contiguous().numpy().tobytes()).hexdigest(),
-    )
 
 
 def metadata_props(
@@ -107,12 +70,22 @@ def metadata_props(
     checkpoint_sha256: str | None,
     preprocessing: Mapping[str, list[float]],
     versions: Mapping[str, str],
-    activations: "QuantizedActivations | None" = None,
-    storage: str = "auto",
-    target: str = "onnxruntime",
+    activations: Mapping[str, ActivationEncoding] | None,
+    activations_except: Iterable[str],
+    storage: str,
+    target: str,
+    session_options: Mapping[str, str] | None = None,
     layout: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-    """The entry that an export adds to a model, one JSON text. Only a file for onnxruntime has session options."""
+    """Make the entry that an export adds to a file, one JSON text.
+
+    Args:
+        weights, checkpoint_sha256, preprocessing, storage, target: As in `FileMetadata`.
+        versions: Of the packages that wrote the file, beside our own.
+        activations, activations_except: Likewise; None where activations are float.
+        session_options: What the runtime must be opened with; None where the format has none.
+        layout: How tensors lie in the file; None where that goes without saying.
+    """
     content: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "checkpoint_sha256": checkpoint_sha256,
@@ -122,13 +95,13 @@ def metadata_props(
         "storage": storage,
         "target": target,
     }
-    if target != LITERT:
-        content["session_options"] = EXACT_SESSION_OPTIONS if activations is None else INTEGER_SESSION_OPTIONS
+    if session_options is not None:
+        content["session_options"] = dict(session_options)
     if layout is not None:
         content["layout"] = layout
     if activations is not None:
-        content["activations"] = {name: asdict(encoding) for name, encoding in activations.encodings.items()}
-        content["activations_except"] = activations.exclude
+        content["activations"] = {name: asdict(encoding) for name, encoding in activations.items()}
+        content["activations_except"] = list(activations_except)
     return {KEY: json.dumps(content, separators=(",", ":"), sort_keys=True)}
 
 
@@ -139,28 +112,8 @@ def _describe(weight: WeightMetadata) -> dict[str, Any]:
     return values
 
 
-def read_metadata(model: onnx.ModelProto, path: object) -> FileMetadata:
-    """Read the entry back.
-
-    Args:
-        model: The parsed file.
-        path: For messages.
-
-    Raises:
-        ExportError: The file has no such entry, a damaged or a newer one, or sets a session option it may not.
-    """
-    props = {entry.key: entry.value for entry in model.metadata_props}
-    if KEY not in props:
-        raise ExportError(f"{path}: has no {KEY!r} metadata, expected a file written by export.onnx")
-    metadata = parse_metadata(props[KEY], path)
-    unknown = sorted(set(metadata.session_options) - KNOWN_SESSION_OPTIONS)
-    if unknown:
-        raise ExportError(f"{path}: asks for the session options {', '.join(unknown)}, which a file may not set")
-    return metadata
-
-
 def parse_metadata(text: str, path: object) -> FileMetadata:
-    """The metadata of a file of either format.
+    """Read the metadata of a file.
 
     Args:
         text: The entry, as `metadata_props` gives it.
@@ -174,10 +127,8 @@ def parse_metadata(text: str, path: object) -> FileMetadata:
         version = content["format_version"]
         if version > FORMAT_VERSION:
             raise ExportError(f"{path}: metadata version {version} is newer than {FORMAT_VERSION}; upgrade codeq")
-        target = str(content.get("target", "onnxruntime"))
-        options = content["session_options"] if target != LITERT else {}
+        options = content.get("session_options")
         metadata = FileMetadata(
-            session_options={str(key): str(value) for key, value in options.items()},
             weights=tuple(WeightMetadata(**weight) for weight in content["weights"]),
             checkpoint_sha256=content["checkpoint_sha256"],
             preprocessing=content["preprocessing"],
@@ -185,7 +136,8 @@ def parse_metadata(text: str, path: object) -> FileMetadata:
             activations=_read_encodings(content.get("activations")),
             activations_except=tuple(str(pattern) for pattern in content.get("activations_except", ())),
             storage=str(content.get("storage", "auto")),
-            target=target,
+            target=str(content.get("target", "")),
+            session_options=None if options is None else {str(key): str(value) for key, value in options.items()},
             layout=content.get("layout"),
         )
         if not all(isinstance(part, dict) for part in (metadata.versions, metadata.preprocessing)):

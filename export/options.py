@@ -1,17 +1,24 @@
-"""Options that the commands of all backends share: how activations are quantized, how many inputs check a file."""
+"""What an export can be asked for, defined once: flags, choices, bounds and help come from these fields.
 
-import argparse
+Each backend adds its own in a subclass of `ExportRequest`, and takes them as keyword arguments of its public function.
+Nothing here imports PyTorch: a command answers `--help` with it.
+"""
+
 import math
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from codeq import checkpoint
-from codeq.activations.calibrate import load_calibration
-from codeq.activations.ranges import METHODS
-from codeq.toolkit import cli
+from codeq.activations.methods import METHODS, Method
+from codeq.toolkit.options import check_options, option
 from export.errors import ExportError
-from export.program.prepare import ACTIVATIONS
 
+if TYPE_CHECKING:
+    from codeq.activations.encoding import ActivationEncoding
+    from codeq.graph.inputs import Inputs
+
+Activations = Literal["float32", "int8"]
+ACTIVATIONS: tuple[Activations, ...] = ("float32", "int8")
 DEFAULT_CHECK = 64
 CHECKED_VALUES = 2**19
 """Of inputs that a check takes by default: 64 of 3 x 32 x 32, 3 of 3 x 224 x 224."""
@@ -20,77 +27,89 @@ CALIBRATION_VALUES = 2**21
 
 
 def default_check(input_shape: tuple[int, ...]) -> int:
-    """How many inputs of a shape a check takes by default."""
+    """Say how many inputs of a shape a check takes by default."""
     return max(1, min(DEFAULT_CHECK, CHECKED_VALUES // math.prod(input_shape)))
 
 
-def add_check_option(parser: argparse.ArgumentParser) -> None:
-    """`--check`."""
-    parser.add_argument(
-        "--check",
-        type=cli.integer(1),
-        metavar="N",
-        help=f"held inputs to check parity on (default: {DEFAULT_CHECK}, fewer of large ones)",
-    )
-
-
-def add_activation_options(parser: argparse.ArgumentParser) -> None:
-    """`--activations`, `--calibration`, `--ranges`, `--activations-except`."""
-    parser.add_argument(
-        "--activations",
-        type=_activations,
-        choices=ACTIVATIONS,
-        help="int8: integer kernels, 8-bit activations; float32, or float for short (default: int8 where training "
-        "stored activation scales)",
-    )
-    parser.add_argument(
-        "--calibration",
-        type=Path,
-        metavar="FILE.npz",
-        help="inputs for activation ranges: one array (N, ...), of float32 or of token ids (default: those in the "
-        "checkpoint)",
-    )
-    parser.add_argument(
-        "--ranges", choices=METHODS, help="how activation ranges are chosen from calibration inputs (default: mse)"
-    )
-    parser.add_argument(
-        "--activations-except",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="layers that stay float: name, glob, re:EXPRESSION or type; may be repeated",
-    )
+def default_calibration(input_shape: tuple[int, ...]) -> int:
+    """Say how many of a checkpoint's inputs calibration takes."""
+    return max(1, CALIBRATION_VALUES // math.prod(input_shape))
 
 
 def _activations(word: str) -> str:
-    """`float` is another word for `float32`."""
+    """Take `float` for `float32`."""
     return "float32" if word == "float" else word
 
 
-def activation_options(arguments: argparse.Namespace, loaded: checkpoint.Checkpoint) -> dict[str, Any]:
-    """The arguments of an export about activations.
+@dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """How activations are quantized.
 
-    Raises:
-        ExportError: Options that contradict each other, or no inputs to calibrate with.
+    Attributes:
+        activations: "float32", or "int8" for integer kernels: 8-bit activations, int32 biases.
+        ranges: How a range is chosen from what calibration gives.
+        activations_except: Layers that stay float: names, globs, `re:` expressions or types such as `Linear`.
+        calibration: Inputs whose activations give the ranges; None takes the example inputs.
+        activation_encodings: Scales and zero points by tensor name, as training stored them, instead of calibration.
     """
-    recalibrate = arguments.calibration is not None or arguments.ranges is not None
-    chosen = arguments.activations or ("float32" if loaded.activations is None and not recalibrate else "int8")
-    if chosen == "float32":
-        if recalibrate or arguments.activations_except:
-            raise ExportError("--calibration, --ranges and --activations-except are for --activations int8")
-        return {}
-    options = {
-        "activations": "int8",
-        "ranges": arguments.ranges or "mse",
-        "activations_except": arguments.activations_except,
-    }
-    if loaded.activations is not None and not recalibrate:
-        options |= {"activation_encodings": loaded.activations}
-        return options | ({} if loaded.calibration_inputs is None else {"calibration": loaded.calibration_inputs})
-    if arguments.calibration is not None:
-        held = loaded.inputs_to_check(1)[0]
-        return options | {"calibration": load_calibration(arguments.calibration, loaded.input_shape, held.dtype)}
-    inputs = loaded.calibration_inputs
-    if inputs is None or not len(inputs):
-        raise ExportError(f"{loaded.path}: holds no calibration inputs; give some with --calibration FILE.npz")
-    return options | {"calibration": inputs[: max(1, CALIBRATION_VALUES // math.prod(loaded.input_shape))]}
+
+    activations: Activations = option(
+        "float32",
+        "int8: integer kernels, 8-bit activations; float32, or float for short (default: int8 where training stored "
+        "activation scales)",
+        choices=ACTIVATIONS,
+        parse=_activations,
+    )
+    ranges: Method = option(
+        "mse", "how activation ranges are chosen from calibration inputs (default: mse)", choices=METHODS
+    )
+    activations_except: tuple[str, ...] = option(
+        (),
+        "layers that stay float: name, glob, re:EXPRESSION or type; may be repeated",
+        metavar="PATTERN",
+        repeat=True,
+    )
+    calibration: "Inputs | None" = None
+    activation_encodings: "Mapping[str, ActivationEncoding] | None" = None
+
+    @property
+    def source(self) -> str:
+        """Where the ranges come from, as reports say it."""
+        return self.ranges if self.activation_encodings is None else "learned in training"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """What every backend takes.
+
+    Attributes:
+        quantization: How activations are quantized.
+        force: Overwrite an existing file.
+        check_inputs: Held inputs for the parity check; None takes the example inputs.
+        preprocessing, checkpoint_sha256: Recorded in the file.
+    """
+
+    quantization: Quantization = Quantization()
+    force: bool = False
+    check_inputs: "Inputs | None" = None
+    preprocessing: Mapping[str, list[float]] | None = None
+    checkpoint_sha256: str | None = None
+
+    @property
+    def open_batch(self) -> bool:
+        """Whether the file leaves the batch size open."""
+        return True
+
+    @property
+    def batch_size(self) -> int | None:
+        """The batch size of the file, where it is not open; None takes that of the example inputs."""
+        return None
+
+    def check(self) -> None:
+        """See that every value is one there is, and that no two contradict each other.
+
+        Raises:
+            ExportError: Naming the option, what was found, and the way out.
+        """
+        check_options(self, ExportError)
+        check_options(self.quantization, ExportError)

@@ -13,8 +13,9 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from codeq.activations.encoding import ActivationEncoding
+from codeq.activations.methods import Method
 from codeq.activations.plan import ActivationPlan
-from codeq.activations.ranges import Method, RangeObserver
+from codeq.activations.ranges import RangeObserver
 from codeq.errors import CalibrationError, first_line
 from codeq.graph.autocast import autocast_off
 from codeq.graph.nodes import GraphRunner

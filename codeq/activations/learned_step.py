@@ -18,8 +18,8 @@ from torch.fx import Node
 
 from codeq.activations.calibrate import calibrate
 from codeq.activations.encoding import QUANT_MAX, ActivationEncoding
+from codeq.activations.methods import Method
 from codeq.activations.plan import CLAMPS, ActivationPlan, plan_activations
-from codeq.activations.ranges import Method
 from codeq.errors import AttachError
 from codeq.graph.canonical import canonicalize, merge_equal, refuse_writes
 from codeq.graph.inputs import Inputs, split_inputs

@@ -1,17 +1,15 @@
 """How the range of an activation is chosen from the values that calibration inputs give."""
 
 import math
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from codeq.activations.encoding import QUANT_MAX, ActivationEncoding
+from codeq.activations.methods import Method
 from codeq.errors import CalibrationError
 
-Method = Literal["mse", "percentile", "min-max"]
-METHODS: tuple[Method, ...] = ("mse", "percentile", "min-max")
 BINS = 2048
 """Of each sign."""
 LARGEST = 2.0**120

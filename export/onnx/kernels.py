@@ -3,30 +3,16 @@
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 import onnxruntime as ort
 
 from export.onnx.sessions import open_session
-from export.program.program import QuantizedActivations
+from export.parity.checks import LayerKernel
+from export.program.program import ActivationRecord
 
 INTEGER_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "QAttention")
-
-
-@dataclass(frozen=True)
-class LayerKernel:
-    """One layer of a file. `reason` says why it computes in float; empty for an integer kernel."""
-
-    name: str
-    operator: str
-    kernel: str
-    reason: str = ""
-
-    @property
-    def is_integer(self) -> bool:
-        return is_integer(self.kernel)
 
 
 def is_integer(kernel: str) -> bool:
@@ -55,7 +41,7 @@ def open_optimized(
     return session, {re.sub(r"_token_\d+$", "", node.name): node.op_type for node in graph.node}
 
 
-def report_kernels(activations: QuantizedActivations, nodes: Mapping[str, str]) -> tuple[LayerKernel, ...]:
+def report_kernels(activations: ActivationRecord, nodes: Mapping[str, str]) -> tuple[LayerKernel, ...]:
     """Match a program's layers with the nodes of the optimized graph, in the program's order."""
     rows = []
     for layer in activations.layers:

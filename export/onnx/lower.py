@@ -10,6 +10,7 @@ Everything else goes through torch's own exporter.
 import ast
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -43,7 +44,15 @@ CLEANING_PASSES = (
 )
 
 
-def lower_program(program: ReferenceProgram, *, opset: int | None = None, debug_info: bool = False) -> ir.Model:
+@dataclass(frozen=True, eq=False)
+class LoweredProgram:
+    """The graph of a program, and the value in it that is each quantized weight; None for one that is not used."""
+
+    model: ir.Model
+    value_names: dict[str, str | None]
+
+
+def lower_program(program: ReferenceProgram, *, opset: int | None = None, debug_info: bool = False) -> LoweredProgram:
     """Make the ONNX graph of a program.
 
     Args:
@@ -54,7 +63,7 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None, debug_
         debug_info: Keep the documentation strings and source locations that the exporter leaves in `metadata_props`.
 
     Returns:
-        A model; without `debug_info` it has no metadata and no documentation strings.
+        The graph; without `debug_info` it has no metadata and no documentation strings.
 
     Raises:
         ExportError: An operator without a lowering, or an opset that lacks an operator.
@@ -62,7 +71,7 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None, debug_
     if opset is not None and opset > NEWEST_OPSET:
         raise ExportError(f"opset {opset} is newer than {NEWEST_OPSET}, the newest that is written here")
     model = _export(program, max(opset or 0, EXPORTER_OPSET))
-    _name_values(model, program)
+    value_names = _name_values(model, program)
     if program.activations is not None:
         _name_layers(model)
         merge_padding(model)
@@ -84,7 +93,7 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None, debug_
     stamp_opset(model, opset or lowest)
     model.graph.name = "codeq"
     model.producer_name, model.producer_version = "codeq", ""
-    return model
+    return LoweredProgram(model, value_names)
 
 
 def _export(program: ReferenceProgram, opset: int) -> ir.Model:
@@ -147,17 +156,18 @@ def _only_global_pooling(program: ReferenceProgram) -> bool:
     )
 
 
-def _name_values(model: ir.Model, program: ReferenceProgram) -> None:
-    """Name each weight as PyTorch does, and its initializers after it; note under which name each is in the graph.
+def _name_values(model: ir.Model, program: ReferenceProgram) -> dict[str, str | None]:
+    """Name each weight as PyTorch does, and its initializers after it; says under which name each is in the graph.
 
     The exporter merges equal weights (tied ones, or two layers of zeros): the later then goes by the earlier's name.
     """
     initializers = model.graph.initializers
     named: list[WeightRecord] = []
+    value_names: dict[str, str | None] = {}
     for state, record in program.weights.items():
         codes = initializers.get(state)
         if codes is None:
-            record.value_name = next((other.value_name for other in named if _equal(other, record)), None)
+            value_names[record.name] = next((other.name for other in named if _equal(other, record)), None)
             continue
         for dequantize in list(codes.consumers()):
             weight, scale = dequantize.outputs[0], dequantize.inputs[1]
@@ -172,12 +182,13 @@ def _name_values(model: ir.Model, program: ReferenceProgram) -> None:
             weight.name = record.name
             scale.name = f"{record.name}_scale"
         codes.name = f"{record.name}_quantized"
-        record.value_name = record.name
+        value_names[record.name] = record.name
         named.append(record)
         layer = record.name.rpartition(".")[0]
         bias = initializers.get(f"{layer}.folded_bias".lstrip("."))
         if bias is not None and f"{layer}.bias".lstrip(".") not in initializers:
             bias.name = f"{layer}.bias".lstrip(".")
+    return value_names
 
 
 def _name_layers(model: ir.Model) -> None:

@@ -9,7 +9,17 @@ import onnxruntime as ort
 
 from codeq.errors import first_line
 from export.errors import ExportError
-from export.metadata import read_metadata
+from export.metadata import KEY, FileMetadata, parse_metadata
+
+EXACT_SESSION_OPTIONS = {"session.disable_quant_qdq": "1"}
+"""onnxruntime's default replaces DequantizeLinear -> MatMul by a kernel that quantizes activations (relative error
+6e-3); with this entry weights are decoded once, when the session is created, and the file computes in float32."""
+
+INTEGER_SESSION_OPTIONS = {"session.qdq_matmulnbits_accuracy_level": "0"}
+"""For files with quantized activations, which need that optimization: layers left in float stay exact."""
+
+KNOWN_SESSION_OPTIONS = frozenset({*EXACT_SESSION_OPTIONS, *INTEGER_SESSION_OPTIONS})
+"""A file cannot set anything else: session options can also load libraries."""
 
 LEVELS = {
     "disable_all": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -47,7 +57,7 @@ def load_session(
         (logits,) = session.run(None, {"input": images})
     """
     source = Path(path)
-    entries = read_metadata(load_model(source), source).session_options if exact else {}
+    entries = file_options(read_metadata(load_model(source), source)) if exact else {}
     return open_session(source, session_options(level, threads, entries), source)
 
 
@@ -68,6 +78,33 @@ def load_model(source: Path) -> onnx.ModelProto:
     if not model.HasField("graph"):
         raise ExportError(f"{source}: is not an ONNX file")
     return model
+
+
+def read_metadata(model: onnx.ModelProto, path: object) -> FileMetadata:
+    """Read what a file of ours says about itself.
+
+    Args:
+        model: The parsed file.
+        path: For messages.
+
+    Raises:
+        ExportError: The file has no such entry, a damaged or a newer one, or sets a session option it may not.
+    """
+    props = {entry.key: entry.value for entry in model.metadata_props}
+    if KEY not in props:
+        raise ExportError(f"{path}: has no {KEY!r} metadata, expected a file written by export.onnx")
+    metadata = parse_metadata(props[KEY], path)
+    if metadata.session_options is None:
+        raise ExportError(f"{path}: its {KEY!r} metadata is damaged (no session_options)")
+    unknown = sorted(set(metadata.session_options) - KNOWN_SESSION_OPTIONS)
+    if unknown:
+        raise ExportError(f"{path}: asks for the session options {', '.join(unknown)}, which a file may not set")
+    return metadata
+
+
+def file_options(metadata: FileMetadata) -> dict[str, str]:
+    """Give the session options that a file carries."""
+    return dict(metadata.session_options or {})
 
 
 def session_options(

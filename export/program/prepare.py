@@ -1,8 +1,12 @@
-"""What every export starts with: a network's codes, its reference program, BatchNorms folded, activations quantized."""
+"""The one pipeline from a network to the reference program that files are made from and held to.
 
-from collections.abc import Mapping, Sequence
+    encode -> trace -> fold BatchNorms -> canonicalize -> quantize activations
+
+A program with float activations is canonicalized only for a backend that lowers programs in that form.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,18 +15,21 @@ from codeq.activations.calibrate import BATCH_SIZE as CALIBRATION_BATCH_SIZE
 from codeq.activations.calibrate import calibrate
 from codeq.activations.encoding import ActivationEncoding
 from codeq.activations.plan import ActivationPlan
-from codeq.activations.ranges import METHODS, Method
+from codeq.graph.canonical import canonicalize, merge_equal
 from codeq.graph.inputs import Inputs, join_inputs
 from codeq.quantizer.attach import encode, quantized_weights
 from codeq.quantizer.grid import WeightEncoding
 from export.errors import ExportError
+from export.options import Quantization
 from export.program.fold_batch_norm import fold_batch_norm
 from export.program.program import ReferenceProgram, build_reference_program
 from export.program.quantize_activations import COMPARED_INPUTS, quantize_program
 from export.program.run import take_inputs
 
-Activations = Literal["float32", "int8"]
-ACTIVATIONS: tuple[Activations, ...] = ("float32", "int8")
+TRACED_INPUTS = 2
+"""Inputs that a program with an open batch is traced with: torch.export takes a batch of 1 for a constant."""
+
+ChooseGrids = Callable[[ActivationPlan], Mapping[str, ActivationEncoding]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,77 +56,78 @@ class Prepared:
         return join_inputs(self.held, self.names)
 
 
-def check_choices(activations: str, ranges: str) -> None:
-    """Refuse what is no option.
-
-    Raises:
-        ExportError: Naming those that are.
-    """
-    if activations not in ACTIVATIONS:
-        raise ExportError(f"activations {activations!r}, expected one of {', '.join(ACTIVATIONS)}")
-    if ranges not in METHODS:
-        raise ExportError(f"ranges {ranges!r}, expected one of {', '.join(METHODS)}")
-
-
 def prepare_program(
     model: nn.Module,
     example_inputs: Inputs,
+    quantization: Quantization,
     *,
     check_inputs: Inputs | None = None,
-    dynamic_batch: bool = True,
-    activations: Activations = "float32",
-    calibration: Inputs | None = None,
-    ranges: Method = "mse",
-    activations_except: Sequence[str] = (),
-    activation_encodings: Mapping[str, ActivationEncoding] | None = None,
+    open_batch: bool = True,
+    canonical: bool = False,
 ) -> Prepared:
-    """Trace a network and bring it into the form that files are made from. Arguments are those of `export_onnx`.
+    """Trace a network and bring it into the form that files are made from.
+
+    Args:
+        model: Attached or plain. Not changed.
+        example_inputs: One small batch; where the batch is not open, its size is the file's.
+        quantization: Of activations.
+        check_inputs: Held inputs for the check, in the same form; None takes the example.
+        open_batch: Leave the batch size open.
+        canonical: Canonicalize also where activations are float.
 
     Raises:
         ExportError: The network or an option cannot be exported.
         CalibrationError: No inputs, or a tensor without a usable range.
     """
-    disabled = [weight.name for weight in quantized_weights(model) if not weight.quantizer.enabled]
-    if disabled:
-        raise ExportError(f"{disabled[0]}: its quantizer is switched off; call codeq.enable(model) first")
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and tensor.dtype != torch.float32:
-            raise ExportError(f"{name} is {tensor.dtype}, expected torch.float32; call model.float() before the export")
-    try:
-        encodings = encode(model)
-    except ValueError as error:
-        raise ExportError(str(error)) from error
-
+    encodings = _encode(model)
     example, names = take_inputs(model, example_inputs)
     held = _like_example(model, "check_inputs", check_inputs, example, names)
-    given = _like_example(model, "calibration", calibration, example, names)
-    program = build_reference_program(model, example, encodings, names=names, dynamic_batch=dynamic_batch)
+    given = _like_example(model, "calibration", quantization.calibration, example, names)
+    program = build_reference_program(model, example, encodings, names=names, dynamic_batch=open_batch)
     folded = fold_batch_norm(program)
-    if activations == "int8":
-
-        def choose(plan: ActivationPlan) -> Mapping[str, ActivationEncoding]:
-            stored = dict(activation_encodings or {})
-            unknown = [name for name in stored if name not in plan.tensors.values()]
-            if unknown and not activations_except:
-                raise ExportError(
-                    f"the network has no activation {unknown[0]!r}, for which training stored a scale; "
-                    "choose ranges anew, e.g. with --ranges mse"
-                )
-            complete = all(name in stored for name in plan.tensors.values())
-            if complete or (stored and not activations_except):
-                return stored  # where one is missing, insert_quantizers says so
-            batch = CALIBRATION_BATCH_SIZE if dynamic_batch else len(example[0])
-            # What training did not quantize, next to a layer that is left out, is calibrated.
-            return calibrate(program.exported, plan, given, ranges, batch_size=batch) | stored
-
-        rows = torch.arange(COMPARED_INPUTS if dynamic_batch else len(example[0]))
-        compared = tuple(tensor[rows[: len(tensor)] if dynamic_batch else rows % len(tensor)] for tensor in held)
-        quantize_program(program, compared, choose, exclude=activations_except)
+    if quantization.activations == "int8":
+        rows = torch.arange(COMPARED_INPUTS if open_batch else len(example[0]))
+        compared = tuple(tensor[rows[: len(tensor)] if open_batch else rows % len(tensor)] for tensor in held)
+        batch = CALIBRATION_BATCH_SIZE if open_batch else len(example[0])
+        choose = _choose_grids(program, quantization, given, batch)
+        quantize_program(program, compared, choose, exclude=quantization.activations_except)
+    elif canonical:
+        canonicalize(program.exported)
+        merge_equal(program.exported)
     return Prepared(program, encodings, held, names, folded)
 
 
+def rebuild_program(
+    model: nn.Module,
+    inputs: Inputs,
+    grids: Mapping[str, ActivationEncoding],
+    *,
+    exclude: tuple[str, ...] = (),
+    fixed_batch: int | None = None,
+) -> ReferenceProgram:
+    """Make the quantized program of a network again, with the grids that a file has.
+
+    Args:
+        model: The network that the file should have been made from.
+        inputs: To check with, as the network takes them.
+        grids: By tensor name, from the file.
+        exclude: Layers that stayed float, from the file.
+        fixed_batch: The one batch size of the file; None where it is open.
+
+    Raises:
+        ExportError: The network cannot be traced, or the file lacks a grid.
+    """
+    tensors, names = take_inputs(model, inputs)
+    example = tuple(tensor[: fixed_batch or TRACED_INPUTS] for tensor in tensors)
+    program = build_reference_program(model, example, _encode(model), names=names, dynamic_batch=fixed_batch is None)
+    fold_batch_norm(program)
+    compared = tuple(tensor[: fixed_batch or COMPARED_INPUTS] for tensor in tensors)
+    quantize_program(program, compared, lambda plan: grids, exclude=exclude)
+    return program
+
+
 def float32_bytes(model: nn.Module) -> int:
-    """What the same network takes in float32: its parameters and float buffers without the quantizers' own."""
+    """Give what the same network takes in float32: its parameters and float buffers without the quantizers' own."""
     quantizers = {id(weight.quantizer) for weight in quantized_weights(model)}
     tensors: dict[int, Tensor] = {}
     for module in model.modules():
@@ -129,6 +137,42 @@ def float32_bytes(model: nn.Module) -> int:
             if tensor.is_floating_point():
                 tensors[id(tensor)] = tensor
     return 4 * sum(tensor.numel() for tensor in tensors.values())
+
+
+def _encode(model: nn.Module) -> dict[str, WeightEncoding]:
+    """Encode the weights of a network that can be exported as it is."""
+    disabled = [weight.name for weight in quantized_weights(model) if not weight.quantizer.enabled]
+    if disabled:
+        raise ExportError(f"{disabled[0]}: its quantizer is switched off; call codeq.enable(model) first")
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise ExportError(f"{name} is {tensor.dtype}, expected torch.float32; call model.float() before the export")
+    try:
+        return encode(model)
+    except ValueError as error:
+        raise ExportError(str(error)) from error
+
+
+def _choose_grids(
+    program: ReferenceProgram, quantization: Quantization, inputs: tuple[Tensor, ...], batch_size: int
+) -> ChooseGrids:
+    """Take the grids that training stored, and calibrate what it did not quantize."""
+
+    def choose(plan: ActivationPlan) -> Mapping[str, ActivationEncoding]:
+        stored, exclude = dict(quantization.activation_encodings or {}), quantization.activations_except
+        unknown = [name for name in stored if name not in plan.tensors.values()]
+        if unknown and not exclude:
+            raise ExportError(
+                f"the network has no activation {unknown[0]!r}, for which training stored a scale; "
+                "choose ranges anew, e.g. with --ranges mse"
+            )
+        complete = all(name in stored for name in plan.tensors.values())
+        if complete or (stored and not exclude):
+            return stored  # where one is missing, insert_quantizers says so
+        # What training did not quantize, next to a layer that is left out, is calibrated.
+        return calibrate(program.exported, plan, inputs, quantization.ranges, batch_size=batch_size) | stored
+
+    return choose
 
 
 def _like_example(

@@ -38,14 +38,12 @@ class WeightRecord:
         name: As in `codeq.encode`, e.g. `layer1.0.conv1.weight`.
         encoding: As stored now: after folding, per channel and possibly with channels negated.
         batch_norm: Name of the BatchNorm folded into it, e.g. `layer1.0.bn1`; None if none was.
-        value_name: The value that holds it in the lowered graph; None where the network does not use it.
         space_to_depth: Zeros before its two spatial axes, where export/program/space_to_depth.py has rearranged it.
     """
 
     name: str
     encoding: WeightEncoding
     batch_norm: str | None = None
-    value_name: str | None = None
     space_to_depth: tuple[int, int] | None = None
 
 
@@ -64,8 +62,8 @@ class QuantizedLayer:
 
 
 @dataclass(frozen=True, eq=False)
-class QuantizedActivations:
-    """What was quantized in a program.
+class ActivationRecord:
+    """The activations of a program, as they were quantized.
 
     Attributes:
         layers: Those that compute in integers.
@@ -92,7 +90,7 @@ class ReferenceProgram:
     exported: ExportedProgram
     weights: dict[str, WeightRecord]
     skipped_folds: dict[str, str] = field(default_factory=dict)
-    activations: QuantizedActivations | None = None
+    activations: ActivationRecord | None = None
 
     def run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Compute in PyTorch, activations fake-quantized where they are quantized; outputs flattened to a tuple."""

@@ -23,7 +23,7 @@ from export.errors import ExportError
 from export.program.fold_batch_norm import CHANNEL_AXIS
 from export.program.program import (
     LAYER_SCOPE,
-    QuantizedActivations,
+    ActivationRecord,
     QuantizedLayer,
     ReferenceProgram,
     WeightRecord,
@@ -89,7 +89,7 @@ def quantize_program(
     insert_quantizers(program, plan, encodings)
     layers = tuple(QuantizedLayer(layer.name, layer.operator, layer.rule.kernel) for layer in plan.layers)
     used = {name: encodings[name] for name in plan.tensors.values()}
-    program.activations = QuantizedActivations(layers, plan.float_layers, used, tuple(exclude), float_outputs)
+    program.activations = ActivationRecord(layers, plan.float_layers, used, tuple(exclude), float_outputs)
 
 
 def insert_quantizers(

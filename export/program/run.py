@@ -1,9 +1,8 @@
-"""Run a network in PyTorch and a file in onnxruntime on the same inputs, a batch at a time."""
+"""Run a network, or its program, in PyTorch on many inputs, a batch at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
@@ -13,27 +12,17 @@ from export.errors import ExportError
 
 
 def take_inputs(model: nn.Module, inputs: Inputs) -> tuple[tuple[Tensor, ...], tuple[str, ...]]:
-    """`split_inputs`, whose TraceError becomes an ExportError."""
+    """Call `split_inputs`, whose TraceError becomes an ExportError."""
     try:
         return split_inputs(model, inputs)
     except TraceError as error:
         raise ExportError(str(error)) from error
 
 
-def run_onnxruntime(session: ort.InferenceSession, inputs: Sequence[Tensor], batch_size: int) -> list[np.ndarray]:
-    """All outputs for all inputs, fed `batch_size` at a time and concatenated."""
-    names = [item.name for item in session.get_inputs()]
-    chunks = [
-        session.run(None, {name: x.contiguous().numpy() for name, x in zip(names, batch, strict=True)})
-        for batch in batches(inputs, batch_size)
-    ]
-    return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
-
-
 def run_network(
     model: nn.Module, inputs: Sequence[Tensor], batch_size: int, names: tuple[str, ...] = ()
 ) -> list[np.ndarray]:
-    """All outputs of a network, likewise, flattened; in the mode it is in.
+    """Compute all outputs of a network for all inputs, flattened and concatenated; in the mode it is in.
 
     Args:
         names: Of the arguments that the inputs are, where they are given by name.
@@ -63,12 +52,12 @@ def run_network(
 
 
 def in_batches(compute: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...], size: int) -> list[np.ndarray]:
-    """All outputs of a program, or of its integer reference, for many inputs, likewise."""
+    """Compute all outputs of a program, or of its integer reference, likewise."""
     chunks = [compute(*batch) for batch in batches(inputs, size)]
     return [torch.cat(parts).numpy() for parts in zip(*chunks, strict=True)]
 
 
 def batches(inputs: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, ...]]:
-    """Inputs, `size` at a time; the last batch may be smaller."""
+    """Cut inputs into batches of `size`; the last one may be smaller."""
     for start in range(0, inputs[0].shape[0], size):
         yield tuple(tensor[start : start + size] for tensor in inputs)

@@ -3,13 +3,9 @@
 from importlib import import_module
 from typing import Any
 
-__all__ = ["TfliteReport", "TfliteVerdict", "export_tflite"]
+__all__ = ["export_tflite"]
 
-_HOME = {
-    "TfliteReport": "export.tflite.report",
-    "TfliteVerdict": "export.tflite.verify",
-    "export_tflite": "export.tflite.export",
-}
+_HOME = {"export_tflite": "export.tflite.export"}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from torch.fx import Node
 
 import export.tflite.operators  # noqa: F401, fills the registry
 from codeq.activations.plan import is_move
-from codeq.graph.canonical import canonicalize, merge_equal
+from codeq.graph.canonical import merge_equal
 from codeq.graph.nodes import input_names, is_constant, operator_name, output_names
 from export.errors import DeclinedError
 from export.program.program import ReferenceProgram
@@ -37,17 +37,14 @@ def build_graph(
     """Lower a whole program, which is brought into the form that the lowerings expect, in place.
 
     Args:
-        program: BatchNorms folded; activations quantized or not.
+        program: Canonical, BatchNorms folded; activations quantized or not.
         channels_last_io, codes_io, forms: As in `Build`.
 
     Raises:
         DeclinedError: An operator without a lowering, or used in a way that has none; with its place in the network.
     """
     exported = program.exported
-    canonicalize(exported)
-    merge_equal(exported)
-    quantize_first(program)
-    exported.graph.eliminate_dead_code()
+    prepare_lowering(program)
     build = Build(program, channels_last_io, codes_io, forms or WeightForms())
     _add_inputs(build, input_names(exported))
     for node in exported.graph.nodes:
@@ -70,6 +67,13 @@ def build_graph(
             raise DeclinedError(f"{build.name(node)}: {operator}: {error}") from error
     _add_outputs(build, output_names(exported))
     return build
+
+
+def prepare_lowering(program: ReferenceProgram) -> None:
+    """Bring a canonical program into the form that the lowerings expect, in place; a second time changes nothing."""
+    merge_equal(program.exported)
+    quantize_first(program)
+    program.exported.graph.eliminate_dead_code()
 
 
 def _add_inputs(build: Build, names: Sequence[str]) -> None:

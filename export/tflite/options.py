@@ -1,62 +1,104 @@
-"""What a .tflite file can be asked to be, and which wishes contradict each other."""
+"""What a .tflite file can be asked to be, and which wishes contradict each other. Imports no LiteRT."""
 
+from dataclasses import dataclass
 from typing import Literal
 
+from codeq.toolkit.options import option
 from export.errors import ExportError
-from export.onnx.verify import BATCH_SIZES
-from export.tflite.weights.form import SPARSE
+from export.options import ExportRequest
 
 Layout = Literal["nchw", "nhwc"]
 LAYOUTS: tuple[Layout, ...] = ("nchw", "nhwc")
 Io = Literal["float", "int8"]
 IOS: tuple[Io, ...] = ("float", "int8")
-Backend = Literal["writer", "litert-torch"]
-WRITER: Backend = "writer"
-BACKENDS: tuple[Backend, ...] = (WRITER, "litert-torch")
+Sparse = Literal["auto", "off"]
+SPARSE: tuple[Sparse, ...] = ("auto", "off")
+Writer = Literal["writer", "litert-torch"]
+WRITER: Writer = "writer"
+WRITERS: tuple[Writer, ...] = (WRITER, "litert-torch")
 
 
-def batch_sizes(backend: str) -> tuple[int, ...]:
-    """At which a file is checked: what litert-torch converted has a batch of 1."""
-    return BATCH_SIZES if backend == WRITER else (1,)
+@dataclass(frozen=True, kw_only=True)
+class TfliteRequest(ExportRequest):
+    """What `export_tflite` can be asked for.
 
-
-def check_options(
-    *, backend: str, layout: str, io: str, sparse: str, int4: bool, hybrid: bool, activations: str
-) -> None:
-    """Refuse what is no option, and what cannot be had together.
-
-    Raises:
-        ExportError: Naming the option, what was found, and the way out.
+    Attributes:
+        layout: "nchw": axes of inputs and outputs as PyTorch's; "nhwc": channels last, (N, H, W, C).
+        io: "float", or "int8": inputs and outputs are codes, on the grid of the tensor. What the network does not
+            quantize, such as the result of its last linear layer, stays float32. For int8 activations.
+        hybrid: Layers of floats read the codes of their weights: fast, and approximate. For float32 activations.
+        sparse: "auto": zeros of a weight are left out where that is smaller; LiteRT puts them back when it opens the
+            file. "off": never.
+        int4: Weights whose codes are within -8 to 7 take two codes a byte where LiteRT reads that exactly. For size: on
+            x86 convolutions are several times slower.
+        backend: "writer": this package's lowerings. "litert-torch": that converter, for what they lack; its files have
+            float32 activations, dense codes and a batch of 1 that stays.
     """
-    choices: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-        ("backend", backend, BACKENDS),
-        ("layout", layout, LAYOUTS),
-        ("io", io, IOS),
-        ("sparse", sparse, SPARSE),
+
+    layout: Layout = option(
+        "nchw",
+        "order of the axes of inputs and outputs: nchw as PyTorch's, nhwc saves a transpose of images",
+        choices=LAYOUTS,
     )
-    for name, value, known in choices:
-        if value not in known:
-            raise ExportError(f"{name} {value!r}, expected one of {', '.join(known)}")
-    if backend != WRITER:
-        asked = {
-            "--activations int8": activations == "int8",
-            "--layout nhwc": layout == "nhwc",
-            "--int4": int4,
-            "--hybrid": hybrid,
-        }
-        found = [option for option, given in asked.items() if given]
-        if found:
+    io: Io = option(
+        "float",
+        "int8: inputs and outputs are codes, on the tensors' grids; with --activations int8. What is not computed on "
+        "codes, such as a last linear layer's result, stays float",
+        choices=IOS,
+    )
+    hybrid: bool = option(
+        False,
+        "fast and approximate: LiteRT quantizes float activations itself, anew for each input. Weights are exact, "
+        "outputs are not held to 1e-5; the report says how far off they are. With --activations float",
+    )
+    sparse: Sparse = option(
+        "auto",
+        "auto: leave a weight's zeros out where that is smaller, as fast and exact; opening the file takes longer",
+        choices=SPARSE,
+    )
+    int4: bool = option(
+        False,
+        "two codes a byte where a weight's codes are within -8 to 7 (train with --bits 4 --grid-limit 7). For size: "
+        "convolutions run several times slower on x86. With --activations int8 for linear layers only",
+    )
+    backend: Writer = option(
+        WRITER,
+        "litert-torch: let that package convert the float network, for operators that the writer lacks, and put the "
+        "codes in by exact match (pip install 'codeq[tflite-torch]', 2 GB)",
+        choices=WRITERS,
+    )
+
+    @property
+    def open_batch(self) -> bool:
+        return self.backend == WRITER
+
+    @property
+    def batch_size(self) -> int | None:
+        return None if self.open_batch else 1
+
+    def check(self) -> None:
+        super().check()
+        activations = self.quantization.activations
+        if self.backend != WRITER:
+            asked = {
+                "--activations int8": activations == "int8",
+                "--layout nhwc": self.layout == "nhwc",
+                "--int4": self.int4,
+                "--hybrid": self.hybrid,
+            }
+            found = [flag for flag, given in asked.items() if given]
+            if found:
+                raise ExportError(
+                    f"--backend litert-torch: its files have float32 activations, PyTorch's axes and int8 codes, found "
+                    f"{', '.join(found)}; leave one of the two out"
+                )
+        if self.io == "int8" and activations != "int8":
             raise ExportError(
-                f"--backend litert-torch: its files have float32 activations, PyTorch's axes and int8 codes, found "
-                f"{', '.join(found)}; leave one of the two out"
+                "--io int8: inputs and outputs are codes only where activations are, found --activations float32; "
+                "use --activations int8, or --io float"
             )
-    if io == "int8" and activations != "int8":
-        raise ExportError(
-            "--io int8: inputs and outputs are codes only where activations are, found --activations float32; "
-            "use --activations int8, or --io float"
-        )
-    if hybrid and activations == "int8":
-        raise ExportError(
-            "--hybrid: LiteRT quantizes float activations itself, found --activations int8, whose layers compute on "
-            "codes already; use --activations float32, or leave --hybrid out"
-        )
+        if self.hybrid and activations == "int8":
+            raise ExportError(
+                "--hybrid: LiteRT quantizes float activations itself, found --activations int8, whose layers compute "
+                "on codes already; use --activations float32, or leave --hybrid out"
+            )

@@ -1,73 +1,75 @@
 """A .tflite file of ours as it was written: its bytes, what it says about itself, and where its tensors lie.
 
-What a check needs is rebuilt from the network and these; nothing is taken from the export that wrote the file.
+A check takes these from the file; nothing is taken from the export that wrote it.
 """
 
 import math
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
-from codeq.graph.inputs import Inputs
-from codeq.quantizer.attach import encode
 from export.errors import ExportError
-from export.metadata import KEY, LITERT, FileMetadata, parse_metadata
-from export.onnx.verify import WeightCheck
-from export.onnx.verify_integer import rebuild_program
-from export.program.fold_batch_norm import fold_batch_norm
-from export.program.prepare import Prepared
-from export.program.program import build_reference_program
-from export.program.run import take_inputs
-from export.tflite.build import UINT8_TO_INT8, Build
-from export.tflite.file.flatbuffer import IDENTIFIER, read, read_metadata, tensors_by_name
+from export.metadata import KEY, FileMetadata, parse_metadata
+from export.parity.checks import WeightCheck
+from export.tflite.build import UINT8_TO_INT8
+from export.tflite.file.flatbuffer import IDENTIFIER, read, read_metadata, tensors_by_name, text_of
 from export.tflite.interface import SUFFIX
-from export.tflite.litert_torch import describe_converted
-from export.tflite.lower import build_graph
 from export.tflite.options import WRITER
 from export.tflite.runtime import schema
-from export.tflite.weights.form import HYBRID_OPERATORS, Sparse, WeightForms
+from export.tflite.weights.form import HYBRID_OPERATORS
 from export.tflite.weights.layout import Order, StoredLayout
 
 DAMAGED = (struct.error, IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading a flatbuffer raises whose offsets lead nowhere, and JSON of another form."""
 
 
+LITERT = "litert"
+"""The `target` in the metadata of .tflite files."""
+
+
 @dataclass(frozen=True, eq=False)
-class StoredFile:
+class TfliteFile:
     """A file as it was read.
 
     Attributes:
+        path: Where it is.
         data: Its bytes.
+        content: The same as the schema's `ModelT`.
         metadata: What it says about itself.
+        inputs, outputs: Their names, in the network's order.
         weights: How each quantized weight lies in it, by name.
         codes: The order of axes of each quantized activation, by name.
-        channels_last_io, codes_io: As in `Build`.
-        forms: What its weights may be stored as. That it computes on codes behind floats (hybrid), which loosens the
-            contract, is seen in its operators.
-        backend: What wrote it.
+        operators: The schema's names of its operators, in order.
+        kernels: The operator that makes each of them on codes, by name; missing where it computes on floats.
+        channels_last_io: Inputs and outputs of three and four dimensions have their channels last.
+        codes_io: Inputs and outputs are codes where the network quantizes them.
+        hybrid: An operator computes on floats and codes, which loosens the contract.
+        writer: What wrote it.
     """
 
     path: Path
     data: bytes
+    content: Any
     metadata: FileMetadata
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
     weights: dict[str, StoredLayout]
     codes: dict[str, Order]
+    operators: tuple[str, ...]
+    kernels: dict[str, str]
     channels_last_io: bool
     codes_io: bool
-    forms: WeightForms
-    backend: str
+    hybrid: bool
+    writer: str
 
-
-def is_tflite(path: Path) -> bool:
-    """Whether a file is one for LiteRT: by its first bytes, or by its name where it has none."""
-    if not path.is_file():
-        return path.suffix == ".tflite"
-    with path.open("rb") as file:
-        return file.read(8)[4:] == IDENTIFIER or path.suffix == ".tflite"
+    @property
+    def fixed_batch(self) -> int | None:
+        """What litert-torch converted has a batch of 1; others are resized by the interpreter."""
+        return None if self.writer == WRITER else 1
 
 
 def read_bytes(path: Path) -> bytes:
@@ -86,7 +88,7 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def read_file(path: Path) -> StoredFile:
+def read_file(path: Path) -> TfliteFile:
     """Read a file of `export.tflite`.
 
     Raises:
@@ -112,13 +114,28 @@ def read_file(path: Path) -> StoredFile:
         if len(shapes.get(f"{name}{SUFFIX}", ())) != len(order):
             raise ExportError(f"{path}: its {KEY!r} metadata is damaged (no activation {name})")
     try:
-        flags = {key: bool(metadata.layout[key]) for key in ("channels_last_io", "codes_io", "int4")}
-        sparse: Sparse = "off" if metadata.layout["sparse"] == "off" else "auto"
-        backend = str(metadata.layout["backend"])
-        forms = WeightForms(sparse, flags.pop("int4"), _is_hybrid(content))
+        channels_last_io, codes_io = (bool(metadata.layout[key]) for key in ("channels_last_io", "codes_io"))
+        writer = str(metadata.layout["backend"])
+        inputs, outputs = _interface(content)
+        operators = _operators(content)
     except DAMAGED as error:
         raise ExportError(f"{path}: its {KEY!r} metadata is damaged ({error})") from error
-    return StoredFile(path, data, metadata, weights, codes, forms=forms, backend=backend, **flags)
+    return TfliteFile(
+        path=path,
+        data=data,
+        content=content,
+        metadata=metadata,
+        inputs=inputs,
+        outputs=outputs,
+        weights=weights,
+        codes=codes,
+        operators=tuple(operator.code for operator in operators),
+        kernels=_kernels(operators, codes),
+        channels_last_io=channels_last_io,
+        codes_io=codes_io,
+        hybrid=any(operator.is_hybrid for operator in operators),
+        writer=writer,
+    )
 
 
 def _read_orders(path: Path, layout: Any) -> tuple[dict[str, StoredLayout], dict[str, Order]]:
@@ -131,53 +148,58 @@ def _read_orders(path: Path, layout: Any) -> tuple[dict[str, StoredLayout], dict
         raise ExportError(f"{path}: its {KEY!r} metadata is damaged ({error})") from error
 
 
-def _is_hybrid(content: Any) -> bool:
-    """Whether an operator of a file reads floats and codes of a weight."""
+@dataclass(frozen=True)
+class _Operator:
+    """One operator of a file: the schema's name, the tensor that it makes, and what its first operands are."""
+
+    code: str
+    output: str
+    reads_codes: bool
+    is_hybrid: bool
+
+
+def _interface(content: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of inputs and outputs, by the file's signature, in the order of its tensors."""
+    subgraph, signature = content.subgraphs[0], content.signatureDefs[0]
+    names = []
+    for numbers, entries in ((subgraph.inputs, signature.inputs), (subgraph.outputs, signature.outputs)):
+        by_number = {int(entry.tensorIndex): text_of(entry.name) for entry in entries}
+        names.append(tuple(by_number[int(number)] for number in numbers))
+    return names[0], names[1]
+
+
+def _operators(content: Any) -> list[_Operator]:
     fb = schema()
-    subgraph = content.subgraphs[0]
+    names = {value: name for name, value in vars(fb.BuiltinOperator).items() if not name.startswith("_")}
     codes = (fb.TensorType.INT8, fb.TensorType.INT4)
     hybrid = {getattr(fb.BuiltinOperator, name) for name in HYBRID_OPERATORS}
+    subgraph = content.subgraphs[0]
+    found = []
     for operator in subgraph.operators:
-        if content.operatorCodes[operator.opcodeIndex].builtinCode in hybrid:
-            first, weight = (subgraph.tensors[number].type for number in operator.inputs[:2])
-            if first == fb.TensorType.FLOAT32 and weight in codes:
-                return True
-    return False
+        kind = content.operatorCodes[operator.opcodeIndex].builtinCode
+        operands = [subgraph.tensors[number].type for number in operator.inputs if number >= 0]
+        found.append(
+            _Operator(
+                names[kind],
+                text_of(subgraph.tensors[operator.outputs[0]].name),
+                reads_codes=operands[:1] == [fb.TensorType.INT8],
+                is_hybrid=kind in hybrid and operands[0] == fb.TensorType.FLOAT32 and operands[1] in codes,
+            )
+        )
+    return found
 
 
-def rebuild(file: StoredFile, model: nn.Module, inputs: Inputs) -> tuple[Prepared, Build]:
-    """What the check of an export takes, from the network and the file.
-
-    Args:
-        file: From `read_file`.
-        model: The network that the file should have been made from.
-        inputs: To check with, as the network takes them.
-
-    Raises:
-        ExportError: The network cannot be traced, or the file lacks a grid.
-    """
-    held, names = take_inputs(model, inputs)
-    if file.metadata.activations is not None:
-        program, folded = rebuild_program(model, inputs, file.metadata), 0
-    else:
-        dynamic = file.backend == WRITER
-        example = tuple(tensor[: 2 if dynamic else 1] for tensor in held)
-        program = build_reference_program(model, example, encode(model), names=names, dynamic_batch=dynamic)
-        folded = fold_batch_norm(program)
-    if file.backend == WRITER:
-        build = build_graph(program, channels_last_io=file.channels_last_io, codes_io=file.codes_io, forms=file.forms)
-        build.weights, build.codes = file.weights, file.codes
-    else:
-        build = describe_converted(program, file.weights)
-    return Prepared(program, encode(model), held, names, folded), build
+def _kernels(operators: Iterable[_Operator], codes: Iterable[str]) -> dict[str, str]:
+    made = {operator.output: operator.code for operator in operators if operator.reads_codes}
+    return {name: made[f"{name}{SUFFIX}"] for name in codes if f"{name}{SUFFIX}" in made}
 
 
-def check_grids(file: StoredFile) -> tuple[WeightCheck, ...]:
-    """Every quantized activation against the grid that the file's metadata gives it; what differs.
+def check_grids(file: TfliteFile) -> tuple[WeightCheck, ...]:
+    """Hold every quantized activation to the grid that the file's metadata gives it; what differs.
 
     A scale that is off by less than changes a code would else go unnoticed.
     """
-    tensors = tensors_by_name(read(file.data))
+    tensors = tensors_by_name(file.content)
     checks = []
     for name, grid in (file.metadata.activations or {}).items():
         label = f"{name}{SUFFIX}"

@@ -7,7 +7,6 @@ it saves is more than its own bytes.
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Literal
 
 from onnx import NodeProto
 
@@ -19,6 +18,7 @@ from export.onnx.storage.dense import dense_native_part, dense_part, dense_width
 from export.onnx.storage.fixed_width import fixed_width_parts
 from export.onnx.storage.gaps import WIDTHS, gaps_part
 from export.onnx.storage.golomb import STEPS, golomb_part
+from export.onnx.storage.kinds import PACKING, Storage
 from export.onnx.storage.magnitude_planes import best_radices, magnitude_planes_part
 from export.onnx.storage.part import Part, call_nodes, functions_bytes, message_bytes, part_bytes, part_nodes
 from export.onnx.storage.sparse_initializer import sparse_initializer_bytes
@@ -26,10 +26,6 @@ from export.onnx.storage.target import Target
 from export.onnx.storage.two_level_mask import BLOCK_SIZES, two_level_mask_part
 from export.onnx.storage.weight import CodedWeight
 
-Storage = Literal["auto", "dense", "sparse", "packed", "smallest"]
-STORAGES: tuple[Storage, ...] = ("auto", "dense", "sparse", "packed", "smallest")
-PACKING: tuple[Storage, ...] = ("packed", "smallest")
-"""Those that encode weights."""
 SPARSE = "sparse_initializer"
 DENSE = "dense"
 TRANSIENT_PRICE = {"packed": 1 / 512}

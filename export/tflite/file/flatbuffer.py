@@ -175,7 +175,7 @@ def with_outputs(data: bytes, names: list[str]) -> bytes:
     """
     model = read(data)
     subgraph = model.subgraphs[0]
-    numbers = {_text(tensor.name): number for number, tensor in enumerate(subgraph.tensors)}
+    numbers = {text_of(tensor.name): number for number, tensor in enumerate(subgraph.tensors)}
     missing = [name for name in names if name not in numbers]
     if missing:
         raise ExportError(f"the file has no tensor {missing[0]!r}")
@@ -202,7 +202,7 @@ def tensors_by_name(model: Any) -> dict[str, tuple[np.ndarray | None, Any]]:
     found = {}
     for tensor in model.subgraphs[0].tensors:
         raw = model.buffers[tensor.buffer].data
-        name = _text(tensor.name)
+        name = text_of(tensor.name)
         try:
             found[name] = (None if raw is None else _dense(tensor, np.asarray(raw, np.uint8)), tensor)
         except ValueError as error:
@@ -225,7 +225,8 @@ def _dense(tensor: Any, raw: np.ndarray) -> np.ndarray:
     return CompressedRows(shape, order, values, segments, indices).restore()
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Decode a text of the schema, which comes as bytes."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 

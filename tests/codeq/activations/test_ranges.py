@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from codeq.activations.encoding import QUANT_MAX, ActivationEncoding
-from codeq.activations.ranges import METHODS, Method, RangeObserver
+from codeq.activations.methods import METHODS, Method
+from codeq.activations.ranges import RangeObserver
 from codeq.errors import CalibrationError
 
 

@@ -1,0 +1,6 @@
+"""The names of the ways in which the range of an activation is chosen; codeq/activations/ranges.py has the ways."""
+
+from typing import Literal
+
+Method = Literal["mse", "percentile", "min-max"]
+METHODS: tuple[Method, ...] = ("mse", "percentile", "min-max")

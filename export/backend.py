@@ -1,0 +1,224 @@
+"""A backend is a file format with its runtime; `BACKENDS` has one entry for each.
+
+A new one is a folder with an object of this protocol, and an entry here: exports, parity, benchmarks, inspection and
+reports reach it through this file alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from codeq.toolkit.cli import Reportable
+from export.errors import ExportError
+from export.options import ExportRequest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from export.metadata import FileMetadata
+    from export.parity.held import Held
+    from export.parity.verdict import Verdict
+    from export.program.prepare import Prepared
+    from export.program.program import ReferenceProgram
+    from export.reference.machine import IntegerReference
+    from export.report import Details
+    from export.runner import Runner
+
+OnProgress = Callable[[float, str], None]
+"""Called with the share done, 0 to 1, and what was just finished."""
+
+
+@dataclass(frozen=True)
+class StoredWeight:
+    """How a file holds one quantized weight.
+
+    `storage` is its encoding, `reason` why; `lowering` names the operators that make it float, or read it. `size_bytes`
+    are all that the file holds for it alone.
+    """
+
+    storage: str
+    reason: str
+    size_bytes: int
+    lowering: str
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """What a backend has to say of a file that it has just written.
+
+    Attributes:
+        weights: By the weight's name; those that the network does not use are missing.
+        details: Its own section of the report, made once the file's size is known.
+        companions: Names of files beside it.
+        stale: Names of files that an older file of its name may have left beside it, and that are not its own.
+        notes: What the user should know.
+    """
+
+    weights: Mapping[str, StoredWeight]
+    details: "Callable[[int], Details]"
+    companions: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class StoredFile(Protocol):
+    """A file of ours as it was read; a backend's own has more."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    @property
+    def metadata(self) -> "FileMetadata":
+        """What it says about itself."""
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The one batch size that it takes; None where it is open."""
+
+
+class Backend(Protocol):
+    """A file format and the runtime that it is made for. Objects are light: heavy libraries are imported by methods.
+
+    Attributes:
+        name: Its key in `BACKENDS`, its folder in export/ and its command, `export.NAME`.
+        suffix: Of its files, with the dot.
+        file: What its file is called in texts, e.g. "an ONNX file".
+        runtime: What its runtime is called in texts.
+        request: What it can be asked for.
+    """
+
+    name: str
+    suffix: str
+    file: str
+    runtime: str
+    request: type[ExportRequest]
+
+    def require(self) -> None:
+        """See that what it needs is installed.
+
+        Raises:
+            ExportError: Something is missing; the message says how to get it.
+        """
+
+    def recognizes(self, path: Path) -> bool:
+        """Say whether a file is of its format, by its first bytes or its name."""
+
+    def is_canonical(self, request: ExportRequest) -> bool:
+        """Say whether it lowers programs in canonical form, also where activations are float."""
+
+    def write(self, prepared: "Prepared", request: Any, staged: Path) -> Written:
+        """Lower a program and write it.
+
+        Args:
+            prepared: The program; it may be changed.
+            request: Of its own kind.
+            staged: Where to write; companions go beside it.
+
+        Raises:
+            ExportError: It cannot be lowered, or an option does not fit it.
+        """
+
+    def read(self, path: Path) -> StoredFile:
+        """Read a file of ours.
+
+        Raises:
+            ExportError: Missing, damaged, or not one of ours.
+        """
+
+    def check(
+        self,
+        stored: Any,
+        model: "nn.Module",
+        held: "Held",
+        program: "ReferenceProgram | None",
+        on_progress: OnProgress,
+    ) -> "Verdict":
+        """Hold a file against its network.
+
+        Args:
+            stored: From `read`.
+            model: The network, in eval mode.
+            held: Inputs, and the network's outputs for them.
+            program: The reference program with the file's grids; None where activations are float.
+            on_progress: See there.
+
+        Raises:
+            ExportError: The runtime cannot run the file, or it lacks what it should hold.
+        """
+
+    def reference(self, program: "ReferenceProgram") -> "IntegerReference":
+        """Give the integer reference of a quantized program by its runtime's rules."""
+
+    def open_runner(self, path: Path, *, threads: int | None = None, look_at: Sequence[str] = ()) -> "Runner":
+        """Look at a file for its runtime; the caller opens it.
+
+        Args:
+            path: A file of its format, whoever wrote it.
+            threads: Threads within an operator; None leaves it to the runtime.
+            look_at: Names of quantized activations whose codes come behind the outputs.
+
+        Raises:
+            ExportError: Missing, or of another format.
+        """
+
+    def preload(self) -> None:
+        """Import what its runtime needs: its own memory is not a file's."""
+
+    def files(self, path: Path) -> list[Path]:
+        """List a file and all that belongs to it beside it."""
+
+    def inspect(self, path: Path) -> Reportable:
+        """Say what a file of ours holds, its codes held to their hashes.
+
+        Raises:
+            ExportError: Missing, not one of ours, or damaged.
+        """
+
+    def materialize(self, source: Path, target: Path, *, force: bool) -> object:
+        """Write the equivalent file with every weight dense; the result prints itself.
+
+        Raises:
+            ExportError: The source is missing, not one of ours, damaged, or has no other form.
+            OutputError: The target exists (without `force`), or cannot be written.
+        """
+
+
+BACKENDS: dict[str, "str | Backend"] = {
+    "onnx": "export.onnx.backend:ONNX",
+    "tflite": "export.tflite.backend:TFLITE",
+}
+"""One entry per backend, in the order in which they are asked whether a file is theirs: the object, or where it is."""
+
+
+def get_backend(name: str) -> Backend:
+    """Give the backend of a name.
+
+    Raises:
+        ExportError: There is none.
+    """
+    if name not in BACKENDS:
+        raise ExportError(f"backend {name!r}, expected one of {', '.join(BACKENDS)}")
+    entry = BACKENDS[name]
+    if isinstance(entry, str):
+        module, _, attribute = entry.partition(":")
+        found: Backend = getattr(import_module(module), attribute)
+        return found
+    return entry
+
+
+def backend_of(path: Path) -> Backend:
+    """Give the backend that a file is of; the first one where none knows it, whose reader says what is wrong."""
+    backends = [get_backend(name) for name in BACKENDS]
+    return next((backend for backend in backends if backend.recognizes(path)), backends[0])
+
+
+def file_bytes(path: Path) -> int:
+    """Give the size of a file with all that belongs to it beside it.
+
+    Raises:
+        ExportError: Missing, or of no known format.
+    """
+    return sum(file.stat().st_size for file in backend_of(path).files(path))

@@ -1,0 +1,95 @@
+"""ONNX files for onnxruntime, as `export.backend.BACKENDS` has them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codeq.toolkit.cli import Reportable
+from export.backend import OnProgress, Written
+from export.onnx.options import OnnxRequest
+from export.options import ExportRequest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from export.onnx.runner import OnnxruntimeRunner
+    from export.onnx.stored_file import OnnxFile
+    from export.parity.held import Held
+    from export.parity.verdict import Verdict
+    from export.program.prepare import Prepared
+    from export.program.program import ReferenceProgram
+    from export.reference.machine import IntegerReference
+
+
+class OnnxBackend:
+    """See `Backend`."""
+
+    name = "onnx"
+    suffix = ".onnx"
+    file = "an ONNX file"
+    runtime = "onnxruntime"
+    request: type[ExportRequest] = OnnxRequest
+
+    def require(self) -> None:
+        """onnx and onnxruntime are no extras."""
+
+    def recognizes(self, path: Path) -> bool:
+        return path.suffix == self.suffix
+
+    def is_canonical(self, request: ExportRequest) -> bool:
+        return False
+
+    def write(self, prepared: "Prepared", request: OnnxRequest, staged: Path) -> Written:
+        from export.onnx.write import write_onnx
+
+        return write_onnx(prepared, request, staged)
+
+    def read(self, path: Path) -> "OnnxFile":
+        from export.onnx.stored_file import read_file
+
+        return read_file(path)
+
+    def check(
+        self,
+        stored: "OnnxFile",
+        model: "nn.Module",
+        held: "Held",
+        program: "ReferenceProgram | None",
+        on_progress: OnProgress,
+    ) -> "Verdict":
+        from export.onnx.verify import check
+
+        return check(stored, model, held, program, on_progress)
+
+    def reference(self, program: "ReferenceProgram") -> "IntegerReference":
+        from export.reference.machine import IntegerReference
+
+        return IntegerReference(program)
+
+    def open_runner(
+        self, path: Path, *, threads: int | None = None, look_at: Sequence[str] = ()
+    ) -> "OnnxruntimeRunner":
+        from export.onnx.runner import OnnxruntimeRunner
+
+        return OnnxruntimeRunner(path, threads, look_at)
+
+    def preload(self) -> None:
+        import onnxruntime  # noqa: F401
+
+    def files(self, path: Path) -> list[Path]:
+        from export.onnx.stored_file import files_of
+
+        return files_of(path)
+
+    def inspect(self, path: Path) -> Reportable:
+        from export.onnx.inspect import inspect_file
+
+        return inspect_file(path)
+
+    def materialize(self, source: Path, target: Path, *, force: bool) -> object:
+        from export.onnx.materialize import materialize
+
+        return materialize(source, target, force=force)
+
+
+ONNX = OnnxBackend()

@@ -1,0 +1,53 @@
+"""An ONNX file of ours as it was written: its graph, and what it says about itself."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from export.metadata import FileMetadata
+from export.onnx.sessions import load_model, read_metadata
+from export.onnx.stored_weight import external_files
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxFile:
+    """A file that was read.
+
+    Attributes:
+        path: Where it is.
+        model: Its graph, external data left where it is.
+        metadata: What it says about itself.
+        fixed_batch: The one batch size that it takes; None where it is open.
+    """
+
+    path: Path
+    model: onnx.ModelProto
+    metadata: FileMetadata
+    fixed_batch: int | None
+
+
+def read_file(path: Path) -> OnnxFile:
+    """Read a file of `export.onnx`.
+
+    Raises:
+        ExportError: Missing, not an ONNX file, or not one of ours.
+    """
+    model = load_model(path)
+    return OnnxFile(path, model, read_metadata(model, path), _fixed_batch(model))
+
+
+def files_of(path: Path) -> list[Path]:
+    """List an ONNX file, whoever wrote it, and the external data that it names.
+
+    Raises:
+        ExportError: Missing, or not an ONNX file.
+    """
+    return [path, *external_files(load_model(path), path)]
+
+
+def _fixed_batch(model: onnx.ModelProto) -> int | None:
+    for item in model.graph.input:
+        dimensions = item.type.tensor_type.shape.dim
+        return int(dimensions[0].dim_value) if dimensions and dimensions[0].HasField("dim_value") else None
+    return None

@@ -1,0 +1,199 @@
+"""Publish a file: prepare, write under a temporary name, hold it against its network, rename.
+
+The file appears under its name only after the check held. This is all that an export does, whatever the backend.
+"""
+
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from codeq.graph.autocast import autocast_off
+from codeq.graph.eval_mode import eval_mode
+from codeq.graph.inputs import Inputs, join_inputs
+from codeq.toolkit.files import check_writable, staging_folder
+from export.backend import Backend, OnProgress, StoredFile, StoredWeight, Written, backend_of
+from export.options import ExportRequest
+from export.parity.held import hold_inputs
+from export.parity.verdict import ParityError, Verdict
+from export.program.prepare import Prepared, float32_bytes, prepare_program, rebuild_program
+from export.program.program import ReferenceProgram
+from export.program.run import take_inputs
+from export.report import ActivationReport, Report, WeightReport, describe_stored
+from export.runner import check_inputs
+
+UNUSED = StoredWeight("unused", "", 0, "")
+"""A weight that the network does not compute with."""
+
+
+@autocast_off()
+def publish(backend: Backend, model: nn.Module, example_inputs: Inputs, path: Path, request: ExportRequest) -> Report:
+    """Write a network as a file of a backend. An autocast around the call is switched off: files compute in float32.
+
+    Args:
+        backend: Writes and checks the file.
+        model: Attached with `codeq.attach` (or plain: then a float file). Not changed.
+        example_inputs: One small batch, of which the first dimension of every tensor counts the inputs.
+        path: Target.
+        request: Of the backend's own kind.
+
+    Raises:
+        ExportError: Something is not installed, or the network or an option cannot be exported.
+        OutputError: The target exists (without `force`), or cannot be written.
+        CalibrationError: No inputs, or a tensor without a usable range.
+        ParityError: The file does not compute what the network does; nothing was published.
+    """
+    backend.require()
+    request.check()
+    output = check_writable(path, force=request.force)
+    if request.batch_size is not None:
+        example_inputs = _first(model, example_inputs, request.batch_size)
+    prepared = prepare_program(
+        model,
+        example_inputs,
+        request.quantization,
+        check_inputs=request.check_inputs,
+        open_batch=request.open_batch,
+        canonical=backend.is_canonical(request),
+    )
+    replaced = output.exists()
+    with staging_folder(output) as folder:
+        staged = folder / output.name
+        written = backend.write(prepared, request, staged)
+        for name in written.companions:
+            check_writable(output.parent / name, force=request.force)
+        stored = backend.read(staged)
+        verdict = check_stored(backend, stored, model, prepared.inputs, prepared.program)
+        if not verdict.ok:
+            raise ParityError(verdict)
+        size_bytes = sum(file.stat().st_size for file in backend.files(staged))
+    if replaced:
+        for name in written.stale:
+            (output.parent / name).unlink(missing_ok=True)
+    program = prepared.program
+    return Report(
+        backend=backend.name,
+        path=output,
+        size_bytes=size_bytes,
+        float32_bytes=float32_bytes(model),
+        weights=_weight_reports(prepared, written),
+        verdict=verdict,
+        folded_batch_norms=prepared.folded_batch_norms,
+        skipped_folds=program.skipped_folds,
+        activations=_activation_report(program, request),
+        details=written.details(size_bytes),
+        notes=written.notes,
+    )
+
+
+def check_stored(
+    backend: Backend,
+    stored: StoredFile,
+    model: nn.Module,
+    inputs: Inputs,
+    program: ReferenceProgram | None = None,
+    on_progress: OnProgress = lambda share, detail: None,
+) -> Verdict:
+    """Hold a file that was read against its network.
+
+    Args:
+        backend: Of the file.
+        stored: From its `read`.
+        model: The network; run in eval mode, its modes left as they were.
+        inputs: Held inputs, batch first; fewer than a batch are repeated.
+        program: What the file was made from; None rebuilds it from the network and the file's own grids.
+        on_progress: Called with the share done, 0 to 1, and what was just finished.
+
+    Returns:
+        The verdict; a violated contract is a verdict, not an exception.
+
+    Raises:
+        ExportError: The file does not take these inputs or cannot be run; the network's outputs have no batch dimension
+            or depend on the batch; or there are no inputs.
+    """
+    tensors, names = take_inputs(model, inputs)
+    runner = backend.open_runner(stored.path)
+    runner.open()
+    check_inputs(runner, stored.path, tensors, names)
+    del runner
+    held = hold_inputs(model, inputs, fixed_batch=stored.fixed_batch)
+    metadata = stored.metadata
+    with eval_mode(model), torch.no_grad():
+        if metadata.activations is None:
+            program = None
+        elif program is None:
+            program = rebuild_program(
+                model,
+                join_inputs(held.inputs, held.names),
+                metadata.activations,
+                exclude=metadata.activations_except,
+                fixed_batch=stored.fixed_batch,
+            )
+        return backend.check(stored, model, held, program, on_progress)
+
+
+@autocast_off()
+def check_parity(
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    on_progress: OnProgress = lambda share, detail: None,
+) -> Verdict:
+    """Hold a file of any backend against its network. An autocast around the call is switched off.
+
+    Args:
+        path: A file written by an export.
+        model: The network it was made from, attached; run in eval mode, its modes left as they were.
+        inputs: Held inputs, batch first: one tensor, several in the order of the network's arguments, or by their
+            names. Fewer than a batch are repeated.
+        on_progress: Called with the share done, 0 to 1, and what was just finished.
+
+    Returns:
+        The verdict; a violated contract is a verdict, not an exception.
+
+    Raises:
+        ExportError: The file cannot be opened, is not ours, or does not take these inputs; the network's outputs have
+            no batch dimension or depend on the batch; or there are no inputs.
+
+    Example:
+        assert check_parity("net.onnx", model, images).ok
+    """
+    source = Path(path)
+    backend = backend_of(source)
+    return check_stored(backend, backend.read(source), model, inputs, on_progress=on_progress)
+
+
+def _first(model: nn.Module, inputs: Inputs, count: int) -> Inputs:
+    tensors, names = take_inputs(model, inputs)
+    return join_inputs(tuple(tensor[:count] for tensor in tensors), names)
+
+
+def _weight_reports(prepared: Prepared, written: Written) -> tuple[WeightReport, ...]:
+    reports = []
+    for record in prepared.program.weights.values():
+        stored = written.weights.get(record.name, UNUSED)
+        reports.append(
+            describe_stored(
+                record,
+                prepared.encodings[record.name],
+                storage=stored.storage,
+                storage_reason=stored.reason,
+                size_bytes=stored.size_bytes,
+                lowering=stored.lowering,
+            )
+        )
+    return tuple(reports)
+
+
+def _activation_report(program: ReferenceProgram, request: ExportRequest) -> ActivationReport | None:
+    if program.activations is None:
+        return None
+    codes = [record.encoding.codes for record in program.weights.values()]
+    return ActivationReport(
+        ranges=request.quantization.source,
+        tensors=len(program.activations.encodings),
+        largest_code=max((int(tensor.abs().max()) for tensor in codes if tensor.numel()), default=0),
+        exclude=program.activations.exclude,
+    )

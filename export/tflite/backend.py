@@ -1,0 +1,104 @@
+""".tflite files for LiteRT, as `export.backend.BACKENDS` has them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codeq.toolkit.cli import Reportable
+from export.backend import OnProgress, Written
+from export.errors import ExportError
+from export.options import ExportRequest
+from export.tflite.options import WRITER, TfliteRequest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from export.parity.held import Held
+    from export.parity.verdict import Verdict
+    from export.program.prepare import Prepared
+    from export.program.program import ReferenceProgram
+    from export.reference.machine import IntegerReference
+    from export.tflite.runner import LiteRtRunner
+    from export.tflite.stored_file import TfliteFile
+
+IDENTIFIER = b"TFL3"
+"""Bytes 4 to 8 of every file."""
+
+
+class TfliteBackend:
+    """See `Backend`."""
+
+    name = "tflite"
+    suffix = ".tflite"
+    file = "a .tflite file"
+    runtime = "LiteRT"
+    request: type[ExportRequest] = TfliteRequest
+
+    def require(self) -> None:
+        from export.tflite.runtime import installed_version
+
+        installed_version()
+
+    def recognizes(self, path: Path) -> bool:
+        if not path.is_file():
+            return path.suffix == self.suffix
+        with path.open("rb") as file:
+            return file.read(8)[4:] == IDENTIFIER or path.suffix == self.suffix
+
+    def is_canonical(self, request: ExportRequest) -> bool:
+        return isinstance(request, TfliteRequest) and request.backend == WRITER
+
+    def write(self, prepared: "Prepared", request: TfliteRequest, staged: Path) -> Written:
+        from export.tflite.write import write_tflite
+
+        return write_tflite(prepared, request, staged)
+
+    def read(self, path: Path) -> "TfliteFile":
+        from export.tflite.stored_file import read_file
+
+        return read_file(path)
+
+    def check(
+        self,
+        stored: "TfliteFile",
+        model: "nn.Module",
+        held: "Held",
+        program: "ReferenceProgram | None",
+        on_progress: OnProgress,
+    ) -> "Verdict":
+        from export.tflite.verify import check
+
+        return check(stored, model, held, program, on_progress)
+
+    def reference(self, program: "ReferenceProgram") -> "IntegerReference":
+        from export.tflite.verify import reference_of
+
+        return reference_of(program)
+
+    def open_runner(self, path: Path, *, threads: int | None = None, look_at: Sequence[str] = ()) -> "LiteRtRunner":
+        from export.tflite.runner import LiteRtRunner
+
+        return LiteRtRunner(path, threads, look_at)
+
+    def preload(self) -> None:
+        from export.tflite.runtime import interpreter, schema
+
+        schema()
+        interpreter()
+
+    def files(self, path: Path) -> list[Path]:
+        return [path]
+
+    def inspect(self, path: Path) -> Reportable:
+        from export.tflite.inspect import inspect_file
+
+        return inspect_file(path)
+
+    def materialize(self, source: Path, target: Path, *, force: bool) -> object:
+        raise ExportError(
+            f"{source}: only ONNX files are decoded to dense ones; for dense weights in a .tflite file, export the "
+            "checkpoint again with --sparse off"
+        )
+
+
+TFLITE = TfliteBackend()

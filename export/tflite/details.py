@@ -1,0 +1,23 @@
+"""What a report says of a .tflite file beyond what it says of all: its operators."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from export.report import Report
+
+
+@dataclass(frozen=True)
+class TfliteDetails:
+    """The details of a .tflite file. `operators` counts those in it."""
+
+    operators: Mapping[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def remarks(self, report: Report) -> Sequence[tuple[str, str]]:
+        return [("operators", ", ".join(f"{count} {code}" for code, count in self.operators.items()))]
+
+    def smaller(self, report: Report) -> Mapping[str, str]:
+        return {}

@@ -1,0 +1,68 @@
+"""A program becomes a .tflite file: by this package's lowerings, or by litert-torch and an exchange of weights."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+
+from export.backend import StoredWeight, Written
+from export.program.describe import describe_program
+from export.program.prepare import Prepared
+from export.tflite.build import Build
+from export.tflite.details import TfliteDetails
+from export.tflite.file.flatbuffer import write
+from export.tflite.interface import float_interface
+from export.tflite.litert_torch import convert_with_codes
+from export.tflite.lower import build_graph, describe_layout
+from export.tflite.options import WRITER, TfliteRequest
+from export.tflite.runtime import PACKAGE, installed_version
+from export.tflite.stored_file import LITERT
+from export.tflite.weights.form import WeightForms, form_notes
+
+FORMS = {"dense": "int8", "csr": "CSR", "int4": "int4"}
+"""What reports call the forms of export/tflite/weights/form.py."""
+
+
+def write_tflite(prepared: Prepared, request: TfliteRequest, staged: Path) -> Written:
+    """Lower a program and write it.
+
+    Args:
+        prepared: The program, which is changed; canonical for this package's lowerings.
+        request: What was asked for.
+        staged: Where to write.
+
+    Raises:
+        ExportError: An operator without a lowering, or an option that does nothing.
+    """
+    pack: Callable[[Mapping[str, str]], bytes]
+    operators: Iterable[str]
+    if request.backend == WRITER:
+        forms = WeightForms(request.sparse, request.int4, request.hybrid)
+        codes_io = request.io == "int8"
+        build = build_graph(prepared.program, channels_last_io=request.layout == "nhwc", codes_io=codes_io, forms=forms)
+        pack = partial(write, build.graph)
+        operators = [operator.code for operator in build.graph.operators]
+        notes = (*(float_interface(build) if codes_io else ()), *form_notes(build.forms, build.stored))
+    else:
+        converted = convert_with_codes(prepared.program, tuple(tensor[:1] for tensor in prepared.held))
+        build, pack, operators = converted.build, converted.editor.pack, converted.editor.operators()
+        notes = ("converted by litert-torch: its batch is 1",)
+    metadata = describe_program(
+        prepared.program,
+        request,
+        {name: name for name in build.weights},
+        versions={PACKAGE: installed_version()},
+        storage=request.sparse if request.backend == WRITER else "dense",
+        target=LITERT,
+        layout={"backend": request.backend, **describe_layout(build)},
+    )
+    staged.write_bytes(pack(metadata))
+    details = TfliteDetails(dict(Counter(operators)))
+    return Written(_stored_weights(build), lambda size_bytes: details, notes=notes)
+
+
+def _stored_weights(build: Build) -> dict[str, StoredWeight]:
+    return {
+        name: StoredWeight(FORMS[stored.form], stored.reason, stored.size_bytes, stored.reader)
+        for name, stored in build.stored.items()
+    }
