@@ -13,6 +13,7 @@ from export.errors import ExportError
 from export.metadata import WeightMetadata
 from export.tflite.file.flatbuffer import tensors_by_name
 from export.tflite.interface import SUFFIX
+from export.tflite.runtime import schema
 from export.tflite.stored_file import TfliteFile, read_file
 
 
@@ -129,12 +130,14 @@ def _inspect_weight(
         float32_bytes=4 * codes.size,
         size_bytes=int(size),
         entropy_bytes=float(-(shares * np.log2(shares)).sum() * codes.size / 8),
-        storage="CSR"
-        if tensor.sparsity is not None
-        else "int8"
-        if buffer is None or len(buffer) >= codes.size
-        else "int4",
+        storage=_form(tensor),
     )
+
+
+def _form(tensor: Any) -> str:
+    if tensor.sparsity is not None:
+        return "CSR"
+    return "int4" if tensor.type == schema().TensorType.INT4 else "int8"
 
 
 def _position_bytes(tensor: Any) -> int:

@@ -1,0 +1,240 @@
+"""The rules of the house, read from the source: who may import whom, what is named where, what has a test.
+
+Imports under TYPE_CHECKING and inside functions count like all others. An exception stands here with its reason.
+"""
+
+import ast
+import re
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("models", "codeq", "export", "runtime_tests", "codeq_cli")
+
+LAYERS: dict[str, tuple[str, ...]] = {
+    "": ("models", "codeq", "export", "runtime_tests", "codeq_cli"),
+    "codeq": (
+        "errors version",
+        "toolkit",
+        "graph",
+        "activations quantizer data",
+        "safe_load checkpoint cost",
+        "training",
+        "figures",
+        "train pareto",
+    ),
+    "export": (
+        "errors",
+        "metadata options",
+        "program",
+        "reference runner",
+        "parity",
+        "report",
+        "backend",
+        "publish from_checkpoint",
+        "command",
+        "onnx tflite",
+        "inspect materialize",
+    ),
+}
+"""Per folder its rooms and files from the bottom up; each imports from lower ones and its own. Those on one line do not
+import each other."""
+NO_RUNTIME = ("export.program", "export.reference", "export.parity")
+"""What knows no runtime's package."""
+RUNTIMES = frozenset({"onnx", "onnxruntime", "onnx_ir", "onnxscript", "ai_edge_litert", "flatbuffers", "openvino"})
+HEAVY = frozenset({"torch", "numpy", "rich", "matplotlib", *RUNTIMES})
+"""What a command imports only once it knows what to do."""
+COMMANDS = (
+    "codeq.train",
+    "codeq.pareto",
+    "export.onnx.__main__",
+    "export.tflite.__main__",
+    "export.inspect",
+    "export.materialize",
+    "runtime_tests.parity",
+    "runtime_tests.runtimes",
+    "runtime_tests.bench.__main__",
+    "runtime_tests.zoo",
+    "runtime_tests.compare",
+    "runtime_tests.storage",
+    "runtime_tests.scaling",
+    "runtime_tests.tflite_modes",
+    "runtime_tests.training_step",
+    "codeq_cli",
+)
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the project by its dotted name; a package goes by its own."""
+    found = {}
+    for package in PACKAGES:
+        single = ROOT / f"{package}.py"
+        for path in [single] if single.exists() else sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse(modules()[name].read_text())
+
+
+@cache
+def imports(name: str, top_level_only: bool = False) -> frozenset[str]:
+    """The modules that a module imports, ours and others'; `from package import module` counts as the module."""
+    found: set[str] = set()
+    for node in tree(name).body if top_level_only else ast.walk(tree(name)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{name}: imports are absolute"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in modules() else node.module)
+    return frozenset(found)
+
+
+def ours(name: str) -> set[str]:
+    return {target for target in imports(name) if target in modules() and target != name}
+
+
+def room(folder: str, name: str) -> str | None:
+    """The part of a folder that a module is in: `export.onnx.lower` is in `onnx` of `export`."""
+    prefix = f"{folder}." if folder else ""
+    return name.removeprefix(prefix).split(".")[0] if name.startswith(prefix) and name != folder else None
+
+
+def place(folder: str, part: str) -> int:
+    for index, line in enumerate(LAYERS[folder]):
+        if part in line.split():
+            return index
+    raise AssertionError(f"{folder or 'the project'} has a new part {part!r}: give it a place in LAYERS")
+
+
+@pytest.mark.parametrize("folder", LAYERS, ids=lambda folder: folder or "project")
+def test_imports_point_one_way(folder: str) -> None:
+    wrong = []
+    for name in modules():
+        source = room(folder, name)
+        if source is None or (folder == "export" and name.endswith("__main__")):
+            continue
+        for target in ours(name):
+            found = room(folder, target)
+            if found is not None and found != source and place(folder, found) >= place(folder, source):
+                wrong.append(f"{name} imports {target}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_circle() -> None:
+    state: dict[str, int] = {}
+    path: list[str] = []
+
+    def visit(name: str) -> None:
+        state[name] = 1
+        path.append(name)
+        for target in sorted(ours(name)):
+            if state.get(target) == 1:
+                raise AssertionError("a circle: " + " -> ".join([*path[path.index(target) :], target]))
+            if target not in state:
+                visit(target)
+        path.pop()
+        state[name] = 2
+
+    for name in modules():
+        if name not in state:
+            visit(name)
+
+
+def test_backends_do_not_know_each_other() -> None:
+    for name in modules():
+        for first, second in (("export.onnx", "export.tflite"), ("export.tflite", "export.onnx")):
+            if name.startswith(first):
+                assert not [target for target in ours(name) if target.startswith(second)], name
+
+
+@pytest.mark.parametrize("package", NO_RUNTIME)
+def test_what_serves_all_runtimes_imports_none(package: str) -> None:
+    for name in modules():
+        if name.startswith(package):
+            assert not {target.split(".")[0] for target in imports(name)} & RUNTIMES, name
+
+
+def test_a_backend_is_named_in_its_folder_alone() -> None:
+    """As a word of code: a branch on a backend's name, its suffix or its classes would show here."""
+    words = re.compile(r"is_tflite|isinstance\([^)]*(Onnx|Tflite|LiteRt)\w*|== [\"'](onnx|tflite|litert|\.onnx|\.tflite)[\"']")
+    found = []
+    for name, path in modules().items():
+        if name.startswith(("export.onnx", "export.tflite")):
+            continue
+        found += [f"{name}: {line.strip()}" for line in path.read_text().splitlines() if words.search(line)]
+    assert not found, "\n".join(found)
+
+
+def test_training_names_no_runtime() -> None:
+    words = re.compile(r"QLinear|QGemm|XNNPACK|CONV_2D|FULLY_CONNECTED")
+    found = [name for name, path in modules().items() if name.startswith("codeq") and words.search(path.read_text())]
+    assert not found
+
+
+def test_no_public_class_has_two_homes() -> None:
+    homes: dict[str, list[str]] = defaultdict(list)
+    for name in modules():
+        for node in tree(name).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].append(name)
+    assert not {name: where for name, where in homes.items() if len(where) > 1}
+
+
+def _reached(name: str) -> Iterator[tuple[str, str]]:
+    """What importing a module imports, with who does: what stands in functions or under TYPE_CHECKING does not."""
+    seen, waiting = {name}, [name]
+    while waiting:
+        current = waiting.pop()
+        parents = [current.rsplit(".", n)[0] for n in range(1, current.count(".") + 1)]
+        for target in {*imports(current, top_level_only=True), *parents}:
+            if target in modules():
+                if target not in seen:
+                    seen.add(target)
+                    waiting.append(target)
+            else:
+                yield current, target.split(".")[0]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_starts_without_heavy_packages(command: str) -> None:
+    assert not sorted({f"{who} imports {what}" for who, what in _reached(command) if what in HEAVY})
+
+
+def test_the_packages_that_are_installed_are_those_of_the_tree() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = settings["packages"]["find"]["include"]
+    folders = {path.parent for path in modules().values()} - {ROOT}
+    missing = [folder for folder in folders if not (folder / "__init__.py").exists()]
+    assert not missing
+    tops = {folder.relative_to(ROOT).parts[0] for folder in folders}
+    assert {pattern.rstrip("*") for pattern in patterns} == tops
+
+
+def test_the_exporters_take_what_their_requests_define() -> None:
+    """Keyword arguments of the public functions, their defaults included, are the fields of the requests."""
+    import dataclasses
+    import inspect
+
+    from export import export_onnx, export_tflite
+    from export.onnx.options import OnnxRequest
+    from export.options import Quantization
+    from export.tflite.options import TfliteRequest
+
+    for function, kind in ((export_onnx, OnnxRequest), (export_tflite, TfliteRequest)):
+        fields = {item.name: item.default for part in (Quantization, kind) for item in dataclasses.fields(part)}
+        del fields["quantization"]
+        parameters = inspect.signature(function).parameters.values()
+        keywords = {item.name: item.default for item in parameters if item.kind is item.KEYWORD_ONLY}
+        assert keywords == fields
