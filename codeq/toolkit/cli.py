@@ -147,7 +147,7 @@ def build_parser(module: str, description: str, example: str) -> argparse.Argume
 
 
 def add_common(
-    parser: argparse.ArgumentParser,
+    parser: argparse._ActionsContainer,
     *,
     json: str | None = None,
     force: str | None = None,
@@ -211,17 +211,20 @@ def integer(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
     return parse
 
 
-def number(low: float, high: float = float("inf"), *, above: bool = False) -> Callable[[str], float]:
-    """An argparse type: a finite number of at least `low` (above it with `above`), at most `high`."""
+def number(
+    low: float, high: float = float("inf"), *, above: bool = False, below: bool = False
+) -> Callable[[str], float]:
+    """An argparse type: a finite number of at least `low` (above it with `above`), at most `high` (or below it)."""
 
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = float("nan")
-        if not (value > low if above else value >= low) or value > high or value == float("inf"):
+        is_large = value > low if above else value >= low
+        if not is_large or not (value < high if below else value <= high) or value == float("inf"):
             limit = f"above {low:g}" if above else f"of at least {low:g}"
-            upper = f" and at most {high:g}" if high < float("inf") else ""
+            upper = f" and {'below' if below else 'at most'} {high:g}" if high < float("inf") else ""
             raise argparse.ArgumentTypeError(f"expected a number {limit}{upper}, found {text!r}")
         return value
 
