@@ -32,8 +32,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from codeq.errors import CodeqError, OutputError, first_line
 from codeq.toolkit.files import check_writable, replace_atomically
-from codeq.toolkit.startup import PACKAGES, ROOT, start_command
+from codeq.toolkit.startup import PACKAGES, start_command
 from codeq.toolkit.suggest import did_you_mean
+from codeq.toolkit.user_modules import user_modules
 
 if TYPE_CHECKING:
     from torch import nn
@@ -131,7 +132,7 @@ class _Version(argparse.Action):
 
 
 def build_parser(module: str, description: str, example: str) -> argparse.ArgumentParser:
-    """A parser for `python -m module` whose errors are one line and whose help ends with an example."""
+    """Build a parser for `python -m module` whose errors are one line and whose help ends with an example."""
     program = program_name(module)
     parser = _Parser(
         prog=program,
@@ -196,7 +197,7 @@ def set_threads(count: int | None) -> None:
 
 
 def integer(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
-    """An argparse type: an integer from `low` to `high`."""
+    """Make an argparse type: an integer from `low` to `high`."""
 
     def parse(text: str) -> int:
         try:
@@ -214,7 +215,7 @@ def integer(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
 def number(
     low: float, high: float = float("inf"), *, above: bool = False, below: bool = False
 ) -> Callable[[str], float]:
-    """An argparse type: a finite number of at least `low` (above it with `above`), at most `high` (or below it)."""
+    """Make an argparse type: a finite number of at least `low` (above it with `above`), at most `high` (or below it)."""
 
     def parse(text: str) -> float:
         try:
@@ -232,7 +233,7 @@ def number(
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """An argparse type: a JSON object, such as keyword arguments."""
+    """Read a JSON object, such as keyword arguments; an argparse type."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -243,7 +244,7 @@ def json_object(text: str) -> dict[str, Any]:
 
 
 def add_model_option(parser: argparse.ArgumentParser) -> None:
-    """`--model` and `--model-args`, for `import_factory`: how a command names a network that the registry has not."""
+    """Add `--model` and `--model-args`, for `import_factory`: how a command names a network that the registry has not."""
     parser.add_argument(
         "--model", metavar="MODULE:FACTORY", help="build the network by this function (default: by the registry)"
     )
@@ -251,7 +252,7 @@ def add_model_option(parser: argparse.ArgumentParser) -> None:
 
 
 def import_factory(spec: str | None, arguments: Mapping[str, Any] | None = None) -> Callable[[], "nn.Module"] | None:
-    """The network factory that a user names as `package.module:function`, with its arguments; None for None.
+    """Import the network factory that a user names as `package.module:function`, with its arguments; None for None.
 
     Only a command line may name code like this, never a file.
 
@@ -267,25 +268,23 @@ def import_factory(spec: str | None, arguments: Mapping[str, Any] | None = None)
     module_name, _, name = spec.partition(":")
     if not module_name or not name:
         raise CodeqError(f"--model {spec}: expected package.module:factory")
-    # Last: a folder of the user's must not hide what we or our libraries have yet to import.
-    sys.path.append(str(Path.cwd()))
     try:
-        factory = getattr(import_module(module_name), name)
+        with user_modules():
+            factory = getattr(import_module(module_name), name)
     except SystemExit as error:
         raise CodeqError(
             f"--model {spec}: cannot be imported (it exits with {error.code}); "
             'put what it runs as a program under `if __name__ == "__main__":`'
         ) from error
     except Exception as error:  # the user's module may raise anything; its first line says what to mend
-        raise CodeqError(f"--model {spec}: cannot be imported ({first_line(error)}){_hidden(module_name)}") from error
-    finally:
-        sys.path.pop()
+        raise CodeqError(f"--model {spec}: cannot be imported ({first_line(error)})") from error
     keywords = dict(arguments or {})
     _check_call(spec, factory, keywords)
 
     def build() -> "nn.Module":
         try:
-            model = factory(**keywords)
+            with user_modules():
+                model = factory(**keywords)
         except (Exception, SystemExit) as error:  # as above
             raise CodeqError(f"--model {spec}: raised {type(error).__name__} ({first_line(error)})") from error
         if not isinstance(model, nn.Module):
@@ -293,14 +292,6 @@ def import_factory(spec: str | None, arguments: Mapping[str, Any] | None = None)
         return model
 
     return build
-
-
-def _hidden(module_name: str) -> str:
-    """Say where a module of the user's has the name of a package of ours, which Python finds first."""
-    name = module_name.partition(".")[0]
-    places = (Path.cwd() / name, Path.cwd() / f"{name}.py")
-    theirs = next((place for place in places if name in PACKAGES and Path.cwd() != ROOT and place.exists()), None)
-    return "" if theirs is None else f"; {theirs.name} has the name of a package of this program: rename it"
 
 
 def _check_call(spec: str, factory: Any, keywords: Mapping[str, Any]) -> None:
@@ -321,7 +312,7 @@ def _check_call(spec: str, factory: Any, keywords: Mapping[str, Any]) -> None:
 
 
 def _example_arguments(factory: Any) -> str:
-    """What --model-args may look like: the arguments without a default, or else the first."""
+    """Show what --model-args may look like: the arguments without a default, or else the first."""
     parameters = [item for item in signature(factory).parameters.values() if item.kind not in VARIADIC]
     names = [item.name for item in parameters if item.default is item.empty] or [item.name for item in parameters[:1]]
     return "{" + ", ".join(f'"{name}": ...' for name in names) + "}"
@@ -388,7 +379,7 @@ def write_json(path: Path | None, value: dict[str, Any]) -> None:
 
 
 class Reportable(Protocol):
-    """What a command has to say: text for people, plain types for machines."""
+    """A report is what a command has to say: text for people, plain types for machines."""
 
     def to_dict(self) -> dict[str, Any]: ...
 

@@ -18,23 +18,25 @@ ROOT = Path(__file__).parents[2]
 
 
 def hiding_files() -> dict[str, Path]:
-    """Find the files that Python would import in place of our packages, by package. Imports nothing."""
+    """Find the files and folders that Python would import in place of our packages, by package. Imports nothing."""
     found = {}
     for package in PACKAGES:
         spec = find_spec(package)
-        origin = None if spec is None or spec.origin is None else Path(spec.origin)
-        if origin is not None and origin.resolve() != (ROOT / package / "__init__.py").resolve():
-            found[package] = origin
+        if spec is None:
+            continue
+        # A folder without __init__.py, which hides an editable install, has no origin.
+        origin = Path(spec.origin or next(iter(spec.submodule_search_locations or ())))
+        if origin.resolve() != (ROOT / package / "__init__.py").resolve():
+            found[package] = origin.parent if origin.name == "__init__.py" else origin
     return found
 
 
 def describe_hiding(found: dict[str, Path]) -> str:
     """Say in one line which file hides which package, and what to do."""
     places = []
-    for package, origin in found.items():
-        place = origin.parent if origin.name == "__init__.py" else origin
+    for package, place in found.items():
         shown = os.path.relpath(place) if place.is_relative_to(Path.cwd()) else str(place)
-        places.append(f"{shown}{os.sep if place != origin else ''} hides the package '{package}' of this program")
+        places.append(f"{shown}{os.sep if place.is_dir() else ''} hides the package '{package}' of this program")
     return f"{', and '.join(places)}; run the `codeq` command instead, or rename {'it' if len(places) == 1 else 'them'}"
 
 

@@ -3,6 +3,7 @@
 import argparse
 
 from codeq.toolkit import cli
+from codeq.toolkit.extras import install_hint
 from export.command import build_parser, run_export
 from export.tflite.export import export_tflite
 from export.tflite.options import BACKENDS, IOS, LAYOUTS, WRITER
@@ -50,7 +51,7 @@ def _build_parser() -> argparse.ArgumentParser:
         choices=BACKENDS,
         default=WRITER,
         help="litert-torch: let that package convert the float network, for operators that the writer lacks, and put "
-        "the codes in by exact match (pip install 'codeq[tflite-torch]', 2 GB)",
+        f"the codes in by exact match ({install_hint('tflite-torch')}, 2 GB)",
     )
     return parser
 
