@@ -215,7 +215,7 @@ def integer(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
 def number(
     low: float, high: float = float("inf"), *, above: bool = False, below: bool = False
 ) -> Callable[[str], float]:
-    """Make an argparse type: a finite number of at least `low` (above it with `above`), at most `high` (or below it)."""
+    """Make an argparse type: a finite number of at least `low` (or above it), at most `high` (or below it)."""
 
     def parse(text: str) -> float:
         try:
@@ -244,7 +244,7 @@ def json_object(text: str) -> dict[str, Any]:
 
 
 def add_model_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--model` and `--model-args`, for `import_factory`: how a command names a network that the registry has not."""
+    """Add `--model` and `--model-args`, for `import_factory`: they name a network that the registry has not."""
     parser.add_argument(
         "--model", metavar="MODULE:FACTORY", help="build the network by this function (default: by the registry)"
     )
