@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from codeq.quantizer.attach import AttachReport, attach, collapsed, detach, enable, encode, freeze
     from codeq.quantizer.dead_zone import DeadZoneQuantizer
     from codeq.quantizer.grid import WeightEncoding
-    from codeq.training.budget import Budget, BudgetController, BudgetError
+    from codeq.training.budget import Budget, BudgetError
+    from codeq.training.budget_controller import BudgetController
     from codeq.training.optim import param_groups
     from codeq.version import __version__
 
@@ -60,7 +61,7 @@ _HOME = {
     "AttachError": "codeq.errors",
     "AttachReport": "codeq.quantizer.attach",
     "Budget": "codeq.training.budget",
-    "BudgetController": "codeq.training.budget",
+    "BudgetController": "codeq.training.budget_controller",
     "BudgetError": "codeq.training.budget",
     "CalibrationError": "codeq.errors",
     "Checkpoint": "codeq.checkpoint",

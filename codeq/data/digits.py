@@ -5,6 +5,7 @@ import torch
 from codeq.data.dataset import Dataset
 from codeq.data.tensors import build_dataset
 from codeq.errors import DataError
+from codeq.toolkit.extras import install_hint
 
 TEST_SHARE = 0.2
 SPLIT_SEED = 0
@@ -25,7 +26,7 @@ def load_digits(*, shift: int | None, flip: bool | None) -> Dataset:
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise DataError("the digits data set needs scikit-learn: pip install 'codeq[demo]'") from error
+        raise DataError(f"the digits data set needs scikit-learn: {install_hint('demo')}") from error
     digits = datasets.load_digits()
     pixels = torch.from_numpy(digits.images).to(torch.uint8).unsqueeze(1)
     labels = torch.from_numpy(digits.target).long()

@@ -20,6 +20,7 @@ from codeq.data.dataset import Dataset
 from codeq.data.image_file import SUFFIXES, read_image
 from codeq.data.normalise import normalise
 from codeq.errors import DataError
+from codeq.toolkit.extras import install_hint
 
 TRAIN_NAME = "train"
 TEST_NAMES = ("val", "test")
@@ -86,7 +87,7 @@ def load_image_folder(folder: Path, *, flip: bool | None, input_size: int, worke
         DataError: Another layout, a class without images, classes that differ, or Pillow is not installed.
     """
     if find_spec("PIL") is None:
-        raise DataError("folders of images need Pillow: pip install 'codeq[images]'")
+        raise DataError(f"folders of images need Pillow: {install_hint('images')}")
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected one with {TRAIN_NAME}/ and {' or '.join(TEST_NAMES)}/")
     train, test = _find(folder, (TRAIN_NAME,)), _find(folder, TEST_NAMES)

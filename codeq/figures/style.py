@@ -2,7 +2,7 @@
 
 Figures are made without pyplot and under a style of their own, so neither a user's settings nor the order of calls
 changes them, and nothing of the caller's plots is touched. Colours are Okabe and Ito's ("Color universal design",
-2008), told apart with every kind of colour vision. Needs matplotlib (`codeq[figures]`).
+2008), told apart with every kind of colour vision. Needs matplotlib, the extra `figures`.
 """
 
 import logging
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from codeq.errors import CodeqError, OutputError
+from codeq.toolkit.extras import install_hint
 from codeq.toolkit.files import check_writable, replace_atomically
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def figure_style() -> Iterator[None]:
             try:
                 import matplotlib as mpl
             except ImportError as error:
-                raise CodeqError("figures need matplotlib: pip install 'codeq[figures]'") from error
+                raise CodeqError(f"figures need matplotlib: {install_hint('figures')}") from error
             with mpl.rc_context():
                 mpl.rcdefaults()
                 mpl.rcParams.update(STYLE)

@@ -22,17 +22,21 @@ import torch
 from torch import Tensor, nn
 
 from codeq.quantizer.abs_range import RANGE_QUANTILE, RangeCache, abs_range, plain_abs_quantile
+from codeq.quantizer.choices import (
+    GRIDS,
+    MAX_BITS,
+    MAX_GRID_LIMIT,
+    MIN_BITS,
+    MIN_GRID_LIMIT,
+    MIN_THETA,
+    THETA_GRADIENTS,
+)
 from codeq.quantizer.fused import Slopes, fused_quantize, levels_of
 from codeq.quantizer.grid import Grid, WeightEncoding, fit_quant_max, float32, snap_shift
 from codeq.quantizer.levels import dequantize_levels
 
-MIN_BITS = 2
-MAX_BITS = 8
 THETA_INIT = 3.0
 """Start of both thetas in the paper: a dead zone of 1 % of the range, and the most bits."""
-MIN_THETA = 0.25
-"""Collapse guard: below it the operator uses 0.25 (a dead zone of three quarters of the range).
-At theta = 0 the paper's step size is 1e-8 and 99 % of a layer is zero, whatever the task says."""
 TERNARY_RANGE_QUANTILE = 0.78
 TERNARY_DEAD_FRACTION = 0.5
 TERNARY_THETA_INIT = 0.55
@@ -44,7 +48,6 @@ would else end at 64 %. In steps of 0.01, so that a range can be kept while thet
 STEP_EPSILON = 1e-8
 THETA_GAIN = 10.0
 """On LSQ's normalisation: with it the task moves a theta about as far as a budget or a lambda of 0.01 does."""
-THETA_GRADIENTS = ("sum", "lsq")
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -112,12 +115,12 @@ class DeadZoneQuantizer(nn.Module):
             raise ValueError(f"bits must be {MIN_BITS} to {MAX_BITS}, or None to learn them, found {bits!r}")
         if not _is_integer(max_bits) or not MIN_BITS < max_bits <= MAX_BITS:
             raise ValueError(f"max_bits must be {MIN_BITS + 1} to {MAX_BITS}, found {max_bits!r}")
-        if grid not in ("integer", "paper"):
-            raise ValueError(f"grid must be 'integer' or 'paper', found {grid!r}")
-        if not _is_integer(grid_limit) or not 7 <= grid_limit <= 127:
-            raise ValueError(f"grid_limit must be 7 to 127, found {grid_limit!r}")
+        if grid not in GRIDS:
+            raise ValueError(f"grid must be {_either(GRIDS)}, found {grid!r}")
+        if not _is_integer(grid_limit) or not MIN_GRID_LIMIT <= grid_limit <= MAX_GRID_LIMIT:
+            raise ValueError(f"grid_limit must be {MIN_GRID_LIMIT} to {MAX_GRID_LIMIT}, found {grid_limit!r}")
         if theta_gradient not in THETA_GRADIENTS:
-            raise ValueError(f"theta_gradient must be 'sum' or 'lsq', found {theta_gradient!r}")
+            raise ValueError(f"theta_gradient must be {_either(THETA_GRADIENTS)}, found {theta_gradient!r}")
         if theta_init is None:
             theta_init = TERNARY_THETA_INIT if bits == MIN_BITS else THETA_INIT
         self.bits = bits
@@ -386,6 +389,11 @@ def _magnitude(theta: Tensor) -> Tensor:
 
 def _tanh_slope(x: float) -> float:
     return 1 - math.tanh(x) ** 2
+
+
+def _either(choices: tuple[str, ...]) -> str:
+    """Name some choices, e.g. "'sum' or 'lsq'"."""
+    return " or ".join(map(repr, choices))
 
 
 def _is_integer(value: object) -> bool:

@@ -1,1 +1,1 @@
-"""What every command needs and no network does: command lines, tables, files that appear whole."""
+"""This package holds what every command needs and no network does: command lines, tables, files that appear whole."""

@@ -1,4 +1,14 @@
-"""What our commands have in common: help with defaults and an example, one-line errors, exit codes, progress.
+"""This module holds what commands have in common: flags, help with an example, one-line errors, exit codes, progress.
+
+A command module imports nothing heavy at its top. Its `main` parses first and imports what computes afterwards, so that
+`--help`, a typo and `--version` are answered at once:
+
+    def main(argv: list[str] | None = None) -> int:
+        arguments = build_parser().parse_args(argv)
+        from export.onnx.export import export_onnx  # here, so that the parser answers without torch
+
+Every parser of `build_parser` has `--version`, `-q/--quiet` and `-v/--verbose`, and acts on them itself;
+`add_common` adds `--json`, `--force` and `--threads`, `add_model_option` adds `--model` and `--model-args`.
 
 Exit codes: 0 done, 1 a check failed, 2 bad usage or bad input; as shells have them, 130 interrupted
 and 141 the reader of the output has left.
@@ -11,19 +21,20 @@ import logging
 import os
 import signal
 import sys
+import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
 from codeq.errors import CodeqError, OutputError, first_line
 from codeq.toolkit.files import check_writable, replace_atomically
+from codeq.toolkit.startup import PACKAGES, start_command
+from codeq.toolkit.suggest import did_you_mean
+from codeq.toolkit.user_modules import user_modules
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,35 +49,155 @@ VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 MODEL_ARGS_HELP = f"keyword arguments of that function, a JSON object: {EXAMPLE_ARGUMENTS}"
 
 
+# Before the imports of a command that follow this one, which would fail beside a file that hides a package of ours.
+start_command()
+
+_program: str | None = None
+
+
+def program_name(module: str) -> str:
+    """Say how a command was started, to be copied: "python -m export.onnx", or "codeq export onnx"."""
+    return _program or f"python -m {module}"
+
+
+@contextmanager
+def started_as(program: str) -> Iterator[None]:
+    """Let help and messages of a command say that it was started as, e.g., `codeq train`."""
+    global _program
+    before, _program = _program, program
+    try:
+        yield
+    finally:
+        _program = before
+
+
 class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, which suggest the word that was meant, and which acts on `-q` and `-v`."""
+
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"{self.prog}: error: {message} (see --help)\n")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = list(sys.argv[1:] if args is None else args)
+        self._refuse_unknown_flags(words)
+        found, rest = super().parse_known_args(words, namespace)
+        set_verbosity(quiet=found.quiet, verbose=found.verbose)
+        return found, rest
+
+    def _refuse_unknown_flags(self, words: Sequence[str]) -> None:
+        """Name misspelt flags before argparse complains of what is missing or superfluous because of them."""
+        for word in words[: words.index("--")] if "--" in words else words:
+            flag = word.partition("=")[0]
+            if flag.startswith("--") and " " not in word and flag not in self._option_string_actions:
+                known = [
+                    name for name, action in self._option_string_actions.items() if action.help != argparse.SUPPRESS
+                ]
+                self.error(f"unrecognized arguments: {flag}{did_you_mean(flag, known)}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            hint = did_you_mean(str(value), choices)
+            message = f"invalid choice: {value!r} (choose from {', '.join(choices)}){hint}"
+            raise argparse.ArgumentError(action, message)
+
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Defaults behind each option, the example as written."""
+    """Defaults behind each option, the example as commands to copy."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return text if text.startswith("example:") else super()._fill_text(text, width, indent)
+        if not text.startswith("example:"):
+            return super()._fill_text(text, width, indent)
+        return "\n".join(_fold_command(line, width) for line in text.splitlines())
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         # A default of None is not worth a word; the help text says what happens then.
         return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
+def _fold_command(line: str, width: int) -> str:
+    """Break a long command into lines that a shell takes as one."""
+    lines = textwrap.wrap(line, width - 2, subsequent_indent="      ", break_long_words=False, break_on_hyphens=False)
+    return " \\\n".join(lines)
+
+
+class _Version(argparse.Action):
+    """`--version`: print ours and those of the libraries that compute, without importing them."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from codeq.toolkit.versions import describe_versions  # here: reading package metadata takes a moment
+
+        print(describe_versions())
+        parser.exit()
+
+
 def build_parser(module: str, description: str, example: str) -> argparse.ArgumentParser:
-    """A parser for `python -m module` whose errors are one line and whose help ends with an example."""
-    return _Parser(
-        prog=f"python -m {module}",
+    """Build a parser for `python -m module` whose errors are one line and whose help ends with an example."""
+    program = program_name(module)
+    parser = _Parser(
+        prog=program,
         description=description,
-        epilog=f"example:\n  {example}",
+        epilog=f"example:\n  {example.replace(f'python -m {module}', program)}",
         formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="show versions and exit")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no warnings")
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="say what is done; -vv says more")
+    return parser
+
+
+def add_common(
+    parser: argparse._ActionsContainer,
+    *,
+    json: str | None = None,
+    force: str | None = None,
+    threads: str | None = None,
+) -> None:
+    """Add the flags that mean the same in every command; each is left out where its text is None.
+
+    Args:
+        parser: Of `build_parser`, or a group in it.
+        json: What `--json` writes, e.g. "the report".
+        force: What `--force` overwrites, e.g. "existing outputs".
+        threads: What `--threads` limits, e.g. "CPU threads (default: torch's choice)"; act on it with `set_threads`.
+    """
+    if threads is not None:
+        parser.add_argument("--threads", type=integer(1, 1024), metavar="N", help=threads)
+    if json is not None:
+        parser.add_argument("--json", type=Path, metavar="FILE", help=f"write {json}; - is stdout")
+    if force is not None:
+        parser.add_argument("--force", action="store_true", help=f"overwrite {force}")
+
+
+def set_verbosity(*, quiet: bool = False, verbose: int = 0) -> None:
+    """Set how much is logged: `quiet` errors alone and no progress, `verbose` our own steps, twice their details.
+
+    Both unset leave the levels as they are.
+    """
+    if quiet:
+        logging.getLogger().setLevel(logging.ERROR)
+    if verbose:
+        level = logging.INFO if verbose == 1 else logging.DEBUG
+        for package in (*PACKAGES, "__main__"):
+            logging.getLogger(package).setLevel(level)
+
+
+def is_quiet() -> bool:
+    """Whether progress is not shown: `-q` was given, or another rank shows it."""
+    return logging.getLogger().level >= logging.ERROR
+
+
+def set_threads(count: int | None) -> None:
+    """Let torch compute on so many CPU threads; None leaves the choice to torch."""
+    if count is not None:
+        import torch  # here, so that commands about files run without it
+
+        torch.set_num_threads(count)
 
 
 def integer(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
-    """An argparse type: an integer from `low` to `high`."""
+    """Make an argparse type: an integer from `low` to `high`."""
 
     def parse(text: str) -> int:
         try:
@@ -81,17 +212,20 @@ def integer(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
     return parse
 
 
-def number(low: float, high: float = float("inf"), *, above: bool = False) -> Callable[[str], float]:
-    """An argparse type: a finite number of at least `low` (above it with `above`), at most `high`."""
+def number(
+    low: float, high: float = float("inf"), *, above: bool = False, below: bool = False
+) -> Callable[[str], float]:
+    """Make an argparse type: a finite number of at least `low` (or above it), at most `high` (or below it)."""
 
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = float("nan")
-        if not (value > low if above else value >= low) or value > high or value == float("inf"):
+        is_large = value > low if above else value >= low
+        if not is_large or not (value < high if below else value <= high) or value == float("inf"):
             limit = f"above {low:g}" if above else f"of at least {low:g}"
-            upper = f" and at most {high:g}" if high < float("inf") else ""
+            upper = f" and {'below' if below else 'at most'} {high:g}" if high < float("inf") else ""
             raise argparse.ArgumentTypeError(f"expected a number {limit}{upper}, found {text!r}")
         return value
 
@@ -99,7 +233,7 @@ def number(low: float, high: float = float("inf"), *, above: bool = False) -> Ca
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """An argparse type: a JSON object, such as keyword arguments."""
+    """Read a JSON object, such as keyword arguments; an argparse type."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -110,7 +244,7 @@ def json_object(text: str) -> dict[str, Any]:
 
 
 def add_model_option(parser: argparse.ArgumentParser) -> None:
-    """`--model` and `--model-args`, for `import_factory`: how a command names a network that the registry has not."""
+    """Add `--model` and `--model-args`, for `import_factory`: they name a network that the registry has not."""
     parser.add_argument(
         "--model", metavar="MODULE:FACTORY", help="build the network by this function (default: by the registry)"
     )
@@ -118,7 +252,7 @@ def add_model_option(parser: argparse.ArgumentParser) -> None:
 
 
 def import_factory(spec: str | None, arguments: Mapping[str, Any] | None = None) -> Callable[[], "nn.Module"] | None:
-    """The network factory that a user names as `package.module:function`, with its arguments; None for None.
+    """Import the network factory that a user names as `package.module:function`, with its arguments; None for None.
 
     Only a command line may name code like this, never a file.
 
@@ -134,9 +268,9 @@ def import_factory(spec: str | None, arguments: Mapping[str, Any] | None = None)
     module_name, _, name = spec.partition(":")
     if not module_name or not name:
         raise CodeqError(f"--model {spec}: expected package.module:factory")
-    sys.path.insert(0, str(Path.cwd()))
     try:
-        factory = getattr(import_module(module_name), name)
+        with user_modules():
+            factory = getattr(import_module(module_name), name)
     except SystemExit as error:
         raise CodeqError(
             f"--model {spec}: cannot be imported (it exits with {error.code}); "
@@ -144,14 +278,13 @@ def import_factory(spec: str | None, arguments: Mapping[str, Any] | None = None)
         ) from error
     except Exception as error:  # the user's module may raise anything; its first line says what to mend
         raise CodeqError(f"--model {spec}: cannot be imported ({first_line(error)})") from error
-    finally:
-        sys.path.pop(0)
     keywords = dict(arguments or {})
     _check_call(spec, factory, keywords)
 
     def build() -> "nn.Module":
         try:
-            model = factory(**keywords)
+            with user_modules():
+                model = factory(**keywords)
         except (Exception, SystemExit) as error:  # as above
             raise CodeqError(f"--model {spec}: raised {type(error).__name__} ({first_line(error)})") from error
         if not isinstance(model, nn.Module):
@@ -179,7 +312,7 @@ def _check_call(spec: str, factory: Any, keywords: Mapping[str, Any]) -> None:
 
 
 def _example_arguments(factory: Any) -> str:
-    """What --model-args may look like: the arguments without a default, or else the first."""
+    """Show what --model-args may look like: the arguments without a default, or else the first."""
     parameters = [item for item in signature(factory).parameters.values() if item.kind not in VARIADIC]
     names = [item.name for item in parameters if item.default is item.empty] or [item.name for item in parameters[:1]]
     return "{" + ", ".join(f'"{name}": ...' for name in names) + "}"
@@ -246,7 +379,7 @@ def write_json(path: Path | None, value: dict[str, Any]) -> None:
 
 
 class Reportable(Protocol):
-    """What a command has to say: text for people, plain types for machines."""
+    """A report is what a command has to say: text for people, plain types for machines."""
 
     def to_dict(self) -> dict[str, Any]: ...
 
@@ -265,11 +398,12 @@ def show_report(report: Reportable, path: Path | None) -> None:
 @contextmanager
 def spinner(description: str) -> Iterator[None]:
     """Show on stderr that work goes on, where somebody is there to see it."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if is_quiet() or not sys.stderr.isatty():
         yield
         return
-    with console.status(description):
+    from rich.console import Console  # here, as in progress_bar: nothing else needs it
+
+    with Console(stderr=True).status(description):
         yield
 
 
@@ -277,10 +411,14 @@ def spinner(description: str) -> Iterator[None]:
 def progress_bar(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
     """A bar on stderr; yields `update(completed, detail)`. Where stderr is no terminal, at most ten lines.
 
-    Work shorter than ten seconds leaves no line behind.
+    Work shorter than ten seconds leaves no line behind, and `-q` shows nothing.
     """
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if is_quiet():
+        yield lambda completed, detail: None
+    elif sys.stderr.isatty():
+        with _drawn_bar(description, total) as update:
+            yield update
+    else:
         due = time.monotonic() + QUIET_SECONDS
         tenths_shown = 0
 
@@ -291,7 +429,13 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[int, str], 
                 print(f"{description} {completed / total:.0%}  {detail}", file=sys.stderr, flush=True)
 
         yield log
-        return
+
+
+@contextmanager
+def _drawn_bar(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
@@ -299,7 +443,7 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[int, str], 
         TimeRemainingColumn(),
         TextColumn("{task.fields[detail]}"),
     )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(description, total=total, detail="")
 
         def update(completed: int, detail: str) -> None:

@@ -18,6 +18,8 @@ from typing import Any
 from codeq.toolkit.cli import integer, number
 
 KEY = "option"
+LARGEST = 2**63 - 1
+"""A bound as good as none: the largest integer that torch holds."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,12 @@ class Option:
         help: One sentence. argparse writes the default behind it, unless that is None or False or `shown` is set.
         choices: The values there are; () for any.
         low, high: Inclusive bounds of a number; None for none.
-        above: `low` itself is out of bounds.
+        above, below: `low`, or `high`, itself is out of bounds.
         metavar: What stands for the value in help.
         parse: Turns text into the value; None takes text, or a number where there are bounds.
         flag: None is the field's name with dashes.
         repeat: The flag may be given several times; the value is a tuple.
+        switch: The flag has a twin that says no, e.g. `--flip` and `--no-flip`; the default may be None.
         shown: What help calls the default, where the default itself says little.
         group: Heading in help.
     """
@@ -42,10 +45,12 @@ class Option:
     low: float | None = None
     high: float | None = None
     above: bool = False
+    below: bool = False
     metavar: str | None = None
     parse: Callable[[str], Any] | None = None
     flag: str | None = None
     repeat: bool = False
+    switch: bool = False
     shown: str | None = None
     group: str | None = None
 
@@ -114,20 +119,29 @@ def check_options(settings: Any, error: type[Exception]) -> None:
             raise error(f"{name} {value!r}, expected one of {', '.join(map(str, about.choices))}")
         if value is None or (about.low is None and about.high is None):
             continue
-        low, high = about.low, about.high
-        small = low is not None and (value <= low if about.above else value < low)
-        if isinstance(value, bool) or small or (high is not None and value > high):
+        if not _is_within(value, about):
             raise error(f"{name} {value!r}, expected {describe_bounds(about)}")
+
+
+def _is_within(value: Any, about: Option) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        return False
+    large = about.low is None or (value > about.low if about.above else value >= about.low)
+    return large and (about.high is None or (value < about.high if about.below else value <= about.high))
 
 
 def describe_bounds(about: Option) -> str:
     """Say what numbers an option takes, e.g. "a number above 0 and at most 4"."""
     parts = []
     if about.low is not None:
-        parts.append(f"above {about.low:g}" if about.above else f"of at least {about.low:g}")
-    if about.high is not None:
-        parts.append(f"at most {about.high:g}")
+        parts.append(f"{'above' if about.above else 'of at least'} {_digits(about.low)}")
+    if about.high is not None and about.high < LARGEST:
+        parts.append(f"{'below' if about.below else 'at most'} {_digits(about.high)}")
     return "a number " + " and ".join(parts)
+
+
+def _digits(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
 def _group(parser: argparse.ArgumentParser, title: str) -> Any:
@@ -143,6 +157,8 @@ def _keywords(about: Option, default: Any, suppress: bool) -> dict[str, Any]:
     if suppress or about.shown is not None:
         text += "" if hidden else f" (default: {str(shown).replace('%', '%%')})"
     keywords: dict[str, Any] = {"help": text, "default": argparse.SUPPRESS if suppress else default}
+    if about.switch:
+        return keywords | {"action": argparse.BooleanOptionalAction}
     if isinstance(default, bool):
         return keywords | {"action": "store_true" if default is False else argparse.BooleanOptionalAction}
     if about.repeat:
@@ -161,5 +177,6 @@ def _parse_number(about: Option, default: Any) -> Callable[[str], Any] | None:
     if about.low is None:
         return None
     if isinstance(default, float) or isinstance(about.low, float):
-        return number(about.low, float("inf") if about.high is None else about.high, above=about.above)
+        high = float("inf") if about.high is None else about.high
+        return number(about.low, high, above=about.above, below=about.below)
     return integer(int(about.low)) if about.high is None else integer(int(about.low), int(about.high))

@@ -1,4 +1,4 @@
-"""How layers are named in options and arguments: exactly, as a glob, or as a regular expression behind `re:`."""
+"""Options and arguments name layers exactly, as a glob, or as a regular expression behind `re:`."""
 
 import fnmatch
 import re
@@ -8,7 +8,7 @@ from codeq.errors import AttachError
 
 
 def matches(pattern: str, names: Sequence[str]) -> bool:
-    """Whether a pattern names any of `names`; a regular expression must match a whole name.
+    """Say whether a pattern names any of `names`; a regular expression must match a whole name.
 
     Raises:
         AttachError: What follows `re:` is no regular expression.

@@ -1,15 +1,27 @@
-"""Everything that determines a training run, and the recipes by name."""
+"""A training run is described by one record, from which its flags are made too; recipes are records by name."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from codeq.errors import DataError
-from codeq.quantizer.dead_zone import THETA_GRADIENTS
+from codeq.quantizer.choices import (
+    GRIDS,
+    MAX_BITS,
+    MAX_GRID_LIMIT,
+    MAX_THETA,
+    MIN_BITS,
+    MIN_GRID_LIMIT,
+    MIN_THETA,
+    THETA_GRADIENTS,
+)
+from codeq.toolkit.cli import MODEL_ARGS_HELP, json_object
+from codeq.toolkit.options import LARGEST, check_options, flag_of, option
 from codeq.training.budget import Budget, Kind
+from codeq.training.flag_values import FLOAT_BITS, MAX_SIZE, parse_bits, parse_model, parse_share, parse_size
+from models.names import NAMES
 
-FLOAT_BITS = 32
 DEFAULT_SPARSITY = 0.9
 TARGETS = ("lambda_dz", "sparsity", "bops", "size")
 ACTIVATIONS = ("float32", "int8")
@@ -21,11 +33,18 @@ OPTIMIZERS: Mapping[str, Mapping[str, float]] = {
 """Optimizers of the weights, and what their settings default to."""
 MAX_LR = 1e3
 """Far above anything that trains, far below what leaves float32."""
+NETWORK = "network and data"
+COST = "what the network may cost: one of these, or lambda"
+QUANTIZER = "quantizer (not with --bits 32)"
+TRAINING = "training"
+GROUPS = (NETWORK, COST, QUANTIZER, TRAINING)
+"""Headings of the flags in help, in order."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A run. Two runs of one config on one machine, with one number of threads and processes, give the same bits.
+    """This record determines a run: two runs of one config on one machine, with one number of threads and processes,
+    give the same bits.
 
     Attributes:
         model: Registry name, or `package.module:factory` for a network that the registry has not, made by that function
@@ -54,53 +73,162 @@ class TrainConfig:
         init: File of float weights to start from.
     """
 
-    model: str = "resnet8"
-    model_args: Mapping[str, Any] | None = None
-    data: str = "digits"
-    input_size: int = 224
-    bits: int | None = 4
-    epochs: int = 60
-    batch_size: int = 32
-    optimizer: str = "sgd"
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    warmup_fraction: float = 0.1
-    label_smoothing: float = 0.0
-    clip_norm: float | None = None
-    lambda_dz: float | None = None
-    lambda_bit: float = 0.01
-    sparsity: float | None = None
-    bops: float | None = None
-    size: float | None = None
-    bit_ratio: float = 0.5
-    theta_init: float | None = None
-    grid: str = "integer"
-    grid_limit: int = 127
-    theta_gradient: str = "sum"
-    shift: int | None = None
-    flip: bool | None = None
-    freeze_fraction: float = 0.2
-    activations: str = "float32"
-    autocast: str = "off"
-    teacher: str | None = None
-    teacher_weight: float = 0.5
-    temperature: float = 2.0
-    init: str | None = None
-    seed: int = 0
+    model: str = option(
+        "resnet8",
+        f"network: {', '.join(NAMES)}, or package.module:factory",
+        metavar="NAME",
+        parse=parse_model,
+        group=NETWORK,
+    )
+    model_args: Mapping[str, Any] | None = option(
+        None, MODEL_ARGS_HELP, shown="none", metavar="JSON", parse=json_object, group=NETWORK
+    )
+    data: str = option(
+        "digits",
+        "digits; idx:DIR (MNIST and its kin); cifar10:DIR (binary version); images:DIR (train/, val/)",
+        group=NETWORK,
+    )
+    input_size: int = option(224, "with images:DIR: side of the inputs in pixels", low=1, high=4096, group=NETWORK)
+    bits: int | None = option(
+        4,
+        f"weight bits: {MIN_BITS} to {MAX_BITS}, mixed, or {FLOAT_BITS} for the float twin",
+        parse=parse_bits,
+        group=COST,
+    )
+    epochs: int = option(60, "passes over the training set", low=1, high=10**6, group=TRAINING)
+    batch_size: int = option(32, "inputs per step, over all processes", low=2, high=10**6, group=TRAINING)
+    optimizer: str = option("sgd", "of the weights", choices=tuple(OPTIMIZERS), group=TRAINING)
+    lr: float = option(
+        0.1,
+        "learning rate of the weights",
+        shown="0.1, adamw 0.006",
+        low=0.0,
+        high=MAX_LR,
+        above=True,
+        group=TRAINING,
+    )
+    momentum: float = option(0.9, "with --optimizer sgd", low=0.0, high=0.9999, group=TRAINING)
+    weight_decay: float = option(
+        5e-4, "decay of the weights", shown="0.0005, adamw 0.01", low=0.0, high=MAX_LR, group=TRAINING
+    )
+    warmup_fraction: float = option(
+        0.1, "first part of the run, in which the learning rate rises", low=0.0, high=1.0, group=TRAINING
+    )
+    label_smoothing: float = option(
+        0.0, "share of the labels spread over all classes", low=0.0, high=0.99, group=TRAINING
+    )
+    clip_norm: float | None = option(
+        None,
+        "largest norm of the weights' and of the thetas' gradients; 0 is none",
+        shown="1 for depthwise convolutions under sgd, else 0",
+        low=0.0,
+        high=1e9,
+        group=TRAINING,
+    )
+    lambda_dz: float | None = option(
+        None,
+        "pull on the dead zones: more means more zeros",
+        shown="by recipe",
+        low=0.0,
+        high=MAX_LR,
+        group=COST,
+    )
+    lambda_bit: float = option(
+        0.01,
+        "with --bits mixed, but not --bops or --size: pull on bits, more means fewer",
+        low=0.0,
+        high=MAX_LR,
+        group=COST,
+    )
+    sparsity: float | None = option(
+        None,
+        "share of zeros, such as 0.9",
+        shown="none",
+        low=0.0,
+        high=1.0,
+        above=True,
+        below=True,
+        parse=parse_share,
+        group=COST,
+    )
+    bops: float | None = option(
+        None,
+        "bit operations of the dense float32 network's, such as 0.04",
+        shown="none",
+        low=0.0,
+        high=1.0,
+        above=True,
+        below=True,
+        parse=parse_share,
+        group=COST,
+    )
+    size: float | None = option(
+        None,
+        "bytes by the entropy bound, such as 200kB",
+        shown="none",
+        low=1.0,
+        high=MAX_SIZE,
+        parse=parse_size,
+        group=COST,
+    )
+    bit_ratio: float = option(
+        0.5,
+        "with --bits mixed and --bops or --size: the pull on bits over that on dead zones",
+        low=0.0,
+        high=100.0,
+        group=COST,
+    )
+    theta_init: float | None = option(
+        None, "where theta_dz starts", shown="3, and 0.55 at 2 bits", low=MIN_THETA, high=MAX_THETA, group=QUANTIZER
+    )
+    grid: str = option(
+        "integer",
+        "integer is deployable as trained; paper is the operator as published",
+        choices=GRIDS,
+        group=QUANTIZER,
+    )
+    grid_limit: int = option(
+        127,
+        "largest code of the integer grid; 63 is safe on x86 without VNNI",
+        low=MIN_GRID_LIMIT,
+        high=MAX_GRID_LIMIT,
+        group=QUANTIZER,
+    )
+    theta_gradient: str = option(
+        "sum", "lsq normalises it by layer: fewer bytes", choices=THETA_GRADIENTS, group=QUANTIZER
+    )
+    shift: int | None = option(
+        None, "augmentation: random shift in pixels", shown="by data set", low=0, high=64, group=NETWORK
+    )
+    flip: bool | None = option(None, "augmentation: mirror at random", shown="by data set", switch=True, group=NETWORK)
+    freeze_fraction: float = option(0.2, "last part of the run, with grids frozen", low=0.0, high=1.0, group=QUANTIZER)
+    activations: str = option(
+        "float32",
+        "int8 learns uint8 activation scales on the frozen integer grid",
+        choices=ACTIVATIONS,
+        group=QUANTIZER,
+    )
+    autocast: str = option("off", "compute layers in bfloat16; weights stay float32", choices=AUTOCAST, group=TRAINING)
+    teacher: str | None = option(
+        None,
+        "checkpoint to distil from, such as the float twin's",
+        shown="none",
+        metavar="CKPT",
+        group=TRAINING,
+    )
+    teacher_weight: float = option(0.5, "with --teacher: its share of the loss", low=0.0, high=1.0, group=TRAINING)
+    temperature: float = option(2.0, "with --teacher: of its outputs", low=1e-2, high=1e3, group=TRAINING)
+    init: str | None = option(
+        None, "start from the float weights in this file", shown="none", metavar="FILE", group=NETWORK
+    )
+    seed: int = option(0, "of initialisation, order and augmentation", low=0, high=LARGEST, group=TRAINING)
 
     def __post_init__(self) -> None:
-        for name, (low, high) in RANGES.items():
-            value = getattr(self, name)
-            if value is None and name in OPTIONAL:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise ValueError(f"{name} must be a number from {low:g} to {high:g}, found {value!r}")
-        if self.bits is not None and self.bits != FLOAT_BITS and self.bits not in range(2, 9):
-            raise ValueError(f"bits must be 2 to 8, None (learned) or {FLOAT_BITS} (float), found {self.bits!r}")
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, found {getattr(self, name)!r}")
+        check_options(self, ValueError)
+        if self.bits is not None and self.bits not in (*range(MIN_BITS, MAX_BITS + 1), FLOAT_BITS):
+            raise ValueError(
+                f"bits {self.bits!r}, expected {MIN_BITS} to {MAX_BITS}, None (learned) or {FLOAT_BITS} (float)"
+            )
         if self.model_args is not None and not self.is_foreign:
             raise DataError(
                 f"--model-args goes with --model package.module:factory, not with {self.model}; "
@@ -117,10 +245,9 @@ class TrainConfig:
             raise DataError(f"--activations int8 and --autocast {self.autocast} exclude each other; leave one out")
         asked = [flag for flag in TARGETS if getattr(self, flag) is not None]
         if len(asked) > 1:
-            flags = " and ".join("--" + flag.replace("_", "-") for flag in asked)
-            raise DataError(f"{flags} contradict each other; a run has one target, or lambda")
+            raise DataError(f"{_flags(asked)} contradict each other; a run has one target, or lambda")
         if asked and self.is_float:
-            raise DataError(f"--{asked[0].replace('_', '-')} needs quantized weights; leave it or --bits 32 out")
+            raise DataError(f"{_flags(asked)} needs quantized weights; leave it or --bits 32 out")
 
     @property
     def is_float(self) -> bool:
@@ -156,39 +283,6 @@ class TrainConfig:
         return steps - math.floor(steps * self.freeze_fraction)
 
 
-RANGES: Mapping[str, tuple[float, float]] = {
-    "input_size": (1, 4096),
-    "epochs": (1, 10**6),
-    "batch_size": (2, 10**6),
-    "lr": (0, MAX_LR),
-    "momentum": (0, 0.9999),
-    "weight_decay": (0, MAX_LR),
-    "warmup_fraction": (0, 1),
-    "label_smoothing": (0, 0.99),
-    "clip_norm": (0, 1e9),
-    "lambda_dz": (0, MAX_LR),
-    "lambda_bit": (0, MAX_LR),
-    "sparsity": (1e-9, 1 - 1e-9),
-    "bops": (1e-9, 1 - 1e-9),
-    "size": (1, 1e15),
-    "bit_ratio": (0, 100),
-    "theta_init": (0.25, 4),
-    "grid_limit": (7, 127),
-    "shift": (0, 64),
-    "freeze_fraction": (0, 1),
-    "teacher_weight": (0, 1),
-    "temperature": (1e-2, 1e3),
-    "seed": (0, 2**63 - 1),
-}
-OPTIONAL = ("lambda_dz", "sparsity", "bops", "size", "theta_init", "clip_norm", "shift")
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "optimizer": tuple(OPTIMIZERS),
-    "grid": ("integer", "paper"),
-    "theta_gradient": THETA_GRADIENTS,
-    "activations": ACTIVATIONS,
-    "autocast": AUTOCAST,
-}
-
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "ours": {},
     "paper": {
@@ -206,10 +300,10 @@ operator, lambdas and start of theta. Weights are trained as in "ours"; SGD with
 paper's curves."""
 
 
-QUANTIZER = ("grid", "grid_limit", "theta_init", "theta_gradient", "freeze_fraction")
+QUANTIZER_SETTINGS = ("grid", "grid_limit", "theta_init", "theta_gradient", "freeze_fraction")
 UNUSED: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] = (
     (("input_size",), lambda run: not run.data.startswith("images:"), "without --data images:DIR"),
-    ((*QUANTIZER, "lambda_bit", "bit_ratio"), lambda run: run.is_float, "with --bits 32"),
+    ((*QUANTIZER_SETTINGS, "lambda_bit", "bit_ratio"), lambda run: run.is_float, "with --bits 32"),
     (("grid_limit",), lambda run: run.grid == "paper", "with --grid paper"),
     (("lambda_bit", "bit_ratio"), lambda run: run.bits is not None, "without --bits mixed"),
     (("lambda_bit",), lambda run: run.steers_bits, "with --bops or --size, which steer bits"),
@@ -228,7 +322,7 @@ UNUSED: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] =
 
 
 def resolve(recipe: str, asked: Mapping[str, Any]) -> TrainConfig:
-    """A recipe with some of its settings replaced; a target that is asked for replaces the recipe's own.
+    """Replace some settings of a recipe; a target that is asked for replaces the recipe's own.
 
     Raises:
         ValueError, DataError: As for `TrainConfig`; or an option is asked for that would do nothing.
@@ -241,6 +335,9 @@ def resolve(recipe: str, asked: Mapping[str, Any]) -> TrainConfig:
     for names, is_unused, circumstance in UNUSED:
         unused = [name for name in names if name in asked]
         if unused and is_unused(config):
-            flags = " and ".join("--" + name.replace("_", "-") for name in unused)
-            raise DataError(f"{flags} would do nothing {circumstance}; leave {flags} out")
+            raise DataError(f"{_flags(unused)} would do nothing {circumstance}; leave {_flags(unused)} out")
     return config
+
+
+def _flags(names: Sequence[str]) -> str:
+    return " and ".join(flag_of(TrainConfig, name) for name in names)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from codeq.errors import CodeqError, OutputError
+from codeq.toolkit.extras import install_hint
 from codeq.toolkit.files import check_writable
 from codeq.toolkit.quiet import quiet_torch
 
@@ -49,7 +50,7 @@ class TensorBoardLog:
             with quiet_torch():
                 from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise CodeqError("TensorBoard logs need tensorboard: pip install 'codeq[tensorboard]'") from error
+            raise CodeqError(f"TensorBoard logs need tensorboard: {install_hint('tensorboard')}") from error
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

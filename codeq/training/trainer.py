@@ -2,8 +2,8 @@
 
 Weights follow a cosine behind a linear warm-up. Thetas follow the paper's dynamics (optim.py), with the learning rate
 scaled so that they travel as far as in the paper's longest recipe however short the run is; with a budget the
-controller moves them (budget.py). BatchNorm is re-estimated at the end. Every process of a run takes the same decisions
-from the same weights; only the first one writes.
+controller moves them (budget_controller.py). BatchNorm is re-estimated at the end. Every process of a run takes the
+same decisions from the same weights; only the first one writes.
 """
 
 import math
@@ -26,13 +26,14 @@ from codeq.errors import CheckpointError, CodeqError, DataError, first_line
 from codeq.quantizer.attach import AttachReport, attach, freeze, quantized_weights
 from codeq.training.agreement import check_agreement, digest_of
 from codeq.training.batch_norm import reestimate_batch_norm
-from codeq.training.budget import BudgetController
+from codeq.training.budget_controller import BudgetController
 from codeq.training.distillation import distillation_loss, load_teacher
 from codeq.training.distributed import Ranks, loss_weight, share, total, wrap
 from codeq.training.divergence import LossGuard, where_diverged
+from codeq.training.flag_values import FLOAT_BITS
 from codeq.training.init_weights import load_init
 from codeq.training.optim import param_groups
-from codeq.training.recipe import FLOAT_BITS, TrainConfig
+from codeq.training.recipe import TrainConfig
 from codeq.training.run_log import weight_histograms
 from codeq.training.sync_batch_norm import synchronize_batch_norm
 from codeq.version import __version__

@@ -24,6 +24,7 @@ from torch.fx import Node
 
 from codeq.errors import first_line
 from codeq.graph.nodes import input_names, output_names, replace_node, state_name
+from codeq.toolkit.extras import install_hint
 from codeq.toolkit.quiet import quiet_torch, silence
 from export.errors import ExportError
 from export.program.program import ReferenceProgram, WeightRecord, add_tensor, constant_value, remove_unused_tensors
@@ -142,7 +143,7 @@ def _import() -> Any:
     except ImportError as error:
         raise ExportError(
             f"--backend litert-torch needs the package {PACKAGE}, which is not installed ({first_line(error)}): "
-            "pip install 'codeq[tflite-torch]'"
+            f"{install_hint('tflite-torch')}"
         ) from error
 
 

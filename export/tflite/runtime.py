@@ -4,6 +4,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
+from codeq.toolkit.extras import install_hint
 from export.errors import ExportError
 
 PACKAGE = "ai-edge-litert"
@@ -39,5 +40,5 @@ def _import(name: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise ExportError(
-            f"LiteRT files need the package {PACKAGE}, which is not installed ({error}): pip install 'codeq[tflite]'"
+            f"LiteRT files need the package {PACKAGE}, which is not installed ({error}): {install_hint('tflite')}"
         ) from error

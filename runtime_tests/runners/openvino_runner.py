@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 
 from codeq.errors import first_line
+from codeq.toolkit.extras import install_hint
 from export.errors import ExportError
 from export.materialize import materialize
 from export.metadata import KEY
@@ -44,7 +45,7 @@ def openvino() -> Any:
         return import_module(PACKAGE)
     except ImportError as error:
         raise ExportError(
-            f"OpenVINO is not installed ({error}): pip install 'codeq[openvino]', or leave it out of --runtimes"
+            f"OpenVINO is not installed ({error}): {install_hint('openvino')}, or leave it out of --runtimes"
         ) from error
 
 

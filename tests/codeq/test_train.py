@@ -16,7 +16,7 @@ import torch
 import codeq
 from codeq.errors import CodeqError
 from codeq.train import main
-from codeq.training.budget import BudgetController
+from codeq.training.budget_controller import BudgetController
 from codeq.training.recipe import TrainConfig
 from codeq.training.run_log import read_run
 from codeq.training.trainer import Trainer, train
@@ -151,7 +151,7 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path, checkpoin
         (["--resume", strange], "its recipe does not fit this release"),
         (["--bits", "1"], "expected 2 to 8, mixed (learned per layer), or 32 (float twin), found '1'"),
         (["--bits", "40"], "expected 2 to 8, mixed (learned per layer), or 32 (float twin), found '40'"),
-        (["--epochs", "0"], "expected an integer of at least 1, found '0'"),
+        (["--epochs", "0"], "expected an integer from 1 to 1000000, found '0'"),
         (["--lr", "-1"], "expected a number above 0 and at most 1000, found '-1'"),
         (["--lambda-dz", "nan"], "expected a number of at least 0 and at most 1000, found 'nan'"),
         (["--model", "resnet9"], "or package.module:factory, found 'resnet9'"),

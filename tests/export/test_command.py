@@ -29,7 +29,7 @@ def test_a_failed_check_is_exit_status_1(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     if command is tflite:
-        pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install 'codeq[tflite]'")
+        pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install '.[tflite]'")
 
     def fail(*arguments: Any, **options: Any) -> Any:
         raise ParityError(Verdict())  # type: ignore[arg-type]

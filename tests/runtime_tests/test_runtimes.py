@@ -15,7 +15,7 @@ from runtime_tests.agreement.column import EXACT_RULE, differing_per_input
 from runtime_tests.agreement.comparison import FLOAT_SUMS, Comparison, _Found, _judge
 from runtime_tests.agreement.runtimes_report import LayerPair, Pair, RuntimesReport
 
-pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install 'codeq[tflite]'")
+pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install '.[tflite]'")
 
 from export.tflite import export_tflite
 from tests.runtime_tests.test_tflite_parity import changed, move_a_bias

@@ -10,7 +10,7 @@ import pytest
 
 import codeq
 
-pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install 'codeq[tflite]'")
+pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install '.[tflite]'")
 
 from export.tflite import export_tflite
 from export.tflite.file.flatbuffer import align_buffers, pack_model, read

@@ -64,7 +64,7 @@ def test_the_contract_holds(name: str, activations: Any, storage: Any, tmp_path:
     assert file.integer_layers + file.float_layers == len(file.kernels)
 
 
-@pytest.mark.skipif(not installed("litert"), reason="LiteRT is an extra: pip install 'codeq[tflite]'")
+@pytest.mark.skipif(not installed("litert"), reason="LiteRT is an extra: pip install '.[tflite]'")
 @pytest.mark.parametrize("activations", ACTIVATIONS)
 @pytest.mark.parametrize("name", SMALL)
 def test_the_contract_of_litert_holds(name: str, activations: Any, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_the_contract_of_litert_holds(name: str, activations: Any, tmp_path: Pat
     assert bool(file.kernels) == (activations == "int8" and name != "gru")
 
 
-@pytest.mark.skipif(not installed("litert"), reason="LiteRT is an extra: pip install 'codeq[tflite]'")
+@pytest.mark.skipif(not installed("litert"), reason="LiteRT is an extra: pip install '.[tflite]'")
 @pytest.mark.parametrize("error", [DeclinedError, ExportError])
 def test_an_export_that_declines_is_no_failure(
     error: type[ExportError], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

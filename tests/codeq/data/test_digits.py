@@ -27,5 +27,5 @@ def test_digits_are_real_and_split_the_same_every_time() -> None:
 
 def test_without_scikit_learn_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(DataError, match=r"needs scikit-learn: pip install 'codeq\[demo\]'"):
+    with pytest.raises(DataError, match=r"needs scikit-learn: pip install '.\[demo\]'"):
         load_dataset("digits")

@@ -319,5 +319,5 @@ def test_bad_requests_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(DataError, match="image folders are cropped at random, not shifted; leave the shift out"):
         load_dataset(f"images:{folder}", shift=0)
     monkeypatch.setattr(image_folder, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"need Pillow: pip install 'codeq\[images\]'"):
+    with pytest.raises(DataError, match=r"need Pillow: pip install '.\[images\]'"):
         load_dataset(f"images:{folder}")

@@ -308,5 +308,7 @@ def test_saving_refuses(make_run: MakeRun, tmp_path: Path) -> None:
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch, make_run: MakeRun) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(CodeqError, match=r"^figures need matplotlib: pip install 'codeq\[figures\]'$"):
+    with pytest.raises(
+        CodeqError, match=r"^figures need matplotlib: pip install '.\[figures\]' in a clone of this project$"
+    ):
         draw_layers(make_run())

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from codeq.quantizer.choices import MIN_THETA
 from codeq.quantizer.dead_zone import (
-    MIN_THETA,
     TERNARY_THETA_INIT,
     DeadZoneQuantizer,
     straight_through,

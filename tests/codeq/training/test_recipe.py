@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from codeq.errors import DataError
-from codeq.training.recipe import RANGES, RECIPES, UNUSED, TrainConfig, resolve
+from codeq.toolkit.options import option_fields
+from codeq.training.recipe import GROUPS, RECIPES, UNUSED, TrainConfig, resolve
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,8 @@ from codeq.training.recipe import RANGES, RECIPES, UNUSED, TrainConfig, resolve
         {"bits": 9},
         {"lr": "x"},
         {"sparsity": 1.0},
+        {"sparsity": 0},
+        {"seed": True},
         {"bops": float("nan")},
         {"optimizer": "lion"},
         {"theta_init": 0.0},
@@ -26,7 +29,8 @@ from codeq.training.recipe import RANGES, RECIPES, UNUSED, TrainConfig, resolve
     ids=str,
 )
 def test_settings_out_of_range_are_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(changes))} must be"):
+    name, value = next(iter(changes.items()))
+    with pytest.raises(ValueError, match=f"^{name} {value!r}, expected"):
         TrainConfig(**changes)
 
 
@@ -125,7 +129,14 @@ def test_lambda_bit_acts_on_learned_bits_that_no_budget_steers() -> None:
 
 def test_every_number_has_a_range() -> None:
     numbers = {name for name, value in vars(TrainConfig()).items() if isinstance(value, int | float)}
-    assert numbers - set(RANGES) <= {"bits", "flip"}
+    bounded = {name for name, (_, about) in option_fields(TrainConfig).items() if None not in (about.low, about.high)}
+    assert numbers - bounded <= {"bits", "flip"}
+
+
+def test_every_setting_has_a_flag_under_a_heading_of_help() -> None:
+    options = option_fields(TrainConfig)
+    assert set(options) == set(vars(TrainConfig()))
+    assert {about.group for _, about in options.values()} == set(GROUPS)
 
 
 def test_what_is_asked_for_replaces_the_recipes() -> None:

@@ -65,7 +65,10 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_without_tensorboard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(CodeqError, match=r"^TensorBoard logs need tensorboard: pip install 'codeq\[tensorboard\]'$"):
+    with pytest.raises(
+        CodeqError,
+        match=r"^TensorBoard logs need tensorboard: pip install '.\[tensorboard\]' in a clone of this project$",
+    ):
         TensorBoardLog(tmp_path / "logs")
     assert not (tmp_path / "logs").exists()
 

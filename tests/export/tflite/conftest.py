@@ -41,7 +41,7 @@ def export(tmp_path: Path) -> Check:
     `zeros` is the share of weights that are set to zero before, `grid_limit` the largest code. Raises ParityError where
     LiteRT computes something else.
     """
-    pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install 'codeq[tflite]'")
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install '.[tflite]'")
     from export.tflite import export_tflite
 
     def run(forward: Forward, shape: tuple[int, ...], activations: str = "float32", **layers: nn.Module) -> Any:

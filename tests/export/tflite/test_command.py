@@ -15,7 +15,7 @@ from export.tflite.file.graph import Quantization
 
 @pytest.fixture
 def litert() -> Any:
-    return pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install 'codeq[tflite]'")
+    return pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install '.[tflite]'")
 
 
 @pytest.mark.parametrize("activations", ["float32", "int8"])
@@ -141,7 +141,7 @@ def test_the_extra_is_missing(checkpoint_path: Path, tmp_path: Path, monkeypatch
         raise ImportError(f"No module named {name!r}")
 
     monkeypatch.setattr(runtime, "import_module", missing)
-    with pytest.raises(ExportError, match=r"pip install 'codeq\[tflite\]'$"):
+    with pytest.raises(ExportError, match=r"pip install '.\[tflite\]' in a clone of this project$"):
         command.main([str(checkpoint_path), "-o", str(tmp_path / "net.tflite")])
     assert not list(tmp_path.iterdir())
 

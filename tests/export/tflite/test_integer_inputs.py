@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import codeq
 from export.errors import ExportError
 
-pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install 'codeq[tflite]'")
+pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install '.[tflite]'")
 
 from export.tflite import export_tflite
 

@@ -13,7 +13,7 @@ import codeq
 from export.errors import ExportError
 from export.program.prepare import prepare_program
 
-pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install 'codeq[tflite]'")
+pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install '.[tflite]'")
 
 from export.tflite import export_tflite, litert_torch
 from export.tflite.file.flatbuffer import read, tensors_by_name, write
@@ -92,7 +92,7 @@ def test_nothing_is_written_without_the_package(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(litert_torch, "import_module", missing)
     model, x = prepare()
-    with pytest.raises(ExportError, match=r"pip install 'codeq\[tflite-torch\]'"):
+    with pytest.raises(ExportError, match=r"pip install '.\[tflite-torch\]'"):
         export_tflite(model, (x[:2],), tmp_path / "net.tflite", backend="litert-torch")
     assert not list(tmp_path.iterdir())
 
@@ -106,7 +106,7 @@ def test_what_its_files_cannot_be(tmp_path: Path, options: dict[str, Any]) -> No
 
 def test_an_operator_that_the_writer_lacks(tmp_path: Path) -> None:
     """The converter itself, where it is installed."""
-    pytest.importorskip("litert_torch", reason="litert-torch is an extra: pip install 'codeq[tflite-torch]'")
+    pytest.importorskip("litert_torch", reason="litert-torch is an extra: pip install '.[tflite-torch]'")
     model, x = prepare("cumsum")
     with pytest.raises(ExportError, match="cumsum: has no lowering to LiteRT; --backend litert-torch may have one"):
         export_tflite(model, (x[:2],), tmp_path / "net.tflite")

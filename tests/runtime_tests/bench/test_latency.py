@@ -100,7 +100,7 @@ def test_the_four_files_of_a_network(tmp_path: Path) -> None:
 
 
 def test_tflite_files_beside_onnx_files(files: list[Path], checkpoint_path: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install 'codeq[tflite]'")
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install '.[tflite]'")
     from export.tflite import export_tflite
 
     loaded = codeq.load(checkpoint_path)
@@ -117,7 +117,7 @@ def test_tflite_files_beside_onnx_files(files: list[Path], checkpoint_path: Path
 
 
 def test_bad_tflite_files(files: list[Path], run_command: Any, tmp_path: Path) -> None:
-    pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install 'codeq[tflite]'")
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install '.[tflite]'")
     text = tmp_path / "text.tflite"
     text.write_text("hello")
     for arguments, message in (([files[0], text], "is not a .tflite file"), ([tmp_path / "a.tflite"], "no such file")):

@@ -18,7 +18,7 @@ from export.onnx.verify import RELATIVE_TOLERANCE
 from runtime_tests.runners import installed, open_runner, run_batches, runtimes_for
 
 NEEDS = {
-    name: pytest.mark.skipif(not installed(name), reason=f"{name} is an extra: pip install 'codeq[{extra}]'")
+    name: pytest.mark.skipif(not installed(name), reason=f"{name} is an extra: pip install '.[{extra}]'")
     for name, extra in (("litert", "tflite"), ("openvino", "openvino"))
 }
 STORAGES = ["dense", "sparse", "packed"]
@@ -181,7 +181,7 @@ def test_which_runtime_takes_which_file(tmp_path: Path) -> None:
 
 def test_openvino_is_missing(monkeypatch: pytest.MonkeyPatch, network: Any, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(ExportError, match=r"pip install 'codeq\[openvino\]'"):
+    with pytest.raises(ExportError, match=r"pip install '.\[openvino\]'"):
         open_runner(tmp_path / "net.onnx", runtime="openvino")
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install 'codeq[tflite]'")
+pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install '.[tflite]'")
 
 from export.errors import ExportError
 from export.tflite.file import flatbuffer

@@ -1,0 +1,118 @@
+"""`codeq` runs every command of ours, also in a folder whose own files have the names of our packages.
+
+    codeq train --data digits --bits 4 -o ckpt.pt
+    codeq export onnx ckpt.pt
+
+It stands above all packages, and its name is no word that a project would give a module of its own. `python -m
+codeq_cli` is the same where nothing is installed. A command is one line of COMMANDS; its module has a `main` and is
+imported when it is chosen.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).parent
+PACKAGES = ("codeq", "export", "models", "runtime_tests")
+
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "train": ("codeq.train", "train a network with learnable dead zones"),
+    "export onnx": ("export.onnx.__main__", "write a checkpoint as an ONNX file for onnxruntime"),
+    "export tflite": ("export.tflite.__main__", "write a checkpoint as a .tflite file for LiteRT"),
+    "inspect": ("export.inspect", "show what is in an exported file, without PyTorch"),
+    "materialize": ("export.materialize", "decode an exported file to plain float32 weights"),
+    "parity": ("runtime_tests.parity", "check that a file computes what its checkpoint does"),
+    "runtimes": ("runtime_tests.runtimes", "compare what several runtimes make of exported files"),
+    "bench": ("runtime_tests.bench.__main__", "measure latency, memory and size of files side by side"),
+    "pareto": ("codeq.pareto", "compare training runs: a table and pictures"),
+}
+"""Command to its module and what help says of it. A command of two words is one of a group."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; its words come first, its arguments follow. See `codeq --help`."""
+    from codeq.toolkit import cli  # here, behind `_import_own_packages`
+    from codeq.toolkit.suggest import did_you_mean
+
+    words = list(sys.argv[1:] if argv is None else argv)
+    chosen: list[str] = []
+    while " ".join(chosen) not in COMMANDS:
+        known = _next_words(chosen)
+        program = " ".join(["codeq", *chosen])
+        word = words.pop(0) if words else ""
+        if word in ("-h", "--help"):
+            print(_overview(program))
+            return 0
+        if word == "--version":
+            from codeq.toolkit.versions import describe_versions
+
+            print(describe_versions())
+            return 0
+        if word not in known:
+            found = f"found {word!r}{did_you_mean(word, known)}" if word else "found none"
+            message = f"expected a command ({', '.join(known)}), {found} (see --help)"
+            print(f"{program}: error: {message}", file=sys.stderr)
+            return cli.EXIT_USAGE
+        chosen.append(word)
+    command = " ".join(chosen)
+    with cli.started_as(f"codeq {command}"):
+        status: int = import_module(COMMANDS[command][0]).main(words)
+    return status
+
+
+def _next_words(chosen: Sequence[str]) -> list[str]:
+    """List the words that may follow those of a command that is not yet complete."""
+    names = [name.split() for name in COMMANDS]
+    return list(dict.fromkeys(name[len(chosen)] for name in names if name[: len(chosen)] == list(chosen)))
+
+
+def _overview(program: str) -> str:
+    """List the commands, or those of a group, with a line each."""
+    group = program.removeprefix("codeq").strip()
+    shown = {name: text for name, (_, text) in COMMANDS.items() if name.startswith(group)}
+    width = max(map(len, shown))
+    return "\n".join(
+        [
+            f"usage: {program} [-h] [--version] COMMAND ...",
+            "",
+            "Train networks with learnable dead zones, and run them on devices as trained.",
+            "",
+            "commands:",
+            *(f"  {name:{width}}  {text}" for name, text in shown.items()),
+            "",
+            f"`codeq {next(iter(shown))} --help` shows the options of a command.",
+        ]
+    )
+
+
+def _import_own_packages() -> None:
+    """Import our packages, which import nothing heavy, from beside this file; then put the user's folder last.
+
+    What is imported once, Python does not look for again: from here on no file of the user's can take the place of a
+    package of ours, and `--model module:factory` still finds the user's modules.
+    """
+    folder = os.getcwd()
+    if Path(folder) != ROOT:
+        sys.path[:] = [path for path in sys.path if path not in ("", folder)]
+    sys.path.insert(0, str(ROOT))
+    for package in PACKAGES:
+        import_module(package)
+    sys.path.pop(0)
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
+def run() -> NoReturn:
+    """Run the `codeq` command and exit with its status."""
+    _import_own_packages()
+    from codeq.toolkit import cli, startup  # here, behind the line above
+
+    startup.end_quietly_on_interrupt()
+    cli.run(main)
+
+
+if __name__ == "__main__":
+    run()
