@@ -13,20 +13,21 @@ import copy
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.fx import Node
 
 from codeq.activations.calibrate import calibrate
 from codeq.activations.encoding import QUANT_MAX, ActivationEncoding
-from codeq.activations.plan import CLAMPS, ActivationPlan, plan_activations
+from codeq.activations.plan import ActivationPlan, plan_activations
 from codeq.activations.ranges import Method
 from codeq.errors import AttachError
 from codeq.graph.canonical import canonicalize, merge_equal, refuse_writes
 from codeq.graph.inputs import Inputs, split_inputs
 from codeq.graph.nodes import GraphRunner, state_name
+from codeq.graph.operators import CLAMPS
 from codeq.graph.trace import trace
 from codeq.quantizer.attach import detach, quantized_weights
-from codeq.training.distributed import world_size
 
 aten = torch.ops.aten
 
@@ -55,7 +56,8 @@ class ActivationQuantizer(nn.Module):
         if bool(self._at_end()):
             zero_point = zero_point.detach()
         # LSQ's factor counts the elements of the whole batch, of which other ranks may hold parts.
-        factor = (x.numel() * world_size() * QUANT_MAX) ** -0.5
+        ranks = dist.get_world_size() if dist.is_initialized() else 1
+        factor = (x.numel() * ranks * QUANT_MAX) ** -0.5
         quantized: Tensor = torch._fake_quantize_learnable_per_tensor_affine(
             x, self.log2_scale.exp2().clamp(max=self.max_scale), zero_point, 0, QUANT_MAX, factor
         )

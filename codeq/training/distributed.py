@@ -145,11 +145,6 @@ def end_ranks(*, wait: bool = True) -> None:
     dist.destroy_process_group()
 
 
-def world_size() -> int:
-    """How many processes train together; 1 without `start_ranks`."""
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
 def share(index: Tensor, ranks: Ranks) -> Tensor:
     """This rank's part of a batch that all ranks hold.
 
