@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from codeq.quantizer.dead_zone import DeadZoneQuantizer
     from codeq.quantizer.grid import WeightEncoding
     from codeq.training.budget import Budget, BudgetController, BudgetError
-    from codeq.training.optim import param_groups
+    from codeq.training.param_groups import param_groups
     from codeq.version import __version__
 
 __all__ = [
@@ -81,7 +81,7 @@ _HOME = {
     "encode": "codeq.quantizer.attach",
     "freeze": "codeq.quantizer.attach",
     "load": "codeq.checkpoint",
-    "param_groups": "codeq.training.optim",
+    "param_groups": "codeq.training.param_groups",
     "save": "codeq.checkpoint",
     "summary": "codeq.cost",
 }
