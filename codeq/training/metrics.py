@@ -1,5 +1,6 @@
 """Measure what an epoch gave: loss, accuracy, zeros, bits and costs, of the network and of each of its layers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +116,12 @@ def current_lambdas(config: TrainConfig, model: nn.Module, controller: BudgetCon
         return lambda_dz, 0.0
     steered = 0.0 if controller is None else controller.strength * controller.bit_ratio
     return lambda_dz, steered + config.acting_lambda_bit  # one of them is 0
+
+
+def is_best(history: Sequence[EpochResult], first: int) -> bool:
+    """Whether the last epoch is more accurate than all before it from `first` on; there must be one."""
+    accuracies = [result.test_accuracy for result in history[first:]]
+    return accuracies[-1] > max(accuracies[:-1], default=-1.0)
 
 
 def final_metrics(test_accuracy: float, cost: CostSummary) -> dict[str, float]:

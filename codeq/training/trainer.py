@@ -29,7 +29,7 @@ from codeq.training.distillation import load_teacher
 from codeq.training.distributed import Ranks, wrap
 from codeq.training.divergence import DivergedError, LossGuard, where_diverged
 from codeq.training.evaluate import accuracy
-from codeq.training.metrics import EpochResult, current_lambdas, final_metrics, measure_epoch
+from codeq.training.metrics import EpochResult, current_lambdas, final_metrics, is_best, measure_epoch
 from codeq.training.network import build_network
 from codeq.training.optimizer import Schedule, build_optimizer, choose_clip_norm
 from codeq.training.recipe import TrainConfig
@@ -319,9 +319,7 @@ class Trainer:
         """Whether the last epoch is the best so far of those that ended on frozen grids (any, for a float twin)."""
         if not self.config.is_float and self.state.step <= self.freeze_step:
             return False
-        first = 0 if self.config.is_float else self.freeze_step // self.batch_count
-        accuracies = [result.test_accuracy for result in self.history[first:]]
-        return accuracies[-1] > max(accuracies[:-1], default=-1.0)
+        return is_best(self.history, 0 if self.config.is_float else self.freeze_step // self.batch_count)
 
     def _lambdas(self) -> tuple[float, float]:
         return current_lambdas(self.config, self.model, self.state.controller)
