@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from codeq.quantizer.attach import AttachReport, attach, collapsed, detach, enable, encode, freeze
     from codeq.quantizer.dead_zone import DeadZoneQuantizer
+    from codeq.quantizer.fused import set_compile
     from codeq.quantizer.grid import WeightEncoding
     from codeq.training.budget import Budget, BudgetController, BudgetError
     from codeq.training.param_groups import param_groups
@@ -52,6 +53,7 @@ __all__ = [
     "load",
     "param_groups",
     "save",
+    "set_compile",
     "summary",
 ]
 
@@ -83,6 +85,7 @@ _HOME = {
     "load": "codeq.checkpoint",
     "param_groups": "codeq.training.param_groups",
     "save": "codeq.checkpoint",
+    "set_compile": "codeq.quantizer.fused",
     "summary": "codeq.cost",
 }
 
