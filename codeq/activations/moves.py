@@ -13,7 +13,10 @@ aten = torch.ops.aten
 
 
 def is_move(node: Node) -> bool:
-    """Whether a node only moves or selects values; a padding must be with zeros, a concatenation of computed values."""
+    """Tell whether a node only moves or selects values.
+
+    A padding must be with zeros, and a concatenation must join computed values alone.
+    """
     if operator_name(node) == "":
         source = node.args[0] if node.args and getattr(node.target, "__name__", "") == "getitem" else None
         return isinstance(source, Node) and source.target in SPLITS
@@ -33,7 +36,7 @@ def is_move(node: Node) -> bool:
 
 
 def joined(node: Node) -> tuple[Node, ...]:
-    """The tensors that a concatenation joins."""
+    """Return the tensors that a concatenation joins."""
     return tuple(node.args[0])  # type: ignore[arg-type]
 
 

@@ -26,7 +26,15 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True, eq=False)
 class IntegerLayer:
-    """One operator that computes in integers. `tail` is `head`, or the BatchNorm or clamp that it absorbs."""
+    """Describes an operator that computes in integers, and what it absorbs.
+
+    Attributes:
+        name: Its name in the network.
+        operator: What aten calls it.
+        rule: How it computes in integers.
+        head: Its node.
+        tail: The node of the BatchNorm or clamp that it absorbs last; `head` where there is none.
+    """
 
     name: str
     operator: str
@@ -37,7 +45,7 @@ class IntegerLayer:
 
 @dataclass(frozen=True)
 class FloatLayer:
-    """One operator that computes in float, and why."""
+    """Names an operator that computes in float, and says why."""
 
     name: str
     operator: str
@@ -46,7 +54,7 @@ class FloatLayer:
 
 @dataclass(frozen=True, eq=False)
 class ActivationPlan:
-    """What is quantized in one graph.
+    """Says what is quantized in one graph.
 
     Attributes:
         layers: In the graph's order.
@@ -125,7 +133,7 @@ def plan_activations(
 
 
 def _tail(head: Node, absorb_batch_norm: bool) -> Node:
-    """The last node that a layer absorbs: BatchNorm behind a weight, then one clamp, each the only reader."""
+    """Find the last node that a layer absorbs: BatchNorm behind a weight, then one clamp, each the only reader."""
     node = head
     if absorb_batch_norm and INTEGER[head.target].has_weight and _only_reader(node, {aten.batch_norm.default}):
         node = next(iter(node.users))

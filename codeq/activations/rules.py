@@ -1,4 +1,4 @@
-"""The rule table: which aten operators compute in integers, from which arguments, and why others stay float.
+"""This table says which aten operators compute in integers, from which arguments, and why others stay float.
 
 A rule says what an operator can do; whether it is done in a network, plan.py decides from what is around it.
 """
@@ -35,7 +35,7 @@ IntegerKind = Literal[
 
 @dataclass(frozen=True)
 class Rule:
-    """How one operator computes in integers.
+    """Says how one operator computes in integers.
 
     Attributes:
         kind: What it computes.
@@ -130,7 +130,7 @@ FLOAT: Mapping[str, str] = {
 
 
 def activations(node: Node) -> tuple[Node, ...]:
-    """The arguments that an operator of `INTEGER` reads as activations."""
+    """Return the arguments that an operator of `INTEGER` reads as activations."""
     if node.target is aten.cat.default:
         return joined(node)
     return tuple(node.args[position] for position in INTEGER[node.target].activations)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Tables of aten operators by what they do to values: those that move them, that split them, that clamp them."""
+"""These tables list aten operators by what they do to values: those that move, that split, that clamp them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

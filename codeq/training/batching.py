@@ -11,11 +11,11 @@ from codeq.data import AUGMENTATION_DRAWS, Split, batches
 from codeq.training.distributed import Ranks, share
 
 SMALLEST_BATCH = 2
-"""Inputs that BatchNorm needs in training: it has no variance of one."""
+"""Inputs that BatchNorm needs in training: one alone has no variance."""
 
 
 class Batch(NamedTuple):
-    """This process's share of a batch; `size` counts the inputs of all processes together."""
+    """Holds this process's share of a batch; `size` counts the inputs of all processes together."""
 
     inputs: Tensor
     labels: Tensor
@@ -24,7 +24,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatches:
-    """The training set in batches of `batch_size` inputs over all processes; `len` is how many an epoch has."""
+    """Cuts a training set into batches of `batch_size` inputs over all processes; `len` is how many an epoch has."""
 
     split: Split
     batch_size: int
@@ -51,7 +51,7 @@ class TrainingBatches:
             yield inputs
 
     def first(self) -> Batch:
-        """A batch of the first inputs, augmented by numbers from torch's global generator."""
+        """Return a batch of the first inputs, augmented by numbers from torch's global generator."""
         index = torch.arange(min(self.batch_size, len(self.split)))
         draws = torch.rand(len(index), AUGMENTATION_DRAWS)
         ((inputs, labels),) = batches(self.split, [share(index, self.ranks)], [share(draws, self.ranks)])

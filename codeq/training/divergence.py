@@ -15,7 +15,7 @@ SMOOTHING = 0.9
 
 
 class DivergedError(CodeqError):
-    """The loss exploded, or the loss or a weight became NaN or infinite."""
+    """Raised where the loss exploded, or the loss or a weight became NaN or infinite."""
 
 
 class LossGuard:

@@ -14,7 +14,7 @@ from codeq.training.recipe import FLOAT_BITS, TrainConfig
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What an epoch gave.
+    """Holds what an epoch gave.
 
     Attributes:
         epoch: From 0.
@@ -102,7 +102,7 @@ def measure_epoch(
 
 
 def current_lambdas(config: TrainConfig, model: nn.Module, controller: BudgetController | None) -> tuple[float, float]:
-    """The pulls on dead zones and on bits as they are now: (lambda_dz, lambda_bit), both 0 once grids are frozen.
+    """Return the pulls on dead zones and on bits as they are now, (lambda_dz, lambda_bit); 0 once grids are frozen.
 
     Args:
         config: The run.
@@ -119,13 +119,13 @@ def current_lambdas(config: TrainConfig, model: nn.Module, controller: BudgetCon
 
 
 def is_best(history: Sequence[EpochResult], first: int) -> bool:
-    """Whether the last epoch is more accurate than all before it from `first` on; there must be one."""
+    """Tell whether the last epoch is more accurate than all before it from `first` on; there must be one."""
     accuracies = [result.test_accuracy for result in history[first:]]
     return accuracies[-1] > max(accuracies[:-1], default=-1.0)
 
 
 def final_metrics(test_accuracy: float, cost: CostSummary) -> dict[str, float]:
-    """The metrics that the checkpoint of a finished run holds."""
+    """Collect the metrics that the checkpoint of a finished run holds."""
     return {
         "test_accuracy": test_accuracy,
         "sparsity": cost.sparsity,

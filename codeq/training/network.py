@@ -18,7 +18,7 @@ from codeq.training.recipe import TrainConfig
 
 
 class BuiltNetwork(NamedTuple):
-    """A network ready to train.
+    """Holds a network ready to train.
 
     Attributes:
         model: The network, attached unless it is a float twin.

@@ -31,7 +31,7 @@ ACTIVATION_LR = 1e-3
 
 @dataclass(frozen=True)
 class Schedule:
-    """The optimizer steps of a run.
+    """Counts the optimizer steps of a run.
 
     Attributes:
         batch_count: Steps in an epoch.
@@ -47,7 +47,7 @@ class Schedule:
 
     @classmethod
     def of(cls, config: TrainConfig, batch_count: int) -> "Schedule":
-        """The schedule of a run whose epochs have `batch_count` batches."""
+        """Make the schedule of a run whose epochs have `batch_count` batches."""
         steps = batch_count * config.epochs
         strongest = 10 * max(config.lambda_dz or 0.0, config.acting_lambda_bit, 1e-9)
         theta_lr = min(PAPER_THETA_TRAVEL / steps, MAX_THETA_LR, MAX_THETA_DECAY / strongest)

@@ -18,7 +18,7 @@ STORED_INPUTS = 128
 
 
 class StoredInputs(NamedTuple):
-    """Inputs that a checkpoint carries for export: from the training set, and held ones from the test set.
+    """Holds the inputs that a checkpoint carries for export: from the training set, and held ones from the test set.
 
     Both are float32 `(n, *input_shape)`, n at most STORED_INPUTS.
     """
@@ -28,7 +28,7 @@ class StoredInputs(NamedTuple):
 
     @classmethod
     def of(cls, data: Dataset) -> "StoredInputs":
-        """The first inputs of both splits, which are a sample of all classes."""
+        """Take the first inputs of both splits, which are a sample of all classes."""
         splits = (data.train, data.test)
         return cls(*(split.load(torch.arange(min(STORED_INPUTS, len(split)))) for split in splits))
 

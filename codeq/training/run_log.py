@@ -1,4 +1,4 @@
-"""The log of a training run: JSON lines, one record each, written as training goes and read by `codeq.pareto`.
+"""Write and read the log of a training run: JSON lines, one record each, written as training goes.
 
     record  fields
     ------  ---------------------------------------------------------------------------------------------------
@@ -26,7 +26,7 @@ from codeq.toolkit.files import replace_atomically
 
 
 class _Kind(NamedTuple):
-    """What a field must be: in words, and as a test."""
+    """Says what a field must be: in words, and as a test."""
 
     words: str
     holds: Callable[[Any], bool]
@@ -90,7 +90,7 @@ RECORDS: Mapping[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Run:
-    """One training run as its log tells it.
+    """Holds one training run as its log tells it.
 
     Attributes:
         name: As the run was named.

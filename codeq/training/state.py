@@ -1,4 +1,4 @@
-"""What changes during a run beside the network itself: stored after every epoch, taken back by a resumed run."""
+"""This module holds what changes during a run beside the network: stored after every epoch, taken back on resuming."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +18,7 @@ from codeq.training.recipe import TrainConfig
 
 @dataclass(eq=False)
 class TrainingState:
-    """All that the rest of a run follows from, together with the network's own state.
+    """Holds all that the rest of a run follows from, together with the network's own state.
 
     Attributes:
         optimizer, scheduler: From `build_optimizer`.
@@ -42,7 +42,7 @@ class TrainingState:
     step: int = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint of an unfinished run holds of it, beside the history: plain values and tensors."""
+        """Return what a checkpoint of an unfinished run holds of it, beside the history: plain values and tensors."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),

@@ -1,4 +1,4 @@
-"""The training loop: weights by AdamW or SGD, dead zones by lambda or to a budget, grids frozen for the last part.
+"""Run the training loop: weights by AdamW or SGD, dead zones by lambda or to a budget, grids frozen for the last part.
 
 The parts have files of their own: the network (network.py), its optimizer and schedule (optimizer.py), a step of it
 (step.py), what is stored and resumed (state.py, run_checkpoint.py), what is measured and told (metrics.py, records.py).
@@ -50,7 +50,7 @@ Record = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, eq=False)
 class TrainResult:
-    """The trained network in eval mode, its test accuracy after BatchNorm was re-estimated, and its costs."""
+    """Holds the trained network in eval mode, its test accuracy after BatchNorm was re-estimated, and its costs."""
 
     model: nn.Module
     test_accuracy: float
@@ -59,7 +59,7 @@ class TrainResult:
 
 
 class Trainer:
-    """One run, ready to go: data loaded, network built and attached, nothing written.
+    """Trains one run; once made it is ready to go: data loaded, network built and attached, nothing written.
 
     Args:
         config: The run. With `resume`, the config stored there.
@@ -141,22 +141,22 @@ class Trainer:
 
     @property
     def history(self) -> list[EpochResult]:
-        """The epochs that are done."""
+        """Return the epochs that are done."""
         return self.state.history
 
     @property
     def batch_count(self) -> int:
-        """Optimizer steps in an epoch."""
+        """Count the optimizer steps in an epoch."""
         return self.schedule.batch_count
 
     @property
     def steps(self) -> int:
-        """Optimizer steps in the whole run."""
+        """Count the optimizer steps in the whole run."""
         return self.schedule.steps
 
     @property
     def freeze_step(self) -> int:
-        """The first optimizer step, counted from 0, that trains on frozen grids; `steps` if none does."""
+        """Return the first optimizer step, counted from 0, that trains on frozen grids; `steps` if none does."""
         return self.schedule.freeze_step
 
     def run(
@@ -228,7 +228,7 @@ class Trainer:
         return accuracy(self._computing(), split, self.ranks, self.device)
 
     def _computing(self) -> nn.Module:
-        """The network as it is deployed: with its activations quantized, where they are."""
+        """Return the network as it is deployed: with its activations quantized, where they are."""
         return self.model if self.state.quantized is None else self.state.quantized
 
     def _build_controller(self) -> BudgetController | None:
@@ -246,7 +246,7 @@ class Trainer:
         )
 
     def _identity(self) -> dict[str, Any]:
-        """What all processes must have in common before they exchange anything else."""
+        """Collect what all processes must have in common before they exchange anything else."""
         data = self.data
         return self.model.state_dict() | {
             "config": str(self.config),
@@ -316,7 +316,7 @@ class Trainer:
         return TrainResult(self.model, test_accuracy, cost, tuple(self.history))
 
     def _is_best(self) -> bool:
-        """Whether the last epoch is the best so far of those that ended on frozen grids (any, for a float twin)."""
+        """Tell whether the last epoch is the best so far of those on frozen grids (of all, for a float twin)."""
         if not self.config.is_float and self.state.step <= self.freeze_step:
             return False
         return is_best(self.history, 0 if self.config.is_float else self.freeze_step // self.batch_count)

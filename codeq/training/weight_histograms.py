@@ -1,4 +1,4 @@
-"""Histograms of the float weights behind the quantizers, for the result record of a run (run_log.py)."""
+"""Count the float weights behind the quantizers in histograms, for the result record of a run (run_log.py)."""
 
 from typing import Any
 
