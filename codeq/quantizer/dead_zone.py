@@ -25,6 +25,7 @@ from codeq.quantizer.abs_range import RANGE_QUANTILE, RangeCache, abs_range, pla
 from codeq.quantizer.fused import Slopes, fused_quantize, levels_of
 from codeq.quantizer.grid import Grid, WeightEncoding, fit_quant_max, float32, snap_shift
 from codeq.quantizer.levels import dequantize_levels
+from codeq.quantizer.straight_through import straight_through
 
 MIN_BITS = 2
 MAX_BITS = 8
@@ -45,22 +46,6 @@ STEP_EPSILON = 1e-8
 THETA_GAIN = 10.0
 """Factor on LSQ's normalisation: with it the task moves a theta about as far as a budget or a lambda of 0.01 does."""
 THETA_GRADIENTS = ("sum", "lsq")
-
-
-class _StraightThrough(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, surrogate: Tensor) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
-        return None, gradients[0]
-
-
-def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
-    """Return `value`, bit for bit; the gradient goes to `surrogate` unchanged, none to `value`."""
-    result: Tensor = _StraightThrough.apply(value, surrogate)
-    return result
 
 
 class DeadZoneQuantizer(nn.Module):
