@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     )
     from codeq.quantizer.attach import AttachReport, attach, collapsed, detach, enable, encode, freeze
     from codeq.quantizer.dead_zone import DeadZoneQuantizer
+    from codeq.quantizer.fused import set_compile
     from codeq.quantizer.grid import WeightEncoding
     from codeq.training.budget import Budget, BudgetError
     from codeq.training.budget_controller import BudgetController
-    from codeq.training.optim import param_groups
+    from codeq.training.param_groups import param_groups
     from codeq.version import __version__
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "load",
     "param_groups",
     "save",
+    "set_compile",
     "summary",
 ]
 
@@ -82,8 +84,9 @@ _HOME = {
     "encode": "codeq.quantizer.attach",
     "freeze": "codeq.quantizer.attach",
     "load": "codeq.checkpoint",
-    "param_groups": "codeq.training.optim",
+    "param_groups": "codeq.training.param_groups",
     "save": "codeq.checkpoint",
+    "set_compile": "codeq.quantizer.fused",
     "summary": "codeq.cost",
 }
 

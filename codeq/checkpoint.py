@@ -1,4 +1,4 @@
-"""Self-describing checkpoints: everything that export needs in one file, and nothing that chooses code to run.
+"""Write and read self-describing checkpoints: all that export needs in one file, and nothing that chooses code to run.
 
 A checkpoint is a dictionary of plain values and tensors, written by `torch.save` and read with `weights_only=True`:
 
@@ -46,16 +46,28 @@ INPUT_DTYPES = (torch.float32, torch.int64, torch.int32)
 MODEL_OPTION = "pass --model package.module:factory"
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 WRAPPER_OF_PREFIX = {"module.": "DataParallel or DistributedDataParallel", "_orig_mod.": "torch.compile"}
-"""What they put before the name of every tensor of the network inside them."""
+"""What a wrapper puts before the name of every tensor of the network inside it, and the wrapper."""
 
 
 class UnnamedNetworkError(CheckpointError):
-    """A checkpoint of a network that is not in the registry, loaded without a factory."""
+    """Raised where a checkpoint of a network that is not in the registry is loaded without a factory."""
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A loaded checkpoint: the network, attached and in eval mode, and what was stored beside it."""
+    """Holds a loaded checkpoint: the network, attached and in eval mode, and what was stored beside it.
+
+    Attributes:
+        model: The network.
+        path, sha256: The file and its digest.
+        name, factory, arguments: How the network is built, as in `save`.
+        input_shape: Shape of one input without its batch dimension.
+        preprocessing: `{"mean": [...], "std": [...]}` per channel; empty if none was stored.
+        calibration_inputs, held_inputs: Preprocessed batches `(N, *input_shape)`, or None.
+        metrics: E.g. `{"test_accuracy": 0.98}`.
+        training: What a run goes on from, or None.
+        activations: The grid of every quantized activation, by name; None if they are float.
+    """
 
     model: nn.Module
     path: Path
@@ -72,7 +84,7 @@ class Checkpoint:
     factory: str | None = None
 
     def inputs_to_check(self, count: int) -> tuple[Tensor, str]:
-        """Up to `count` inputs to judge an exported file on, `(N, *input_shape)` float32.
+        """Take up to `count` inputs to judge an exported file on, `(N, *input_shape)`.
 
         Returns:
             The inputs, and a note where they are not `count` held ones (empty otherwise).

@@ -1,4 +1,4 @@
-"""What a network costs: MACs, BOPs, zeros, bits and bytes, per layer and in total.
+"""Count what a network costs: MACs, BOPs, zeros, bits and bytes, per layer and in total.
 
 BOPs of a layer = density * MACs * weight_bits * activation_bits, with activation_bits = 32 as in the paper
 (arXiv:2512.12981); relative BOPs are against dense 32 x 32 bits. MACs of a layer count its multiply-adds
@@ -24,7 +24,15 @@ FLOAT_BITS = 32
 
 @dataclass(frozen=True)
 class LayerCost:
-    """Costs of one weight. `entropy_bytes` is the Shannon bound of its codes; a float weight counts 4 bytes each."""
+    """Counts what one weight costs.
+
+    Attributes:
+        name, shape: The weight's.
+        weight_bits: Bits per code with sign; 32 for a float weight.
+        nnz: Non-zero entries.
+        macs: Multiply-adds with it for one input.
+        entropy_bytes: Shannon bound of its codes; 4 bytes for each entry of a float weight.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -35,57 +43,63 @@ class LayerCost:
 
     @property
     def numel(self) -> int:
+        """Count the entries of the weight."""
         return math.prod(self.shape)
 
     @property
     def sparsity(self) -> float:
+        """Return the share of exact zeros, in [0, 1]."""
         return 1 - self.nnz / self.numel
 
     @property
     def bops(self) -> float:
-        """Bit operations with float32 activations, the paper's definition."""
+        """Count bit operations with float32 activations, the paper's definition."""
         return self.nnz / self.numel * self.macs * self.weight_bits * FLOAT_BITS
 
 
 @dataclass(frozen=True)
 class CostSummary:
-    """Per-layer costs and their totals. `print(summary)` shows a table."""
+    """Holds the costs of all layers and adds them up. `print(summary)` shows a table."""
 
     layers: tuple[LayerCost, ...]
 
     @property
     def numel(self) -> int:
+        """Count the entries of all listed weights."""
         return sum(layer.numel for layer in self.layers)
 
     @property
     def sparsity(self) -> float:
-        """Zeros over all listed weights."""
+        """Return the share of zeros in all listed weights, in [0, 1]."""
         return 1 - sum(layer.nnz for layer in self.layers) / self.numel
 
     @property
     def macs(self) -> int:
+        """Count the multiply-adds for one input."""
         return sum(layer.macs for layer in self.layers)
 
     @property
     def bops(self) -> float:
+        """Count the bit operations for one input, with float32 activations."""
         return sum(layer.bops for layer in self.layers)
 
     @property
     def relative_bops(self) -> float:
-        """BOPs over those of the dense float32 network, in [0, 1]."""
+        """Divide the BOPs by those of the dense float32 network: a share in [0, 1]."""
         return self.bops / (self.macs * FLOAT_BITS * FLOAT_BITS) if self.macs else 0.0
 
     @property
     def mean_bits(self) -> float:
-        """Bits per weight, averaged over weights."""
+        """Average the bits per entry over all listed weights."""
         return sum(layer.weight_bits * layer.numel for layer in self.layers) / self.numel
 
     @property
     def entropy_bytes(self) -> float:
+        """Add up the Shannon bounds of the codes, in bytes."""
         return sum(layer.entropy_bytes for layer in self.layers)
 
     def to_dict(self) -> dict[str, Any]:
-        """The table for machines."""
+        """Return the table as plain values: `layers`, a list of one dictionary each, and `total`."""
         derived = ("numel", "sparsity", "bops")
         layers = [asdict(layer) | {name: getattr(layer, name) for name in derived} for layer in self.layers]
         totals = ("numel", "sparsity", "macs", "bops", "relative_bops", "mean_bits", "entropy_bytes")

@@ -1,4 +1,4 @@
-"""Range checks for factory arguments: a checkpoint's header passes through here before anything is built."""
+"""Check the ranges of factory arguments: a checkpoint's header passes through here before anything is built."""
 
 MAX_CLASSES = 65536
 MAX_CHANNELS = 1024

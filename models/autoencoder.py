@@ -1,4 +1,4 @@
-"""The autoencoder of MLPerf Tiny (anomaly detection).
+"""This module defines the autoencoder of MLPerf Tiny (anomaly detection).
 
 Source: Koizumi et al. 2020, "Description and Discussion on DCASE2020 Challenge Task 2: Unsupervised Anomalous Sound
 Detection for Machine Condition Monitoring", arXiv:2006.05822, baseline system, as the reference model of Banbury et al.
@@ -20,7 +20,7 @@ WIDTHS = (128, 128, 128, 128, 8, 128, 128, 128, 128)
 
 
 class Autoencoder(nn.Module):
-    """(N, in_features) float32 -> (N, in_features), its reconstruction."""
+    """Maps (N, in_features) float32 to its reconstruction, (N, in_features)."""
 
     def __init__(self, in_features: int = 640) -> None:
         super().__init__()
@@ -39,5 +39,5 @@ class Autoencoder(nn.Module):
 
 
 def autoencoder(in_features: int = 640) -> Autoencoder:
-    """The autoencoder of MLPerf Tiny; see the module's docstring."""
+    """Build the autoencoder of MLPerf Tiny; see the module's docstring."""
     return Autoencoder(in_features)

@@ -1,4 +1,4 @@
-"""DS-CNN of MLPerf Tiny (keyword spotting).
+"""This module defines DS-CNN of MLPerf Tiny (keyword spotting).
 
 Source: Zhang et al. 2017, "Hello Edge: Keyword Spotting on Microcontrollers", arXiv:1711.07128 (DS-CNN, small), as the
 reference model of Banbury et al. 2021, "MLPerf Tiny Benchmark", arXiv:2106.07597, has it: mlcommons/tiny,
@@ -23,7 +23,7 @@ KERNEL = (10, 4)
 
 
 class Block(nn.Module):
-    """A depthwise 3x3 convolution and one of 1x1, each with BatchNorm and relu."""
+    """Applies a depthwise 3x3 convolution and one of 1x1, each with BatchNorm and relu."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Block(nn.Module):
 
 
 class DsCnn(nn.Module):
-    """(N, in_channels, height, width) float32 -> (N, num_classes) logits."""
+    """Maps (N, in_channels, height, width) float32 to (N, num_classes) logits."""
 
     def __init__(self, in_channels: int = 1, num_classes: int = 12, height: int = 49, width: int = 10) -> None:
         super().__init__()
@@ -65,5 +65,5 @@ class DsCnn(nn.Module):
 
 
 def ds_cnn(in_channels: int = 1, num_classes: int = 12, height: int = 49, width: int = 10) -> DsCnn:
-    """DS-CNN of MLPerf Tiny; see the module's docstring."""
+    """Build DS-CNN of MLPerf Tiny; see the module's docstring."""
     return DsCnn(in_channels, num_classes, height, width)

@@ -1,4 +1,4 @@
-"""FCN, a convolutional network over time for sensor data.
+"""This module defines FCN, a convolutional network over time for sensor data.
 
 Source: Wang, Yan, Oates 2017, "Time Series Classification from Scratch with Deep Neural Networks: A Strong Baseline",
 arXiv:1611.06455, figure 1(b): kernels of 8, 5 and 3, 128, 256 and 128 filters. Input 9 x 128: what the data set "Human
@@ -16,7 +16,7 @@ from models.arguments import MAX_CHANNELS, MAX_CLASSES, check_integers
 
 
 class Fcn1d(nn.Module):
-    """(N, in_channels, length) float32 -> (N, num_classes) logits."""
+    """Maps (N, in_channels, length) float32 to (N, num_classes) logits."""
 
     def __init__(self, in_channels: int = 9, num_classes: int = 6, length: int = 128) -> None:
         super().__init__()
@@ -45,5 +45,5 @@ class Fcn1d(nn.Module):
 
 
 def fcn_1d(in_channels: int = 9, num_classes: int = 6, length: int = 128) -> Fcn1d:
-    """FCN over time; see the module's docstring."""
+    """Build FCN over time; see the module's docstring."""
     return Fcn1d(in_channels, num_classes, length)

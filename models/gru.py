@@ -1,4 +1,4 @@
-"""A gated recurrent network for sensor data.
+"""This module defines a gated recurrent network for sensor data.
 
 Source: Zhang et al. 2017, "Hello Edge: Keyword Spotting on Microcontrollers", arXiv:1711.07128 (GRU, small): one layer
 of 154 units (Cho et al. 2014, arXiv:1406.1078), the last state classified; see train_commands.txt of their
@@ -20,7 +20,7 @@ UNITS = 154
 
 
 class Gru(nn.Module):
-    """(N, length, in_features) float32 -> (N, num_classes) logits."""
+    """Maps (N, length, in_features) float32 to (N, num_classes) logits."""
 
     def __init__(self, in_features: int = 10, num_classes: int = 12, length: int = 25) -> None:
         super().__init__()
@@ -37,5 +37,5 @@ class Gru(nn.Module):
 
 
 def gru(in_features: int = 10, num_classes: int = 12, length: int = 25) -> Gru:
-    """A gated recurrent network; see the module's docstring."""
+    """Build a gated recurrent network; see the module's docstring."""
     return Gru(in_features, num_classes, length)

@@ -1,4 +1,4 @@
-"""What the residual networks for ImageNet share: stem, four stages of blocks, head; names are torchvision's.
+"""This module holds what the residual networks for ImageNet share: stem, stages, head; names are torchvision's.
 
 Source: He et al. 2016, "Deep Residual Learning for Image Recognition", arXiv:1512.03385, table 1. The shortcuts that
 change the shape are strided 1x1 convolutions with BatchNorm (option B).
@@ -12,7 +12,7 @@ from models.arguments import check_image_arguments, check_width
 
 
 class BlockType(Protocol):
-    """A block's class: a module of (in_channels, channels, stride) with `channels * expansion` output channels."""
+    """Makes a block, a module of (in_channels, channels, stride) with `channels * expansion` output channels."""
 
     expansion: int
 
@@ -20,17 +20,17 @@ class BlockType(Protocol):
 
 
 def downsample(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
-    """The shortcut of a block, where the shape changes; None where it stays."""
+    """Build the shortcut of a block where the shape changes; None where it stays."""
     if stride == 1 and in_channels == out_channels:
         return None
     return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
 
 
 class ImageNetResNet(nn.Module):
-    """(N, in_channels, input_size, input_size) float32 -> (N, num_classes) logits.
+    """Maps (N, in_channels, input_size, input_size) float32 to (N, num_classes) logits.
 
     Args:
-        block: Of all stages.
+        block: Makes the blocks of all stages.
         depths: Blocks in each stage.
         in_channels, num_classes, input_size: As for every image classifier here.
         width: Multiplies all channels.

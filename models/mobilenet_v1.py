@@ -1,4 +1,4 @@
-"""MobileNetV1 of MLPerf Tiny (visual wake words), a quarter of the published width.
+"""This module defines MobileNetV1 of MLPerf Tiny (visual wake words), a quarter of the published width.
 
 Source: Howard et al. 2017, "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications",
 arXiv:1704.04861, table 1, as the reference model of Banbury et al. 2021, "MLPerf Tiny Benchmark", arXiv:2106.07597, has
@@ -37,7 +37,7 @@ BLOCKS = (
 
 
 class Block(nn.Module):
-    """A depthwise 3x3 convolution and one of 1x1, each with BatchNorm and relu."""
+    """Applies a depthwise 3x3 convolution and one of 1x1, each with BatchNorm and relu."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, input_size: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Block(nn.Module):
 
 
 class MobileNetV1(nn.Module):
-    """(N, in_channels, input_size, input_size) float32 -> (N, num_classes) logits."""
+    """Maps (N, in_channels, input_size, input_size) float32 to (N, num_classes) logits."""
 
     def __init__(self, in_channels: int = 3, num_classes: int = 2, input_size: int = 96, width: float = 0.25) -> None:
         super().__init__()
@@ -91,5 +91,5 @@ def _halved(size: int) -> int:
 
 
 def mobilenet_v1(in_channels: int = 3, num_classes: int = 2, input_size: int = 96, width: float = 0.25) -> MobileNetV1:
-    """MobileNetV1 of MLPerf Tiny; `width` multiplies all channels. See the module's docstring."""
+    """Build MobileNetV1 of MLPerf Tiny; `width` multiplies all channels. See the module's docstring."""
     return MobileNetV1(in_channels, num_classes, input_size, width)

@@ -1,4 +1,4 @@
-"""MobileNetV2 for ImageNet.
+"""This module defines MobileNetV2 for ImageNet.
 
 Source: Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", arXiv:1801.04381, table 2. Names
 of layers and parameters are torchvision's, so that its weights load with `load_state_dict`. Input 3 x 224 x 224.
@@ -19,7 +19,7 @@ LAST_CHANNELS = 1280
 
 
 class ConvBnRelu6(nn.Sequential):
-    """A convolution that keeps the size up to its stride, BatchNorm and relu6."""
+    """Applies a convolution that keeps the size up to its stride, BatchNorm and relu6."""
 
     def __init__(self, in_channels: int, channels: int, kernel_size: int = 3, stride: int = 1, groups: int = 1) -> None:
         padding = (kernel_size - 1) // 2
@@ -28,7 +28,7 @@ class ConvBnRelu6(nn.Sequential):
 
 
 class InvertedResidual(nn.Module):
-    """Expand by 1x1, filter each channel by 3x3, project by 1x1; a shortcut where the shape stays."""
+    """Expands by 1x1, filters each channel by 3x3, projects by 1x1; a shortcut where the shape stays."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """(N, in_channels, input_size, input_size) float32 -> (N, num_classes) logits."""
+    """Maps (N, in_channels, input_size, input_size) float32 to (N, num_classes) logits."""
 
     def __init__(
         self, in_channels: int = 3, num_classes: int = 1000, input_size: int = 224, width: float = 1.0
@@ -88,5 +88,5 @@ def _divisible(channels: float) -> int:
 def mobilenet_v2(
     in_channels: int = 3, num_classes: int = 1000, input_size: int = 224, width: float = 1.0
 ) -> MobileNetV2:
-    """MobileNetV2 for ImageNet; `width` multiplies the channels. See the module's docstring."""
+    """Build MobileNetV2 for ImageNet; `width` multiplies the channels. See the module's docstring."""
     return MobileNetV2(in_channels, num_classes, input_size, width)

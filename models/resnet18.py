@@ -1,4 +1,4 @@
-"""ResNet-18 for ImageNet.
+"""This module defines ResNet-18 for ImageNet.
 
 Source: He et al. 2016, "Deep Residual Learning for Image Recognition", arXiv:1512.03385, table 1. Names of layers and
 parameters are torchvision's, so that its weights load with `load_state_dict`. Input 3 x 224 x 224.
@@ -14,7 +14,7 @@ from models.imagenet_resnet import ImageNetResNet, downsample
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut; `downsample` is None where the shape stays."""
+    """Adds two 3x3 convolutions to a shortcut; `downsample` is None where the shape stays."""
 
     expansion = 1
 
@@ -37,5 +37,5 @@ class BasicBlock(nn.Module):
 def resnet18(
     in_channels: int = 3, num_classes: int = 1000, input_size: int = 224, width: float = 1.0
 ) -> ImageNetResNet:
-    """ResNet-18 for ImageNet; `width` multiplies all channels. See the module's docstring."""
+    """Build ResNet-18 for ImageNet; `width` multiplies all channels. See the module's docstring."""
     return ImageNetResNet(BasicBlock, (2, 2, 2, 2), in_channels, num_classes, input_size, width)

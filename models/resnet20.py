@@ -1,4 +1,4 @@
-"""ResNet-20 for CIFAR.
+"""This module defines ResNet-20 for CIFAR.
 
 Source: He et al. 2016, "Deep Residual Learning for Image Recognition", arXiv:1512.03385, section 4.2:
 three stages of 16, 32 and 64 channels, n = 3 blocks each, shortcuts of option A (no parameters:
@@ -16,7 +16,7 @@ from models.arguments import check_image_arguments
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions; the shortcut subsamples and pads channels with zeros (option A)."""
+    """Adds two 3x3 convolutions to a shortcut that subsamples and pads channels with zeros (option A)."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Block(nn.Module):
 
 
 class ResNet20(nn.Module):
-    """(N, in_channels, input_size, input_size) float32 -> (N, num_classes) logits."""
+    """Maps (N, in_channels, input_size, input_size) float32 to (N, num_classes) logits."""
 
     def __init__(self, in_channels: int = 3, num_classes: int = 10, input_size: int = 32) -> None:
         super().__init__()
@@ -63,5 +63,5 @@ class ResNet20(nn.Module):
 
 
 def resnet20(in_channels: int = 3, num_classes: int = 10, input_size: int = 32) -> ResNet20:
-    """ResNet-20 for CIFAR; see the module's docstring."""
+    """Build ResNet-20 for CIFAR; see the module's docstring."""
     return ResNet20(in_channels, num_classes, input_size)

@@ -1,4 +1,4 @@
-"""ResNet-50 for ImageNet.
+"""This module defines ResNet-50 for ImageNet.
 
 Source: He et al. 2016, "Deep Residual Learning for Image Recognition", arXiv:1512.03385, table 1. Names of layers and
 parameters are torchvision's, so that its weights load with `load_state_dict`; as there, a block's stride is that of its
@@ -15,7 +15,7 @@ from models.imagenet_resnet import ImageNetResNet, downsample
 
 
 class Bottleneck(nn.Module):
-    """Convolutions of 1x1, 3x3 and 1x1 and a shortcut; `downsample` is None where the shape stays."""
+    """Adds convolutions of 1x1, 3x3 and 1x1 to a shortcut; `downsample` is None where the shape stays."""
 
     expansion = 4
 
@@ -42,5 +42,5 @@ class Bottleneck(nn.Module):
 def resnet50(
     in_channels: int = 3, num_classes: int = 1000, input_size: int = 224, width: float = 1.0
 ) -> ImageNetResNet:
-    """ResNet-50 for ImageNet; `width` multiplies all channels. See the module's docstring."""
+    """Build ResNet-50 for ImageNet; `width` multiplies all channels. See the module's docstring."""
     return ImageNetResNet(Bottleneck, (3, 4, 6, 3), in_channels, num_classes, input_size, width)

@@ -1,4 +1,4 @@
-"""ResNet-8 of MLPerf Tiny (image classification).
+"""This module defines ResNet-8 of MLPerf Tiny (image classification).
 
 Source: Banbury et al. 2021, "MLPerf Tiny Benchmark", arXiv:2106.07597, and its reference model in
 mlcommons/tiny, benchmark/training/image_classification. Input 3 x 32 x 32.
@@ -17,7 +17,7 @@ from models.arguments import check_image_arguments
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions and a shortcut, which is a strided 1x1 convolution where the shape changes."""
+    """Adds two 3x3 convolutions to a shortcut, which is a strided 1x1 convolution where the shape changes."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Block(nn.Module):
 
 
 class ResNet8(nn.Module):
-    """(N, in_channels, input_size, input_size) float32 -> (N, num_classes) logits."""
+    """Maps (N, in_channels, input_size, input_size) float32 to (N, num_classes) logits."""
 
     def __init__(self, in_channels: int = 3, num_classes: int = 10, input_size: int = 32) -> None:
         super().__init__()
@@ -56,5 +56,5 @@ class ResNet8(nn.Module):
 
 
 def resnet8(in_channels: int = 3, num_classes: int = 10, input_size: int = 32) -> ResNet8:
-    """ResNet-8 of MLPerf Tiny; see the module's docstring."""
+    """Build ResNet-8 of MLPerf Tiny; see the module's docstring."""
     return ResNet8(in_channels, num_classes, input_size)

@@ -1,4 +1,4 @@
-"""A small vision transformer for CIFAR.
+"""This module defines a small vision transformer for CIFAR.
 
 Source: Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", arXiv:2010.11929, in the size of DeiT-Ti (Touvron et
 al. 2021, arXiv:2012.12877), with patches of 4 x 4. CoDeQ (arXiv:2512.12981) trains a "TinyViT" on CIFAR-10, whose
@@ -24,7 +24,7 @@ EPS = 1e-6
 
 
 class Attention(nn.Module):
-    """Every token gathers from all tokens, in several heads (Vaswani et al. 2017, arXiv:1706.03762)."""
+    """Lets every token gather from all tokens, in several heads (Vaswani et al. 2017, arXiv:1706.03762)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with gelu between them, the inner one four times as wide."""
+    """Applies two linear layers with gelu between them, the inner one four times as wide."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then each token on its own; both behind LayerNorm and beside a shortcut."""
+    """Applies attention, then treats each token on its own; both behind LayerNorm and beside a shortcut."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Block(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """(N, in_channels, H, W) -> (N, tokens, WIDTH): one token per patch."""
+    """Maps (N, in_channels, H, W) to (N, tokens, WIDTH), one token per patch."""
 
     def __init__(self, in_channels: int, patch_size: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class PatchEmbedding(nn.Module):
 
 
 class TinyVit(nn.Module):
-    """(N, in_channels, input_size, input_size) float32 -> (N, num_classes) logits."""
+    """Maps (N, in_channels, input_size, input_size) float32 to (N, num_classes) logits."""
 
     def __init__(
         self,
@@ -117,5 +117,5 @@ class TinyVit(nn.Module):
 def tiny_vit(
     in_channels: int = 3, num_classes: int = 10, input_size: int = 32, patch_size: int = 4, depth: int = 12
 ) -> TinyVit:
-    """A small vision transformer for CIFAR, of `depth` blocks; see the module's docstring."""
+    """Build a small vision transformer for CIFAR, of `depth` blocks; see the module's docstring."""
     return TinyVit(in_channels, num_classes, input_size, patch_size, depth)

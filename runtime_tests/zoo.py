@@ -20,6 +20,8 @@ from typing import Any, Literal
 import onnx
 import onnxruntime as ort
 import torch
+from export.parity.report import Report
+from export.tflite.report import TfliteReport
 from torch import Tensor, nn
 
 import codeq
@@ -33,10 +35,8 @@ from export.errors import DeclinedError, ParityError
 from export.onnx.storage.plan import Storage
 from export.onnx.verify import Verdict
 from export.options import default_check
-from export.parity.report import Report
 from export.program.prepare import ACTIVATIONS, Activations
 from export.tflite import export_tflite
-from export.tflite.report import TfliteReport
 from export.tflite.verify import TfliteVerdict
 from runtime_tests.bench.compare import export_bare, quantize_static, sample_network
 from runtime_tests.bench.latency import BenchResult, bench

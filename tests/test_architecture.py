@@ -168,7 +168,9 @@ def test_what_serves_all_runtimes_imports_none(package: str) -> None:
 
 def test_a_backend_is_named_in_its_folder_alone() -> None:
     """As a word of code: a branch on a backend's name, its suffix or its classes would show here."""
-    words = re.compile(r"is_tflite|isinstance\([^)]*(Onnx|Tflite|LiteRt)\w*|== [\"'](onnx|tflite|litert|\.onnx|\.tflite)[\"']")
+    words = re.compile(
+        r"is_tflite|isinstance\([^)]*(Onnx|Tflite|LiteRt)\w*|== [\"'](onnx|tflite|litert|\.onnx|\.tflite)[\"']"
+    )
     found = []
     for name, path in modules().items():
         if name.startswith(("export.onnx", "export.tflite")):

@@ -1,1 +1,1 @@
-"""Activations as uint8 codes: where they are quantized, their ranges, scales that train."""
+"""This package turns activations into uint8 codes: it decides where, chooses their ranges, and trains their scales."""

@@ -1,4 +1,4 @@
-"""Calibration: run inputs through a traced network in float and choose a grid for every quantized tensor."""
+"""Calibrate a traced network: run inputs through it in float and choose a grid for every quantized tensor."""
 
 import zipfile
 import zlib
@@ -88,8 +88,8 @@ def load_calibration(path: Path, input_shape: tuple[int, ...], dtype: torch.dtyp
 
     Args:
         path: The file.
-        input_shape: Of one input.
-        dtype: Of the network's inputs: float32, or int64 or int32 token ids.
+        input_shape: Shape of one input without its batch dimension.
+        dtype: What the network takes: float32, or int64 or int32 token ids.
 
     Raises:
         CalibrationError: Missing, no such file, another shape or dtype, no inputs, NaN or infinite values.

@@ -1,4 +1,4 @@
-"""The grid of an activation: uint8, one scale and zero point.
+"""This module defines the grid of an activation: uint8 codes with one scale and zero point.
 
     real = scale * (code - zero_point), code in [0, 255]        (ONNX operator specification, DequantizeLinear)
 
@@ -18,7 +18,11 @@ QUANT_MAX = 255
 
 @dataclass(frozen=True)
 class ActivationEncoding:
-    """The grid of one tensor. `scale` is a float32 value, `zero_point` an integer from 0 to 255.
+    """Holds the grid of one tensor.
+
+    Attributes:
+        scale: Distance of neighbouring codes, a positive normal float32 value.
+        zero_point: The code of 0, from 0 to 255.
 
     Raises:
         ValueError: A scale that is no positive normal float32 number, or a zero point outside its range.
@@ -40,13 +44,20 @@ class ActivationEncoding:
 
     @staticmethod
     def from_range(low: float, high: float) -> "ActivationEncoding":
-        """The grid whose codes span [low, high], widened to hold zero; its width must be positive."""
+        """Make the grid whose codes span [low, high], widened to hold zero.
+
+        Raises:
+            ValueError: The widened range has no width, or one that gives no float32 scale.
+        """
         low, high = min(low, 0.0), max(high, 0.0)
         scale = float(np.float32((high - low) / QUANT_MAX))
         return ActivationEncoding(scale, min(QUANT_MAX, max(0, round(-low / scale)))) if scale else _no_width()
 
     def quantize(self, x: "Tensor") -> "Tensor":
-        """uint8 codes as QuantizeLinear gives them: clip(rint(x / scale) + zero_point), rint to even."""
+        """Quantize float32 values of any shape to uint8 codes.
+
+        The code is clip(rint(x / scale) + zero_point, 0, 255), with rint to even.
+        """
         import torch  # here, so that files can be read without it
 
         scale = torch.tensor(self.scale, dtype=torch.float32)
@@ -54,12 +65,12 @@ class ActivationEncoding:
 
     @property
     def low(self) -> float:
-        """The smallest value that has a code."""
+        """Return the smallest value that has a code."""
         return -self.scale * self.zero_point
 
     @property
     def high(self) -> float:
-        """The largest."""
+        """Return the largest value that has a code."""
         return self.scale * (QUANT_MAX - self.zero_point)
 
 

@@ -1,4 +1,4 @@
-"""Activation quantizers in the training loop: the step of every activation is learned with the weights.
+"""Train activation quantizers in the training loop: the step of every activation is learned with the weights.
 
     y = scale * (clip(rint(x / scale) + zero_point, 0, 255) - zero_point)
 
@@ -13,20 +13,21 @@ import copy
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.fx import Node
 
 from codeq.activations.calibrate import calibrate
 from codeq.activations.encoding import QUANT_MAX, ActivationEncoding
 from codeq.activations.methods import Method
-from codeq.activations.plan import CLAMPS, ActivationPlan, plan_activations
+from codeq.activations.plan import ActivationPlan, plan_activations
 from codeq.errors import AttachError
 from codeq.graph.canonical import canonicalize, merge_equal, refuse_writes
 from codeq.graph.inputs import Inputs, split_inputs
 from codeq.graph.nodes import GraphRunner, state_name
+from codeq.graph.operators import CLAMPS
 from codeq.graph.trace import trace
 from codeq.quantizer.attach import detach, quantized_weights
-from codeq.training.distributed import world_size
 
 aten = torch.ops.aten
 
@@ -37,7 +38,12 @@ class ActivationQuantizer(nn.Module):
     """Fake-quantizes one tensor, or several that share a grid, to uint8."""
 
     def __init__(self, max_scale: float = float("inf")) -> None:
-        """`max_scale` keeps the range within the limits of a clamp such as relu6, whose work saturation then does."""
+        """Start at a scale of 1.
+
+        Args:
+            max_scale: Largest scale. It keeps the range within the limits of a clamp such as relu6, whose work
+                saturation then does.
+        """
         super().__init__()
         self.max_scale = max_scale
         self.log2_scale = nn.Parameter(torch.zeros(1))
@@ -50,19 +56,20 @@ class ActivationQuantizer(nn.Module):
         self.zero_fraction.fill_(encoding.zero_point / QUANT_MAX)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 of any shape, at most QUANT_MAX + 1 different values."""
+        """Round float32 values of any shape to the grid: at most QUANT_MAX + 1 different ones are left."""
         zero_point = self.zero_fraction * QUANT_MAX
         if bool(self._at_end()):
             zero_point = zero_point.detach()
         # LSQ's factor counts the elements of the whole batch, of which other ranks may hold parts.
-        factor = (x.numel() * world_size() * QUANT_MAX) ** -0.5
+        ranks = dist.get_world_size() if dist.is_initialized() else 1
+        factor = (x.numel() * ranks * QUANT_MAX) ** -0.5
         quantized: Tensor = torch._fake_quantize_learnable_per_tensor_affine(
             x, self.log2_scale.exp2().clamp(max=self.max_scale), zero_point, 0, QUANT_MAX, factor
         )
         return quantized
 
     def encoding(self) -> ActivationEncoding:
-        """The grid as it is now."""
+        """Return the grid as it is now."""
         zero_point = round(float(self.zero_fraction.detach()) * QUANT_MAX)
         scale = self.log2_scale.detach().exp2().clamp(max=self.max_scale)
         return ActivationEncoding(float(scale), min(QUANT_MAX, max(0, zero_point)))
@@ -72,7 +79,7 @@ class ActivationQuantizer(nn.Module):
 
 
 class QuantizedActivations(nn.Module):
-    """A network with its activations fake-quantized where integer kernels will have them.
+    """Wraps a network and fake-quantizes its activations where integer kernels will have them.
 
     The network's own modules hold all weights, statistics and modes: train it, freeze it and encode it as before.
     Until `calibrate` is called activations stay float.
@@ -139,14 +146,18 @@ class QuantizedActivations(nn.Module):
         self.calibrated.fill_(True)  # type: ignore[operator]
 
     def encodings(self) -> dict[str, ActivationEncoding]:
-        """The grid of every quantized tensor, by name: what `codeq.save` stores."""
+        """Return the grid of every quantized tensor, by name: what `codeq.save` stores."""
         return {
             name: self.quantizers[_key(grid)].encoding()  # type: ignore[operator]
             for name, grid in self.plan.grids.items()
         }
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Any:
-        """What the network returns, called as the example was; several outputs as a flat tuple, None left out."""
+        """Compute what the network returns, called as the example was.
+
+        Returns:
+            The output; several as a flat tuple, None left out.
+        """
         given = tuple(named[name] for name in self._names) if self._names else inputs
         outputs = _TrainingRunner(self).compute(given, self._tensors())
         return outputs[0] if len(outputs) == 1 else outputs

@@ -1,4 +1,4 @@
-"""How the range of an activation is chosen from the values that calibration inputs give."""
+"""Choose the range of an activation from the values that calibration inputs give."""
 
 import math
 
@@ -11,9 +11,9 @@ from codeq.activations.methods import Method
 from codeq.errors import CalibrationError
 
 BINS = 2048
-"""Of each sign."""
+"""Bins of the histogram for each sign."""
 LARGEST = 2.0**120
-"""Values beyond are no activations, and near the end of float32."""
+"""Larger values are refused: no activation has them, and float32 ends near them."""
 SAMPLE = 2**16 + 1
 """At most so many values of a tensor enter its histogram, evenly spread (odd: a power of two would hit one column of an
 image only); the limits are those of all."""
@@ -69,7 +69,7 @@ class RangeObserver:
             self.counts[0] += sample.numel()
 
     def encoding(self, method: Method) -> ActivationEncoding:
-        """The grid for what was seen.
+        """Choose the grid for what was seen.
 
         Raises:
             CalibrationError: Nothing but zeros, or values too small for a float32 scale.

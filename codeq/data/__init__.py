@@ -1,4 +1,4 @@
-"""Data sets: digits, IDX files, CIFAR-10 and folders of images, loaded a batch at a time."""
+"""This package loads data sets a batch at a time: digits, IDX files, CIFAR-10 and folders of images."""
 
 from codeq.data.dataset import AUGMENTATION_DRAWS, Dataset, Split
 from codeq.data.loader import batches

@@ -1,4 +1,4 @@
-"""Augmentation as pure functions of random draws in [0, 1).
+"""Augment images by pure functions of random draws in [0, 1).
 
 Each image has one row of draws: AREA and RATIO of its crop, TOP and LEFT of its crop or shift, and FLIP. A column has
 its meaning whatever the others are used for, so that turning one augmentation off leaves the others as they were.

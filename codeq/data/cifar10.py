@@ -1,4 +1,4 @@
-"""CIFAR-10, the binary version: rows of one label byte and 3 x 32 x 32 pixels, red plane first.
+"""Read CIFAR-10 in its binary version: rows of one label byte and 3 x 32 x 32 pixels, red plane first.
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html (Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny
 Images"). The Python version holds pickles, which run code when they are opened; we do not open those.
@@ -23,11 +23,11 @@ ROW_BYTES = 1 + 3 * 32 * 32
 NUM_CLASSES = 10
 MAX_PIXEL = 255
 SHIFT = 4
-"""As He et al. 2015, see augment.py."""
+"""Largest shift in pixels, as in He et al. 2015; see augment.py."""
 
 
 def load_cifar10(folder: Path, *, shift: int | None, flip: bool | None) -> Dataset:
-    """The five training files and the test file.
+    """Load the five training files and the test file.
 
     Args:
         folder: Holds them, or the folder cifar-10-batches-bin that they are packed in.

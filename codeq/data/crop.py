@@ -1,4 +1,4 @@
-"""Which part of an image becomes the network's input: a random one in training, the central one in tests.
+"""Choose which part of an image becomes the network's input: a random one in training, the central one in tests.
 
 Training is the random resized crop of Szegedy et al. 2014, arXiv:1409.4842, section 6, as torchvision's
 RandomResizedCrop defines it: an area of 8 to 100 % of the image, a ratio of width to height of 3/4 to 4/3, uniform in
@@ -22,7 +22,7 @@ Box = tuple[float, float, float, float]
 
 
 def random_box(width: int, height: int, draws: Sequence[float]) -> Box:
-    """A part of an image to train on; its edges are whole pixels.
+    """Choose a part of an image to train on; its edges are whole pixels.
 
     Args:
         width, height: The image's.
@@ -44,7 +44,7 @@ def random_box(width: int, height: int, draws: Sequence[float]) -> Box:
 
 
 def central_box(width: int, height: int, input_size: int) -> Box:
-    """The part of an image to test on: resizing it to `input_size` is resizing the image, then cropping."""
+    """Choose the part of an image to test on: resizing it to `input_size` is resizing the image, then cropping."""
     short = round(input_size * 256 / 224)
     resized_width = int(short * width / height) if width > height else short
     resized_height = int(short * height / width) if height > width else short

@@ -1,4 +1,4 @@
-"""What a data set is: a training and a test split, each loaded by position.
+"""This module says what a data set is: a training and a test split, each loaded by position.
 
 Augmentation takes its random numbers as an argument, so that whoever trains owns all randomness: the same draws give
 the same pixels in whichever thread, and a resumed run goes on with the draws it would have had.
@@ -14,17 +14,20 @@ AUGMENTATION_DRAWS = 5
 
 
 class Split(Protocol):
-    """Labelled images. Those that are worth loading one batch ahead also have `prefetch = True`, see loader.py."""
+    """Gives labelled images by position.
+
+    A split that is worth loading one batch ahead also has `prefetch = True`, see loader.py.
+    """
 
     @property
     def labels(self) -> Tensor:
-        """int64 `(N,)`."""
+        """Return the class of every image, int64 `(N,)`."""
         ...
 
     def __len__(self) -> int: ...
 
     def load(self, index: Tensor, draws: Tensor | None = None) -> Tensor:
-        """Inputs of a network, float32 `(n, channels, height, width)`, normalised per channel.
+        """Load inputs of a network, float32 `(n, channels, height, width)`, normalised per channel.
 
         Args:
             index: Positions, int64 `(n,)`.
@@ -39,7 +42,7 @@ class Split(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Two splits and what they share.
+    """Holds two splits and what they share.
 
     Attributes:
         train, test: The splits. Their first positions are a sample of all classes.

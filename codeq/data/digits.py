@@ -1,4 +1,4 @@
-"""scikit-learn's digits: 1,797 real handwritten digits of 8 x 8 pixels, 0 to 16."""
+"""Load scikit-learn's digits: 1,797 real handwritten digits of 8 x 8 pixels, 0 to 16."""
 
 import torch
 
@@ -15,7 +15,7 @@ NUM_CLASSES = 10
 
 
 def load_digits(*, shift: int | None, flip: bool | None) -> Dataset:
-    """A fifth of them, drawn once and for all, is the test set.
+    """Load the digits; a fifth of them, drawn once and for all, is the test set.
 
     Args:
         shift, flip: As for `load_dataset`.

@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST and its kin: http://yann.lecun.com/exdb/mnist."""
+"""Read IDX files, the format of MNIST and its kin: http://yann.lecun.com/exdb/mnist."""
 
 import gzip
 import math
@@ -24,7 +24,7 @@ MAX_PIXEL = 255
 
 
 def load_idx(folder: Path, *, shift: int | None, flip: bool | None) -> Dataset:
-    """A folder with the four files, plain or .gz.
+    """Load a folder with the four files, plain or .gz.
 
     Args:
         folder: Holds train-images-idx3-ubyte and so on, or with dots for hyphens as some mirrors have them.

@@ -1,4 +1,4 @@
-"""Part of an image file, resized to the input of a network."""
+"""Read part of an image file, resized to the input of a network."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
-"""By content: ImageNet has a PNG that is called .JPEG. No others, so that no file reaches a decoder nobody expects."""
+"""Formats that are opened, told by content: ImageNet has a PNG called .JPEG. No file reaches another decoder."""
 
 
 def read_image(path: str, input_size: int, choose_box: Callable[[int, int], Box]) -> np.ndarray:
@@ -48,7 +48,7 @@ def read_image(path: str, input_size: int, choose_box: Callable[[int, int], Box]
 
 
 class _DeepImageError(Exception):
-    """Pixels that Pillow would clip to 8 bits."""
+    """Raised for pixels that Pillow would clip to 8 bits."""
 
 
 def _draft(image: "Image.Image", input_size: int, box: Box) -> Box:

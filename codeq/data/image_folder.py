@@ -1,4 +1,4 @@
-"""Folders of images, one per class: DIR/train/CLASS/IMAGE and DIR/val/CLASS/IMAGE, the layout of ImageNet.
+"""Read folders of images, one per class: DIR/train/CLASS/IMAGE and DIR/val/CLASS/IMAGE, the layout of ImageNet.
 
 Images are decoded when they are loaded. Pillow decodes outside Python's lock, so that threads share the work.
 """
@@ -25,15 +25,15 @@ from codeq.toolkit.extras import install_hint
 TRAIN_NAME = "train"
 TEST_NAMES = ("val", "test")
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-"""ImageNet's, which networks for photographs are trained with."""
+"""Mean and standard deviation of ImageNet's pixels, which networks for photographs are trained with."""
 MAX_PIXEL = 255
 ORDER_SEED = 0
 SHOWN = 3
-"""Names in a message."""
+"""How many names a message shows."""
 
 
 class ImageSplit:
-    """Images of any size in files, cropped and resized when they are loaded.
+    """Loads images of any size from files, cropped and resized.
 
     Args:
         paths: The files.
@@ -58,7 +58,7 @@ class ImageSplit:
         return len(self.paths)
 
     def load(self, index: Tensor, draws: Tensor | None = None) -> Tensor:
-        """As `Split.load`."""
+        """Load inputs as `Split.load` says."""
         images = np.empty((len(index), self.input_size, self.input_size, 3), np.uint8)
         positions, rows = index.tolist(), None if draws is None else draws.tolist()
 
@@ -77,7 +77,7 @@ class ImageSplit:
 
 
 def load_image_folder(folder: Path, *, flip: bool | None, input_size: int, workers: int) -> Dataset:
-    """Training images from train/, test images from val/ or else test/; classes are numbered in the order of names.
+    """Take training images from train/, test images from val/ or else test/; classes are numbered by name.
 
     Args:
         folder: Holds the two, with the same classes.

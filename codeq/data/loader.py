@@ -1,4 +1,4 @@
-"""Batches of a split, in order; where loading is work, the next one is loaded while the caller uses this one."""
+"""Load the batches of a split in order; where loading is work, the next one loads while the caller uses this one."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Pixels to inputs of mean 0 and standard deviation 1: input = (pixel / max_pixel - mean) / std, per channel."""
+"""Turn pixels into inputs of mean 0 and deviation 1: input = (pixel / max_pixel - mean) / std, per channel."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from codeq.errors import DataError
 
 
 def normalise(pixels: Tensor, max_pixel: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Inputs of a network.
+    """Turn pixels into inputs of a network.
 
     Args:
         pixels: uint8 `(N, C, H, W)`.
@@ -24,7 +24,7 @@ def normalise(pixels: Tensor, max_pixel: int, mean: Sequence[float], std: Sequen
 
 
 def channel_statistics(pixels: Tensor, max_pixel: int, source: str) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, of pixels scaled to [0, 1].
+    """Compute mean and standard deviation of each channel, of pixels scaled to [0, 1].
 
     Pixels are counted, not summed in float32: the same on any machine and with any number of threads.
 

@@ -1,4 +1,4 @@
-"""Data sets by their command line name."""
+"""Load data sets by their command line name."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Splits held in memory, one byte a pixel."""
+"""This module holds splits in memory, one byte a pixel."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from codeq.data.normalise import channel_statistics, normalise
 
 @dataclass(frozen=True, eq=False)
 class TensorSplit:
-    """Images of one size, normalised when they are loaded.
+    """Holds images of one size and normalises them when they are loaded.
 
     Attributes:
         pixels: uint8 `(N, C, H, W)`.
@@ -33,7 +33,7 @@ class TensorSplit:
         return len(self.labels)
 
     def load(self, index: Tensor, draws: Tensor | None = None) -> Tensor:
-        """As `Split.load`."""
+        """Load inputs as `Split.load` says."""
         images = self.pixels[index]
         if draws is not None:
             images = shift(images, self.shift, draws)
@@ -52,7 +52,7 @@ def build_dataset(
     flip: bool | None,
     source: str,
 ) -> Dataset:
-    """A data set of images in memory, normalised by the statistics of its training images.
+    """Make a data set of images in memory, normalised by the statistics of its training images.
 
     Args:
         train, test: Pixels, uint8 `(N, C, H, W)`, and labels, int64 `(N,)`.

@@ -1,4 +1,4 @@
-"""Pictures of training runs. Needs matplotlib, the extra `figures`."""
+"""This package draws pictures of training runs. It needs matplotlib, the extra `figures`."""
 
 from codeq.figures.pareto import draw_pareto
 from codeq.figures.runs import draw_layers, draw_progress, draw_weights

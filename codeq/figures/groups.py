@@ -1,4 +1,4 @@
-"""Runs that differ in their seed alone, taken together, and which of them no other one beats (the Pareto front)."""
+"""Take runs together that differ in their seed alone, and find those that no other one beats (the Pareto front)."""
 
 import re
 import statistics
@@ -18,17 +18,17 @@ SEED_SUFFIX = re.compile(r"(?<=.)-s(?:eed)?[0-9]+$")
 
 @dataclass(frozen=True)
 class RunGroup:
-    """Finished runs of one recipe with different seeds; `name` is theirs without the seed."""
+    """Holds finished runs of one recipe with different seeds; `name` is theirs without the seed."""
 
     name: str
     runs: tuple[Run, ...]
 
     def mean(self, measure: Measure) -> float:
-        """Mean over the seeds."""
+        """Return the mean of a measure over the seeds."""
         return statistics.fmean(self._values(measure))
 
     def deviation(self, measure: Measure) -> float | None:
-        """Standard deviation over the seeds, of a sample (n - 1); None for a single one."""
+        """Return the standard deviation over the seeds, of a sample (n - 1); None for a single one."""
         values = self._values(measure)
         return statistics.stdev(values) if len(values) > 1 else None
 
@@ -39,7 +39,7 @@ class RunGroup:
 
 
 def read_measure(run: Run, measure: Measure) -> float | None:
-    """One number of a run's result; None where the run has not finished or the number was NaN."""
+    """Read one number of a run's result; None where the run has not finished or the number was NaN."""
     if run.result is None:
         return None
     total = run.result if measure == "test_accuracy" else run.result["cost"]["total"]
@@ -48,7 +48,7 @@ def read_measure(run: Run, measure: Measure) -> float | None:
 
 
 def missing_measure(run: Run) -> str:
-    """Why a run cannot be compared with others; empty where it can."""
+    """Say why a run cannot be compared with others; empty where it can."""
     if run.result is None:
         return "no result record"
     return next((f"its result has no {name}" for name in MEASURES if read_measure(run, name) is None), "")
@@ -70,7 +70,7 @@ def group_runs(runs: Iterable[Run]) -> list[RunGroup]:
 
 
 def pareto_front(groups: Sequence[RunGroup], cost: Cost) -> list[RunGroup]:
-    """The groups that no other one beats: at least as accurate at no more cost, and better in one of the two.
+    """Find the groups that no other one beats: at least as accurate at no more cost, and better in one of the two.
 
     Returns:
         By rising cost. Groups that are equal in both are all there.

@@ -1,4 +1,4 @@
-"""Where to write a name beside each point of a plot so that names cover neither each other nor a point.
+"""Choose where to write a name beside each point of a plot, so that names cover neither each other nor a point.
 
 Greedy: points in order, each label in the first of the least covered places around its point. No randomness, so that a
 figure comes out the same every time.
@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 DISTANCES = (5, 14, 25, 38, 54)
-"""From a point to its label, in the unit of the boxes; the nearest is tried first."""
+"""Distances of a label from its point, in the unit of the boxes; the nearest is tried first."""
 DIRECTIONS = ((1, 0.6), (-1, 0.6), (1, -0.6), (-1, -0.6), (0, 1), (0, -1), (1, 0), (-1, 0))
 DISTANCE_PENALTY = 0.7
 OUTSIDE_PENALTY = 50.0
-"""Per unit of area that leaves the frame, where an overlap costs 1: a name that is cut off is lost."""
+"""What a unit of area outside the frame costs, where an overlap costs 1: a name that is cut off is lost."""
 
 
 class Box(NamedTuple):
-    """A rectangle, `left <= right` and `bottom <= top`, in any one unit."""
+    """Describes a rectangle, `left <= right` and `bottom <= top`, in any one unit."""
 
     left: float
     bottom: float
@@ -25,10 +25,11 @@ class Box(NamedTuple):
     top: float
 
     def area(self) -> float:
+        """Return its area; 0 where an edge lies beyond its opposite."""
         return max(0.0, self.right - self.left) * max(0.0, self.top - self.bottom)
 
     def overlap(self, other: "Box") -> float:
-        """Area that both cover."""
+        """Return the area that both cover."""
         return Box(
             max(self.left, other.left),
             max(self.bottom, other.bottom),
@@ -37,7 +38,7 @@ class Box(NamedTuple):
         ).area()
 
     def distance(self, x: float, y: float) -> float:
-        """From a point to the nearest edge; 0 for a point inside."""
+        """Return the distance from a point to the nearest edge; 0 for a point inside."""
         return math.hypot(max(self.left - x, 0, x - self.right), max(self.bottom - y, 0, y - self.top))
 
 

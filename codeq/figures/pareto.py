@@ -1,4 +1,4 @@
-"""Accuracy against cost: runs as points, seeds averaged, and the Pareto front through them."""
+"""Draw accuracy against cost: runs as points, seeds averaged, and the Pareto front through them."""
 
 import math
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ LEGEND_COLUMNS = 2
 MAX_LABEL, MAX_LEGEND_NAME = 36, 40
 """Longer names are shortened in the middle."""
 PIXELS = DOTS_PER_INCH / 72
-"""Per typographic point, the unit in which labels are placed."""
+"""Pixels in a typographic point, the unit in which labels are placed."""
 
 
 class _Point(NamedTuple):
-    """A group of runs in the units of the axes; deviations are 0 for a single run."""
+    """Places a group of runs in the units of the axes; deviations are 0 for a single run."""
 
     name: str
     x: float
@@ -38,7 +38,7 @@ class _Point(NamedTuple):
 
 
 def draw_pareto(runs: Sequence[Run], cost: Cost) -> "Figure":
-    """Accuracy against cost, seeds averaged, with the Pareto front.
+    """Draw accuracy against cost, seeds averaged, with the Pareto front.
 
     Args:
         runs: Finished runs: `missing_measure` is empty for each. Those whose names differ in the seed alone
@@ -117,7 +117,7 @@ def _unit(cost: Cost, largest: float) -> tuple[str, float]:
 
 
 def _tick_plainly(axes: "Axes") -> None:
-    """Numbers in place of powers of ten; few decades get 1, 2, 5, and less than one round steps."""
+    """Write numbers in place of powers of ten; few decades get 1, 2, 5, and less than one round steps."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     low, high = axes.get_xlim()
@@ -131,7 +131,7 @@ def _tick_plainly(axes: "Axes") -> None:
 
 
 def _draw_front(axes: "Axes", front: Sequence[_Point]) -> None:
-    """The best accuracy to be had at each cost: level up to the next point of the front, then up to it."""
+    """Draw the best accuracy to be had at each cost: level up to the next point of the front, then up to it."""
     axes.autoscale(False)
     # Down to the frame at its start and on to the frame at its end: what lies below it is beaten.
     x = [front[0].x, *(point.x for point in front), axes.get_xlim()[1]]

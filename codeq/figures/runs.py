@@ -1,4 +1,4 @@
-"""One training run in pictures: its layers, its progress, its weights."""
+"""Draw one training run: its layers, its progress, its weights."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,9 @@ QUANTIZED_BITS = 8
 
 
 def draw_layers(run: Run) -> "Figure":
-    """Bits and zeros of every layer, side by side in the network's order; of a run under way, as of its last epoch.
+    """Draw bits and zeros of every layer, side by side in the network's order.
+
+    A run under way is drawn as of its last epoch.
 
     Raises:
         CodeqError: matplotlib is not installed, or the log has nothing about layers yet.
@@ -65,7 +67,7 @@ def draw_layers(run: Run) -> "Figure":
 
 
 def draw_progress(run: Run) -> "Figure":
-    """Accuracy and zeros of the network over the epochs, and under them bits and zeros of every layer as heat maps.
+    """Draw accuracy and zeros of a network over the epochs, and below them bits and zeros of every layer as heat maps.
 
     Raises:
         CodeqError: matplotlib is not installed, or the log has no epoch yet.
@@ -114,7 +116,7 @@ def draw_progress(run: Run) -> "Figure":
 
 
 def draw_weights(run: Run) -> "Figure":
-    """Histogram of each layer's float weights, with the dead zone shaded and the levels as ticks below.
+    """Draw a histogram of each layer's float weights, with the dead zone shaded and the levels as ticks below.
 
     At most MAX_PANELS layers, spread evenly over the network; the title says how many are left out.
 
@@ -164,19 +166,19 @@ def _rows_inches(names: Sequence[str]) -> float:
 
 
 def _label_every(names: Sequence[str]) -> int:
-    """Of how many rows one has room for its name."""
+    """Say how many rows share the room of one name: 1 where every row has its own."""
     return math.ceil(ROW_INCHES * len(names) / MAX_ROWS_INCHES)
 
 
 def _name_rows(axes: "Axes", names: Sequence[str]) -> None:
-    """Layers from top to bottom, in the network's order."""
+    """Name the rows after layers, from top to bottom in the network's order."""
     shown = range(0, len(names), _label_every(names))
     axes.set_yticks(list(shown), [fit_cell(names[row], MAX_NAME) for row in shown])
     axes.set_ylim(len(names) - 0.5, -0.5)
 
 
 def _write_behind(axes: "Axes", value: float, place: float, text: str, *, inside: bool = False) -> None:
-    """A bar's number at its end."""
+    """Write a bar's number at its end."""
     offset, side = (-3, "right") if inside else (3, "left")
     axes.annotate(
         text, (value, place), (offset, 0), textcoords="offset points", ha=side, va="center_baseline", fontsize=8
@@ -184,7 +186,7 @@ def _write_behind(axes: "Axes", value: float, place: float, text: str, *, inside
 
 
 def _edges_between(epochs: np.ndarray) -> np.ndarray:
-    """Borders of the columns of a heat map: half way between neighbouring epochs."""
+    """Place the borders of a heat map's columns half way between neighbouring epochs."""
     middle = (epochs[1:] + epochs[:-1]) / 2
     return np.concatenate([[epochs[0] - 0.5], middle, [epochs[-1] + 0.5]])
 
@@ -197,7 +199,7 @@ def _draw_heat_map(
     by_name: Sequence[Mapping[str, Mapping[str, Any]]],
     field: str,
 ) -> None:
-    """One field of every layer (from top to bottom) in every epoch, and its colours in axes of their own."""
+    """Draw one field of every layer (from top to bottom) in every epoch, and its colours in axes of their own."""
     import matplotlib as mpl
     from matplotlib.colors import BoundaryNorm, Normalize
 

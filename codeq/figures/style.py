@@ -1,4 +1,4 @@
-"""How our figures look, and how they are written: apart from pyplot, from a user's settings, and from the date.
+"""Make and write figures apart from pyplot, from a user's settings, and from the date.
 
 Figures are made without pyplot and under a style of their own, so neither a user's settings nor the order of calls
 changes them, and nothing of the caller's plots is touched. Colours are Okabe and Ito's ("Color universal design",
@@ -48,7 +48,11 @@ MAX_NAME = 48
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """matplotlib's own defaults with STYLE on top, whatever its user has set; its warnings stay off the screen."""
+    """Set matplotlib's own defaults with STYLE on top, whatever its user has set; its warnings stay off the screen.
+
+    Raises:
+        CodeqError: matplotlib is not installed.
+    """
     logger = logging.getLogger("matplotlib")
     level = logger.level
     with warnings.catch_warnings():
@@ -68,7 +72,7 @@ def figure_style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure of a size in inches, whose parts make room for each other. Within `figure_style` alone."""
+    """Make an empty figure of a size in inches, whose parts make room for each other; within `figure_style` alone."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -117,10 +121,10 @@ def check_figure(path: str | os.PathLike[str], *, force: bool) -> Path:
 
 
 def number(value: float | None) -> float:
-    """NaN where a number is missing: matplotlib leaves a gap there."""
+    """Turn a missing number into NaN, where matplotlib leaves a gap."""
     return math.nan if value is None else float(value)
 
 
 def numbers(values: Iterable[float | None]) -> np.ndarray:
-    """float64, NaN where a number is missing."""
+    """Collect numbers as float64 `(N,)`, NaN where one is missing."""
     return np.array([number(value) for value in values])

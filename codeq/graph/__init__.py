@@ -1,1 +1,1 @@
-"""A network as a graph of aten operators: traced, brought into one form, run."""
+"""This package traces a network to a graph of aten operators, brings it into one form, and runs it."""

@@ -1,10 +1,12 @@
-"""One spelling per operation, so that one rule per operation is enough (in place, exact up to the order of sums).
+"""Rewrite a graph to one spelling per operation, so that one rule per operation is enough.
+
+In place, exact up to the order of sums:
 
 relu_(x), x later read                ->  y = relu(x), y read instead
 silu(x)                               ->  mul(x, sigmoid(x)): both have integer kernels
-mean(x, (2, 3)) of an image           ->  adaptive_avg_pool2d(x, 1): ReduceMean has no integer kernel
+mean(x, (2, 3)) of an image           ->  adaptive_avg_pool2d(x, 1): a mean has no integer kernel
 adaptive_avg_pool1d(x, 1)             ->  the same of an image of one row
-linear(x) of three or more dimensions ->  reshape, linear of two, reshape: only Gemm takes a bias as integers
+linear(x) of three or more dimensions ->  reshape, linear of two, reshape: only that one takes an integer bias
 relu(reshape(linear(x)))              ->  reshape(relu(linear(x))): a layer absorbs the clamp that directly follows
 """
 
@@ -14,9 +16,9 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from codeq.activations.plan import CLAMPS
 from codeq.errors import TraceError
 from codeq.graph.nodes import insert_call, layer_names, operator_name, replace_node
+from codeq.graph.operators import CLAMPS
 
 aten = torch.ops.aten
 

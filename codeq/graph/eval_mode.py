@@ -9,10 +9,10 @@ from torch import nn
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode for a while, computed as in training; every module's own mode comes back, after an error as well.
+    """Put a network in eval mode for a while; every module's own mode comes back, after an error as well.
 
     Modules may be switched within, such as BatchNorm to training mode. The fused path of torch's attention and encoder
-    layers is off: it puts zeros where inputs are padded, and calls no hooks.
+    layers is off, so that they compute as in training: it puts zeros where inputs are padded, and calls no hooks.
     """
     modes = {module: module.training for module in model.modules()}
     fused = torch.backends.mha.get_fastpath_enabled()

@@ -1,4 +1,4 @@
-"""How a network is called and what it answers: tensors by position or by name in, tensors by name out."""
+"""Call a network and name what it answers: tensors by position or by name in, tensors by name out."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
 
 
 def split_inputs(model: nn.Module, inputs: Inputs) -> tuple[tuple[Tensor, ...], tuple[str, ...]]:
-    """The tensors of a call in the order of the network's arguments, and their names if they are given by name.
+    """Put the tensors of a call in the order of the network's arguments, with their names if they are given by name.
 
     Args:
         model: Its `forward` says which names there are; torch.export cannot trace others, which it takes as `**kwargs`.
@@ -60,17 +60,17 @@ def _argument_names(model: nn.Module) -> list[str]:
 
 
 def join_inputs(tensors: tuple[Tensor, ...], names: tuple[str, ...]) -> Inputs:
-    """The inverse of `split_inputs`."""
+    """Make the inputs of a call from tensors and names: the inverse of `split_inputs`."""
     return dict(zip(names, tensors, strict=True)) if names else tensors
 
 
 def call(model: nn.Module, tensors: tuple[Tensor, ...], names: tuple[str, ...]) -> Any:
-    """What a network answers to the tensors and names of `split_inputs`."""
+    """Call a network with the tensors and names of `split_inputs`, and return its answer."""
     return model(**dict(zip(names, tensors, strict=True))) if names else model(*tensors)
 
 
 def named_outputs(model: nn.Module, outputs: Any) -> dict[str, Tensor]:
-    """What a network answered, flattened: outputs that are None are left out.
+    """Flatten what a network answered; outputs that are None are left out.
 
     Names are those of a mapping's keys, a dataclass's fields or a named tuple's, joined by `_` where they nest and with
     numbers in plain sequences; one tensor alone is `output`, several are `output_0`, `output_1`, ...
@@ -101,7 +101,7 @@ def named_outputs(model: nn.Module, outputs: Any) -> dict[str, Tensor]:
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Everything in a nest of containers that is no container, and not None."""
+    """Yield everything in a nest of containers that is no container, and not None."""
     children: Mapping[Any, Any]
     if isinstance(value, Mapping):  # Hugging Face's ModelOutput is one; its fields that are None are not in it
         children = value

@@ -1,4 +1,4 @@
-"""A network as a graph of aten operators: named by its layers, edited, run node by node. codeq/graph/trace.py makes it.
+"""Name, edit and run the nodes of a traced network, a graph of aten operators (codeq/graph/trace.py makes it).
 
 What trains and what is exported agree on where activations are quantized because both read this graph.
 """
@@ -17,31 +17,31 @@ from torch.fx.node import map_arg
 
 
 def input_names(exported: ExportedProgram) -> tuple[str, ...]:
-    """What the inputs of a traced network are called: by its arguments where it has several or was called by name."""
+    """Name the inputs of a traced network: after its arguments where it has several or was called by name."""
     nodes = (node for node in exported.graph.nodes if node.op == "placeholder")
     return tuple(node.meta["input_name"] for node in nodes if not is_constant(node))
 
 
 def output_names(exported: ExportedProgram) -> tuple[str, ...]:
-    """What the outputs of a traced network are called, as `named_outputs` says."""
+    """Name the outputs of a traced network, as `named_outputs` says."""
     names: tuple[str, ...] = exported.graph.output_node().meta["output_names"]
     return names
 
 
 def operator_name(node: Node) -> str:
-    """What a node computes, as aten calls it: `conv2d`, `add`, `adaptive_avg_pool2d`; "" for no aten operator."""
+    """Say what a node computes, as aten calls it: `conv2d`, `add`, `adaptive_avg_pool2d`; "" for no aten operator."""
     packet = getattr(node.target, "overloadpacket", None)
     return "" if packet is None else str(packet.__name__)
 
 
 def module_type(node: Node) -> str:
-    """The class of the innermost module that a node was traced in, e.g. `Conv2d`; "" outside of any."""
+    """Name the class of the innermost module that a node was traced in, e.g. `Conv2d`; "" outside of any."""
     _, kind = scope(node)
     return kind.rpartition(".")[2].removeprefix("Parametrized")
 
 
 def layer_names(graph: Graph) -> dict[Node, str]:
-    """A unique readable name for every operator of a graph.
+    """Give every operator of a graph a unique readable name.
 
     `layer1.0.conv1` where the module is that operator, else module and operator: `layer1.0.add`. A second use gets
     `_1`. The names depend on the network alone: weights may be quantized or not, BatchNorms folded or not.
@@ -82,7 +82,7 @@ def replace_node(exported: ExportedProgram, old: Node, new: Node) -> None:
 
 
 def state_name(exported: ExportedProgram, node: Node) -> str | None:
-    """The parameter, buffer or constant that a placeholder stands for; None for anything else."""
+    """Name the parameter, buffer or constant that a placeholder stands for; None for anything else."""
     if node.op != "placeholder":
         return None
     specs = exported.graph_signature.input_specs
@@ -90,20 +90,20 @@ def state_name(exported: ExportedProgram, node: Node) -> str | None:
 
 
 def is_float_tensor(node: Node) -> bool:
-    """Whether a node's value is one float32 tensor."""
+    """Tell whether a node's value is one float32 tensor."""
     value = node.meta.get("val")
     return isinstance(value, Tensor) and value.dtype == torch.float32
 
 
 def has_float_tensor(node: Node) -> bool:
-    """Whether a node's value is, or holds, a float32 tensor."""
+    """Tell whether a node's value is, or holds, a float32 tensor."""
     value = node.meta.get("val")
     parts = value if isinstance(value, tuple | list) else [value]
     return any(isinstance(part, Tensor) and part.dtype == torch.float32 for part in parts)
 
 
 def is_constant(node: Node) -> bool:
-    """Whether a value is the same for all inputs: parameters, buffers and what is made of them alone."""
+    """Tell whether a value is the same for all inputs: parameters, buffers and what is made of them alone."""
     return bool(node.meta["constant"])
 
 
@@ -133,6 +133,7 @@ class GraphRunner(Interpreter):
         self.kept: dict[Node, Any] = {}
 
     def run_node(self, n: Node) -> Any:
+        """Compute the value of a node, or take the one that was kept, and show it to `on_value`."""
         if n in self.kept:
             return self.kept[n]
         value = self.compute_node(n)
@@ -141,11 +142,11 @@ class GraphRunner(Interpreter):
         return value if self.on_value is None else self.on_value(n, value)
 
     def compute_node(self, n: Node) -> Any:
-        """The value of a node; what subclasses replace."""
+        """Compute the value of a node; subclasses replace this."""
         return super().run_node(n)
 
     def compute(self, inputs: tuple[Tensor, ...], tensors: Mapping[str, Tensor] | None = None) -> tuple[Any, ...]:
-        """The outputs, flattened.
+        """Compute the outputs, flattened.
 
         Args:
             inputs: In the order of the network's arguments.
@@ -164,7 +165,7 @@ class GraphRunner(Interpreter):
 
 
 def scope(node: Node) -> tuple[str, str]:
-    """Path and class name of the innermost module around a node."""
+    """Return path and class name of the innermost module around a node."""
     stack = list(node.meta.get("nn_module_stack", {}).values())
     if not stack:
         return "", ""

@@ -21,7 +21,7 @@ BODY_ARGUMENT: Mapping[Any, int] = {
     torch.ops.higher_order.wrap_with_autocast: 4,  # (device_type, dtype, enabled, cache_enabled, body, *operands)
     torch.ops.higher_order.wrap_with_set_grad_enabled: 1,  # (enabled, body, *operands)
 }
-"""Where these operators take the graph of the region. The operands follow."""
+"""Operators that compute a region, and the position of its graph among their arguments; the operands follow."""
 
 
 def inline_regions(exported: ExportedProgram) -> None:

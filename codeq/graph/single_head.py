@@ -1,4 +1,4 @@
-"""Attention of one head without an axis for it, in the form that has one: torch's ONNX exporter knows no other.
+"""Give attention of one head an axis for heads: exporters know no other form.
 
     Before: scaled_dot_product_attention(q, k, v, mask), each (N, L, D)
     After:  squeeze(scaled_dot_product_attention(unsqueeze(q), unsqueeze(k), unsqueeze(v), mask)), each (N, 1, L, D)

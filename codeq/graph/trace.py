@@ -1,4 +1,4 @@
-"""From a network to its graph of aten operators, by torch.export."""
+"""Trace a network to its graph of aten operators, by torch.export."""
 
 from typing import Any
 

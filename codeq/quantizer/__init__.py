@@ -1,1 +1,1 @@
-"""The dead-zone quantizer: the operator, its integer grid, and how layers get it."""
+"""This package defines the dead-zone quantizer: the operator, its integer grid, and how layers get it."""

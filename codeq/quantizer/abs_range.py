@@ -1,4 +1,4 @@
-"""The range R of a weight tensor, its 0.99 quantile of |w| (arXiv:2512.12981), without sorting the tensor.
+"""Read the range R of a weight tensor, its 0.99 quantile of |w| (arXiv:2512.12981), without sorting the tensor.
 
 The quantile is exact: a sample bounds it from below, and only what lies above that bound, hardly more than the top 1 %,
 is sorted. While a weight trains its range is read again every REFRESH_CALLS forward passes only; evaluation, freezing
@@ -23,7 +23,7 @@ SAMPLE_DEVIATIONS = 5
 
 
 def abs_quantile(w: Tensor, q: float) -> Tensor:
-    """Exact q-quantile of |w| with linear interpolation, as `torch.quantile`, but for any number of elements.
+    """Compute the exact q-quantile of |w| with linear interpolation, as `torch.quantile`, for any number of elements.
 
     Args:
         w: Any shape, at least one element.
@@ -38,7 +38,7 @@ def abs_quantile(w: Tensor, q: float) -> Tensor:
 
 
 def plain_abs_quantile(w: Tensor, q: float) -> Tensor:
-    """`abs_quantile` by its definition, a selection from the whole tensor."""
+    """Compute `abs_quantile` by its definition, a selection from the whole tensor."""
     magnitude = w.detach().abs().flatten()
     position, needed = _position(magnitude, q)
     return _interpolate(magnitude, needed, position)
@@ -75,7 +75,7 @@ def _above_bound(magnitude: Tensor, needed: int) -> Tensor:
 
 
 def abs_range(w: Tensor, q: float, quantile_of: Callable[[Tensor, float], Tensor] = abs_quantile) -> float:
-    """A quantile made positive: max|w| where fewer than 1 - q of the weights are non-zero, 1 where none is."""
+    """Make a quantile of |w| positive: max|w| where fewer than 1 - q of the weights are non-zero, 1 where none is."""
     quantile = float(quantile_of(w, q))
     if quantile == 0:
         quantile = float(w.detach().abs().max())
@@ -84,7 +84,7 @@ def abs_range(w: Tensor, q: float, quantile_of: Callable[[Tensor, float], Tensor
 
 
 class RangeCache:
-    """The range of one trained tensor, kept for REFRESH_CALLS calls; a copy of a cache starts empty."""
+    """Keeps the range of one trained tensor for REFRESH_CALLS calls; a copy of a cache starts empty."""
 
     def __init__(self) -> None:
         self.clear()
@@ -97,7 +97,7 @@ class RangeCache:
         self._range = math.nan
 
     def get(self, owner: Tensor, w: Tensor, q: float) -> float:
-        """`abs_range(w, q)` as it was at most REFRESH_CALLS - 1 calls ago; exact for another owner or another q.
+        """Return `abs_range(w, q)` as it was at most REFRESH_CALLS - 1 calls ago; exact for another owner or another q.
 
         `owner` is the trained tensor that `w` was read from, or `w`. A write into it is seen at the next reading.
         """

@@ -37,7 +37,7 @@ RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
 @dataclass(frozen=True)
 class AttachRow:
-    """One weight and what was decided about it. `reason` is empty for a quantized weight."""
+    """Says what was decided about one weight. `reason` is empty for a quantized weight."""
 
     name: str
     layer_type: str
@@ -50,18 +50,18 @@ class AttachRow:
 
 @dataclass(frozen=True)
 class AttachReport:
-    """What `attach` did, one row per weight of two or more dimensions. `print(report)` shows a table."""
+    """Reports what `attach` did, one row per weight of two or more dimensions. `print(report)` shows a table."""
 
     rows: tuple[AttachRow, ...]
 
     @property
     def quantized(self) -> tuple[str, ...]:
-        """Names of the quantized weights, in the network's order."""
+        """Return the names of the quantized weights, in the network's order."""
         return tuple(row.name for row in self.rows if row.quantized)
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Names of the weights left in float, with the reason."""
+        """Return the names of the weights left in float, with the reason."""
         return {row.name: row.reason for row in self.rows if not row.quantized}
 
     def __str__(self) -> str:
@@ -190,7 +190,7 @@ def attach_each(model: nn.Module, configs: Mapping[str, Mapping[str, Any]]) -> N
 
 @dataclass(frozen=True, eq=False)
 class QuantizedWeight:
-    """One attached weight: where it lives and what quantizes it."""
+    """Points to one attached weight: where it lives and what quantizes it."""
 
     name: str
     module: nn.Module
@@ -199,13 +199,13 @@ class QuantizedWeight:
 
     @property
     def original(self) -> Tensor:
-        """The trained float weight behind the quantizer, a Parameter."""
+        """Return the trained float weight behind the quantizer, a Parameter."""
         parameter: Tensor = self.module.parametrizations[self.tensor_name].original  # type: ignore[union-attr,index]
         return parameter
 
 
 def quantized_weights(model: nn.Module) -> Iterator[QuantizedWeight]:
-    """Every weight with a quantizer, in the network's order; a shared weight appears once per layer."""
+    """Yield every weight with a quantizer, in the network's order; a shared weight appears once per layer."""
     for layer, module in model.named_modules():
         if not parametrize.is_parametrized(module):
             continue
@@ -216,7 +216,7 @@ def quantized_weights(model: nn.Module) -> Iterator[QuantizedWeight]:
 
 
 def encode(model: nn.Module) -> dict[str, WeightEncoding]:
-    """The integer codes of every quantized weight: the only thing export reads of them.
+    """Encode every quantized weight as integer codes: the only thing export reads of them.
 
     Returns:
         Weight name (`layer1.0.conv1.weight`) to encoding, in the network's order.
@@ -253,7 +253,7 @@ def enable(model: nn.Module, enabled: bool = True) -> None:
 
 
 def collapsed(model: nn.Module) -> list[str]:
-    """Names of the weights whose dead zone the collapse guard is holding (|theta_dz| below 0.25)."""
+    """Name the weights whose dead zone the collapse guard is holding (|theta_dz| below 0.25)."""
     return [weight.name for weight in quantized_weights(model) if weight.quantizer.collapsed()]
 
 
@@ -297,12 +297,12 @@ def _quantizable_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str
 
 
 def weight_names(module: nn.Module) -> tuple[str, ...]:
-    """The parameters of a layer that its type makes quantizable; empty for other layers."""
+    """Name the parameters of a layer that its type makes quantizable; none for other layers."""
     return next((names for kind, names in WEIGHTS_BY_TYPE.items() if isinstance(module, kind)), ())
 
 
 def recurrent_weight_names(module: nn.Module) -> tuple[str, ...]:
-    """The matrices of a recurrent layer or cell; empty for other layers."""
+    """Name the matrices of a recurrent layer or cell; none for other layers."""
     if not isinstance(module, RECURRENT):
         return ()
     tensors = [*module._parameters, *getattr(module, "parametrizations", ())]
@@ -368,7 +368,7 @@ def _report_rows(model: nn.Module, reasons: Mapping[str, str]) -> Iterator[Attac
 
 
 def weight_name(layer: str, tensor_name: str) -> str:
-    """`layer1.conv1` and `weight` give `layer1.conv1.weight`; the root layer has no name."""
+    """Join the names of a layer and its tensor: `layer1.conv1.weight`; the root layer has no name."""
     return f"{layer}.{tensor_name}" if layer else tensor_name
 
 

@@ -1,4 +1,4 @@
-"""Dead-zone quantizer with learnable dead zone and bit width.
+"""This module defines the dead-zone quantizer, with learnable dead zone and bit width.
 
     R         = 0.99 quantile of |w|                                 abs_range, no gradient
     dead_zone = 2 R (1 - tanh|theta_dz|)                             full width, weight units
@@ -34,6 +34,7 @@ from codeq.quantizer.choices import (
 from codeq.quantizer.fused import Slopes, fused_quantize, levels_of
 from codeq.quantizer.grid import Grid, WeightEncoding, fit_quant_max, float32, snap_shift
 from codeq.quantizer.levels import dequantize_levels
+from codeq.quantizer.straight_through import straight_through
 
 THETA_INIT = 3.0
 """Start of both thetas in the paper: a dead zone of 1 % of the range, and the most bits."""
@@ -47,23 +48,7 @@ With a wider dead zone the survivors are larger, and the range grows to the 0.99
 would else end at 64 %. In steps of 0.01, so that a range can be kept while theta moves."""
 STEP_EPSILON = 1e-8
 THETA_GAIN = 10.0
-"""On LSQ's normalisation: with it the task moves a theta about as far as a budget or a lambda of 0.01 does."""
-
-
-class _StraightThrough(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, surrogate: Tensor) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
-        return None, gradients[0]
-
-
-def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
-    """Return `value`, bit for bit; the gradient goes to `surrogate` unchanged, none to `value`."""
-    result: Tensor = _StraightThrough.apply(value, surrogate)
-    return result
+"""Factor on LSQ's normalisation: with it the task moves a theta about as far as a budget or a lambda of 0.01 does."""
 
 
 class DeadZoneQuantizer(nn.Module):
@@ -136,23 +121,26 @@ class DeadZoneQuantizer(nn.Module):
         self.register_buffer("frozen_grid", torch.zeros(len(Grid._fields)))
 
     def config(self) -> dict[str, int | str | None]:
-        """The constructor arguments that rebuild this quantizer before its state is loaded."""
+        """Return the constructor arguments that rebuild this quantizer before its state is loaded."""
         names = ("bits", "max_bits", "grid", "grid_limit", "theta_gradient")
         return {name: getattr(self, name) for name in names}
 
     def bit_width(self, factor: float = 1.0) -> int:
-        """Bits per weight; where they are learned, tanh|theta_bit * factor| between 2 and `max_bits`, rounded."""
+        """Return the bits per weight.
+
+        Where they are learned it is tanh|theta_bit * factor| between 2 and `max_bits`, rounded.
+        """
         if self.theta_bit is None:
             assert self.bits is not None
             return self.bits
         return round(math.tanh(abs(self.theta_bit.item()) * factor) * (self.max_bits - MIN_BITS) + MIN_BITS)
 
     def effective_theta(self) -> float:
-        """|theta_dz|, held at MIN_THETA or above."""
+        """Return |theta_dz|, held at MIN_THETA or above."""
         return max(abs(self.theta_dz.item()), MIN_THETA)
 
     def collapsed(self) -> bool:
-        """Whether the collapse guard is holding this layer (|theta_dz| below MIN_THETA)."""
+        """Tell whether the collapse guard is holding this layer (|theta_dz| below MIN_THETA)."""
         return abs(self.theta_dz.item()) < MIN_THETA
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -187,7 +175,7 @@ class DeadZoneQuantizer(nn.Module):
         return fused_quantize(w, self.theta_dz, self.theta_bit, grid, slopes).to(weight.dtype)
 
     def forward_plain(self, weight: Tensor) -> Tensor:
-        """The definition behind `forward`: torch's own operators, autograd, a quantile of the whole tensor; slow.
+        """Compute `forward` by its definition: torch's own operators, autograd, a quantile of the whole tensor; slow.
 
         Same values and gradients (to rounding); what `forward` is tested against and measured next to.
         """
@@ -255,7 +243,7 @@ class DeadZoneQuantizer(nn.Module):
         self._hold_thetas()
 
     def grid_at(self, reach: Callable[[float], float], theta: float, bits: int) -> Grid:
-        """The grid at a magnitude of theta_dz and a bit width other than the present ones, on no frozen grid.
+        """Compute the grid at a magnitude of theta_dz and a bit width other than the present ones, frozen or not.
 
         Args:
             reach: The weight's range by quantile: `abs_range` of it, or a cheaper reading of the same.
@@ -266,7 +254,7 @@ class DeadZoneQuantizer(nn.Module):
         return self._levels(reach(self._range_quantile(theta, bits)), theta, bits)
 
     def exact_grid(self, weight: Tensor) -> Grid:
-        """The grid of a weight as it is now: the frozen one, or what its exact range and the thetas give."""
+        """Return the grid of a weight as it is now: the frozen one, or what its exact range and the thetas give."""
         if bool(self.frozen):
             return self._frozen()
         return self._derive(self._exact_range(_as_float32(weight)))[0]
@@ -296,6 +284,7 @@ class DeadZoneQuantizer(nn.Module):
                 raise ValueError(f"frozen grid has {name} {grid[name]:g}, which no training writes")
 
     def extra_repr(self) -> str:
+        """Describe the quantizer for `print(model)`."""
         bits = self.bits if self.bits is not None else f"learned, at most {self.max_bits}"
         limit = f", grid_limit={self.grid_limit}" if self.grid == "integer" else ""
         return f"bits={bits}, grid={self.grid}{limit}"
@@ -309,6 +298,7 @@ class DeadZoneQuantizer(nn.Module):
             parameter.grad = None
 
     def train(self, mode: bool = True) -> "DeadZoneQuantizer":
+        """Switch the mode as any module does; the range is read anew after it."""
         self._range.clear()
         return super().train(mode)
 
@@ -354,7 +344,7 @@ class DeadZoneQuantizer(nn.Module):
         return Grid(float32(reach / (multiplier * quant_max + offset)), multiplier, offset, quant_max, 0.0)
 
     def _derive(self, reach: float) -> tuple[Grid, Slopes]:
-        """The grid of a weight of range `reach` under the present thetas, and how it moves with them."""
+        """Derive the grid of a weight of range `reach` under the present thetas, and how it moves with them."""
         theta, bits = self.effective_theta(), self.bit_width()
         grid = self._levels(reach, theta, bits)
         half_dead_zone, quant_max = reach * (1 - math.tanh(theta)), grid.quant_max
@@ -369,7 +359,7 @@ class DeadZoneQuantizer(nn.Module):
         return grid, Slopes(step_by_dz, half_by_dz - step_by_dz / 2, step_by_bit, -step_by_bit / 2)
 
     def _step_and_shift(self, reach: float, quant_max: int) -> tuple[Tensor, Tensor]:
-        """The operator's equations as functions of the thetas, for `forward_plain`: float32 `()` each."""
+        """Write the operator's equations as functions of the thetas, for `forward_plain`: float32 `()` each."""
         magnitude = _magnitude(self.theta_dz)
         dead_fraction = 1 - torch.tanh(straight_through(magnitude.clamp(min=MIN_THETA), magnitude))
         levels_per_sign = torch.tensor(float(quant_max), device=magnitude.device)
@@ -383,7 +373,7 @@ class DeadZoneQuantizer(nn.Module):
 
 
 def _magnitude(theta: Tensor) -> Tensor:
-    """|theta|, whose gradient at 0 is 1: a theta there must not be stuck."""
+    """Return |theta|, whose gradient at 0 is 1: a theta there must not be stuck."""
     return theta.float() * torch.copysign(torch.ones_like(theta), theta)
 
 

@@ -1,4 +1,4 @@
-"""The quantizer as one autograd function: few passes over memory, nothing kept for backward but the weight itself.
+"""Compute the quantizer as one autograd function: few passes over memory, nothing kept for backward but the weight.
 
 Values are those of levels.py, bit for bit; gradients are those of its straight-through rule in closed form. With g the
 gradient of the quantized weight, u the unrounded level and k the level,
@@ -34,7 +34,7 @@ CHUNK_NUMEL = 2**16
 
 
 class Slopes(NamedTuple):
-    """Derivatives of step size and shift by the two thetas; those by theta_bit are 0 at fixed bits."""
+    """Holds the derivatives of step size and shift by the two thetas; those by theta_bit are 0 at fixed bits."""
 
     step_by_dz: float
     shift_by_dz: float
@@ -42,12 +42,12 @@ class Slopes(NamedTuple):
     shift_by_bit: float = 0.0
 
     def scaled(self, factor: float) -> "Slopes":
-        """All of them times a factor."""
+        """Multiply all of them by a factor."""
         return Slopes(*(slope * factor for slope in self))
 
 
 class _Numbers(NamedTuple):
-    """What the kernels read of a grid, in the order of their tensor argument."""
+    """Holds what the kernels read of a grid, in the order of their tensor argument."""
 
     inverse_step: float
     shift: float
@@ -59,6 +59,7 @@ class _Numbers(NamedTuple):
 
     @classmethod
     def of(cls, grid: Grid) -> "_Numbers":
+        """Read them from a grid."""
         return cls(
             inverse_step=float32(1 / grid.step_size),
             shift=grid.full_shift,
@@ -71,7 +72,7 @@ class _Numbers(NamedTuple):
 
 
 def levels_of(w: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """`quantize_levels` on a grid: (levels, unrounded)."""
+    """Compute `quantize_levels` on a grid: (levels, unrounded), float32 with the shape of `w`."""
     numbers = _Numbers.of(grid)
     return quantize_levels(w, numbers.inverse_step, numbers.shift, numbers.quant_max)
 

@@ -1,4 +1,4 @@
-"""The integer grid: dead-zone levels as int8 codes on one uniform grid, and the record that export reads.
+"""This module puts dead-zone levels on one uniform grid of int8 codes, and defines the record that export reads.
 
 A level index k of the dead-zone quantizer (arXiv:2512.12981) has the value step_size * k + shift * sign(k).
 With shift / step_size snapped to a fraction offset / multiplier of small integers,
@@ -6,8 +6,9 @@ With shift / step_size snapped to a fraction offset / multiplier of small intege
     code  = multiplier * k + offset * sign(k)            |code| <= grid_limit
     value = scale * code                                 scale = abs_range / (multiplier * quant_max + offset)
 
-which is the content of ONE DequantizeLinear (ONNX operator specification, zero point 0). On the paper's own
-grid the shift is kept as a float instead: multiplier = 1, offset = 0, value = scale * code + shift * sign(code).
+which ONE affine dequantization decodes (zero point 0; DequantizeLinear in the ONNX operator specification). On the
+paper's own grid the shift is kept as a float instead: multiplier = 1, offset = 0, and
+value = scale * code + shift * sign(code).
 """
 
 import ctypes
@@ -26,7 +27,7 @@ MAX_MULTIPLIER = 16
 
 
 class Grid(NamedTuple):
-    """Where the levels of one tensor lie: plain numbers, so that every backend and every rank reads the same ones.
+    """Says where the levels of one tensor lie, in plain numbers: every device and every rank reads the same ones.
 
     Attributes:
         scale: Weight units, a float32 value.
@@ -43,22 +44,22 @@ class Grid(NamedTuple):
 
     @property
     def step_size(self) -> float:
-        """Distance of neighbouring levels, weight units, a float32 value."""
+        """Return the distance of neighbouring levels, weight units, a float32 value."""
         return float32(self.scale * self.multiplier)
 
     @property
     def full_shift(self) -> float:
-        """(dead_zone - step_size) / 2, weight units, a float32 value."""
+        """Return (dead_zone - step_size) / 2, weight units, a float32 value."""
         return float32(float32(self.scale * self.offset) + self.shift)
 
 
 def float32(value: float) -> float:
-    """The nearest float32 value."""
+    """Round to the nearest float32 value."""
     return ctypes.c_float(value).value
 
 
 def fit_quant_max(quant_max: int, dead_fraction: float, grid_limit: int) -> int:
-    """The most levels per sign, at most `quant_max`, whose codes fit into `grid_limit`.
+    """Find the most levels per sign, at most `quant_max`, whose codes fit into `grid_limit`.
 
     With a dead zone of half width h = dead_fraction * abs_range, the top code at multiplier 1 is
     (quant_max - 1/2) / (1 - dead_fraction), so a wide dead zone eats levels of wide bit widths.
@@ -101,7 +102,7 @@ def snap_shift(ratio: float, quant_max: int, grid_limit: int) -> tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class WeightEncoding:
-    """One weight tensor as integers: what training hands to export. Nothing after this rounds a weight again.
+    """Holds one weight tensor as integers, as training hands it to export. Nothing after this rounds a weight again.
 
     On the integer grid (`shift is None`) `codes.float() * scale` IS the weight, bit for bit.
     On the paper's grid the weight is `codes.float() * scale + shift * codes.sign()`.
@@ -148,27 +149,27 @@ class WeightEncoding:
 
     @property
     def top_code(self) -> int:
-        """The largest code that the grid allows."""
+        """Return the largest code that the grid allows."""
         return self.multiplier * self.quant_max + self.offset
 
     @property
     def levels(self) -> Tensor:
-        """Level indices, int8, in [-quant_max, quant_max]: what compact storage needs to keep."""
+        """Return the level indices, int8, in [-quant_max, quant_max]: what compact storage needs to keep."""
         codes = self.codes.to(torch.int16)
         return ((codes - self.offset * codes.sign()) // self.multiplier).to(torch.int8)
 
     @property
     def nnz(self) -> int:
-        """Count of non-zero weights."""
+        """Count the non-zero weights."""
         return int(torch.count_nonzero(self.codes))
 
     @property
     def sparsity(self) -> float:
-        """Exact zeros as a fraction in [0, 1]."""
+        """Return the exact zeros as a fraction in [0, 1]."""
         return 1 - self.nnz / max(self.codes.numel(), 1)
 
     def dequantize(self) -> Tensor:
-        """The weight, float32, exactly as training's forward pass returned it."""
+        """Decode the weight, float32, exactly as training's forward pass returned it."""
         codes = self.codes.float()
         value = codes * self.along_axis(self.scale)
         return value if self.shift is None else value + self.along_axis(self.shift) * codes.sign()
@@ -182,7 +183,7 @@ class WeightEncoding:
         return parameter.reshape(shape)
 
     def entropy_bits(self) -> float:
-        """Shannon bound of the codes: numel times the entropy of their empirical distribution, in bits."""
+        """Compute the Shannon bound of the codes, in bits: numel times the entropy of their empirical distribution."""
         counts = torch.bincount(self.codes.flatten().long() + 128, minlength=256).double()
         frequencies = counts[counts > 0] / counts.sum()
         return float(-(frequencies * frequencies.log2()).sum() * self.codes.numel()) + 0.0

@@ -1,4 +1,4 @@
-"""Weights to level indices and level indices to values: the operator's definition, element by element.
+"""Map weights to level indices and level indices to values: the operator's definition, element by element.
 
     unrounded = sign(w) relu(|w| - shift) / step_size
     level     = clamp(round(unrounded), -quant_max, quant_max)
@@ -36,6 +36,13 @@ def quantize_levels(w: Tensor, inverse_step: Scalar, shift: Scalar, quant_max: S
 
 
 def dequantize_levels(levels: Tensor, multiplier: Scalar, offset: Scalar, scale: Scalar, rest: Scalar) -> Tensor:
-    """The values of level indices, float32, with the shape of `levels`."""
+    """Map level indices to values, float32, with the shape of `levels`.
+
+    Args:
+        levels: Integers as float32.
+        multiplier, offset: code = multiplier * level + offset * sign(level).
+        scale: Weight units per code.
+        rest: What the codes leave of the shift, weight units.
+    """
     sign = levels.sign()
     return (levels * multiplier + sign * offset) * scale + sign * rest

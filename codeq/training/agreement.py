@@ -20,7 +20,7 @@ NAMED_RANKS = 8
 
 
 def digest_of(values: Mapping[str, Any]) -> str:
-    """SHA-256 of named values, the same in any process and for any order of the names.
+    """Compute the SHA-256 of named values, the same in any process and for any order of the names.
 
     Args:
         values: Dense tensors, which count bit for bit with their dtype and shape, wherever they are stored; or what
@@ -53,7 +53,7 @@ def check_agreement(what: str, digest: bytes | str) -> None:
         digest: As from `digest_of`, of any length.
 
     Raises:
-        RanksDisagreeError: They do not.
+        RanksDisagreeError: The digests differ; the message names the ranks.
     """
     if not dist.is_initialized():
         return

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from codeq.graph.eval_mode import eval_mode
 
 CONSTANT = 1e-4
-"""Of eps: a channel of less variance is constant but for rounding; its output moves by less than 1 % of gamma."""
+"""Share of eps: a channel of less variance is constant but for rounding; its output moves by less than 1 % of gamma."""
 
 
 @torch.no_grad()

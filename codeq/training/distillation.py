@@ -1,4 +1,4 @@
-"""Knowledge distillation: a quantized network learns from its float twin as well as from the labels.
+"""Distil knowledge: a quantized network learns from its float twin as well as from the labels.
 
     loss = (1 - share) * cross_entropy(student, labels) + share * T^2 * KL(softmax(teacher / T) || softmax(student / T))
 
@@ -21,11 +21,11 @@ from codeq.errors import CheckpointError
 def load_teacher(
     path: Path, input_shape: tuple[int, ...], num_classes: int, factory: Callable[[], nn.Module] | None = None
 ) -> checkpoint.Checkpoint:
-    """A checkpoint whose network is in eval mode and without gradients.
+    """Load a checkpoint to learn from; its network is in eval mode and without gradients.
 
     Args:
         path: The checkpoint.
-        input_shape, num_classes: Of the data.
+        input_shape, num_classes: What the data has.
         factory: Builds the network where the checkpoint names none of the registry.
 
     Raises:
@@ -53,14 +53,14 @@ def load_teacher(
 def distillation_loss(
     outputs: Tensor, labels: Tensor, taught: Tensor, *, share: float, temperature: float, label_smoothing: float = 0.0
 ) -> Tensor:
-    """The loss above.
+    """Compute the loss above, a float32 scalar.
 
     Args:
         outputs, taught: Logits of student and teacher, float32 `(N, classes)`.
         labels: int64 `(N,)`.
-        share: Of the teacher, in [0, 1].
+        share: The teacher's share of the loss, in [0, 1].
         temperature: T, positive.
-        label_smoothing: Of the labels' part.
+        label_smoothing: Share of the labels spread over all classes.
     """
     hard = F.cross_entropy(outputs, labels, label_smoothing=label_smoothing)
     soft = F.kl_div(

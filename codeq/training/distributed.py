@@ -43,19 +43,19 @@ from torch.nn.parallel import DistributedDataParallel
 from codeq.errors import RanksError, first_line
 
 TIMEOUT = timedelta(minutes=10)
-"""torch's own is 30 minutes for gloo. A slow rank must be waited for: while rank 0 writes, the others do."""
+"""How long an exchange waits for a slow rank: while rank 0 writes, the others wait. torch's own is 30 minutes."""
 END_TIMEOUT = timedelta(minutes=1)
 """How long a rank waits at its end for one that still writes."""
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-"""Set by a launcher only. MASTER_ADDR and MASTER_PORT alone are not a launch: clusters export them everywhere."""
+"""Variables that only a launcher sets. Clusters export MASTER_ADDR and MASTER_PORT everywhere: these are no launch."""
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _closing: dist.ProcessGroup | None = None
-"""All ranks once more, for the last exchange: its timeout is another one."""
+"""A second group of all ranks, for the last exchange, which has a timeout of its own."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many processes this is. `Ranks(0, 1)` is a process on its own.
+    """Says which of how many processes this is. `Ranks(0, 1)` is a process on its own.
 
     Raises:
         ValueError: The rank is not one of the `world_size`.
@@ -70,7 +70,7 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process prints and writes."""
+        """Tell whether this process prints and writes."""
         return self.rank == 0
 
 
@@ -145,13 +145,8 @@ def end_ranks(*, wait: bool = True) -> None:
     dist.destroy_process_group()
 
 
-def world_size() -> int:
-    """How many processes train together; 1 without `start_ranks`."""
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
 def share(index: Tensor, ranks: Ranks) -> Tensor:
-    """This rank's part of a batch that all ranks hold.
+    """Take this rank's part of a batch that all ranks hold.
 
     Args:
         index: Indices or inputs, split along the first axis.
@@ -176,7 +171,7 @@ def share(index: Tensor, ranks: Ranks) -> Tensor:
 
 
 def loss_weight(local_size: int, batch_size: int, ranks: Ranks) -> float:
-    """What a rank multiplies its mean loss by, so that the mean of the ranks' gradients is that of the batch's mean.
+    """Weigh a rank's mean loss, so that the mean of the ranks' gradients is the gradient of the batch's mean.
 
     Args:
         local_size: Inputs in this rank's part.
@@ -195,7 +190,7 @@ def loss_weight(local_size: int, batch_size: int, ranks: Ranks) -> float:
 
 @torch.no_grad()
 def total(values: Tensor) -> Tensor:
-    """The sum of every rank's `values`, bit for bit the same on every rank; a new tensor, without gradient.
+    """Add up every rank's `values`, bit for bit the same on every rank; a new tensor, without gradient.
 
     Args:
         values: The same shape and dtype on every rank, e.g. (loss times count, correct, count).
@@ -207,7 +202,7 @@ def total(values: Tensor) -> Tensor:
 
 
 def wrap(model: nn.Module, ranks: Ranks) -> nn.Module:
-    """The network to call in training steps: its gradients are the mean over the ranks.
+    """Wrap a network for training steps, so that its gradients are the mean over the ranks.
 
     Call it once, after `attach` and `synchronize_batch_norm`. Parameters may drop out of the graph later and come back:
     thetas when grids freeze, activation quantizers before they are calibrated. (DistributedDataParallel as it comes
@@ -231,7 +226,7 @@ def wrap(model: nn.Module, ranks: Ranks) -> nn.Module:
 
 
 class _Replica(nn.Module):
-    """A network with one more parameter, which nothing uses.
+    """Gives a network one more parameter, which nothing uses.
 
     Told to look for unused parameters, torch warns on stderr, out of reach of Python's filters, when it finds none.
     """

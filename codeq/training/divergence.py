@@ -6,11 +6,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from codeq.errors import CodeqError
 from codeq.graph.eval_mode import eval_mode
 
 EXPLODED = 20.0
 """A smoothed loss of this many times that of guessing: beyond what any run recovers from within its schedule."""
 SMOOTHING = 0.9
+
+
+class DivergedError(CodeqError):
+    """Raised where the loss exploded, or the loss or a weight became NaN or infinite."""
 
 
 class LossGuard:

@@ -1,4 +1,4 @@
-"""Start from trained float weights: a state_dict as other tools write it, or a checkpoint of ours.
+"""Load trained float weights to start from: a state_dict as other tools write it, or a checkpoint of ours.
 
 Accepted are a state_dict alone; one under "state_dict", "model_state_dict" or "model"; names that
 DistributedDataParallel ("module.") or torch.compile ("_orig_mod.") prefixed; and a file written by `codeq.save`. Of a
@@ -20,7 +20,7 @@ from codeq.safe_load import check_dense, check_values, safe_load
 EXPECTED = "a state_dict, or a file written by codeq.save"
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 MAX_DEPTH = 3
-"""Of wrappers in wrappers: a file's dictionary may contain itself."""
+"""How many wrappers within wrappers are opened: a file's dictionary may contain itself."""
 ORIGINAL = re.compile(r"(?P<layer>.*\.)?parametrizations\.(?P<tensor>[^.]+)\.original")
 QUANTIZER = re.compile(r"(.*\.)?parametrizations\.[^.]+\.\d+\.(theta_dz|theta_bit|frozen|frozen_grid)")
 

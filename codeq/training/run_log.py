@@ -1,4 +1,4 @@
-"""The log of a training run: JSON lines, one record each, written as training goes and read by `codeq.pareto`.
+"""Write and read the log of a training run: JSON lines, one record each, written as training goes.
 
     record  fields
     ------  ---------------------------------------------------------------------------------------------------
@@ -19,19 +19,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from codeq.errors import CodeqError, OutputError
 from codeq.toolkit.files import replace_atomically
 
-if TYPE_CHECKING:
-    from torch import nn
-
-HISTOGRAM_BINS = 80
-
 
 class _Kind(NamedTuple):
-    """What a field must be: in words, and as a test."""
+    """Says what a field must be: in words, and as a test."""
 
     words: str
     holds: Callable[[Any], bool]
@@ -95,7 +90,7 @@ RECORDS: Mapping[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Run:
-    """One training run as its log tells it.
+    """Holds one training run as its log tells it.
 
     Attributes:
         name: As the run was named.
@@ -198,53 +193,6 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     if start is None:
         raise CodeqError(f"{path}: has no start record; expected the log of a training run")
     return Run(start["name"], path, start["config"], tuple(epochs), result)
-
-
-def weight_histograms(model: "nn.Module", bins: int = HISTOGRAM_BINS) -> list[dict[str, Any]]:
-    """The `weights` of a result record: how the float weights of an attached network lie around their levels.
-
-    Args:
-        model: A network with quantizers. One without gives an empty list.
-        bins: Bins of each histogram.
-
-    Returns:
-        One entry per weight, in the network's order; a weight that several layers share appears once, as in `summary`.
-
-    Raises:
-        ValueError: A weight has NaN or infinite entries; the message names it.
-    """
-    import torch  # here, so that logs are read without it
-
-    from codeq.quantizer.attach import encode, quantized_weights
-
-    encodings = encode(model)
-    entries = {}
-    for weight in quantized_weights(model):
-        if id(weight.original) in entries:
-            continue
-        values = weight.original.detach().double().cpu()
-        low, high = float(values.min()), float(values.max())
-        if low == high:
-            margin = abs(low) or 1.0
-            low, high = low - margin, high + margin
-        encoding = encodings[weight.name]
-        levels = torch.arange(-encoding.quant_max, encoding.quant_max + 1)
-        codes = levels * encoding.multiplier + levels.sign() * encoding.offset
-        # From the codes, as the weight itself is: the very values that the network computes with.
-        value = codes.float() * encoding.scale.cpu()
-        step_size = float(encoding.scale) * encoding.multiplier
-        shift = float(encoding.scale) * encoding.offset
-        if encoding.shift is not None:
-            value = value + encoding.shift.cpu() * codes.sign()
-            shift += float(encoding.shift)
-        entries[id(weight.original)] = {
-            "name": weight.name,
-            "edges": [low, high],
-            "counts": [int(count) for count in torch.histc(values, bins, low, high)],
-            "dead_zone": 2 * (shift + step_size / 2),
-            "levels": value.tolist(),
-        }
-    return list(entries.values())
 
 
 def _read_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

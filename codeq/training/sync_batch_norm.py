@@ -1,4 +1,4 @@
-"""BatchNorm whose training statistics are those of the whole batch, of which every rank holds a part.
+"""Let BatchNorm train on the statistics of the whole batch, of which every rank holds a part.
 
     n     = sum of n_r,    mean = sum of n_r mean_r / n                         r over ranks
     M2    = sum of M2_r + n_r (mean_r - mean)^2                                 squared deviations from the mean
@@ -28,7 +28,7 @@ from codeq.training.distributed import total
 
 
 def merge_moments(counts: Tensor, means: Tensor, squares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Moments of a whole from those of its parts.
+    """Merge the moments of parts to those of the whole.
 
     Args:
         counts: Elements per part, `(parts, 1)`, float64.
@@ -44,7 +44,7 @@ def merge_moments(counts: Tensor, means: Tensor, squares: Tensor) -> tuple[Tenso
 
 
 def gather_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Moments of `x` over all ranks per channel, bit for bit the same on every rank.
+    """Compute the moments of `x` over all ranks per channel, bit for bit the same on every rank.
 
     Args:
         x: Float, `(N, C, ...)`; N may differ between ranks and is at least 1.
@@ -64,7 +64,10 @@ def gather_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class _Normalize(torch.autograd.Function):
-    """x, weight, bias -> y. Its gradient to x counts the losses of all ranks; to weight and bias this rank's alone."""
+    """Maps x, weight, bias to y.
+
+    The gradient of x counts the losses of all ranks, that of weight and bias this rank's alone.
+    """
 
     @staticmethod
     def forward(
@@ -105,10 +108,10 @@ class _Normalize(torch.autograd.Function):
 
 
 class _Synchronized(_BatchNorm):
-    """The forward pass that the classes below put before that of torch."""
+    """Puts a forward pass over all ranks before that of torch, for the classes below."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """`(N, C, ...)` to the same shape; in training every rank must call it, each with at least one input."""
+        """Normalise `(N, C, ...)`; in training every rank must call it, each with at least one input."""
         if not self.training or not dist.is_initialized():
             return super().forward(input)
         self._check_input_dim(input)
@@ -131,15 +134,15 @@ class _Synchronized(_BatchNorm):
 
 
 class SynchronizedBatchNorm1d(_Synchronized, nn.BatchNorm1d):
-    """`nn.BatchNorm1d` over all ranks."""
+    """Computes `nn.BatchNorm1d` over all ranks."""
 
 
 class SynchronizedBatchNorm2d(_Synchronized, nn.BatchNorm2d):
-    """`nn.BatchNorm2d` over all ranks."""
+    """Computes `nn.BatchNorm2d` over all ranks."""
 
 
 class SynchronizedBatchNorm3d(_Synchronized, nn.BatchNorm3d):
-    """`nn.BatchNorm3d` over all ranks."""
+    """Computes `nn.BatchNorm3d` over all ranks."""
 
 
 SYNCHRONIZED: Mapping[type[nn.Module], type[_Synchronized]] = {
@@ -178,7 +181,7 @@ def synchronize_batch_norm(model: nn.Module) -> None:
 
 
 def _precision(x: Tensor) -> torch.dtype:
-    """float32 for half precision, else the dtype of `x`: in it sums are formed."""
+    """Return the dtype in which sums are formed: float32 for half precision, else that of `x`."""
     return torch.promote_types(x.dtype, torch.float32)
 
 

@@ -1,4 +1,4 @@
-"""The records of a training run (run_log.py) as TensorBoard scalars, one point per epoch.
+"""Write the records of a training run (run_log.py) as TensorBoard scalars, one point per epoch.
 
 Tags are `run/<field>` for the network and `layer_<field>/<weight>` for each weight: TensorBoard makes one collapsible
 section of what comes before the slash.

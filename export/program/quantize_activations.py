@@ -15,10 +15,13 @@ from torch import Tensor
 from torch.fx import Node
 
 from codeq.activations.encoding import QUANT_MAX, ActivationEncoding
-from codeq.activations.plan import CLAMPS, INTEGER, ActivationPlan, IntegerLayer, plan_activations, roots
+from codeq.activations.moves import roots
+from codeq.activations.plan import ActivationPlan, IntegerLayer, plan_activations
+from codeq.activations.rules import INTEGER
 from codeq.errors import AttachError, TraceError
 from codeq.graph.canonical import canonicalize, merge_equal, refuse_writes
 from codeq.graph.nodes import insert_call, is_constant, replace_node, state_name
+from codeq.graph.operators import CLAMPS
 from export.errors import ExportError
 from export.program.fold_batch_norm import CHANNEL_AXIS
 from export.program.program import (
@@ -32,6 +35,7 @@ from export.program.program import (
     remove_unused_tensors,
 )
 from export.program.space_to_depth import rearrange_first_convolution
+from export.reference.kernel_names import KERNEL_NAMES
 
 FUSIBLE = frozenset({*INTEGER, *CHANNEL_AXIS, torch.ops.aten.softmax.int})
 """Operators of which onnxruntime makes integer kernels wherever they stand between quantized tensors."""
@@ -87,7 +91,7 @@ def quantize_program(
     float_outputs = tuple(output.numpy() for output in program.run(*inputs))
     encodings = choose(plan)
     insert_quantizers(program, plan, encodings)
-    layers = tuple(QuantizedLayer(layer.name, layer.operator, layer.rule.kernel) for layer in plan.layers)
+    layers = tuple(QuantizedLayer(layer.name, layer.operator, KERNEL_NAMES[layer.rule.kind]) for layer in plan.layers)
     used = {name: encodings[name] for name in plan.tensors.values()}
     program.activations = ActivationRecord(layers, plan.float_layers, used, tuple(exclude), float_outputs)
 

@@ -26,7 +26,8 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 
 from codeq.activations.encoding import QUANT_MAX
-from codeq.activations.plan import INTEGER, is_move
+from codeq.activations.moves import is_move
+from codeq.activations.rules import INTEGER
 from codeq.graph.nodes import GraphRunner
 from export.program.program import LAYER_SCOPE, ReferenceProgram
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from codeq.activations.plan import CLAMPS, INTEGER
+from codeq.activations.rules import INTEGER
+from codeq.graph.operators import CLAMPS
 from export.program.program import ReferenceProgram
 from export.reference.machine import KERNELS, Codes, IntegerReference, Pending, move_codes
 from export.tflite.build import FUSED

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from codeq.activations.plan import CLAMPS
 from codeq.graph.nodes import is_constant, layer_names, state_name
+from codeq.graph.operators import CLAMPS
 from export.program.program import LAYER_SCOPE, ReferenceProgram, constant_value
 from export.tflite.file.graph import (
     NO_ACTIVATION,

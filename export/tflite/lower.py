@@ -9,7 +9,7 @@ import torch
 from torch.fx import Node
 
 import export.tflite.operators  # noqa: F401, fills the registry
-from codeq.activations.plan import is_move
+from codeq.activations.moves import is_move
 from codeq.graph.canonical import merge_equal
 from codeq.graph.nodes import input_names, is_constant, operator_name, output_names
 from export.errors import DeclinedError

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from export.onnx.verify_integer import EXACT_KERNELS, TIE_DISTANCE, rebuild_program
 from torch import Tensor, nn
 
 from export.errors import ExportError
 from export.onnx.kernels import open_optimized, report_kernels
 from export.onnx.sessions import session_options
-from export.onnx.verify_integer import EXACT_KERNELS, TIE_DISTANCE, rebuild_program
 from export.program.program import ReferenceProgram
 from export.reference.machine import IntegerReference
 from export.reference.xnnpack import LiteRtReference

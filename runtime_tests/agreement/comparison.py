@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from export.onnx.verify_integer import NEAR_TIE
 from torch import Tensor
 
 from export.onnx.verify import RELATIVE_TOLERANCE
-from export.onnx.verify_integer import NEAR_TIE
 from export.tflite.verify import HYBRID_TOLERANCE
 from runtime_tests.agreement.column import EXACT_RULE, Column, Watch, differing_per_input
 from runtime_tests.agreement.contract import NAMES

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from export.onnx.verify_integer import rebuild_program
 from torch import Tensor, nn
 
 from export.errors import ExportError
@@ -13,7 +14,6 @@ from export.metadata import FileMetadata, read_metadata
 from export.onnx.sessions import load_model
 from export.onnx.verify import PROGRESS_STEPS, Verdict
 from export.onnx.verify import check_parity as check_onnx
-from export.onnx.verify_integer import rebuild_program
 from export.program.run import in_batches, run_network
 from export.reference.machine import IntegerReference
 from export.reference.xnnpack import LiteRtReference

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from export.onnx.verify_integer import with_codes
 
 from codeq.errors import first_line
 from codeq.toolkit.extras import install_hint
@@ -23,7 +24,6 @@ from export.errors import ExportError
 from export.materialize import materialize
 from export.metadata import KEY
 from export.onnx.sessions import load_model
-from export.onnx.verify_integer import with_codes
 from runtime_tests.runners.runner import InputSlot
 
 PACKAGE = "openvino"

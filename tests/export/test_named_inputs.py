@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from export.onnx.verify_integer import rebuild_program
 from torch import Tensor, nn
 
 import codeq
 from export import ExportError, check_parity, export_onnx, load_session
 from export.metadata import read_metadata
 from export.onnx.sessions import load_model
-from export.onnx.verify_integer import rebuild_program
 
 ACTIVATIONS: Any = pytest.mark.parametrize("activations", ["float32", "int8"])
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from codeq.activations.plan import CLAMPS
+from codeq.graph.operators import CLAMPS
 from export.tflite.build import FUSED, Build
 from export.tflite.file.graph import RELU, RELU6, RELU_N1_TO_1
 from export.tflite.registry import CannotLower, lowers

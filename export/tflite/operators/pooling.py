@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from codeq.activations.plan import CLAMPS
+from codeq.graph.operators import CLAMPS
 from export.tflite.arguments import fill
 from export.tflite.build import UINT8_TO_INT8, Build
 from export.tflite.file.graph import Tensor

@@ -13,7 +13,6 @@ from codeq.quantizer.choices import MIN_THETA
 from codeq.quantizer.dead_zone import (
     TERNARY_THETA_INIT,
     DeadZoneQuantizer,
-    straight_through,
 )
 from codeq.quantizer.fused import levels_of
 from codeq.quantizer.grid import Grid
@@ -369,12 +368,3 @@ def test_disabled_quantizer_returns_the_weight_itself() -> None:
     quantizer.enabled = False
     weight = torch.randn(4)
     assert quantizer(weight) is weight
-
-
-def test_straight_through_returns_its_value_and_passes_its_gradient() -> None:
-    x = torch.tensor([0.3, 1.7], requires_grad=True)
-    y = straight_through(x.round(), 3 * x)
-    assert y.tolist() == [0.0, 2.0]
-    y.sum().backward()
-    assert x.grad is not None
-    assert x.grad.tolist() == [3.0, 3.0]

@@ -14,12 +14,12 @@ import torch
 import codeq
 from codeq import checkpoint
 from codeq.activations.learned_step import QuantizedActivations
-from codeq.data import batches
 from codeq.errors import CheckpointError
 from codeq.quantizer.attach import quantized_weights
+from codeq.training.batching import Batch
 from codeq.training.budget import BudgetError
 from codeq.training.recipe import RECIPES, TrainConfig
-from codeq.training.trainer import DivergedError, EpochResult, Trainer, _split, train
+from codeq.training.trainer import DivergedError, EpochResult, Trainer, train
 
 ADAMW: dict[str, Any] = {"optimizer": "adamw", "lr": 6e-3, "weight_decay": 1e-2}
 SHORT = TrainConfig(**ADAMW, epochs=3, batch_size=128, lambda_dz=1.0, freeze_fraction=0.34)
@@ -103,13 +103,6 @@ def test_the_float_twin_has_no_quantizers(tmp_path: Path) -> None:
     assert result.cost.relative_bops == 1
 
 
-def test_a_last_batch_of_one_joins_the_one_before() -> None:
-    assert [len(batch) for batch in _split(torch.arange(9), 4)] == [4, 5]
-    assert [len(batch) for batch in _split(torch.arange(10), 4)] == [4, 4, 2]
-    assert [len(batch) for batch in _split(torch.arange(1), 4)] == [1]
-    assert [len(batch) for batch in _split(torch.arange(10), 4, least=3)] == [4, 6]
-
-
 def test_mixed_precision_learns_fewer_bits(tmp_path: Path) -> None:
     result = train(replace(SHORT, bits=None, epochs=2, lambda_bit=2.0), tmp_path / "a.pt")
     assert 2 <= result.history[-1].bits < 8
@@ -134,13 +127,13 @@ def test_nan_names_its_layer(tmp_path: Path) -> None:
 
 def test_the_first_batch_of_an_epoch_is_not_judged_alone(tmp_path: Path) -> None:
     trainer = Trainer(replace(SHORT, epochs=2))
-    step = trainer._train_step
+    step = trainer.train_step
 
-    def outlier(*arguments: Any) -> float:
-        loss = step(*arguments)
-        return 60.0 if trainer.step == trainer.batch_count + 1 else loss  # 26 times that of guessing
+    def outlier(batch: Batch) -> float:
+        loss = step(batch)
+        return 60.0 if trainer.state.step == trainer.batch_count + 1 else loss  # 26 times that of guessing
 
-    trainer._train_step = outlier  # type: ignore[method-assign]
+    trainer.train_step = outlier
     assert len(trainer.run(tmp_path / "a.pt").history) == 2
 
 
@@ -152,16 +145,6 @@ def test_a_diverging_run_names_the_file_that_holds_the_last_good_epoch(tmp_path:
     with pytest.raises(DivergedError, match=r"in epoch 2: .*part\.pt holds epoch 1; try a smaller --lr"):
         trainer.run(tmp_path / "other.pt")
     assert not (tmp_path / "other.pt").exists()
-
-
-def test_only_lambdas_that_act_slow_theta_down_and_are_logged() -> None:
-    assert Trainer(replace(SHORT, lambda_bit=100.0)).theta_lr == Trainer(SHORT).theta_lr
-    mixed = replace(SHORT, bits=None, lambda_bit=100.0)
-    assert Trainer(mixed).theta_lr < Trainer(SHORT).theta_lr
-    budget = replace(mixed, lambda_dz=None, bops=0.06, bit_ratio=0.0)
-    assert Trainer(budget).theta_lr == Trainer(replace(budget, lambda_bit=0.0)).theta_lr
-    assert Trainer(budget)._lambda_bit() == 0
-    assert Trainer(replace(mixed, lambda_dz=None, sparsity=0.5))._lambda_bit() == 100
 
 
 def test_int8_activations_are_learned_and_stored(tmp_path: Path) -> None:
@@ -229,33 +212,17 @@ def test_an_unreachable_budget_stops_the_run_half_way(tmp_path: Path) -> None:
     assert len(steps) < 0.6 * 12 * 12
 
 
-@pytest.mark.parametrize(("changes", "clipped"), [({}, True), ({"clip_norm": 0.0}, False)])
-def test_a_spike_does_not_throw_the_thetas_of_depthwise_layers(changes: dict[str, Any], clipped: bool) -> None:
-    trainer = Trainer(TrainConfig(model="ds_cnn", epochs=1, lambda_dz=1e-6, optimizer="sgd", lr=0.1, **changes))
-    assert trainer.clip_norm == (1 if clipped else 0)
-    parameters = dict(trainer.model.named_parameters())
-    for parameter in parameters.values():
-        parameter.register_hook(lambda gradient: gradient * 1e6)
-    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    trainer._train_step(*next(batches(trainer.data.train, [torch.arange(8)])), 8)
-    for is_theta, rate in ((True, trainer.theta_lr), (False, 0.1)):
-        moves = [(parameters[name] - before[name]).norm() for name in before if name.endswith("theta_dz") == is_theta]
-        assert (0 < float(torch.stack(moves).detach().norm()) < 1.1 * rate) == clipped
-    others: list[dict[str, Any]] = [{"model": "ds_cnn", "bits": 32}, {"model": "ds_cnn", **ADAMW}, {"model": "resnet8"}]
-    assert [Trainer(TrainConfig(**other)).clip_norm for other in others] == [0, 0, 0]
-
-
 def test_the_paper_recipe_is_the_published_operator() -> None:
     trainer = Trainer(TrainConfig(**RECIPES["paper"], epochs=2))
     quantizers = [weight.quantizer for weight in quantized_weights(trainer.model)]
     assert {quantizer.grid for quantizer in quantizers} == {"paper"}
     assert {quantizer.theta_dz.item() for quantizer in quantizers} == {3.0}
-    assert isinstance(trainer.optimizer, torch.optim.SGD)
-    groups = {group["kind"]: group for group in trainer.optimizer.param_groups}
+    assert isinstance(trainer.state.optimizer, torch.optim.SGD)
+    groups = {group["kind"]: group for group in trainer.state.optimizer.param_groups}
     assert groups["theta_dz"]["weight_decay"] == 0.01
     assert groups["theta_dz"]["momentum"] == 0.9
     assert trainer.freeze_step == trainer.steps
-    assert trainer.controller is None
+    assert trainer.state.controller is None
 
 
 def test_a_teacher_is_listened_to(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ import onnxruntime as ort
 import pytest
 import torch
 import torch.nn.functional as F
+from export.onnx.verify_integer import EXACT_KERNELS
 from onnx import numpy_helper
 from torch import Tensor, nn
 
 import codeq
 from codeq.errors import CalibrationError
 from export import ExportError, Report, export_onnx, load_session
-from export.onnx.verify_integer import EXACT_KERNELS
 from export.reference.machine import Codes, _add, _mul
 
 

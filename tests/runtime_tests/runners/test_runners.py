@@ -73,9 +73,10 @@ def test_openvino_quantizes_inputs_of_linear_layers_unless_told(network: Any, tm
 
 @NEEDS["openvino"]
 def test_openvinos_codes_are_the_references_up_to_ties(network: Any, tmp_path: Path) -> None:
+    from export.onnx.verify_integer import TIE_DISTANCE, Substitute, rebuild_program
+
     from export.metadata import read_metadata
     from export.onnx.sessions import load_model
-    from export.onnx.verify_integer import TIE_DISTANCE, Substitute, rebuild_program
     from export.reference.machine import IntegerReference
 
     model, x, _ = network
@@ -94,9 +95,10 @@ def test_openvinos_codes_are_the_references_up_to_ties(network: Any, tmp_path: P
 
 @NEEDS["openvino"]
 def test_openvino_adds_before_it_rounds(network: Any, tmp_path: Path) -> None:
+    from export.onnx.verify_integer import rebuild_program
+
     from export.metadata import read_metadata
     from export.onnx.sessions import load_model
-    from export.onnx.verify_integer import rebuild_program
     from export.reference.machine import IntegerReference
     from runtime_tests.agreement.openvino_reference import fused_convolutions, openvino_outputs
 

@@ -1,4 +1,4 @@
-"""Parameter groups for any optimizer, with one meaning of lambda under all of them.
+"""Make parameter groups for any optimizer, with one meaning of lambda under all of them.
 
 The paper's loss has lambda_dz * sum(theta_dz^2) + lambda_bit * sum(theta_bit^2), and its curves are those of
 SGD(lr, momentum 0.9, weight_decay=lambda) on theta: with no task gradient theta falls by the factor
@@ -41,7 +41,7 @@ def param_groups(
             `decoupled_weight_decay=True` for theta.
         lr: Learning rate of the weights.
         weight_decay: Decay of weights of two or more dimensions; biases and norms get none.
-        momentum: Of SGD, for all groups. Ignored by the others.
+        momentum: SGD's, for all groups. Other optimizers ignore it.
         theta_lr: Learning rate of theta in the paper's terms (SGD, momentum 0.9).
         lambda_dz: Pull on the dead zones: larger means more zeros.
         lambda_bit: Pull on learned bit widths: larger means fewer bits.

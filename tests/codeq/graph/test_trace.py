@@ -1,0 +1,39 @@
+"""From a network to its graph: an open batch size, names of inputs and outputs, refusals in one line."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from codeq.errors import TraceError
+from codeq.graph.nodes import GraphRunner, input_names, output_names
+from codeq.graph.trace import trace
+
+
+def test_the_batch_size_is_open_and_inputs_and_outputs_have_names(rng: torch.Generator) -> None:
+    class Named(nn.Module):
+        def forward(self, x: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+            assert mask is not None
+            return {"masked": x * mask, "total": (x * mask).sum(1)}
+
+    example = (torch.rand(1, 3), torch.ones(1, 3))
+    exported = trace(Named(), example, ("x", "mask"))
+    assert input_names(exported) == ("x", "mask")
+    assert output_names(exported) == ("masked", "total")
+    x, mask = torch.randn(5, 3, generator=rng), torch.tensor([[1.0, 0.0, 1.0]]).expand(5, 3)
+    for ours, expected in zip(GraphRunner(exported).compute((x, mask)), Named()(x, mask).values(), strict=True):
+        assert torch.equal(ours, expected)
+
+
+def test_networks_without_a_graph_are_refused_in_one_line() -> None:
+    class Branches(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if bool(x.sum() > 0) else -x
+
+    class Scalar(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, int]:
+            return x, 3
+
+    with pytest.raises(TraceError, match=r"^torch.export cannot trace Branches: [^\n]+$"):
+        trace(Branches(), (torch.rand(2, 3),))
+    with pytest.raises(TraceError, match="output 1 of Scalar is 3, expected a tensor"):
+        trace(Scalar(), (torch.rand(2, 3),))
