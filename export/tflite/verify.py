@@ -294,8 +294,7 @@ def _check_codes(
             if not np.array_equal(plain, probed):
                 raise ExportError("LiteRT computes something else where its tensors are looked at")
         codes_found = {
-            f"{name}{SUFFIX}": _plain_codes(values, build.codes[name])
-            for name, values in zip(names, codes, strict=True)
+            f"{name}{SUFFIX}": plain_codes(values, build.codes[name]) for name, values in zip(names, codes, strict=True)
         }
         seen: dict[str, Count] = {}
         # One call for all inputs: what the reference is fed is in step with them.
@@ -343,7 +342,7 @@ def _word(ok: bool) -> str:
     return "ok" if ok else "FAILED"
 
 
-def _plain_codes(values: np.ndarray, order: Order) -> np.ndarray:
-    """int8 codes as LiteRT holds them to the reference's uint8, PyTorch's order."""
+def plain_codes(values: np.ndarray, order: Order) -> np.ndarray:
+    """Turn int8 codes as LiteRT holds them into the reference's uint8, in PyTorch's order of axes."""
     shifted = (values.astype(np.int16) - UINT8_TO_INT8).astype(np.uint8)
     return np.ascontiguousarray(shifted.transpose(np.argsort(order)))

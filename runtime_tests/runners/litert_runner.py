@@ -9,12 +9,12 @@ import numpy as np
 from codeq.errors import first_line
 from export.errors import ExportError
 from export.metadata import KEY
-from export.tflite.build import UINT8_TO_INT8
 from export.tflite.file.flatbuffer import read, read_metadata, with_outputs
 from export.tflite.options import batch_sizes
 from export.tflite.run import allocate, batch_axis, open_interpreter
 from export.tflite.runtime import installed_version
 from export.tflite.stored_file import DAMAGED, read_bytes, read_file
+from export.tflite.verify import plain_codes
 from export.tflite.weights.layout import CHANNELS_LAST, Order, identity
 from runtime_tests.runners.runner import InputSlot
 
@@ -87,7 +87,7 @@ class LiteRtRunner:
         for values, detail in zip(outputs[:plain], self.outputs, strict=False):
             decoded = np.moveaxis(_decode(values, detail), batch_axis(detail["shape_signature"]), 0)
             ends.append(np.ascontiguousarray(decoded.transpose(np.argsort(self._order(decoded.ndim)))))
-        codes = [_plain_codes(values, order) for values, order in zip(outputs[plain:], self.orders, strict=True)]
+        codes = [plain_codes(values, order) for values, order in zip(outputs[plain:], self.orders, strict=True)]
         return ends + codes
 
     def _order(self, rank: int) -> Order:
@@ -123,8 +123,3 @@ def _decode(values: np.ndarray, detail: Any) -> np.ndarray:
         return values
     scale, zero_point = detail["quantization"]
     return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
-
-
-def _plain_codes(values: np.ndarray, order: Order) -> np.ndarray:
-    shifted = (values.astype(np.int16) - UINT8_TO_INT8).astype(np.uint8)
-    return np.ascontiguousarray(shifted.transpose(np.argsort(order)))
