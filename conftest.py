@@ -13,6 +13,7 @@ import torch
 import codeq
 import models
 from codeq.quantizer.attach import quantized_weights
+from runtime_tests.networks import batch_norms, draw_batch_norm, open_dead_zones
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -46,19 +47,14 @@ def run_command() -> Command:
 def settle(model: torch.nn.Module, input_shape: tuple[int, ...], theta: float) -> torch.nn.Module:
     """Give an attached network what training gives it: a real dead zone, BatchNorm statistics, mixed signs of gamma."""
     generator = torch.Generator().manual_seed(7)
+    open_dead_zones(model, theta)
     for index, weight in enumerate(quantized_weights(model)):
-        weight.quantizer.theta_dz.fill_(theta)
         if index % 2:
             # Heavy tails, as training gives them: this layer comes out above 8/9 zeros, the others below.
             spread = weight.original.std()
             sample = torch.randn(weight.original.shape, generator=generator)
             weight.original.copy_(sample * sample.abs() * spread)
-    for module in model.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            channels = module.num_features
-            module.weight.copy_(torch.randn(channels, generator=generator) * 0.3 + 0.9)
-            module.weight[0] = -module.weight[0].abs()
-            module.bias.copy_(torch.randn(channels, generator=generator) * 0.2)
+    draw_batch_norm(batch_norms(model), generator, shift=0.0)
     model.train()
     for _ in range(5):
         model(torch.randn(32, *input_shape, generator=generator))

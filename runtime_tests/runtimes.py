@@ -13,34 +13,19 @@ That a runtime follows its rule at all is for `runtime_tests.parity`; codes that
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from codeq import checkpoint
-from codeq.data import SOURCES, Dataset, batches
-from codeq.graph.eval_mode import eval_mode
+from codeq.data.names import SOURCES
 from codeq.toolkit import cli
-from export.errors import ExportError
-from export.program.run import run_network
-from runtime_tests.agreement.accuracy import load_test_data
-from runtime_tests.agreement.column import open_columns
-from runtime_tests.agreement.comparison import BATCH_SIZE, Comparison
-from runtime_tests.agreement.contract import NAMES, read_contract
-from runtime_tests.agreement.runtimes_report import RuntimesReport
-from runtime_tests.runners import RUNTIMES, installed, runtimes_for
-
-HELD = 400
-"""Inputs of the checkpoint that are taken without `--data` and `--count`."""
+from runtime_tests.names import NAMES, RUNTIMES
 
 
 def _count(text: str) -> int | None:
     return None if text == "all" else cli.integer(1)(text)
 
 
-def _build_parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Build the command's parser."""
     parser = cli.build_parser(
         "runtime_tests.runtimes",
         "Compare files of one checkpoint across PyTorch, onnxruntime, LiteRT and OpenVINO. "
@@ -56,7 +41,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "--count", type=_count, default=None, metavar="N|all", help="inputs to compare (default: all there are)"
     )
     parser.add_argument(
-        "--runtimes", nargs="+", choices=list(RUNTIMES), metavar="NAME", help="some of them (default: those installed)"
+        "--runtimes", nargs="+", choices=RUNTIMES, metavar="NAME", help="some of them (default: those installed)"
     )
     cli.add_model_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison; - is stdout")
@@ -64,55 +49,15 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def compare_runtimes(
-    loaded: checkpoint.Checkpoint,
-    files: Sequence[Path],
-    data: Dataset | None,
-    count: int | None,
-    runtimes: Sequence[str],
-    *,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> RuntimesReport:
-    """Compare files of one checkpoint.
-
-    Args:
-        loaded: The checkpoint.
-        files: ONNX and .tflite files made from it.
-        data: A `Dataset`, whose test set is taken; None takes the checkpoint's inputs.
-        count: How many inputs; None takes all.
-        runtimes: Of RUNTIMES.
-        on_progress: Called with how many inputs are done, of how many.
-
-    Raises:
-        ExportError: A file cannot be read or run, or no runtime is left for it.
-    """
-    if data is None:
-        held, _ = loaded.inputs_to_check(count or HELD)
-        parts: Iterator[tuple[Tensor, Tensor | None]] = ((part, None) for part in held.split(BATCH_SIZE))
-        total, few = len(held), held[:2]
-    else:
-        total = min(len(data.test), count or len(data.test))
-        few = data.test.load(torch.arange(min(2, total)))
-        parts = iter(batches(data.test, torch.arange(total).split(BATCH_SIZE)))
-    with torch.no_grad(), eval_mode(loaded.model):
-        columns = []
-        for file in files:
-            chosen = [runtime for runtime in runtimes_for(file) if runtime in runtimes]
-            if not chosen:
-                raise ExportError(f"{file}: none of the runtimes {', '.join(runtimes)} takes it")
-            columns += open_columns(read_contract(file), chosen, loaded.model, few, BATCH_SIZE)
-        comparison = Comparison(columns)
-        for inputs, labels in parts:
-            expected = run_network(loaded.model, (inputs,), BATCH_SIZE)[0]
-            comparison.add(expected, inputs, None if labels is None else labels.numpy())
-            on_progress(comparison.inputs, total)
-    return comparison.report()
-
-
 def main(argv: list[str] | None = None) -> int:
-    """`python -m runtime_tests.runtimes`; see `--help`."""
-    arguments = _build_parser().parse_args(argv)
+    """Run `python -m runtime_tests.runtimes`; see `--help`."""
+    arguments = build_parser().parse_args(argv)
     cli.check_json(arguments.json, arguments.checkpoint, *arguments.files, force=arguments.force)
+    from codeq import checkpoint
+    from runtime_tests.agreement.accuracy import load_test_data
+    from runtime_tests.agreement.runtimes import compare_runtimes
+    from runtime_tests.runners import installed
+
     loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model, arguments.model_args))
     data = None if arguments.data is None else load_test_data(loaded, arguments.data)
     runtimes = arguments.runtimes or [name for name in RUNTIMES if installed(name)]

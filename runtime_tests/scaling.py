@@ -1,7 +1,56 @@
-"""`python -m runtime_tests.scaling`: see runtime_tests/bench/scaling.py."""
+"""`python -m runtime_tests.scaling`: how time and memory of an export grow with the network."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
 
 from codeq.toolkit import cli
-from runtime_tests.bench.scaling import main
+from runtime_tests.options import STORAGES
+
+MILLIONS = (50, 100, 200)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the command's parser."""
+    parser = cli.build_parser(
+        "runtime_tests.scaling",
+        "Export networks of several sizes, each in a process of its own; show time and memory per parameter. "
+        "Exit status: 0 done, 2 bad input.",
+        "python -m runtime_tests.scaling --millions 50 --millions 100",
+    )
+    parser.add_argument(
+        "--millions",
+        type=cli.integer(1),
+        action="append",
+        metavar="N",
+        help=f"million parameters (default: {MILLIONS})",
+    )
+    parser.add_argument("--storage", choices=STORAGES, default="packed", help="of the files")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements; - is stdout")
+    parser.add_argument("--force", action="store_true", help="overwrite existing measurements")
+    parser.add_argument("--one", type=cli.integer(1), help=argparse.SUPPRESS)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `python -m runtime_tests.scaling`; see `--help`."""
+    arguments = build_parser().parse_args(argv)
+    from runtime_tests.bench.scaling import measure_export, measure_growth
+
+    if arguments.one is not None:
+        print(json.dumps(asdict(measure_export(arguments.one * 1_000_000, arguments.storage))))
+        return 0
+    cli.check_json(arguments.json, force=arguments.force)
+    with cli.progress_bar("scaling", 1000) as update:
+        report = measure_growth(
+            arguments.millions or MILLIONS,
+            arguments.storage,
+            on_progress=lambda share, detail: update(int(1000 * share), detail),
+        )
+    cli.show_report(report, arguments.json)
+    return 0
+
 
 if __name__ == "__main__":
     cli.run(main)

@@ -1,7 +1,28 @@
 """This package loads data sets a batch at a time: digits, IDX files, CIFAR-10 and folders of images."""
 
-from codeq.data.dataset import AUGMENTATION_DRAWS, Dataset, Split
-from codeq.data.loader import batches
-from codeq.data.sources import SOURCES, load_dataset
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from codeq.data.names import SOURCES
+
+if TYPE_CHECKING:
+    from codeq.data.dataset import AUGMENTATION_DRAWS, Dataset, Split
+    from codeq.data.loader import batches
+    from codeq.data.sources import load_dataset
 
 __all__ = ["AUGMENTATION_DRAWS", "SOURCES", "Dataset", "Split", "batches", "load_dataset"]
+
+_HOME = {
+    "AUGMENTATION_DRAWS": "codeq.data.dataset",
+    "Dataset": "codeq.data.dataset",
+    "Split": "codeq.data.dataset",
+    "batches": "codeq.data.loader",
+    "load_dataset": "codeq.data.sources",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that a command names the sources before PyTorch is loaded.
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'codeq.data' has no attribute {name!r}")

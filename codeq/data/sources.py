@@ -7,10 +7,8 @@ from codeq.data.dataset import Dataset
 from codeq.data.digits import load_digits
 from codeq.data.idx import load_idx
 from codeq.data.image_folder import load_image_folder
+from codeq.data.names import SOURCES
 from codeq.errors import DataError
-
-SOURCES = "digits, idx:DIR, cifar10:DIR or images:DIR"
-"""For messages and help."""
 
 
 def load_dataset(

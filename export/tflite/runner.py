@@ -147,8 +147,3 @@ def _decode(values: np.ndarray, detail: Any) -> np.ndarray:
         return values
     scale, zero_point = detail["quantization"]
     return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
-
-
-def _plain_codes(values: np.ndarray, order: Order) -> np.ndarray:
-    shifted = (values.astype(np.int16) - UINT8_TO_INT8).astype(np.uint8)
-    return np.ascontiguousarray(shifted.transpose(np.argsort(order)))

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from export.onnx.verify import RELATIVE_TOLERANCE
 from export.tflite.verify import HYBRID_TOLERANCE
-from runtime_tests.agreement.column import EXACT_RULE, Column, Watch, differing_per_input
-from runtime_tests.agreement.contract import NAMES
+from runtime_tests.agreement.file_in_runtime import EXACT_RULE, FileInRuntime
 from runtime_tests.agreement.runtimes_report import LayerPair, Pair, Row, RuntimesReport
+from runtime_tests.agreement.watch import Watch, differing_per_input
+from runtime_tests.names import NAMES
 
 BATCH_SIZE = 20
 KEPT_APART = "its codes are of a copy that shows them, where additions are apart from convolutions"
@@ -20,7 +21,7 @@ FLOAT_SUMS = "the output layer, float32 sums in another order: outputs are equal
 
 @dataclass
 class _Found:
-    """What one column computed for some inputs."""
+    """What one file computed for some inputs."""
 
     alone: np.ndarray
     together: np.ndarray
@@ -31,28 +32,28 @@ class _Found:
 
 
 class Comparison:
-    """Collects what the columns compute, some inputs at a time."""
+    """Collects what the files compute, some inputs at a time."""
 
-    def __init__(self, columns: Sequence[Column]) -> None:
-        self.columns = columns
+    def __init__(self, files: Sequence[FileInRuntime]) -> None:
+        self.files = files
         self.rows = [
             Row(
-                column.contract.path.name,
-                NAMES[column.runtime],
-                column.alone.version,
-                "hybrid" if column.is_hybrid else "float32" if column.reference is None else "int8",
-                "; ".join(filter(None, [column.alone.note, KEPT_APART if column.fused else ""])),
+                file.contract.path.name,
+                NAMES[file.runtime],
+                file.alone.version,
+                "hybrid" if file.is_hybrid else "float32" if file.reference is None else "int8",
+                "; ".join(filter(None, [file.alone.note, KEPT_APART if file.fused else ""])),
             )
-            for column in columns
+            for file in files
         ]
-        quantized = [column for column in columns if column.reference is not None]
-        self.base = base = next((column for column in quantized if not column.unseen), None)
+        quantized = [file for file in files if file.reference is not None]
+        self.base = base = next((file for file in quantized if not file.unseen), None)
         self.pairs = {
-            column: Pair(str(base), str(column))
-            for column in quantized
+            file: Pair(str(base), str(file))
+            for file in quantized
             if base is not None
-            and column is not base
-            and base.contract.metadata.activations == column.contract.metadata.activations
+            and file is not base
+            and base.contract.metadata.activations == file.contract.metadata.activations
         }
         self.inputs = 0
         self.correct: int | None = 0
@@ -72,12 +73,12 @@ class Comparison:
         """
         self.largest = max(self.largest, float(np.abs(expected).max()))
         self.correct = None if labels is None else (self.correct or 0) + int((expected.argmax(1) == labels).sum())
-        found = {column: self._run(column, row, inputs) for column, row in zip(self.columns, self.rows, strict=True)}
-        for column, row in zip(self.columns, self.rows, strict=True):
-            self._add_row(row, column, found[column], expected, labels)
-        for column, pair in self.pairs.items():
+        found = {file: self._run(file, row, inputs) for file, row in zip(self.files, self.rows, strict=True)}
+        for file, row in zip(self.files, self.rows, strict=True):
+            self._add_row(row, file, found[file], expected, labels)
+        for file, pair in self.pairs.items():
             assert self.base is not None
-            self._add_pair(pair, column, found[self.base], found[column], inputs)
+            self._add_pair(pair, file, found[self.base], found[file], inputs)
         self.inputs += len(inputs)
 
     def report(self) -> RuntimesReport:
@@ -97,12 +98,12 @@ class Comparison:
             self.inputs, BATCH_SIZE, accuracy, self.tolerance, tuple(self.rows), tuple(self.pairs.values())
         )
 
-    def _run(self, column: Column, row: Row, inputs: Tensor) -> _Found:
-        found = _Found(*column.outputs(inputs))
-        if column.reference is not None:
-            found.codes = column.codes(inputs, found.together)
+    def _run(self, file: FileInRuntime, row: Row, inputs: Tensor) -> _Found:
+        found = _Found(*file.outputs(inputs))
+        if file.reference is not None:
+            found.codes = file.codes(inputs, found.together)
             watch = Watch(found.codes, len(inputs))
-            found.by_rule = column.by_rule(inputs, watch)
+            found.by_rule = file.by_rule(inputs, watch)
             found.off_rule = watch.differing
             found.ties = watch.ties
             row.off_rule_step = max([row.off_rule_step, *watch.steps.values()])
@@ -112,7 +113,7 @@ class Comparison:
         return found
 
     def _add_row(
-        self, row: Row, column: Column, found: _Found, expected: np.ndarray, labels: np.ndarray | None
+        self, row: Row, file: FileInRuntime, found: _Found, expected: np.ndarray, labels: np.ndarray | None
     ) -> None:
         classes = expected.argmax(1)
         if labels is not None:
@@ -133,19 +134,19 @@ class Comparison:
                 row.off_rule += int(counts.sum())
                 row.off_rule_layers[name] = row.off_rule_layers.get(name, 0) + int(counts.sum())
 
-    def _add_pair(self, pair: Pair, column: Column, first: _Found, second: _Found, inputs: Tensor) -> None:
+    def _add_pair(self, pair: Pair, file: FileInRuntime, first: _Found, second: _Found, inputs: Tensor) -> None:
         assert self.base is not None
-        assert column.reference is not None
-        if column.unseen:
+        assert file.reference is not None
+        if file.unseen:
             # What rule it has for ties is not known: its own codes are held to that of onnxruntime instead.
             by_rule = second.off_rule
         else:
             watch = Watch(first.codes, len(inputs))
-            column.reference.outputs(inputs, on_codes=watch)
+            file.reference.outputs(inputs, on_codes=watch)
             by_rule = watch.differing
         parted = {name: differing_per_input(first.codes[name], second.codes[name], len(inputs)) for name in by_rule}
         for name, counts in parted.items():
-            kernels = (self.base.kernels.get(name, "float"), column.kernels.get(name, "float"))
+            kernels = (self.base.kernels.get(name, "float"), file.kernels.get(name, "float"))
             layer = pair.layers.setdefault(name, LayerPair(name, kernels))
             layer.codes += first.codes[name].size
             layer.differing += int(counts.sum())
@@ -159,7 +160,7 @@ class Comparison:
         )
         parting = np.any([counts > 0 for counts in parted.values()], axis=0)
         for index in map(int, np.flatnonzero(parting | unlike)):
-            reason, explained = self._explain(pair, column, first, second, index, parted, by_rule)
+            reason, explained = self._explain(pair, file, first, second, index, parted, by_rule)
             if not explained:
                 pair.unexplained[self.inputs + index] = reason
             elif unlike[index]:
@@ -168,7 +169,7 @@ class Comparison:
     def _explain(
         self,
         pair: Pair,
-        column: Column,
+        file: FileInRuntime,
         first: _Found,
         second: _Found,
         index: int,
@@ -176,10 +177,10 @@ class Comparison:
         by_rule: dict[str, np.ndarray],
     ) -> tuple[str, bool]:
         """Why an input has other codes or another class, and whether that is a reason."""
-        if column.unseen:
+        if file.unseen:
             assert second.by_rule is not None
             if second.by_rule[index].argmax() == second.together[index].argmax():
-                name = next((name for name in parted if name in column.fused), "")
+                name = next((name for name in parted if name in file.fused), "")
                 return f"{name}: {pair.layers[name].kernels[1]}, not rounded in between" if name else FLOAT_SUMS, True
             name = next((name for name, counts in second.off_rule.items() if counts[index]), "")
             if not name:
@@ -194,7 +195,7 @@ class Comparison:
         reason = f"{name}: {' and '.join(pair.layers[name].kernels)}"
         if by_rule[name][index]:
             return reason, True
-        for own, found in ((self.base, first), (column, second)):
+        for own, found in ((self.base, first), (file, second)):
             if found.off_rule[name][index] and name in found.ties and not own.is_exact(name):
                 return f"{reason}, a tie in floats", True
         return f"{reason} part there for equal operands", False

@@ -26,14 +26,6 @@ from runtime_tests.runners import Runner, open_runner, run_batches, runtimes_for
 
 OnProgress = Callable[[int, str], None]
 ACCURACY_BATCH_SIZE = 100
-NAMES = {
-    "pytorch": "PyTorch",
-    "onnxruntime": "onnxruntime",
-    "litert": "LiteRT",
-    "openvino": "OpenVINO",
-    "integer_reference": "the integer reference",
-}
-"""Ways to compute a network, as texts call them."""
 
 
 @dataclass(frozen=True, eq=False)

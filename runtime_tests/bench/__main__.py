@@ -4,10 +4,11 @@ import argparse
 from pathlib import Path
 
 from codeq.toolkit import cli
-from runtime_tests.bench.latency import DEFAULT_SECONDS, bench, print_peak_memory
+from runtime_tests.options import BENCH_SECONDS, add_timing_options
 
 
-def _build_parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Build the command's parser."""
     parser = cli.build_parser(
         "runtime_tests.bench",
         "Measure ONNX and .tflite files in turn: latency, session creation, peak memory, bytes. "
@@ -17,11 +18,8 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "files", nargs="+", type=Path, metavar="FILE", help="ONNX or .tflite files; speed-ups are over the first"
     )
-    parser.add_argument("--threads", type=cli.integer(1, 1024), default=1, metavar="N", help="threads of an operator")
     parser.add_argument("--batch", type=cli.integer(1), default=1, metavar="N", help="inputs per run")
-    parser.add_argument(
-        "--seconds", type=cli.number(0, 3600), default=DEFAULT_SECONDS, help="about how long to time each file"
-    )
+    add_timing_options(parser, BENCH_SECONDS)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements; - is stdout")
     parser.add_argument("--force", action="store_true", help="overwrite existing measurements")
     parser.add_argument("--peak-memory", action="store_true", help=argparse.SUPPRESS)
@@ -29,10 +27,13 @@ def _build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m runtime_tests.bench`; see `--help`."""
-    arguments = _build_parser().parse_args(argv)
+    """Run `python -m runtime_tests.bench`; see `--help`."""
+    arguments = build_parser().parse_args(argv)
+    from runtime_tests.bench.file_memory import measure_here
+    from runtime_tests.bench.latency import bench
+
     if arguments.peak_memory:
-        print_peak_memory(arguments.files[0], arguments.threads, arguments.batch)
+        print(measure_here(arguments.files[0], arguments.threads, arguments.batch))
         return 0
     cli.check_json(arguments.json, *arguments.files, force=arguments.force)
     with cli.progress_bar("bench", 1000) as update:

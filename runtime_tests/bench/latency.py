@@ -1,4 +1,4 @@
-"""Latency, memory and size of files side by side: `python -m runtime_tests.bench a.onnx b.tflite`.
+"""Latency, memory and size of files side by side.
 
 Machines are shared and noisy, so files are run in turn (a, b, a, b, ...) and compared by medians and their ratios. Any
 ONNX file that onnxruntime opens will do, and any .tflite file that LiteRT opens; an ONNX file of ours is opened with
@@ -6,11 +6,8 @@ the session options that it carries, a .tflite file is resized to the batch. All
 with channels last in its order, and as many threads.
 """
 
-import os
 import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -26,11 +23,12 @@ from export.errors import ExportError
 from export.onnx.sessions import load_model
 from export.onnx.stored_weight import external_files
 from export.tflite.stored_file import is_tflite
-from runtime_tests.bench.memory import peak_bytes, reset_peak
-from runtime_tests.runners import Runner, look_up, open_runner, preload
+from runtime_tests.bench.file_memory import measure_in_a_process
+from runtime_tests.bench.inputs import random_inputs
+from runtime_tests.options import BENCH_SECONDS
+from runtime_tests.runners import Runner, look_up
 
 WARM_UP = 3
-DEFAULT_SECONDS = 5.0
 MIN_ROUNDS = 10
 MAX_ROUNDS = 2000
 SESSIONS = 7
@@ -39,8 +37,11 @@ SESSIONS = 7
 
 @dataclass(frozen=True)
 class BenchResult:
-    """One file. Times in milliseconds; `peak_memory_bytes` is of a process that opens the file and runs it once, over
-    what the process takes without it; `speedup` is the first file's latency over this one's."""
+    """Holds the figures of one file. Times are in milliseconds.
+
+    `peak_memory_bytes` is of a process that opens the file and runs it once, over what the process takes without it;
+    `speedup` is the first file's latency over this one's.
+    """
 
     path: str
     size_bytes: int
@@ -54,7 +55,7 @@ class BenchResult:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """All files of one interleaved run. `versions` are those of the runtimes."""
+    """Holds all files of one interleaved run. `versions` are those of the runtimes."""
 
     results: tuple[BenchResult, ...]
     threads: int
@@ -93,7 +94,7 @@ def bench(
     *,
     threads: int = 1,
     batch: int = 1,
-    seconds: float = DEFAULT_SECONDS,
+    seconds: float = BENCH_SECONDS,
     rounds: int | None = None,
     on_progress: Callable[[float, str], None] = lambda share, detail: None,
 ) -> BenchReport:
@@ -126,7 +127,7 @@ def bench(
         if found != shapes[0]:
             raise ExportError(f"{path}: takes other inputs than {paths[0]}; measure it by itself")
 
-    timed = [(runner, _prepare(runner, batch, path), path) for runner, path in zip(runners, paths, strict=True)]
+    timed = [(runner, random_inputs(runner, batch), path) for runner, path in zip(runners, paths, strict=True)]
     first = [_time(*item) for item in timed]
     for runner, inputs, _ in timed:
         for _ in range(WARM_UP):
@@ -149,7 +150,7 @@ def bench(
             latency_p90_ms=float(np.percentile(times, 90)),
             speedup=medians[0] / median,
             session_ms=session,
-            peak_memory_bytes=_peak_memory(path, threads, batch),
+            peak_memory_bytes=measure_in_a_process(path, threads, batch),
         )
         for path, median, times, session in zip(paths, medians, latencies, session_ms, strict=True)
     )
@@ -158,21 +159,10 @@ def bench(
 
 
 def file_bytes(path: Path) -> int:
-    """Size of a file with the external data that it names."""
+    """Add up the bytes of a file and of the external data that it names."""
     if is_tflite(path):
         return path.stat().st_size
     return sum(file.stat().st_size for file in (path, *external_files(load_model(path), path)))
-
-
-def _prepare(runner: Runner, batch: int, path: Path) -> Any:
-    """The same random inputs for every file, as it takes them."""
-    rng = np.random.default_rng(0)
-    arrays = []
-    for slot in runner.inputs:
-        shape = slot.at_batch(batch)
-        values = rng.standard_normal(shape) if slot.dtype == np.float32 else np.zeros(shape)
-        arrays.append(values.astype(slot.dtype))
-    return runner.prepare(arrays)
 
 
 def _time(runner: Runner, inputs: Any, path: Path) -> float:
@@ -183,26 +173,6 @@ def _time(runner: Runner, inputs: Any, path: Path) -> float:
         shapes = ", ".join(str(slot.shape) for slot in runner.inputs)
         raise ExportError(f"{path}: does not run on inputs {shapes} ({first_line(error)}); try --batch") from error
     return time.perf_counter() - start
-
-
-def _peak_memory(path: Path, threads: int, batch: int) -> int:
-    """Measured in a process of its own: a peak never comes down again."""
-    command = [sys.executable, "-m", "runtime_tests.bench", str(path), "--threads", str(threads), "--batch", str(batch)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
-    done = subprocess.run(
-        [*command, "--peak-memory"], capture_output=True, text=True, check=False, env=environment, timeout=600
-    )
-    if done.returncode:
-        raise ExportError(f"{path}: its memory cannot be measured ({done.stderr.strip()})")
-    return int(done.stdout)
-
-
-def print_peak_memory(path: Path, threads: int, batch: int) -> None:
-    preload(path)
-    before = reset_peak()
-    runner = open_runner(path, threads=threads)
-    runner.run(_prepare(runner, batch, path))
-    print(max(0, peak_bytes() - before))
 
 
 def _short_names(paths: list[str]) -> list[str]:

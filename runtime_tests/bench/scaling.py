@@ -1,39 +1,31 @@
-"""How an export grows with the network: `python -m runtime_tests.scaling`.
+"""How an export grows with the network.
 
-Networks of 2048 x 2048 linear layers with random 4-bit codes, four fifths zeros, are exported one after the other, each
-in a process of its own, parity included.
+Networks of linear layers with random 4-bit codes, four fifths zeros, are exported one after the other, each in a
+process of its own, parity included.
 """
 
-import argparse
 import json
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
-import codeq
 from codeq.errors import CodeqError
 from codeq.quantizer.attach import quantized_weights
-from codeq.toolkit import cli
 from codeq.toolkit.table import format_bytes, render_table
 from export import export_onnx
-from export.onnx.storage.plan import STORAGES, Storage
-from runtime_tests.bench.compare import THETA
+from export.onnx.storage.plan import Storage
 from runtime_tests.bench.memory import peak_bytes
-
-WIDTH = 2048
-MILLIONS = (50, 100, 200)
+from runtime_tests.networks import wide_network
 
 
 @dataclass(frozen=True)
 class ExportGrowth:
-    """One size. `peak_memory_bytes` is of the whole process, PyTorch and the network included."""
+    """Holds the figures of one size. `peak_memory_bytes` is of the whole process, PyTorch and the network included."""
 
     parameters: int
     seconds: float
@@ -44,7 +36,7 @@ class ExportGrowth:
 
 @dataclass(frozen=True)
 class ScalingReport:
-    """All sizes, smallest first."""
+    """Holds all sizes, smallest first."""
 
     storage: Storage
     results: tuple[ExportGrowth, ...]
@@ -69,20 +61,33 @@ class ScalingReport:
         return render_table(header, rows)
 
 
+def measure_growth(
+    millions: Sequence[int],
+    storage: Storage,
+    *,
+    on_progress: Callable[[float, str], None] = lambda share, detail: None,
+) -> ScalingReport:
+    """Export networks of several sizes, each in a process of its own.
+
+    Args:
+        millions: Million parameters of each.
+        storage: As for `export_onnx`.
+        on_progress: Called with the share done, 0 to 1, and what comes next.
+
+    Raises:
+        CodeqError: An export fails.
+    """
+    sizes = sorted(millions)
+    results: list[ExportGrowth] = []
+    for size in sizes:
+        on_progress(sum(sizes[: len(results)]) / sum(sizes), f"{size} million parameters")
+        results.append(_measure_in_a_process(size, storage))
+    return ScalingReport(storage, tuple(results))
+
+
 def measure_export(parameters: int, storage: Storage) -> ExportGrowth:
     """Export one network here and now; the peak is that of this process since it began."""
-    torch.manual_seed(0)
-    layers: list[nn.Module] = []
-    for _ in range(max(1, round(parameters / WIDTH**2))):
-        layers += [nn.Linear(WIDTH, WIDTH), nn.ReLU()]
-    model = nn.Sequential(*layers)
-    codeq.attach(model, bits=4)
-    inputs = torch.randn(2, WIDTH)
-    with torch.no_grad():
-        for weight in quantized_weights(model):
-            weight.quantizer.theta_dz.fill_(THETA)
-    codeq.freeze(model)
-    model.eval()
+    model, inputs = wide_network(parameters)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         report = export_onnx(model, (inputs,), Path(folder) / "model.onnx", storage=storage)
@@ -97,42 +102,3 @@ def _measure_in_a_process(millions: int, storage: Storage) -> ExportGrowth:
     if done.returncode:
         raise CodeqError(f"the export of {millions} million parameters failed ({done.stderr.strip().splitlines()[-1]})")
     return ExportGrowth(**json.loads(done.stdout))
-
-
-def _build_parser() -> argparse.ArgumentParser:
-    parser = cli.build_parser(
-        "runtime_tests.scaling",
-        "Export networks of several sizes, each in a process of its own; show time and memory per parameter. "
-        "Exit status: 0 done, 2 bad input.",
-        "python -m runtime_tests.scaling --millions 50 --millions 100",
-    )
-    parser.add_argument(
-        "--millions",
-        type=cli.integer(1),
-        action="append",
-        metavar="N",
-        help=f"million parameters (default: {MILLIONS})",
-    )
-    parser.add_argument("--storage", choices=STORAGES, default="packed", help="of the files")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements; - is stdout")
-    parser.add_argument("--force", action="store_true", help="overwrite existing measurements")
-    parser.add_argument("--one", type=cli.integer(1), help=argparse.SUPPRESS)
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """`python -m runtime_tests.scaling`; see `--help`."""
-    arguments = _build_parser().parse_args(argv)
-    if arguments.one is not None:
-        print(json.dumps(asdict(measure_export(arguments.one * 1_000_000, arguments.storage))))
-        return 0
-    cli.check_json(arguments.json, force=arguments.force)
-    sizes = sorted(arguments.millions or MILLIONS)
-    results: list[ExportGrowth] = []
-    with cli.progress_bar("scaling", sum(sizes)) as update:
-        for size in sizes:
-            update(sum(sizes[: len(results)]), f"{size} million parameters")
-            results.append(_measure_in_a_process(size, arguments.storage))
-    report = ScalingReport(arguments.storage, tuple(results))
-    cli.show_report(report, arguments.json)
-    return 0

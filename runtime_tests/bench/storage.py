@@ -1,41 +1,33 @@
-"""What each storage costs and saves on one network: `python -m runtime_tests.storage resnet18`.
+"""What each storage of an ONNX file costs and saves on one network.
 
-Codes are drawn, at a given share of zeros, with the magnitudes that training gave (LEVEL_COUNTS), and put into the
-network, which is then exported in every storage, parity included. Bytes are compared with the entropy bound; session
-creation, peak memory and latency are measured side by side in one interleaved run.
+Codes are drawn, at a given share of zeros, with the magnitudes that training gave (runtime_tests/networks.py), and put
+into the network, which is then exported in every storage, parity included. Bytes are compared with the entropy bound;
+session creation, peak memory and latency are measured side by side in one interleaved run.
 """
 
-import argparse
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-import models
 from codeq.quantizer.attach import quantized_weights
-from codeq.toolkit import cli
 from codeq.toolkit.table import format_bytes, format_ratio, render_table
 from export import export_onnx
-from export.onnx.storage.plan import STORAGES, Storage
-from export.program.prepare import ACTIVATIONS, Activations
-from runtime_tests.bench.compare import sample_network
+from export.onnx.storage.plan import Storage
+from export.program.prepare import Activations
 from runtime_tests.bench.latency import BenchResult, bench
-
-LEVEL_COUNTS = (0.3155, 0.1838, 0.1364, 0.0994, 0.0729, 0.0504, 0.1415)
-"""Shares of the magnitudes 1 to 7 among the non-zeros of docs/results/2026-11-22-fashion-mnist-resnet20: 4 bits, 5
-epochs, 91 % zeros, all 20 weights together. The last one holds what saturates."""
-ZEROS = (0.5, 0.8, 0.9, 0.95)
-SEED = 0
-COMPARED: tuple[Storage, ...] = ("dense", "sparse", "packed", "smallest")
+from runtime_tests.networks import LEVEL_COUNTS, SEED, draw_codes, sample_network
 
 
 @dataclass(frozen=True)
 class StorageResult:
-    """One file. Ratios are against the entropy bound of its codes, and against the dense file of the same codes."""
+    """Holds the figures of one file.
+
+    Ratios are against the entropy bound of its codes, and against the dense file of the same codes.
+    """
 
     zeros: float
     storage: Storage
@@ -50,7 +42,7 @@ class StorageResult:
 
 @dataclass(frozen=True)
 class StorageReport:
-    """All files of one network. `largest_weight` counts its codes."""
+    """Holds all files of one network. `largest_weight` counts its codes."""
 
     network: str
     activations: Activations
@@ -89,27 +81,6 @@ class StorageReport:
         return f"{self.network}, {self.activations} activations\n{render_table(header, rows)}"
 
 
-@torch.no_grad()
-def draw_codes(model: nn.Module, zeros: float | Mapping[str, float]) -> None:
-    """Give every quantized weight of a frozen network levels drawn at random, in place.
-
-    Args:
-        model: From `sample_network`; at 4 bits, where there are seven magnitudes.
-        zeros: Share of zeros, the same for every weight or by the weight's name.
-    """
-    generator = torch.Generator().manual_seed(SEED)
-    shares = torch.tensor(LEVEL_COUNTS)
-    for weight in quantized_weights(model):
-        count = weight.original.numel()
-        encoding = weight.quantizer.encode(weight.original)
-        level = 1 + torch.multinomial(shares[: encoding.quant_max], count, replacement=True, generator=generator)
-        codes = encoding.multiplier * level + encoding.offset
-        codes = codes * (2 * torch.randint(2, (count,), generator=generator) - 1)
-        share = zeros[weight.name] if isinstance(zeros, Mapping) else zeros
-        codes = codes * (torch.rand(count, generator=generator) >= share)
-        weight.original.copy_((codes.float() * encoding.scale).reshape(weight.original.shape))
-
-
 def measure_storage(
     name: str,
     zeros: Sequence[float],
@@ -118,7 +89,7 @@ def measure_storage(
     *,
     seconds: float,
     threads: int,
-    on_progress: Callable[[str], None] = lambda detail: None,
+    on_progress: Callable[[float, str], None] = lambda share, detail: None,
 ) -> StorageReport:
     """Export and measure one network; "dense" is added where it is missing.
 
@@ -128,17 +99,18 @@ def measure_storage(
         storages, activations: As for `export_onnx`.
         seconds: For latency, per file.
         threads: Of an operator.
+        on_progress: Called with the share done, 0 to 1, and what comes next.
     """
     model, inputs = sample_network(name)
     names: list[Storage] = list(dict.fromkeys(["dense", *storages]))
     results: list[StorageResult] = []
-    for share in zeros:
+    for number, share in enumerate(zeros):
         draw_codes(model, share)
         with tempfile.TemporaryDirectory() as folder:
             paths = [Path(folder) / f"{storage}.onnx" for storage in names]
             reports = []
-            for storage, path in zip(names, paths, strict=True):
-                on_progress(f"{share:.0%} zeros, {storage}")
+            for done, (storage, path) in enumerate(zip(names, paths, strict=True), number * len(names)):
+                on_progress(done / (len(zeros) * len(names)), f"{share:.0%} zeros, {storage}")
                 reports.append(_export(model, inputs, path, storage, activations))
             measured = bench(paths, seconds=seconds, threads=threads).results
         dense = measured[0]
@@ -170,46 +142,3 @@ def _export(model: nn.Module, inputs: Tensor, path: Path, storage: Storage, acti
         calibration=inputs if activations == "int8" else None,
         check_inputs=(inputs[:1],),
     )
-
-
-def _build_parser() -> argparse.ArgumentParser:
-    parser = cli.build_parser(
-        "runtime_tests.storage",
-        "Export a network with drawn codes in every storage; compare bytes, session creation, memory and latency. "
-        "Exit status: 0 done, 2 bad input.",
-        "python -m runtime_tests.storage resnet18 --zeros 0.5 --zeros 0.9",
-    )
-    parser.add_argument(
-        "network", nargs="?", choices=list(models.MODELS), default="resnet18", help="network of the registry"
-    )
-    parser.add_argument(
-        "--zeros", type=cli.number(0, 0.999), action="append", help=f"share of zeros (default: {ZEROS})"
-    )
-    parser.add_argument("--storage", choices=STORAGES, action="append", help=f"storages (default: {COMPARED})")
-    parser.add_argument("--activations", choices=ACTIVATIONS, default="float32", help="of the files")
-    parser.add_argument("--threads", type=cli.integer(1, 1024), default=1, metavar="N", help="threads of an operator")
-    parser.add_argument("--seconds", type=cli.number(0, 3600), default=3.0, help="about how long to time each file")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements; - is stdout")
-    parser.add_argument("--force", action="store_true", help="overwrite existing measurements")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """`python -m runtime_tests.storage`; see `--help`."""
-    arguments = _build_parser().parse_args(argv)
-    cli.check_json(arguments.json, force=arguments.force)
-    zeros, storages = arguments.zeros or ZEROS, arguments.storage or COMPARED
-    total = len(zeros) * len({"dense", *storages})
-    numbers = iter(range(total))
-    with cli.progress_bar("storage", total) as update:
-        report = measure_storage(
-            arguments.network,
-            zeros,
-            storages,
-            arguments.activations,
-            seconds=arguments.seconds,
-            threads=arguments.threads,
-            on_progress=lambda detail: update(next(numbers), detail),
-        )
-    cli.show_report(report, arguments.json)
-    return 0

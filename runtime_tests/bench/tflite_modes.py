@@ -1,32 +1,26 @@
-"""What each kind of .tflite file costs and saves on one network: `python -m runtime_tests.tflite_modes resnet18`.
+"""What each kind of .tflite file costs and saves on one network.
 
-    float32         the network's quantized values as floats, BatchNorms folded by nobody
+    float32         the network's quantized values as floats; no BatchNorm is folded
     weights         codes behind DEQUANTIZE, without their zeros where that is smaller; and with them, `weights-dense`
     int8            integer kernels, likewise; `int8-dense`
     hybrid          codes for layers of floats: approximate
 
-Codes are drawn as runtime_tests/bench/storage.py draws them, at a given share of zeros. Files are held to their parity
+Codes are drawn as runtime_tests/networks.py draws them, at a given share of zeros. Files are held to their parity
 contract and measured in one interleaved run.
 """
 
-import argparse
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import codeq
-import models
-from codeq.toolkit import cli
 from codeq.toolkit.table import format_bytes, render_table
 from export.options import default_check
 from export.tflite import export_tflite
-from runtime_tests.bench.compare import sample_network
 from runtime_tests.bench.latency import BenchReport, BenchResult, bench
-from runtime_tests.bench.storage import SEED, draw_codes
+from runtime_tests.networks import SEED, draw_codes, sample_network
 
 MODES: Mapping[str, Mapping[str, Any]] = {
     "float32": {},
@@ -41,7 +35,7 @@ MODES: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Mode:
-    """One file: its size over that of the dense int8 file, what its check said, and what was measured."""
+    """Holds one file: its size over that of the dense int8 file, what its check said, and what was measured."""
 
     name: str
     size_over_dense: float
@@ -51,7 +45,7 @@ class Mode:
 
 @dataclass(frozen=True)
 class ModesReport:
-    """All files of one network; `run` has the settings and versions of the run."""
+    """Holds all files of one network; `run` has the settings and versions of the run."""
 
     network: str
     zeros: float
@@ -128,38 +122,3 @@ def measure_modes(
         for name, verdict, result in zip(MODES, verdicts, run.results, strict=True)
     )
     return ModesReport(network, zeros, modes, run)
-
-
-def _build_parser() -> argparse.ArgumentParser:
-    parser = cli.build_parser(
-        "runtime_tests.tflite_modes",
-        "Write a network as every kind of .tflite file and measure them. Exit status: 0 done, 2 bad input.",
-        "python -m runtime_tests.tflite_modes resnet18 --zeros 0.9",
-    )
-    names = ", ".join(models.MODELS)
-    parser.add_argument("network", choices=list(models.MODELS), metavar="NETWORK", help=f"one of {names}")
-    parser.add_argument("--zeros", type=cli.number(0, 1), default=0.9, help="share of zeros of every weight")
-    parser.add_argument("--folder", type=Path, default=Path("bench"), help="where the files go")
-    parser.add_argument("--threads", type=cli.integer(1, 1024), default=1, metavar="N", help="threads of an operator")
-    parser.add_argument("--seconds", type=cli.number(0, 3600), default=10.0, help="about how long to time each file")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements; - is stdout")
-    parser.add_argument("--force", action="store_true", help="overwrite existing measurements")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """`python -m runtime_tests.tflite_modes`; see `--help`."""
-    arguments = _build_parser().parse_args(argv)
-    cli.check_json(arguments.json, force=arguments.force)
-    torch.manual_seed(SEED)
-    with cli.progress_bar(arguments.network, 1000) as update:
-        report = measure_modes(
-            arguments.network,
-            arguments.zeros,
-            arguments.folder,
-            threads=arguments.threads,
-            seconds=arguments.seconds,
-            on_progress=lambda share, detail: update(int(1000 * share), detail),
-        )
-    cli.show_report(report, arguments.json)
-    return 0

@@ -1,4 +1,4 @@
-"""What the quantizers add to a training step: `python -m runtime_tests.training_step`.
+"""What the quantizers add to a training step.
 
 One network trains in float, and attached: with the operator compiled, eager, and as its plain definition with an
 exact quantile each time (`DeadZoneQuantizer.forward_plain`). The operator alone runs on one large weight the same ways.
@@ -6,13 +6,11 @@ Everything takes turns, and medians are compared. Memory is what torch allocates
 gradients, optimizer state, and the peak of what comes and goes.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,11 +23,10 @@ import models
 from codeq.errors import CodeqError
 from codeq.quantizer import fused
 from codeq.quantizer.abs_range import REFRESH_CALLS
-from codeq.quantizer.attach import quantized_weights
 from codeq.quantizer.dead_zone import DeadZoneQuantizer
-from codeq.toolkit import cli
 from codeq.toolkit.quiet import quiet_torch
 from codeq.toolkit.table import format_bytes, render_table
+from runtime_tests.networks import open_dead_zones
 
 OPERATOR_SHAPE = (512, 512, 3, 3)
 """ResNet-18's largest weight: 2.36 million elements."""
@@ -40,7 +37,10 @@ WAYS = ("compiled", "eager", "plain")
 
 @dataclass(frozen=True)
 class StepCost:
-    """One way to take a step. Ratios are over the float step (for an operator: over its plain definition)."""
+    """Holds the cost of one way to take a step.
+
+    Ratios are over the float step; for an operator, over its plain definition.
+    """
 
     name: str
     milliseconds: float
@@ -51,7 +51,7 @@ class StepCost:
 
 @dataclass(frozen=True)
 class StepReport:
-    """Costs of steps and of the operator alone; times are medians of interleaved rounds."""
+    """Holds the costs of steps and of the operator alone; times are medians of interleaved rounds."""
 
     network: str
     batch: int
@@ -83,8 +83,8 @@ class StepReport:
         )
 
 
-def measure(network: str = "resnet18", batch: int = 16, input_size: int = 64, rounds: int = 15) -> StepReport:
-    """Time and memory of a training step, and of the operator alone.
+def measure_step(network: str = "resnet18", batch: int = 16, input_size: int = 64, rounds: int = 15) -> StepReport:
+    """Measure time and memory of a training step, and of the operator alone.
 
     Args:
         network: Registry name.
@@ -107,8 +107,7 @@ def measure(network: str = "resnet18", batch: int = 16, input_size: int = 64, ro
         model = models.create(network, **arguments)
         if name != "float":
             codeq.attach(model, bits=4)
-            for weight in quantized_weights(model):
-                nn.init.constant_(weight.quantizer.theta_dz, THETA)
+            open_dead_zones(model, THETA)
         optimizer = torch.optim.SGD(codeq.param_groups(model, lr=1e-3))
         trained[name] = model, optimizer
         steps[name] = _step(name, model, optimizer, inputs, labels)
@@ -162,7 +161,7 @@ def _operator(way: str, calls: int) -> Callable[[], None]:
 
 @contextmanager
 def _operator_way(way: str) -> Iterator[None]:
-    """Within it quantizers compute compiled, eager or plain; a float network has none."""
+    """Let quantizers compute compiled, eager or plain within a block; a float network has none."""
     forward = DeadZoneQuantizer.forward
     fused.set_compile(way == "compiled")
     if way == "plain":
@@ -175,7 +174,7 @@ def _operator_way(way: str) -> Iterator[None]:
 
 
 def _take_turns(calls: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Milliseconds of each call, the median over the rounds of all calls in turn."""
+    """Time each call in milliseconds, the median over the rounds of all calls in turn."""
     spans: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -188,8 +187,10 @@ def _take_turns(calls: dict[str, Callable[[], None]], rounds: int) -> dict[str, 
 
 
 def _peak_bytes(step: Callable[[], None], model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Bytes of tensors alive at once in a step, at most: those alive before it, and the peak of what torch's allocator
-    hands out and takes back."""
+    """Measure the bytes of tensors that are alive at once in a step, at most.
+
+    They are those alive before it, and the peak of what torch's allocator hands out and takes back.
+    """
     alive = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
     alive += sum(parameter.grad.nbytes for parameter in model.parameters() if parameter.grad is not None)
     alive += sum(
@@ -204,31 +205,3 @@ def _peak_bytes(step: Callable[[], None], model: nn.Module, optimizer: torch.opt
         current += change
         peak = max(peak, current)
     return peak
-
-
-def _build_parser() -> argparse.ArgumentParser:
-    parser = cli.build_parser(
-        "runtime_tests.training_step",
-        "Measure what the quantizers add to a training step, and the operator next to its plain definition.",
-        "python -m runtime_tests.training_step resnet18 --threads 2",
-    )
-    parser.add_argument("network", nargs="?", default="resnet18", choices=list(models.MODELS), help="registry name")
-    parser.add_argument("--batch", type=cli.integer(2), default=16, help="inputs per step")
-    parser.add_argument("--input-size", type=cli.integer(4, 4096), default=64, help="side of the inputs in pixels")
-    parser.add_argument("--rounds", type=cli.integer(3), default=15, help="turns that everything takes")
-    parser.add_argument("--threads", type=cli.integer(1, 1024), help="CPU threads (default: torch's choice)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures; - is stdout")
-    parser.add_argument("--force", action="store_true", help="overwrite an existing report")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """`python -m runtime_tests.training_step`; see `--help`."""
-    arguments = _build_parser().parse_args(argv)
-    cli.check_json(arguments.json, force=arguments.force)
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    with cli.spinner(f"steps of {arguments.network}"):
-        report = measure(arguments.network, arguments.batch, arguments.input_size, arguments.rounds)
-    cli.show_report(report, arguments.json)
-    return 0

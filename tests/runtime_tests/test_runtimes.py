@@ -1,19 +1,15 @@
-"""The comparison across runtimes: what it prints, its exit status, and what it takes for an explanation."""
+"""The comparison across runtimes: what it prints, and its exit status."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import codeq
 from export import export_onnx
 from runtime_tests import runtimes
-from runtime_tests.agreement.column import EXACT_RULE, differing_per_input
-from runtime_tests.agreement.comparison import FLOAT_SUMS, Comparison, _Found, _judge
-from runtime_tests.agreement.runtimes_report import LayerPair, Pair, RuntimesReport
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install '.[tflite]'")
 
@@ -107,67 +103,6 @@ def test_codes_that_part_where_the_rules_agree(
     assert set(row["off_rule_layers"]) == set(row["beyond_ties"]) == {"block1.conv1"}
 
 
-def explain(
-    parted: list[int], by_rule: list[int], off_rule: list[int], kernel: str, error: float, ties: Any = frozenset()
-) -> tuple[str, bool]:
-    """What is said about one input, of which these layers have so many codes that differ."""
-
-    class Stub:
-        unseen = False
-
-        def is_exact(self, name: str) -> bool:
-            return kernel != "float"
-
-    comparison = Comparison([])
-    comparison.base, comparison.largest = Stub(), 1.0  # type: ignore[assignment]
-    names = [f"layer{number}" for number in range(len(parted))]
-    pair = Pair("a", "b", {name: LayerPair(name, ("QLinearAdd", kernel)) for name in names})
-    counts = [
-        {name: np.array([count]) for name, count in zip(names, each, strict=True)}
-        for each in (parted, by_rule, off_rule)
-    ]
-    first = _Found(np.array([[0.0, 1.0]]), np.array([[0.0, 1.0]]), off_rule=dict.fromkeys(names, np.array([0])))
-    second = _Found(first.alone + error, first.together + error, off_rule=counts[2], ties=ties)
-    return comparison._explain(pair, Stub(), first, second, 0, counts[0], counts[1])  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (([0, 3, 9], [0, 1, 0], [0, 0, 0], "ADD", 0.5), ("layer1: QLinearAdd and ADD", True)),
-        # A rule that differs further on explains nothing: codes had parted before.
-        (
-            ([0, 3, 9], [0, 0, 1], [0, 0, 0], "ADD", 0.5),
-            ("layer1: QLinearAdd and ADD part there for equal operands", False),
-        ),
-        # Nor does a runtime that does not follow its rule.
-        (
-            ([0, 3, 9], [0, 0, 0], [0, 3, 0], "ADD", 0.5),
-            ("layer1: QLinearAdd and ADD part there for equal operands", False),
-        ),
-        (([3], [0], [3], "float", 0.5, {"layer0"}), ("layer0: QLinearAdd and float, a tie in floats", True)),
-        (([3], [0], [3], "float", 0.5), ("layer0: QLinearAdd and float part there for equal operands", False)),
-        (([0, 0], [0, 0], [0, 0], "ADD", 1e-6), (FLOAT_SUMS, True)),
-        (([0, 0], [0, 0], [0, 0], "ADD", 1e-3), ("no code differs, and outputs do", False)),
-    ],
-    ids=["its rule", "a later rule", "off its rule", "a float kernel", "no tie", "float sums", "nothing"],
-)
-def test_what_explains_another_class(arguments: Any, expected: tuple[str, bool]) -> None:
-    assert explain(*arguments) == expected
-
-
-def test_kernels_of_one_rule_may_not_differ() -> None:
-    pair = Pair("a", "b", {"conv": LayerPair("conv", ("QLinearConv", "CONV_2D"), 100, 2, 1)})
-    assert {"QLinearConv", "CONV_2D"} <= EXACT_RULE
-    _judge(pair)
-    assert pair.failure.startswith("conv: 1 of 100 codes differ for equal operands")
-    other = Pair("a", "b", {"add": LayerPair("add", ("QLinearAdd", "ADD"), 100, 2, 1)})
-    _judge(other)
-    assert other.failure == ""
-    report = RuntimesReport(1, 20, None, 1e-5, (), (pair,))
-    assert "first failure: conv: 1 of 100 codes differ" in str(report)
-
-
 def test_bad_input(run_command: Any, checkpoint_path: Path, files: list[Path], make_checkpoint: Any) -> None:
     cases: list[tuple[list[Any], str]] = [
         ([checkpoint_path, "no.onnx"], "no.onnx: no such file"),
@@ -183,35 +118,3 @@ def test_bad_input(run_command: Any, checkpoint_path: Path, files: list[Path], m
         assert message in done.stderr, (arguments, done.stderr)
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
         assert done.stdout == ""
-
-
-@pytest.mark.parametrize("shape", [(4, 3), (8, 3), (5, 4, 3)], ids=["batch", "batch x heads", "tokens first"])
-def test_codes_are_counted_by_input(shape: tuple[int, ...]) -> None:
-    first = np.zeros(shape, np.uint8)
-    second = first.copy()
-    if len(shape) == 3:
-        second[:2, 1] = 1
-    else:
-        second[len(second) // 4 : len(second) // 2] = 1
-    counts = differing_per_input(first, second, 4)
-    assert counts.tolist() == [0, np.count_nonzero(second), 0, 0]
-    assert differing_per_input(np.zeros(3), np.array([0, 1, 1]), 4).tolist() == [2, 2, 2, 2]
-
-
-def test_openvino_is_excused_by_its_rule_and_by_ties_only() -> None:
-    class Stub:
-        unseen = True
-        fused = frozenset({"conv"})
-
-    def said(rule: list[float], off_rule: int, ties: set[str]) -> tuple[str, bool]:
-        comparison = Comparison([])
-        pair = Pair("a", "b", {"conv": LayerPair("conv", ("QLinearConv", "Convolution with Add"))})
-        counts = {"conv": np.array([off_rule])}
-        first = _Found(np.array([[1.0, 0.0]]), np.array([[1.0, 0.0]]))
-        second = _Found(np.array([[0.0, 1.0]]), np.array([[0.0, 1.0]]), np.array([rule]), {}, counts, ties)
-        return comparison._explain(pair, Stub(), first, second, 0, counts, counts)  # type: ignore[arg-type]
-
-    assert said([0.0, 1.0], 0, set()) == ("conv: Convolution with Add, not rounded in between", True)
-    assert said([1.0, 0.0], 1, {"conv"}) == ("conv: Convolution with Add, a tie", True)
-    assert said([1.0, 0.0], 1, set()) == ("conv: Convolution with Add, off the rule by more", False)
-    assert said([1.0, 0.0], 0, set()) == ("no code differs from the rule, and the class does", False)

@@ -10,7 +10,6 @@ import pytest
 
 import codeq
 from export import ExportError, export_onnx
-from runtime_tests.bench.compare import build_files
 from runtime_tests.bench.latency import bench, file_bytes
 
 
@@ -86,17 +85,6 @@ def test_files_with_other_inputs_are_not_compared(files: list[Path], make_checkp
     export_onnx(loaded.model, (loaded.held_inputs[:2],), other)
     with pytest.raises(ExportError, match="takes other inputs than"):
         bench([files[0], other], seconds=0)
-
-
-def test_the_four_files_of_a_network(tmp_path: Path) -> None:
-    paths = build_files("resnet8", tmp_path)
-    assert [path.name for path in paths] == [
-        f"resnet8-{kind}.onnx" for kind in ("float32", "weights", "int8", "quantize_static")
-    ]
-    assert sorted(tmp_path.iterdir()) == sorted(paths)
-    theirs = {node.op_type for node in onnx.load(paths[3]).graph.node}
-    assert {"QuantizeLinear", "DequantizeLinear", "Conv"} <= theirs
-    assert len(bench(paths, seconds=0).results) == 4
 
 
 def test_tflite_files_beside_onnx_files(files: list[Path], checkpoint_path: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install '.[tflite]'")
 
 from runtime_tests.bench import tflite_modes
-from runtime_tests.bench.tflite_modes import main
+from runtime_tests.tflite_modes import main
 
 MEASURED = ("float32", "int8", "int8-dense", "hybrid")
 

@@ -1,22 +1,23 @@
-"""One file in one runtime, as `runtime_tests.runtimes` compares them: its runners, kernels and integer reference."""
+"""One file in one runtime: what runs it, what computes each of its layers, and the integer reference of its rules."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
-from export.onnx.verify_integer import EXACT_KERNELS, TIE_DISTANCE, rebuild_program
 from torch import Tensor, nn
 
 from export.errors import ExportError
 from export.onnx.kernels import open_optimized, report_kernels
 from export.onnx.sessions import session_options
+from export.onnx.verify_integer import EXACT_KERNELS, rebuild_program
 from export.program.program import ReferenceProgram
 from export.reference.machine import IntegerReference
 from export.reference.xnnpack import LiteRtReference
 from export.tflite.stored_file import rebuild
-from runtime_tests.agreement.contract import NAMES, Contract, check_inputs
+from runtime_tests.agreement.contract import Contract, check_inputs
 from runtime_tests.agreement.openvino_reference import fused_convolutions, openvino_outputs
+from runtime_tests.agreement.watch import Watch
+from runtime_tests.names import NAMES
 from runtime_tests.runners import Runner, open_runner, run_batches
 from runtime_tests.runners.openvino_runner import OpenVinoRunner
 
@@ -25,8 +26,8 @@ EXACT_RULE = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "CONV_2D", "DEP
 
 
 @dataclass(frozen=True, eq=False)
-class Column:
-    """A file in a runtime, opened once per batch size, so that no memory is resized between runs.
+class FileInRuntime:
+    """Holds a file opened in a runtime once per batch size, so that no memory is resized between runs.
 
     Attributes:
         contract: The file.
@@ -88,7 +89,7 @@ class Column:
             raise ExportError(f"{self}: computes something else where its tensors are looked at")
         return dict(zip(names, found[-len(names) :], strict=True))
 
-    def by_rule(self, inputs: Tensor, watch: "Watch") -> np.ndarray:
+    def by_rule(self, inputs: Tensor, watch: Watch) -> np.ndarray:
         """What the runtime's rules give for the first output: fed its codes, or where a look changes them, without."""
         assert self.reference is not None
         fed = self.reference.outputs(inputs, on_codes=watch)
@@ -97,56 +98,10 @@ class Column:
         return fed[0].numpy()
 
 
-@dataclass
-class Watch:
-    """Hands a reference the codes of a runtime, and counts per input where it would have computed others.
-
-    Attributes:
-        found: The codes by name.
-        inputs: How many.
-        differing: A count per input by name, in the order of execution.
-        steps: The largest difference in codes, by the names where there is one.
-        ties: Those names where every difference is of one step, from a value in the middle between two.
-    """
-
-    found: Mapping[str, np.ndarray]
-    inputs: int
-    differing: dict[str, np.ndarray] = field(default_factory=dict)
-    steps: dict[str, int] = field(default_factory=dict)
-    ties: set[str] = field(default_factory=set)
-
-    def __call__(self, name: str, codes: Tensor, steps: Callable[[], Tensor]) -> Tensor:
-        theirs = torch.from_numpy(self.found[name])
-        if theirs.shape != codes.shape:
-            raise ExportError(f"{name}: a runtime has codes of shape {tuple(theirs.shape)}, not {tuple(codes.shape)}")
-        self.differing[name] = differing_per_input(self.found[name], codes.numpy(), self.inputs)
-        if self.differing[name].any():
-            off = (theirs.int() - codes.int()).abs()
-            rounded = steps()[off > 0]
-            self.steps[name] = int(off.max())
-            if self.steps[name] == 1 and float((rounded - rounded.floor() - 0.5).abs().max()) <= TIE_DISTANCE:
-                self.ties.add(name)
-        return theirs
-
-
-def differing_per_input(first: np.ndarray, second: np.ndarray, inputs: int) -> np.ndarray:
-    """How many codes differ, per input: `(inputs,)`.
-
-    The batch comes first, alone or with what was joined to it (batch x heads), or else on the first axis of that size.
-    What has no batch counts for every input.
-    """
-    different = first != second
-    if different.ndim and different.shape[0] % inputs and inputs in different.shape:
-        different = np.moveaxis(different, different.shape.index(inputs), 0)
-    if different.ndim and different.shape[0] % inputs == 0:
-        return np.asarray(np.count_nonzero(different.reshape(inputs, -1), axis=1))
-    return np.full(inputs, np.count_nonzero(different))
-
-
-def open_columns(
+def open_in_runtimes(
     contract: Contract, runtimes: list[str], model: nn.Module, inputs: Tensor, batch_size: int
-) -> list[Column]:
-    """A file in each runtime.
+) -> list[FileInRuntime]:
+    """Open a file in each runtime; its program is rebuilt once.
 
     Args:
         contract: The file.
@@ -158,33 +113,48 @@ def open_columns(
     Raises:
         ExportError: A runtime refuses the file, or it takes other inputs or batches.
     """
-    columns = []
-    path, grids = contract.path, contract.metadata.activations
-    for runtime in runtimes:
-        alone, together = (open_runner(path, runtime=runtime, threads=1) for _ in range(2))
-        check_inputs(alone, path, inputs)
-        if alone.inputs[0].shape[0] is not None:
-            raise ExportError(f"{path}: takes batches of {alone.inputs[0].shape[0]} only, not single inputs and others")
-        plain = Column(contract, runtime, batch_size, alone, together)
-        if grids is None:
-            columns.append(plain)
-            continue
-        probe = open_runner(path, runtime=runtime, threads=1, look_at=tuple(grids))
-        kernels: Mapping[str, str]
-        fused = frozenset[str]()
-        reference: IntegerReference
-        if contract.stored is not None:
-            prepared, build = rebuild(contract.stored, model, (inputs,))
-            reference, kernels = LiteRtReference(prepared.program), build.integer
-        else:
-            program = rebuild_program(model, (inputs,), contract.metadata)
-            reference = IntegerReference(program)
-            if isinstance(alone, OpenVinoRunner):
-                kernels, fused = _openvino_kernels(alone, program)
-            else:
-                kernels = _onnxruntime_kernels(contract, program)
-        columns.append(Column(contract, runtime, batch_size, alone, together, probe, reference, kernels, fused))
-    return columns
+    plain = [_open(contract, runtime, inputs, batch_size) for runtime in runtimes]
+    grids = contract.metadata.activations
+    if grids is None:
+        return plain
+    reference, program, stored_kernels = _rebuild(contract, model, inputs)
+    opened = []
+    for file in plain:
+        probe = open_runner(contract.path, runtime=file.runtime, threads=1, look_at=tuple(grids))
+        kernels, fused = stored_kernels, frozenset[str]()
+        if isinstance(file.alone, OpenVinoRunner):
+            kernels, fused = _openvino_kernels(file.alone, program)
+        elif contract.stored is None:
+            kernels = _onnxruntime_kernels(contract, program)
+        opened.append(replace(file, probe=probe, reference=reference, kernels=kernels, fused=fused))
+    return opened
+
+
+def _open(contract: Contract, runtime: str, inputs: Tensor, batch_size: int) -> FileInRuntime:
+    """Open a file without a look at its codes, and see that it takes such inputs, alone and in batches."""
+    path = contract.path
+    alone, together = (open_runner(path, runtime=runtime, threads=1) for _ in range(2))
+    check_inputs(alone, path, inputs)
+    fixed = alone.inputs[0].shape[0]
+    if fixed is not None:
+        raise ExportError(f"{path}: takes batches of {fixed} only, not single inputs and others")
+    return FileInRuntime(contract, runtime, batch_size, alone, together)
+
+
+def _rebuild(
+    contract: Contract, model: nn.Module, inputs: Tensor
+) -> tuple[IntegerReference, ReferenceProgram, Mapping[str, str]]:
+    """Build the integer reference of a file, once for all runtimes.
+
+    Returns:
+        By the rules of the runtime that the file was made for; the program that it runs; what the file's operators
+        are by activation, where they are what computes it.
+    """
+    if contract.stored is not None:
+        prepared, build = rebuild(contract.stored, model, (inputs,))
+        return LiteRtReference(prepared.program), prepared.program, build.integer
+    program = rebuild_program(model, (inputs,), contract.metadata)
+    return IntegerReference(program), program, {}
 
 
 def _onnxruntime_kernels(contract: Contract, program: ReferenceProgram) -> dict[str, str]:

@@ -1,0 +1,38 @@
+"""The peak memory of opening a file and running it once, in a process of its own: a peak never comes down again."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from export.errors import ExportError
+from runtime_tests.bench.inputs import random_inputs
+from runtime_tests.bench.memory import peak_bytes, reset_peak
+from runtime_tests.runners import open_runner, preload
+
+ROOT = Path(__file__).parents[2]
+
+
+def measure_in_a_process(path: Path, threads: int, batch: int) -> int:
+    """Measure the bytes that a file takes, in a new process.
+
+    Raises:
+        ExportError: The process fails.
+    """
+    command = [sys.executable, "-m", "runtime_tests.bench", str(path), "--threads", str(threads), "--batch", str(batch)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    done = subprocess.run(
+        [*command, "--peak-memory"], capture_output=True, text=True, check=False, env=environment, timeout=600
+    )
+    if done.returncode:
+        raise ExportError(f"{path}: its memory cannot be measured ({done.stderr.strip()})")
+    return int(done.stdout)
+
+
+def measure_here(path: Path, threads: int, batch: int) -> int:
+    """Measure the bytes that a file takes over what this process takes without it, its runtime loaded."""
+    preload(path)
+    before = reset_peak()
+    runner = open_runner(path, threads=threads)
+    runner.run(random_inputs(runner, batch))
+    return max(0, peak_bytes() - before)

@@ -1,0 +1,35 @@
+"""Arguments that several commands of this package share; nothing here imports a heavy library."""
+
+import argparse
+
+from codeq.toolkit import cli
+from models.names import NAMES
+
+ACTIVATIONS = ("float32", "int8")
+STORAGES = ("auto", "dense", "sparse", "packed", "smallest")
+"""Of `export_onnx`."""
+BENCH_SECONDS = 5.0
+"""About how long `runtime_tests.bench` times each file."""
+
+
+def add_network(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Add the network of the registry that a command measures; one without a default has to be named."""
+    parser.add_argument(
+        "network",
+        nargs=None if default is None else "?",
+        default=default,
+        choices=NAMES,
+        metavar="NETWORK",
+        help=f"one of {', '.join(NAMES)}",
+    )
+
+
+def add_timing_options(parser: argparse.ArgumentParser, seconds: float) -> None:
+    """Add `--threads` and `--seconds`: how files are timed.
+
+    Args:
+        parser: Gets them.
+        seconds: The default.
+    """
+    parser.add_argument("--threads", type=cli.integer(1, 1024), default=1, metavar="N", help="threads of an operator")
+    parser.add_argument("--seconds", type=cli.number(0, 3600), default=seconds, help="about how long to time each file")

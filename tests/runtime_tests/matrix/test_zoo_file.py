@@ -1,0 +1,69 @@
+"""Every network of the registry, in every mode and storage, held to the parity contract."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import models
+from export.errors import DeclinedError, ExportError
+from export.program.prepare import ACTIVATIONS
+from runtime_tests.matrix import zoo_file
+from runtime_tests.matrix.report import ZooReport
+from runtime_tests.matrix.zoo_file import STORAGES, export_zoo_file
+from runtime_tests.runners import installed
+from tests.runtime_tests.matrix.small import SMALL, small
+
+
+def test_the_matrix_is_the_whole_registry() -> None:
+    assert set(SMALL) == set(models.MODELS)
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("activations", ACTIVATIONS)
+@pytest.mark.parametrize("name", SMALL)
+def test_the_contract_holds(name: str, activations: Any, storage: Any, tmp_path: Path) -> None:
+    model, inputs = small(name)
+    path = tmp_path / "net.onnx"
+    file = export_zoo_file(name, model, inputs, path, activations, storage)
+    assert file.failure == ""
+    assert file.skipped_folds == {}
+    assert file.size_bytes == path.stat().st_size
+    assert file.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert set(file.kernels) == (SMALL[name][1] if activations == "int8" else set())
+    assert file.integer_layers + file.float_layers == len(file.kernels)
+
+
+@pytest.mark.skipif(not installed("litert"), reason="LiteRT is an extra: pip install 'codeq[tflite]'")
+@pytest.mark.parametrize("activations", ACTIVATIONS)
+@pytest.mark.parametrize("name", SMALL)
+def test_the_contract_of_litert_holds(name: str, activations: Any, tmp_path: Path) -> None:
+    model, inputs = small(name)
+    path = tmp_path / "net.tflite"
+    file = export_zoo_file(name, model, inputs, path, activations, "litert")
+    assert (file.failure, file.refused) == ("", "")
+    assert file.size_bytes == path.stat().st_size
+    # A recurrent layer stays float, and so does a last layer, whose output is: that is all of this one.
+    assert bool(file.kernels) == (activations == "int8" and name != "gru")
+
+
+@pytest.mark.skipif(not installed("litert"), reason="LiteRT is an extra: pip install 'codeq[tflite]'")
+@pytest.mark.parametrize("error", [DeclinedError, ExportError])
+def test_an_export_that_declines_is_no_failure(
+    error: type[ExportError], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One that LiteRT cannot run is."""
+
+    def stop(*arguments: Any, **options: Any) -> None:
+        raise error("rnn: why")
+
+    monkeypatch.setattr(zoo_file, "export_tflite", stop)
+    model, inputs = small("autoencoder")
+    file = export_zoo_file("autoencoder", model, inputs, tmp_path / "net.tflite", "int8", "litert")
+    declined = error is DeclinedError
+    assert (file.refused, file.failure) == (("rnn: why", "") if declined else ("", "rnn: why"))
+    report = ZooReport((file,), ())
+    assert report.ok == declined
+    assert ("refused by the export: 1" in str(report)) == declined
+    assert "autoencoder, int8, litert: rnn: why" in str(report)

@@ -1,0 +1,38 @@
+"""What the shared arguments offer is what the export takes and the registry has."""
+
+import argparse
+
+import pytest
+
+import models
+from export.onnx.storage import plan
+from export.program import prepare
+from runtime_tests import options
+
+
+def test_the_choices_are_those_of_the_export() -> None:
+    assert options.STORAGES == plan.STORAGES
+    assert options.ACTIVATIONS == prepare.ACTIVATIONS
+
+
+def test_a_network_is_of_the_registry(capsys: pytest.CaptureFixture[str]) -> None:
+    required, optional = argparse.ArgumentParser(), argparse.ArgumentParser()
+    options.add_network(required)
+    options.add_network(optional, default="resnet18")
+    for name in models.MODELS:
+        assert required.parse_args([name]).network == name
+    assert optional.parse_args([]).network == "resnet18"
+    for arguments in ([], ["nothing"]):
+        with pytest.raises(SystemExit):
+            required.parse_args(arguments)
+    assert "invalid choice: 'nothing'" in capsys.readouterr().err
+
+
+def test_timing_options_have_bounds() -> None:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    options.add_timing_options(parser, seconds=3.0)
+    values = parser.parse_args([])
+    assert (values.threads, values.seconds) == (1, 3.0)
+    for arguments in (["--threads", "0"], ["--seconds", "-1"]):
+        with pytest.raises(argparse.ArgumentError, match="expected"):
+            parser.parse_args(arguments)
