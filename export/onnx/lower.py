@@ -25,7 +25,8 @@ from export.errors import ExportError
 from export.onnx.opset import NEWEST_OPSET, lowest_opset, lowest_version, stamp_opset
 from export.onnx.passes.merge_padding import merge_padding
 from export.onnx.passes.push_dequantize import push_dequantize
-from export.program.program import LAYER_SCOPE, ReferenceProgram, WeightRecord
+from export.program.names import LAYER_SCOPE
+from export.program.program import ReferenceProgram, WeightRecord
 from export.program.space_to_depth import BLOCK
 
 EXPORTER_OPSET = 18

@@ -37,6 +37,7 @@ from export.program.program import ReferenceProgram, build_reference_program
 from export.program.quantize_activations import COMPARED_INPUTS, quantize_program
 from export.program.run import batches, in_batches, run_onnxruntime, take_inputs
 from export.reference.machine import IntegerReference
+from export.reference.onnxruntime import ONNXRUNTIME
 
 EXACT_KERNELS = frozenset(
     {
@@ -49,7 +50,7 @@ EXACT_KERNELS = frozenset(
         "QuantizeLinear",
     }
 )
-"""Kernels whose rule export/reference/machine.py follows bit for bit."""
+"""Kernels whose rule export/reference/onnxruntime.py follows bit for bit."""
 RELATIVE_TOLERANCE = 1e-5
 """Of the largest output magnitude, for float32 sums in another order; as in the contract for float activations."""
 TIE_DISTANCE = 1e-2
@@ -212,7 +213,7 @@ def check_integer(
     # A program of a fixed batch size takes no other.
     chunk = batch_sizes[0] if len(batch_sizes) == 1 else REFERENCE_BATCH_SIZE
     stackable = _batch_comes_first(program)
-    integer = IntegerReference(program)
+    integer = IntegerReference(program, ONNXRUNTIME)
     reference = in_batches(integer.outputs, inputs, chunk)
     fake = in_batches(program.run, inputs, chunk)
     proto = load_model(source)

@@ -172,7 +172,7 @@ def _weight_reports(prepared: Prepared, build: Build) -> tuple[WeightReport, ...
                 storage="unused" if stored is None else stored.form,
                 storage_reason="" if stored is None else stored.reason,
                 size_bytes=0 if stored is None else stored.size_bytes,
-                lowering="" if stored is None else stored.reader,
+                lowering="" if stored is None else str(stored.reader),
             )
         )
     return tuple(reports)

@@ -5,7 +5,7 @@ What a check needs is rebuilt from the network and these; nothing is taken from 
 
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,7 @@ def rebuild(file: StoredFile, model: nn.Module, inputs: Inputs) -> tuple[Prepare
         folded = fold_batch_norm(program)
     if file.backend == WRITER:
         build = build_graph(program, channels_last_io=file.channels_last_io, codes_io=file.codes_io, forms=file.forms)
-        build.weights, build.codes = file.weights, file.codes
+        build = replace(build, weights=file.weights, codes=file.codes)
     else:
         build = describe_converted(program, file.weights)
     return Prepared(program, encode(model), held, names, folded), build

@@ -44,13 +44,13 @@ from export.onnx.verify import (
 from export.onnx.verify_integer import TIE_DISTANCE, Count, LayerCheck, Substitute, compare_program
 from export.program.prepare import Prepared
 from export.program.run import in_batches, run_network
-from export.reference.xnnpack import LiteRtReference
+from export.reference.machine import IntegerReference
+from export.reference.xnnpack import XNNPACK as XNNPACK_RULES
 from export.tflite.build import UINT8_TO_INT8, Build
 from export.tflite.file.flatbuffer import read, read_metadata, tensors_by_name, with_outputs
 from export.tflite.interface import SUFFIX, file_inputs, real_output
 from export.tflite.run import BUILTIN, XNNPACK, run_file
 from export.tflite.runtime import installed_version
-from export.tflite.weights.form import HYBRID
 from export.tflite.weights.layout import CHANNELS_LAST, Order, StoredLayout
 
 HYBRID_TOLERANCE = 0.25
@@ -182,7 +182,7 @@ def check_parity(
         program = compare_program(activations.float_outputs, expected)
         outputs, layers = _check_codes(data, prepared, build, held, fed, orders)
         return TfliteVerdict(count, installed_version(), weights, outputs, layers, *program)
-    hybrid = any(stored.reader.startswith(HYBRID) for stored in build.stored.values())
+    hybrid = any(stored.reader.hybrid for stored in build.stored.values())
     checks = []
     for kernels in (XNNPACK, BUILTIN):
         for size in batch_sizes:
@@ -284,7 +284,7 @@ def _check_codes(
         raise ExportError(f"{missing[0]} was to be quantized, and the file has no codes of it")
     names = list(build.codes)
     probe = with_outputs(data, [f"{name}{SUFFIX}" for name in names])
-    reference = LiteRtReference(prepared.program)
+    reference = IntegerReference(prepared.program, XNNPACK_RULES)
     counts: dict[str, Count] = {}
     outputs = []
     for size in BATCH_SIZES:

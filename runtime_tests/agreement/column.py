@@ -13,7 +13,8 @@ from export.onnx.sessions import session_options
 from export.onnx.verify_integer import EXACT_KERNELS, TIE_DISTANCE, rebuild_program
 from export.program.program import ReferenceProgram
 from export.reference.machine import IntegerReference
-from export.reference.xnnpack import LiteRtReference
+from export.reference.onnxruntime import ONNXRUNTIME
+from export.reference.xnnpack import XNNPACK
 from export.tflite.stored_file import rebuild
 from runtime_tests.agreement.contract import NAMES, Contract, check_inputs
 from runtime_tests.agreement.openvino_reference import fused_convolutions, openvino_outputs
@@ -175,10 +176,10 @@ def open_columns(
         reference: IntegerReference
         if contract.stored is not None:
             prepared, build = rebuild(contract.stored, model, (inputs,))
-            reference, kernels = LiteRtReference(prepared.program), build.integer
+            reference, kernels = IntegerReference(prepared.program, XNNPACK), build.integer
         else:
             program = rebuild_program(model, (inputs,), contract.metadata)
-            reference = IntegerReference(program)
+            reference = IntegerReference(program, ONNXRUNTIME)
             if isinstance(alone, OpenVinoRunner):
                 kernels, fused = _openvino_kernels(alone, program)
             else:

@@ -12,10 +12,10 @@ import numpy as np
 
 from export.errors import ExportError
 from export.tflite.file.graph import Graph, Quantization, Tensor
+from export.tflite.file.nibbles import pack, unpack
 from export.tflite.file.operator_versions import OPERATORS
+from export.tflite.file.sparse import CompressedRows, compress
 from export.tflite.runtime import flatbuffers, schema
-from export.tflite.weights.nibbles import pack, unpack
-from export.tflite.weights.sparse import CompressedRows, compress
 
 SCHEMA_VERSION = 3
 IDENTIFIER = b"TFL3"

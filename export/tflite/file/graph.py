@@ -21,7 +21,7 @@ ABSENT = -1
 """Stands for an operand that is left out."""
 
 Form = Literal["dense", "csr", "int4"]
-"""How data lies in the file: as it is, without its zeros (export/tflite/weights/sparse.py), or two codes a byte."""
+"""How data lies in the file: as it is, without its zeros (export/tflite/file/sparse.py), or two codes a byte."""
 
 
 @dataclass(frozen=True, eq=False)

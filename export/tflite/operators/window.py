@@ -12,19 +12,10 @@ from typing import Any
 import torch
 from torch.fx import Node
 
+from export.program.arguments import Pair
 from export.tflite.file.graph import SAME, VALID
 
 aten = torch.ops.aten
-
-Pair = tuple[int, int]
-
-
-def pair(value: Any) -> Pair:
-    """An argument given once for both axes, or for each."""
-    if isinstance(value, int):
-        return (value, value)
-    sizes = [int(size) for size in value]
-    return (sizes[0], sizes[0]) if len(sizes) == 1 else (sizes[0], sizes[1])
 
 
 @dataclass(frozen=True)

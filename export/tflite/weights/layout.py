@@ -6,6 +6,7 @@ Moving values only: exact, and undone without loss.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,11 @@ CHANNELS_LAST: dict[int, Order] = {3: (0, 2, 1), 4: (0, 2, 3, 1)}
 def identity(rank: int) -> Order:
     """PyTorch's own order."""
     return tuple(range(rank))
+
+
+def flat_order(shape: Sequence[int], order: Order) -> Order:
+    """The axes of more than one value, in their stored order: where it ascends, nothing has moved."""
+    return tuple(axis for axis in order if shape[axis] != 1)
 
 
 @dataclass(frozen=True)

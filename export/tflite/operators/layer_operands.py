@@ -8,15 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from torch.fx import Node
 
-from export.tflite.build import Build
+from export.program.names import codes_name
+from export.tflite.builder.builder import Builder
+from export.tflite.builder.refusal import CannotLower
+from export.tflite.builder.target import Target
+from export.tflite.builder.value import Value
+from export.tflite.builder.weight_writer import is_plain
 from export.tflite.file.graph import Quantization, Tensor
-from export.tflite.file.operator_versions import weight_version
-from export.tflite.registry import CannotLower
-from export.tflite.requantization import check_requantization
-from export.tflite.value import Target, Value
-from export.tflite.weights.form import DEQUANTIZE, HYBRID, HYBRID_OPERATORS
+from export.tflite.file.operator_versions import layer_version
+from export.tflite.operators.requantization import check_requantization
+from export.tflite.weights.form import FLOATS, HYBRID_OPERATORS, Reader
 from export.tflite.weights.layout import StoredLayout
-from export.tflite.weights.tensor import is_plain, weight_scale, weight_tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +31,7 @@ class LayerOperands:
 
 
 def layer_operands(
-    build: Build,
+    build: Builder,
     node: Node,
     code: str,
     x: Value,
@@ -53,33 +55,33 @@ def layer_operands(
         CannotLower: A weight or a bias that has no form here.
         ExportError: Codes of the sums cannot be brought to the grid of the result.
     """
-    name, outputs = build.name(node), build.shape(node)[1]
+    name, outputs = build.program.name(node), build.program.shape(node)[1]
     integer = target.quantization is not None
-    hybrid = not integer and build.forms.hybrid and code in HYBRID_OPERATORS and is_plain(weight)
-    reader = code if integer else f"{HYBRID}{code}" if hybrid else DEQUANTIZE
-    codes = weight_tensor(build, weight, layout, reader, 0 if hybrid else None)
-    version = weight_version(reader, build.graph.tensors[codes].form)
+    hybrid = not integer and build.weights.forms.hybrid and code in HYBRID_OPERATORS and is_plain(weight)
+    reader = Reader(code, hybrid=hybrid) if integer or hybrid else FLOATS
+    codes = build.weights.add(weight, layout, reader, 0 if hybrid else None)
+    version = layer_version(code, build.writer.tensor(codes).form, hybrid=hybrid) if integer or hybrid else None
     if not integer:
         return LayerOperands((x, codes, _bias(build, bias, outputs)), version, hybrid)
     assert x.quantization is not None
-    scale = x.quantization.scale * weight_scale(build, weight)
+    scale = x.quantization.scale * build.program.weight_scale(weight)
     check_requantization(name, scale, target.quantization)
     build.integer[name] = code
     return LayerOperands((x, codes, _integer_bias(build, bias, outputs, scale, name)), version, hybrid)
 
 
-def _bias(build: Build, node: Node | None, channels: int) -> int:
-    value = np.zeros(channels, np.float32) if node is None else build.constant(node)
+def _bias(build: Builder, node: Node | None, channels: int) -> int:
+    value = np.zeros(channels, np.float32) if node is None else build.program.constant(node)
     if value is None:
         raise CannotLower("its bias depends on the input")
-    return build.number(value, "bias" if node is None else f"{build.weight_name(node)}")
+    return build.writer.number(value, "bias" if node is None else f"{build.program.weight_name(node)}")
 
 
-def _integer_bias(build: Build, node: Node | None, channels: int, scale: np.ndarray, layer: str) -> int:
+def _integer_bias(build: Builder, node: Node | None, channels: int, scale: np.ndarray, layer: str) -> int:
     codes = np.zeros(channels, np.int32)
     if node is not None:
-        found = build.constant(node.args[0])
+        found = build.program.constant(node.args[0])
         assert found is not None
         codes = found
-    name, grid = build.unused_name(f"{layer}.bias_quantized"), Quantization(scale.reshape(-1))
-    return build.graph.add_tensor(Tensor(name, codes.shape, codes.dtype, codes, grid))
+    name, grid = build.writer.unused_name(codes_name(f"{layer}.bias")), Quantization(scale.reshape(-1))
+    return build.writer.add_tensor(Tensor(name, codes.shape, codes.dtype, codes, grid))
