@@ -1,4 +1,4 @@
-"""The integer reference: a program with quantized activations, computed in PyTorch in exact integer arithmetic.
+"""The integer reference computes a program with quantized activations in PyTorch, in exact integer arithmetic.
 
 What a runtime's integer kernels compute is a table of rules; export/reference/onnxruntime.py and xnnpack.py hold one
 each. What has no integer kernel is computed in float32 between dequantized and quantized values.
@@ -27,7 +27,7 @@ quantize = torch.ops.codeq.quantize.default
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """A quantized tensor: `centered` holds code - zero_point; real = scale * centered.
+    """Holds a quantized tensor: `centered` is code - zero_point; real = scale * centered.
 
     Integers in a float32 tensor for activations, in their own dtype for weights and biases.
     """
@@ -39,14 +39,14 @@ class Codes:
 
     @cached_property
     def reach(self) -> float:
-        """A limit that no sum over inputs of 0 to 255 passes; of a weight, output channels first or second."""
+        """Give a limit that no sum of a weight times inputs of 0 to 255 passes, its output channels first or second."""
         magnitudes = self.centered.abs()
         first = magnitudes.flatten(1).sum(1, dtype=torch.int64).max()
         second = magnitudes.transpose(0, 1).flatten(1).sum(1, dtype=torch.int64).max()
         return float(max(first, second)) * QUANT_MAX
 
     def real(self) -> Tensor:
-        """float32, as DequantizeLinear gives it."""
+        """Give the values, float32, as DequantizeLinear does."""
         return self.centered.float() * self.scale if self.axis is None else self.centered.float() * self._channels()
 
     def _channels(self) -> Tensor:
@@ -58,7 +58,7 @@ class Codes:
 
 @dataclass(frozen=True, eq=False)
 class Pending:
-    """What a kernel has computed before it knows its output.
+    """Holds what a kernel has computed before it knows the grid of its output.
 
     `steps(sy, zy)` gives it in steps of the output's grid, before rounding, without zero point unless `zero_inside`;
     `real()` gives floats.
@@ -75,7 +75,7 @@ Kernel = Callable[..., Pending]
 
 @dataclass(frozen=True, eq=False)
 class Rules:
-    """What the integer kernels of one runtime compute.
+    """Says what the integer kernels of one runtime compute.
 
     Attributes:
         kernels: By operator, for operands that are all codes. A concatenation's is used where it requantizes.
@@ -106,7 +106,7 @@ class IntegerReference(GraphRunner):
         self.rules = rules
 
     def outputs(self, *inputs: Tensor, on_codes: OnCodes = _keep) -> tuple[Tensor, ...]:
-        """The outputs, flattened; float32.
+        """Compute the outputs, flattened; float32.
 
         Args:
             inputs: As for the network.
@@ -147,7 +147,7 @@ class IntegerReference(GraphRunner):
         return self.on_codes(scope_name(node), codes.clamp_(0, QUANT_MAX).to(torch.uint8), steps)
 
     def _takes(self, node: Node, arguments: Any) -> bool:
-        """Whether a kernel is there for these arguments: all of them codes."""
+        """Tell whether a kernel computes these arguments, which must all be codes."""
         if node.target is aten.cat.default:
             parts = arguments[0]
             return all(isinstance(part, Codes) for part in parts) and self.rules.requantizes(node, parts)
@@ -172,7 +172,7 @@ def _decode(codes: Tensor, scale: Tensor, shift: Tensor | None, axis: int, zero_
 
 
 def share_grid(parts: Sequence[Codes]) -> bool:
-    """Whether equal codes are equal values in all of several tensors."""
+    """Tell whether equal codes are equal values in all of several tensors."""
     first = parts[0]
     return all(torch.equal(part.scale, first.scale) and part.zero_point == first.zero_point for part in parts)
 

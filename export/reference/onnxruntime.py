@@ -1,4 +1,4 @@
-"""The rules of onnxruntime's CPU kernels on codes (measured; runtime_tests holds every rule against the kernel).
+"""This table holds the rules of onnxruntime's CPU kernels on codes (measured; tests hold each against the kernel).
 
 Every named product and quotient is rounded to float32, and rint rounds half to even:
 
@@ -66,7 +66,7 @@ def _average(sums: Tensor, x: Codes, count: float | Tensor) -> Pending:
 
 
 def _concatenate(node: Node, parts: list[Codes], axis: int = 0) -> Pending:
-    """A part whose grid is the output's is copied, the others are requantized by a table of 256 values."""
+    """Copy a part whose grid is the output's, and requantize the others by a table of 256 values."""
 
     def steps(sy: Tensor, zy: float) -> Tensor:
         return torch.cat(
@@ -78,7 +78,7 @@ def _concatenate(node: Node, parts: list[Codes], axis: int = 0) -> Pending:
 
 
 def _unary(node: Node, x: Codes, *rest: Any) -> Pending:
-    """A look-up table in the kernel: each of 256 values computed in float."""
+    """Compute each value in float, as the kernel fills its table of 256."""
     target: Any = node.target
     return Pending(lambda sy, zy: target(x.real(), *rest) / sy, lambda: target(x.real(), *rest))
 

@@ -1,4 +1,4 @@
-"""Convolutions and linear layers on codes: exact integer sums and one rounding. Every runtime here has this rule.
+"""Convolutions and linear layers on codes are exact integer sums and one rounding, in every runtime here.
 
     clip(rint(f32(sum + bias) * f32(f32(sx * sw) / sy)) + zy)
     f32(sum + bias) * f32(sx * sw)                               where the output is float

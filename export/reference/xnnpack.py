@@ -1,4 +1,4 @@
-"""The rules of XNNPACK, which computes LiteRT's int8 operators (measured; tests hold each).
+"""This table holds the rules of XNNPACK, which computes LiteRT's int8 operators (measured; tests hold each).
 
     CONV_2D, FULLY_CONNECTED   clip(rint(f32(sum + bias) * f32(f32(s_in * s_w) / s_out)) + zero point), as onnxruntime
     MUL                        clip(rint(f32(a * b) * f32(f32(s_a * s_b) / s_out)) + zero point)
@@ -46,7 +46,7 @@ def _mul(node: Node, a: Codes, b: Codes) -> Pending:
 
 
 def _mean(node: Node, x: Codes, *arguments: Any) -> Pending:
-    """A pool whose window is the whole image; any other is computed in float."""
+    """Compute a pool on codes where its window is the whole image, any other in float."""
     height, width = x.centered.shape[-2:]
     if not _is_whole(node, (height, width), *arguments):
         target: Any = node.target

@@ -1,4 +1,4 @@
-"""What a program has become: the graph of a .tflite file, and where in it the program's tensors lie."""
+"""A build is what a program has become: the graph of a .tflite file, and where in it the program's tensors lie."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from export.tflite.weights.layout import Order, StoredLayout
 
 @dataclass(frozen=True, eq=False)
 class Build:
-    """A lowered program, which the export writes and the check reads.
+    """Holds a lowered program, which the export writes and the check reads.
 
     Attributes:
         graph: What the file holds.

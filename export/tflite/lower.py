@@ -57,7 +57,7 @@ def build_graph(
 
 
 def _has_operator(build: Builder, node: Node) -> bool:
-    """Whether a node is lowered: not what is a constant, a number, or done by another operator."""
+    """Tell whether a node is lowered: not what is a constant, a number, or done by another operator."""
     if node.op != "call_function" or is_constant(node) or is_size(node) or build.values.is_done(node):
         return False
     # What is made of constants and the batch size is written where it is read.
@@ -100,7 +100,7 @@ def _add_inputs(build: Builder, graph: Graph, names: Sequence[str], *, channels_
 
 
 def _first_quantizer(node: Node) -> Node | None:
-    """The quantizer of an input, where nothing else reads the input."""
+    """Find the quantizer of an input, where nothing else reads the input."""
     quantizers = list(node.users)
     return quantizers[0] if len(quantizers) == 1 and quantizers[0].target is quantize else None
 
@@ -123,7 +123,7 @@ def _add_outputs(build: Builder, graph: Graph, names: Sequence[str], *, channels
 
 
 def describe_layout(build: Build) -> Mapping[str, Any]:
-    """What a reader needs to find codes in the file: plain types."""
+    """Describe what a reader needs to find codes in the file, in plain types."""
     return {
         "weights": {name: [layout.view, layout.order] for name, layout in build.weights.items()},
         "activations": dict(build.codes),

@@ -1,1 +1,1 @@
-"""The graph of a program while it is made: what is read from the program, what is written, and what stands between."""
+"""This package makes the graph of a file: it reads the program and writes tensors and operators."""

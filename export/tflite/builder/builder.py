@@ -1,4 +1,4 @@
-"""What a lowering gets: the program to read from, and the file's graph, weights and values to write to.
+"""A lowering gets a builder: the program to read from, and the file's graph, weights and values to write to.
 
 def lower_tanh(build: Builder, node: Node) -> None:
     x = build.values.read_float(node.args[0])
@@ -15,7 +15,7 @@ from export.tflite.weights.form import WeightForms
 
 
 class Builder:
-    """One program while it is lowered.
+    """Holds one program while it is lowered.
 
     Attributes:
         program: Shapes, names and constants of its nodes.

@@ -14,7 +14,7 @@ from export.tflite.weights.layout import Order, identity
 
 
 class GraphWriter:
-    """A graph while it grows. Knows no network."""
+    """Holds a graph while it grows; it knows no network."""
 
     def __init__(self) -> None:
         self.graph = Graph()
@@ -22,11 +22,11 @@ class GraphWriter:
         self._numbers: dict[tuple[str, tuple[int, ...], bytes], int] = {}
 
     def tensor(self, value: Value | int) -> Tensor:
-        """The tensor behind a value, or of a number."""
+        """Give the tensor behind a value, or of a number."""
         return self.graph.tensors[value.tensor if isinstance(value, Value) else value]
 
     def unused_name(self, name: str) -> str:
-        """A name for a new tensor, with a number where it is taken."""
+        """Give a name for a new tensor, with a number where it is taken."""
         candidate, number = name, 1
         while candidate in self._names:
             candidate, number = f"{name}_{number}", number + 1

@@ -1,4 +1,4 @@
-"""What lowerings ask of a program: shapes, names, constants, grids, and what is computed from what. Changes nothing."""
+"""Read what lowerings ask of a program: shapes, names, constants, grids, and what is computed from what."""
 
 from typing import Any
 
@@ -27,20 +27,20 @@ class ProgramReader:
         self._on_codes: dict[Node, bool] = {}
 
     def shape(self, node: Node) -> tuple[int, ...]:
-        """A node's shape in PyTorch's order, for a batch of 1."""
+        """Give a node's shape in PyTorch's order, for a batch of 1."""
         return tuple(_size_at_one(size) for size in node.meta["val"].shape)
 
     def open_axes(self, node: Node) -> tuple[int, ...]:
-        """PyTorch's axes whose size depends on the batch."""
+        """Give PyTorch's axes whose size depends on the batch."""
         return tuple(axis for axis, size in enumerate(node.meta["val"].shape) if not isinstance(size, int))
 
     def name(self, node: Node) -> str:
-        """The layer's name, as in reports."""
+        """Give the layer's name, as in reports."""
         name = "" if node.target is quantize else scope_name(node)
         return name or self._names.get(node, node.name)
 
     def like(self, node: Node, order: Order, quantization: Quantization | None = None, *, name: str = "") -> Tensor:
-        """A tensor of the file for a node's shape, its axes in some order: codes on a grid, else floats."""
+        """Describe a tensor of the file for a node's shape, its axes in some order: codes on a grid, else floats."""
         shape, open_axes = self.shape(node), self.open_axes(node)
         return Tensor(
             name or node.name,
@@ -51,31 +51,31 @@ class ProgramReader:
         )
 
     def constant(self, node: Any) -> np.ndarray | None:
-        """What a constant node holds, PyTorch's order; None for another one."""
+        """Give what a constant node holds, PyTorch's order; None for another node."""
         value = constant_value(self.program, node) if isinstance(node, Node) else None
         return None if value is None else value.detach().numpy()
 
     def grid(self, quantizer: Node) -> Quantization:
-        """The grid of a quantizer of activations, as int8."""
+        """Give the grid of a quantizer of activations, as int8."""
         scale, zero_point = self.constant(quantizer.args[1]), self.constant(quantizer.args[2])
         assert scale is not None
         assert zero_point is not None
         return Quantization(scale.reshape(1), int(zero_point) + UINT8_TO_INT8)
 
     def weight_record(self, weight: Node) -> WeightRecord:
-        """The record of the weight whose codes a dequantize reads."""
+        """Find the record of the weight whose codes a dequantize reads."""
         state = state_name(self.program.exported, weight.args[0])  # type: ignore[arg-type]
         assert state is not None
         return self.program.weights[state]
 
     def weight_scale(self, weight: Node) -> np.ndarray:
-        """The scale of the weight whose codes a dequantize reads, float32 `(1,)` or `(C,)`."""
+        """Give the scale of the weight whose codes a dequantize reads, float32 `(1,)` or `(C,)`."""
         scale = self.constant(weight.args[1])
         assert scale is not None
         return scale.reshape(-1)
 
     def weight_name(self, node: Node) -> str:
-        """The name of the parameter or buffer that a constant is made of."""
+        """Give the name of the parameter or buffer that a constant is made of."""
         source = node
         while source.op != "placeholder" and source.all_input_nodes:
             source = source.all_input_nodes[0]
@@ -84,7 +84,7 @@ class ProgramReader:
         return name if record is None else record.name
 
     def depends_on_input(self, node: Node) -> bool:
-        """Whether a node's values are computed from those of an input, not from its batch size alone."""
+        """Tell whether a node's values are computed from those of an input, not from its batch size alone."""
         if node not in self._on_input:
             if node.op == "placeholder":
                 self._on_input[node] = not is_constant(node)
@@ -93,14 +93,14 @@ class ProgramReader:
         return self._on_input[node]
 
     def depends_on_codes(self, node: Node) -> bool:
-        """Whether a constant is, or is computed from, a quantized weight."""
+        """Tell whether a constant is, or is computed from, a quantized weight."""
         if node not in self._on_codes:
             self._on_codes[node] = node.target is dequantize or any(map(self.depends_on_codes, node.all_input_nodes))
         return self._on_codes[node]
 
 
 def is_size(node: Node) -> bool:
-    """Whether a node's value is a number, such as the batch size, and no tensor."""
+    """Tell whether a node's value is a number, such as the batch size, and no tensor."""
     return not isinstance(node.meta.get("val"), torch.Tensor | tuple | list)
 
 

@@ -1,5 +1,5 @@
-"""How a lowering says that a node has no counterpart in LiteRT."""
+"""A lowering raises `CannotLower` where a node has no counterpart in LiteRT."""
 
 
 class CannotLower(Exception):
-    """Why a node has no counterpart in LiteRT; the text goes on where a layer and its operator were named."""
+    """Says why a node has no counterpart; the text goes on where a layer and its operator were named."""

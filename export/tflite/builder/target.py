@@ -18,7 +18,7 @@ FUSED_CLAMPS = {(0.0, float("inf")): RELU, (0.0, 6.0): RELU6, (-1.0, 1.0): RELU_
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What an operator's result stands for: a node, the clamp that the operator applies, the grid of its codes."""
+    """Says what an operator's result stands for: a node, the clamp that the operator applies, the grid of its codes."""
 
     node: Node
     activation: int = NO_ACTIVATION

@@ -19,13 +19,13 @@ class JoinedAxes:
     order: Order
 
     def behind(self, first: int) -> Order:
-        """The stored order as axes of a weight whose joined axes start at axis `first`."""
+        """Give the stored order as axes of a weight whose joined axes start at axis `first`."""
         return tuple(first + axis for axis in self.order)
 
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """One value of the network.
+    """Holds one value of the network.
 
     Attributes:
         tensor: Its number in the file.

@@ -1,4 +1,4 @@
-"""What the nodes of a program have become in the graph of a file, read in the order of axes that an operator wants.
+"""Keep what the nodes of a program have become, and read it in the order of axes that an operator wants.
 
     quantize(x, scale, zero_point)            ->  QUANTIZE(x), or the grid of the operator that makes x
     dequantize(quantize(x), scale, ...)       ->  the int8 tensor itself; DEQUANTIZE where an operator reads floats
@@ -29,7 +29,7 @@ from export.tflite.weights.layout import Order, StoredLayout, flat_order, identi
 
 
 class Values:
-    """The value of every node that was lowered; constants are written where they are first read.
+    """Holds the value of every node that was lowered; constants are written where they are first read.
 
     Attributes:
         codes: The order of axes of each quantized activation, by its name.
@@ -47,11 +47,11 @@ class Values:
         self._reordered: dict[tuple[int, Order, Order], Value] = {}
 
     def __contains__(self, node: object) -> bool:
-        """Whether a node has a value already."""
+        """Tell whether a node has a value already."""
         return node in self._values
 
     def is_done(self, node: Node) -> bool:
-        """Whether a node needs no operator of its own: another one has computed it."""
+        """Tell whether a node needs no operator of its own, as another one has computed it."""
         return node in self._values or node in self._absorbed
 
     def read(self, node: Any, order: Order | None = None) -> Value:
@@ -73,7 +73,7 @@ class Values:
         return self._floats[value.tensor]
 
     def are_codes(self, *operands: Any) -> bool:
-        """Whether operands are activations as codes."""
+        """Tell whether operands are activations as codes."""
         return all(isinstance(node, Node) and self.read(node).quantization is not None for node in operands)
 
     def set(self, node: Node, value: Value) -> None:
@@ -90,7 +90,7 @@ class Values:
         self._parts[node] = parts
 
     def part(self, node: Node, index: int) -> Value | None:
-        """One result of a node with several; None where they were not set."""
+        """Give one result of a node with several; None where they were not set."""
         return self._parts[node][index] if node in self._parts else None
 
     def result(

@@ -23,7 +23,7 @@ from export.tflite.weights.layout import StoredLayout, identity
 
 
 class WeightWriter:
-    """The quantized weights of a program in the graph of a file; each is stored once.
+    """Writes the weights of a program to the graph of a file; each is stored once.
 
     Attributes:
         forms: What they may be stored as.
@@ -119,17 +119,17 @@ class WeightWriter:
 
 
 def is_plain(weight: Node) -> bool:
-    """Whether a weight is codes times a scale, without a shift."""
+    """Tell whether a weight is codes times a scale, without a shift."""
     return weight.target is dequantize and weight.args[2] is None
 
 
 def is_read_by_layers(weight: Node) -> bool:
-    """Whether a weight is read by convolutions and linear layers alone, and without a shift in between."""
+    """Tell whether a weight is read by convolutions and linear layers alone, without a shift in between."""
     return is_plain(weight) and all(layer.target in CHANNEL_AXIS and layer.args[1] is weight for layer in weight.users)
 
 
 def _dequantize_version(codes: Tensor) -> int | None:
-    """The version of DEQUANTIZE that knows a form of codes; None for the usual one."""
+    """Find the version of DEQUANTIZE that knows a form of codes; None for the usual one."""
     if codes.form == "int4":
         return INT4_DEQUANTIZE
     assert codes.quantization is not None

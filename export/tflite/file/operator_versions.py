@@ -1,4 +1,4 @@
-"""Operators that are written: the schema's name of their options, and the version for float and for int8 operands.
+"""This table lists the operators that are written: their options by the schema's name, and their versions.
 
 A version says what a runtime must know; the lowest that covers the operands is written, so that old runtimes open the
 file. Source: TFLite's register.cc and op_version.cc; the ones of convolutions, linear layers and means were also run.
@@ -14,7 +14,7 @@ from export.tflite.file.graph import Form
 
 @dataclass(frozen=True)
 class OperatorKind:
-    """`options` is "" where the operator has none; `int8_version` is None where we write it for floats only."""
+    """Describes an operator: `options` is "" where it has none, `int8_version` None where it is written for floats."""
 
     options: str
     float_version: int = 1
@@ -77,7 +77,7 @@ HYBRID_LAYERS: Mapping[tuple[str, Form], int] = {
 
 
 def operator_version(code: str, operand: np.dtype, result: np.dtype) -> int:
-    """The version of an operator by the types of its first operand and its result: floats, or int8 codes."""
+    """Find the version of an operator by the types of its first operand and its result: floats, or int8 codes."""
     kind = OPERATORS[code]
     if code == "QUANTIZE" and operand == np.float32:
         return 1
@@ -87,7 +87,7 @@ def operator_version(code: str, operand: np.dtype, result: np.dtype) -> int:
 
 
 def layer_version(code: str, form: Form, *, hybrid: bool) -> int | None:
-    """The version of a layer that reads codes of a weight in some form; None for the usual one.
+    """Find the version of a layer that reads codes of a weight in some form; None for the usual one.
 
     Args:
         code: The layer's operator.

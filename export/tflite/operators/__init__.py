@@ -1,1 +1,1 @@
-"""Lowerings of aten operators, one file per family: families.py lists them, registry.py finds one."""
+"""This package lowers aten operators, one file per family: families.py lists them, registry.py finds one."""

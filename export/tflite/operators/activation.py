@@ -1,4 +1,4 @@
-"""Activation functions of each value on its own, and softmax. Computed on floats.
+"""Activation functions of each value on its own, and softmax, are computed on floats.
 
 relu, relu6, hardtanh and clamps are exact. Exponentials (sigmoid, tanh, softmax, gelu) are the runtime's own
 approximations, within some 1e-7 of PyTorch's.
@@ -29,7 +29,7 @@ UNARY: dict[Any, str] = {
 
 @lowers(*CLAMPS)
 def lower_clamp(build: Builder, node: Node) -> None:
-    """One operator where LiteRT has it; else MINIMUM and MAXIMUM with a number."""
+    """Write one operator where LiteRT has it, else MINIMUM and MAXIMUM with a number."""
     low, high = CLAMPS[node.target](node)
     x = build.values.read_float(node.args[0])
     if (low, high) in FUSED_CLAMPS:
@@ -46,21 +46,21 @@ def lower_clamp(build: Builder, node: Node) -> None:
 
 @lowers(*UNARY)
 def lower_unary(build: Builder, node: Node) -> None:
-    """One operator each."""
+    """Write one operator for each."""
     x = build.values.read_float(node.args[0])
     build.values.result(node, UNARY[node.target], [x], x.order)
 
 
 @lowers(aten.gelu.default)
 def lower_gelu(build: Builder, node: Node) -> None:
-    """GELU, by the error function or by tanh."""
+    """Write GELU, by the error function or by tanh."""
     x = build.values.read_float(node.args[0])
     build.values.result(node, "GELU", [x], x.order, approximate=node.kwargs.get("approximate", "none") == "tanh")
 
 
 @lowers(aten.leaky_relu.default)
 def lower_leaky_relu(build: Builder, node: Node) -> None:
-    """LEAKY_RELU."""
+    """Write LEAKY_RELU."""
     x = build.values.read_float(node.args[0])
     slope = node.args[1] if len(node.args) > 1 else 0.01
     build.values.result(node, "LEAKY_RELU", [x], x.order, alpha=float(slope))  # type: ignore[arg-type]
@@ -68,7 +68,7 @@ def lower_leaky_relu(build: Builder, node: Node) -> None:
 
 @lowers(aten.softmax.int)
 def lower_softmax(build: Builder, node: Node) -> None:
-    """SOFTMAX is over the last axis as stored."""
+    """Write SOFTMAX, which is over the last axis as stored."""
     rank = len(build.program.shape(node))
     axis = int(node.args[1]) % rank  # type: ignore[arg-type]
     if len(node.args) > 2 and node.args[2] is not None:

@@ -1,4 +1,4 @@
-"""Sums and products, with numbers and broadcasting. Float: exact.
+"""Sums and products take numbers and broadcast. On floats they are exact.
 
 On codes, in XNNPACK: ADD multiplies centered codes by 21-bit integers and rounds half up,
 MUL is clip(rint(f32(a * b) * f32(s_a * s_b / s_out)) + zero point).
@@ -31,7 +31,7 @@ ON_CODES = frozenset({"ADD", "MUL"})
 
 @lowers(*CODES)
 def lower_arithmetic(build: Builder, node: Node) -> None:
-    """Both operands in the order of the first that has as many dimensions as the result."""
+    """Read both operands in the order of the first that has as many dimensions as the result."""
     if node.kwargs.get("alpha", 1) != 1:
         raise CannotLower("it scales its second operand (alpha)")
     code = CODES[node.target]
@@ -54,7 +54,7 @@ def lower_arithmetic(build: Builder, node: Node) -> None:
 
 
 def read_broadcast(build: Builder, operand: Any, order: Order, *, integer: bool = False) -> Value | int:
-    """An operand that broadcasts to a result of some order: ones in front of its shape, then the order."""
+    """Read an operand that broadcasts to a result of some order: ones in front of its shape, then the order."""
     if not isinstance(operand, Node):
         return build.writer.number(np.array(operand, np.float32), "number")
     shape = build.program.shape(operand)

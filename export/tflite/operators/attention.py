@@ -1,4 +1,4 @@
-"""Matrix products and attention, on floats: PyTorch's sums in another order, and the runtime's exponentials.
+"""Matrix products and attention are computed on floats: PyTorch's sums in another order, the runtime's exponentials.
 
 scaled_dot_product_attention(q, k, v)  ->  BATCH_MATMUL(SOFTMAX(BATCH_MATMUL(scale * q, k transposed)), v)
 """
@@ -26,7 +26,7 @@ MASKED = np.float32(-1e30)
 
 @lowers(aten.matmul.default, aten.bmm.default, aten.mm.default)
 def lower_product(build: Builder, node: Node) -> None:
-    """BATCH_MATMUL of two tensors of equally many dimensions."""
+    """Write BATCH_MATMUL of two tensors of equally many dimensions."""
     ranks = [len(build.program.shape(operand)) for operand in node.args]  # type: ignore[arg-type]
     if ranks[0] != ranks[1] or ranks[0] < 2:
         raise CannotLower(f"it multiplies tensors of {ranks[0]} and {ranks[1]} dimensions")
@@ -37,7 +37,7 @@ def lower_product(build: Builder, node: Node) -> None:
 
 @lowers(aten.scaled_dot_product_attention.default)
 def lower_attention(build: Builder, node: Node) -> None:
-    """A mask is a constant that is added; one that masks nothing is left out."""
+    """Write two products around a SOFTMAX. A mask is a constant that is added; one that masks nothing is left out."""
     query, key, value, mask, dropout, causal = fill(node, None, None, None, None, 0.0, False)
     mask = node.kwargs.get("attn_mask", mask)
     if dropout or node.kwargs.get("enable_gqa"):
@@ -70,7 +70,7 @@ def lower_attention(build: Builder, node: Node) -> None:
 
 
 def _mask(build: Builder, mask: Any, queries: int, tokens: int, *, causal: bool) -> np.ndarray | None:
-    """What is added to products of queries and keys, float32; None where it is nothing.
+    """Find what is added to products of queries and keys, float32; None where it is nothing.
 
     Raises:
         CannotLower: It depends on the input, or masks all keys of a query.

@@ -1,4 +1,4 @@
-"""Convolutions of images and sequences, dense, grouped and depthwise. Channels last; a sequence is a one-row image.
+"""Convolutions, dense, grouped and depthwise, read images whose channels come last; a sequence is a one-row image.
 
     conv2d(x, w OIHW)                       ->  CONV_2D(x, w OHWI)
     conv2d(x, w O1HW, groups=C)             ->  DEPTHWISE_CONV_2D(x, w 1HWO)
@@ -33,7 +33,7 @@ CONVOLUTIONS = (aten.conv2d.default, aten.conv2d.padding, aten.conv1d.default, a
 
 @lowers(*CONVOLUTIONS)
 def lower_convolution(build: Builder, node: Node) -> None:
-    """See the module's docstring."""
+    """Write CONV_2D or DEPTHWISE_CONV_2D, between reshapes where a sequence is convolved."""
     x, weight, bias, stride, padding, dilation, groups = _arguments(node)
     rank = len(build.program.shape(node))
     merged = merged_padding(node)
@@ -92,14 +92,14 @@ def lower_convolution(build: Builder, node: Node) -> None:
 
 
 def merged_padding(node: Node) -> tuple[Pair, Pair] | None:
-    """The zeros of a padding node that only this convolution reads; None where there is none to merge."""
+    """Find the zeros of a padding node that only this convolution reads; None where there is none to merge."""
     x = node.args[0]
     zeros = zero_padding(x)
     return zeros if zeros is not None and isinstance(x, Node) and len(x.users) == 1 else None
 
 
 def pad_image(build: Builder, image: Value, plan: Padding, name: str) -> Value:
-    """An image, channels last, with the zeros that a window cannot pad itself; codes get zero points."""
+    """Pad an image, channels last, with the zeros that a window cannot pad itself; codes get zero points."""
     if not plan.needs_pad:
         return image
     source = build.writer.tensor(image)
@@ -111,7 +111,7 @@ def pad_image(build: Builder, image: Value, plan: Padding, name: str) -> Value:
 
 
 def read_image(build: Builder, node: Node, *, integer: bool) -> Value:
-    """An operand of three or four dimensions as an image, channels last; `integer` takes codes where it is codes."""
+    """Read an operand of three or four dimensions as an image, channels last; `integer` takes codes where there are."""
     rank = len(build.program.shape(node))
     if rank not in CHANNELS_LAST:
         raise CannotLower(f"it reads {rank} dimensions, expected a batch of images or sequences")
@@ -137,7 +137,7 @@ def _arguments(node: Node) -> tuple[Any, Any, Any, Pair, Any, Pair, int]:
 
 
 def _spatial(value: Any, rank: int, neutral: int) -> Pair:
-    """An argument for height and width; a sequence has one row."""
+    """Give an argument for height and width; a sequence has one row."""
     return pair(value) if rank == 4 else (neutral, pair(value)[1])
 
 

@@ -1,4 +1,4 @@
-"""Tables of embeddings: GATHER of rows whose numbers are an input; exact."""
+"""An embedding gathers rows of a table whose numbers are an input. Exact."""
 
 import torch
 from torch.fx import Node
@@ -14,7 +14,7 @@ aten = torch.ops.aten
 
 @lowers(aten.embedding.default)
 def lower_embedding(build: Builder, node: Node) -> None:
-    """See the module's docstring. `padding_idx` and the like matter in training only."""
+    """Write GATHER. `padding_idx` and the like matter in training only."""
     table, rows = node.args[:2]
     assert isinstance(table, Node)
     assert isinstance(rows, Node)

@@ -1,4 +1,4 @@
-"""All families of lowerings; importing this module fills the registry."""
+"""This module lists all families of lowerings; importing it fills the registry."""
 
 from export.tflite.operators import (
     activation,

@@ -1,4 +1,4 @@
-"""What a convolution or a linear layer reads: its input, its weight and its bias, as floats or as codes.
+"""A convolution or a linear layer reads its input, its weight and its bias, as floats or as codes.
 
 On codes the bias is int32 on the grid of the sums, input scale times weight scale. Hybrid: floats and codes.
 """
@@ -23,7 +23,7 @@ from export.tflite.weights.layout import StoredLayout
 
 @dataclass(frozen=True, eq=False)
 class LayerOperands:
-    """`tensors` in the operator's order; `version` of the operator, None for the usual one."""
+    """Holds `tensors` in the operator's order, and its `version`, None for the usual one."""
 
     tensors: tuple[Value | int, ...]
     version: int | None

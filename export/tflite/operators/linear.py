@@ -1,4 +1,4 @@
-"""Linear layers. Float: PyTorch's sums in another order. On codes: integer sums and one rounding, as convolutions.
+"""Linear layers sum floats in another order than PyTorch; codes they sum as integers and round once.
 
 Where a weight's codes are read although the input is floats, LiteRT quantizes the input by its smallest and largest
 value: more exact than by its largest magnitude alone, which its own kernels would do (XNNPACK's never do).
@@ -27,7 +27,7 @@ aten = torch.ops.aten
 
 @lowers(aten.linear.default)
 def lower_linear(build: Builder, node: Node) -> None:
-    """FULLY_CONNECTED of a matrix; canonicalization has made matrices of everything else."""
+    """Write FULLY_CONNECTED of a matrix; canonicalization has made matrices of everything else."""
     x, weight, bias = fill(node, None, None, None)
     if len(build.program.shape(node)) != 2:
         raise CannotLower(f"it gives {len(build.program.shape(node))} dimensions, expected two")
@@ -55,7 +55,7 @@ def lower_linear(build: Builder, node: Node) -> None:
 
 
 def keeps_columns(build: Builder, node: Node) -> bool:
-    """Whether a flattened image may stay as it lies: only linear layers read it, each with a weight of its own."""
+    """Tell whether a flattened image may stay as it lies: only linear layers read it, each with a weight of its own."""
     return bool(node.users) and all(
         user.target is aten.linear.default
         and user.args[0] is node

@@ -1,4 +1,4 @@
-"""BatchNorm that was not folded, in eval mode, and LayerNorm. On floats.
+"""A BatchNorm that was not folded, in eval mode, and LayerNorm are computed on floats.
 
     batch_norm(x)  ->  MUL, ADD per channel, the factors computed in float64 and rounded once
     layer_norm(x)  ->  d = x - MEAN(x), d * RSQRT(MEAN(d * d) + eps), then MUL, ADD
@@ -25,7 +25,7 @@ aten = torch.ops.aten
 
 @lowers(aten.batch_norm.default)
 def lower_batch_norm(build: Builder, node: Node) -> None:
-    """MUL and ADD along the channels."""
+    """Write MUL and ADD along the channels."""
     x, gamma, beta, mean, variance, training, _, eps = node.args[:8]
     values = [build.program.constant(argument) for argument in (gamma, beta, mean, variance)]
     if training or values[2] is None or values[3] is None:
@@ -54,7 +54,7 @@ def lower_batch_norm(build: Builder, node: Node) -> None:
 
 @lowers(aten.layer_norm.default)
 def lower_layer_norm(build: Builder, node: Node) -> None:
-    """From primitives, over the last axes."""
+    """Write the primitives, over the last axes."""
     x, normalized, gamma, beta, eps = fill(node, None, None, None, None, 1e-5)
     value = build.values.read_float(x)
     order = value.order

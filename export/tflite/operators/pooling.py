@@ -1,4 +1,4 @@
-"""Pools, and means over whole images.
+"""Pools take maxima or averages over windows or over whole images.
 
 Maxima are exact, on floats and on codes. Averages are float sums in another order; a mean over a whole image has an
 integer kernel in XNNPACK: clip(rint(f32(sum) * f32(s_in / s_out / count)) + zero point).
@@ -28,7 +28,7 @@ LOWEST = {np.dtype(np.float32): np.finfo(np.float32).min, np.dtype(np.int8): UIN
 
 @lowers(aten.max_pool2d.default)
 def lower_max_pool(build: Builder, node: Node) -> None:
-    """MAX_POOL_2D; a padding of zeros where no value is below, else of the lowest number."""
+    """Write MAX_POOL_2D, padded with zeros where no value is below, else with the lowest number."""
     x, kernel, stride, padding, dilation, ceil = fill(node, None, None, [], 0, 1, False)
     assert isinstance(x, Node)
     if pair(dilation) != (1, 1):
@@ -60,7 +60,7 @@ def lower_max_pool(build: Builder, node: Node) -> None:
 
 @lowers(aten.avg_pool2d.default)
 def lower_average_pool(build: Builder, node: Node) -> None:
-    """AVERAGE_POOL_2D, which does not count padding; zeros that count are padded first."""
+    """Write AVERAGE_POOL_2D, which does not count padding; zeros that count are padded first."""
     x, kernel, stride, padding, ceil, count, divisor = fill(node, None, None, [], 0, False, True, None)
     width, step, pad = pair(kernel), pair(stride or kernel), pair(padding)
     sizes, outputs = build.program.shape(x)[2:], build.program.shape(node)[2:]
@@ -89,7 +89,7 @@ def lower_average_pool(build: Builder, node: Node) -> None:
 
 @lowers(aten.adaptive_avg_pool2d.default)
 def lower_adaptive_average_pool(build: Builder, node: Node) -> None:
-    """MEAN of whole images; AVERAGE_POOL_2D where windows are equal."""
+    """Write MEAN of whole images, AVERAGE_POOL_2D where windows are equal."""
     x = node.args[0]
     assert isinstance(x, Node)
     sizes, outputs = build.program.shape(x)[2:], build.program.shape(node)[2:]
@@ -104,7 +104,7 @@ def lower_adaptive_average_pool(build: Builder, node: Node) -> None:
 
 @lowers(aten.mean.dim)
 def lower_mean(build: Builder, node: Node) -> None:
-    """MEAN over any axes, on floats."""
+    """Write MEAN over any axes, on floats."""
     x, dimensions = node.args[0], node.args[1]
     keep = bool(node.args[2]) if len(node.args) > 2 else bool(node.kwargs.get("keepdim", False))
     assert isinstance(x, Node)
@@ -121,14 +121,14 @@ def lower_mean(build: Builder, node: Node) -> None:
 
 
 def is_non_negative(build: Builder, node: Node, value: Value) -> bool:
-    """Whether a padding with zeros is below every value: behind a relu, or on a grid that starts at zero."""
+    """Tell whether a padding with zeros is below every value: behind a relu, or on a grid that starts at zero."""
     if value.quantization is not None:
         return value.quantization.zero_point == UINT8_TO_INT8
     return node.target in CLAMPS and CLAMPS[node.target](node)[0] >= 0
 
 
 def _mean_of_image(build: Builder, node: Node, x: Node) -> None:
-    """MEAN, on codes where no clamp follows that it would have to apply."""
+    """Write MEAN, on codes where no clamp follows that it would have to apply."""
     target = find_target(build.program, node, integer=build.values.are_codes(x))
     integer = target.quantization is not None and not target.activation
     if integer:

@@ -1,4 +1,4 @@
-"""Quantizers of activations. uint8 codes become int8 ones: 128 less, and so the zero point; exact.
+"""Quantizers of activations give int8 codes here: 128 less than the uint8 ones, and so the zero point. Exact.
 
 XNNPACK multiplies by the reciprocal of the scale where PyTorch divides: a value within float32's rounding of the middle
 between two codes may get the other one.
@@ -17,7 +17,7 @@ codeq = torch.ops.codeq
 
 @lowers(codeq.quantize.default)
 def lower_quantize(build: Builder, node: Node) -> None:
-    """QUANTIZE, where the operator before it does not give codes itself."""
+    """Write QUANTIZE, where the operator before it does not give codes itself."""
     x = build.values.read_float(node.args[0])
     like = build.program.like(node, x.order, build.program.grid(node), name=codes_name(scope_name(node)))
     build.values.set(node, build.writer.operator("QUANTIZE", [x], like, x.order))
@@ -25,7 +25,7 @@ def lower_quantize(build: Builder, node: Node) -> None:
 
 @lowers(codeq.dequantize.default)
 def lower_dequantize(build: Builder, node: Node) -> None:
-    """The codes themselves: who reads them decides whether they become floats."""
+    """Pass the codes on: who reads them decides whether they become floats."""
     source = node.args[0]
     if source not in build.values:
         raise CannotLower("it reads codes that no quantizer makes")
@@ -34,5 +34,5 @@ def lower_dequantize(build: Builder, node: Node) -> None:
 
 @lowers(codeq.keep_float.default)
 def lower_keep_float(build: Builder, node: Node) -> None:
-    """Floats for a layer that is to stay float."""
+    """Give floats to a layer that is to stay float."""
     build.values.set(node, build.values.read_float(node.args[0]))

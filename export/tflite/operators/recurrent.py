@@ -1,4 +1,4 @@
-"""Recurrent layers, written out step by step, on floats: PyTorch's sums in another order. Weights stay float32.
+"""Recurrent layers are written out step by step, on floats: PyTorch's sums in another order. Weights stay float32.
 
     gru     r, z = sigmoid(W x + U h);  n = tanh(W x + r * (U h));  h' = n + z * (h - n)
     lstm    i, f, o = sigmoid(W x + U h);  g = tanh(W x + U h);  c' = f * c + i * g;  h' = o * tanh(c')
@@ -34,7 +34,7 @@ PLAIN = identity(2)
 
 @lowers(*GATES)
 def lower_recurrent(build: Builder, node: Node) -> None:
-    """Layers and directions one after the other; the states start at zero."""
+    """Write layers and directions one after the other; the states start at zero."""
     arguments: Any = node.args
     x, states, parameters, has_biases, layers, _, _, bidirectional, batch_first = arguments
     lstm = node.target is aten.lstm.input
@@ -76,7 +76,7 @@ def lower_recurrent(build: Builder, node: Node) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Cell:
-    """One direction of one layer: tensors of weights by gate group, `(outputs, inputs)` and `(outputs,)`."""
+    """Holds one direction of one layer: weights by gate group, `(outputs, inputs)` and `(outputs,)`."""
 
     target: Any
     name: str
@@ -98,7 +98,7 @@ def _cell(build: Builder, node: Node, tensors: Sequence[np.ndarray | None], name
 def _run(
     build: Builder, cell: _Cell, sequence: Value, places: Sequence[int], *, batch_axis: int
 ) -> tuple[list[Value], tuple[Value, ...]]:
-    """The outputs in the order of `places`, and the final state (and cell state)."""
+    """Write the steps; the outputs in the order of `places`, and the final state (and cell state)."""
     n, length, width = build.writer.tensor(sequence).shape
     gates = cell.inputs[0].shape[0]
     flat = build.writer.reshape(sequence, (n * length, width), (batch_axis,), f"{cell.name}/flat")
@@ -186,7 +186,7 @@ def _strided(
 
 
 def _spread(build: Builder, value: Value, shape: tuple[int, ...], batch: int, name: str) -> Value:
-    """A state `(N, H)` in three dimensions, the batch on axis `batch`."""
+    """Give a state `(N, H)` three dimensions, the batch on axis `batch`."""
     width = build.writer.tensor(value).shape[1]
     return build.writer.reshape(value, (*shape[:-1], width), (batch,), name)
 

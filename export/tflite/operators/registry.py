@@ -1,4 +1,4 @@
-"""Which function lowers which aten operator. Every family of lowerings registers its own.
+"""The registry says which function lowers which aten operator. Every family of lowerings registers its own.
 
 A lowering reads a node's operands from the `Builder`, adds operators to its graph and sets the node's value. It raises
 `CannotLower` with the reason where the operator, as this node uses it, has no counterpart.

@@ -1,4 +1,4 @@
-"""Images made larger or smaller. Nearest neighbours are exact, on floats and on codes; bilinear is float.
+"""Images are made larger or smaller by nearest neighbours, exact on floats and on codes, or bilinearly, on floats.
 
 LiteRT derives positions from the two sizes alone, PyTorch from a scale factor where one is given: both are computed
 here, and what would read other pixels is refused. Source: PyTorch's UpSample.h; TensorFlow Lite's resize kernels.
@@ -25,7 +25,7 @@ HALF_PIXELS = 3
 
 @lowers(aten.upsample_nearest2d.vec, aten._upsample_nearest_exact2d.vec)
 def lower_nearest(build: Builder, node: Node) -> None:
-    """RESIZE_NEAREST_NEIGHBOR; codes keep their grid."""
+    """Write RESIZE_NEAREST_NEIGHBOR; codes keep their grid."""
     x, _, factors = fill(node, None, None, None)
     assert isinstance(x, Node)
     exact = node.target is aten._upsample_nearest_exact2d.vec
@@ -45,7 +45,7 @@ def lower_nearest(build: Builder, node: Node) -> None:
 
 @lowers(aten.upsample_bilinear2d.vec)
 def lower_bilinear(build: Builder, node: Node) -> None:
-    """RESIZE_BILINEAR."""
+    """Write RESIZE_BILINEAR."""
     x, _, align, factors = fill(node, None, None, False, None)
     assert isinstance(x, Node)
     _check_image(build, node)
@@ -81,6 +81,6 @@ def _resize(build: Builder, node: Node, code: str, *, integer: bool, half_pixels
 
 
 def _pixels(wanted: int, size: int, scale: np.float32, exact: bool) -> np.ndarray:
-    """Which pixel each output is, along one axis, computed in float32 as both do."""
+    """Find which pixel each output is, along one axis, in float32 as both compute it."""
     places = np.arange(wanted, dtype=np.float32) + np.float32(0.5 if exact else 0)
     return np.minimum(np.floor(places * scale).astype(int), size - 1)

@@ -1,4 +1,4 @@
-"""What moves or selects values: exact, on floats and on codes alike. Codes keep their grid."""
+"""These operators move or select values: exact, on floats and on codes alike. Codes keep their grid."""
 
 import operator
 
@@ -36,7 +36,7 @@ PARTS = frozenset(
     aten.feature_dropout.default,
 )
 def lower_identity(build: Builder, node: Node) -> None:
-    """Nothing."""
+    """Write nothing: the value is the operand's."""
     build.values.set(node, build.values.read(node.args[0]))
 
 
@@ -48,7 +48,7 @@ def lower_identity(build: Builder, node: Node) -> None:
     aten.view.default,
 )
 def lower_reshape(build: Builder, node: Node) -> None:
-    """RESHAPE of PyTorch's order; an image for a linear layer stays as it lies."""
+    """Write RESHAPE of PyTorch's order; an image for a linear layer stays as it lies."""
     x = node.args[0]
     assert isinstance(x, Node)
     if flatten_columns(build, node, x):
@@ -80,7 +80,7 @@ def _flatten_neighbours(build: Builder, node: Node, value: Value, shape: tuple[i
 
 @lowers(aten.unsqueeze.default)
 def lower_unsqueeze(build: Builder, node: Node) -> None:
-    """RESHAPE. The axis goes behind the batch as stored, so that a sequence with channels last becomes an image."""
+    """Write RESHAPE. The axis goes behind the batch as stored: a sequence with channels last becomes an image."""
     value = build.values.read(node.args[0])
     rank = len(value.order)
     axis = int(node.args[1]) % (rank + 1)  # type: ignore[arg-type]
@@ -91,7 +91,7 @@ def lower_unsqueeze(build: Builder, node: Node) -> None:
 
 @lowers(aten.squeeze.dim, aten.squeeze.dims)
 def lower_squeeze(build: Builder, node: Node) -> None:
-    """RESHAPE, the other axes in the order in which they are stored."""
+    """Write RESHAPE, the other axes in the order in which they are stored."""
     x = node.args[0]
     value, shape = build.values.read(x), build.program.shape(x)  # type: ignore[arg-type]
     given = node.args[1] if isinstance(node.args[1], list | tuple) else [node.args[1]]
@@ -109,7 +109,7 @@ def _reshape_in_order(build: Builder, node: Node, value: Value, order: tuple[int
 
 @lowers(aten.permute.default, aten.transpose.int, aten.t.default)
 def lower_permute(build: Builder, node: Node) -> None:
-    """The same tensor, its axes under other names."""
+    """Write nothing: the tensor is the same, its axes have other names."""
     x = node.args[0]
     value = build.values.read(x)
     rank = len(value.order)
@@ -124,7 +124,7 @@ def lower_permute(build: Builder, node: Node) -> None:
 
 @lowers(aten.constant_pad_nd.default, aten.pad.default)
 def lower_pad(build: Builder, node: Node) -> None:
-    """PAD with zeros, which a convolution that alone reads it takes over; PADV2 with another number."""
+    """Write PAD with zeros, which a convolution that alone reads it takes over; PADV2 with another number."""
     if zero_padding(node) is not None and len(node.users) == 1:
         reader = next(iter(node.users))
         if reader.target in CONVOLUTIONS and reader.args[0] is node:
@@ -149,7 +149,7 @@ def lower_pad(build: Builder, node: Node) -> None:
 
 @lowers(aten.cat.default)
 def lower_concatenation(build: Builder, node: Node) -> None:
-    """CONCATENATION. Codes of other grids are requantized to the result's first, each by one rounding."""
+    """Write CONCATENATION. Codes of other grids are requantized to the result's first, each by one rounding."""
     parts: list[Node] = list(node.args[0])  # type: ignore[arg-type]
     rank = len(build.program.shape(node))
     axis = int(node.args[1] if len(node.args) > 1 else 0) % rank  # type: ignore[arg-type]
@@ -184,7 +184,7 @@ def _on_grid(build: Builder, node: Node, value: Value, grid: Quantization) -> Va
 
 @lowers(aten.slice.Tensor)
 def lower_slice(build: Builder, node: Node) -> None:
-    """STRIDED_SLICE along one axis."""
+    """Write STRIDED_SLICE along one axis."""
     x, axis, start, end, step = fill(node, None, 0, None, None, 1)
     shape = build.program.shape(x)
     axis = int(axis) % len(shape)
@@ -200,7 +200,7 @@ def lower_slice(build: Builder, node: Node) -> None:
 
 @lowers(aten.select.int)
 def lower_select(build: Builder, node: Node) -> None:
-    """STRIDED_SLICE of one value along an axis, which goes."""
+    """Write STRIDED_SLICE of one value along an axis, which goes."""
     x, axis, index = node.args
     shape = build.program.shape(x)  # type: ignore[arg-type]
     axis = int(axis) % len(shape)  # type: ignore[arg-type]
@@ -240,12 +240,12 @@ def _strided(
 
 @lowers(*PARTS)
 def lower_parts(build: Builder, node: Node) -> None:
-    """Nothing: each part is sliced where it is taken."""
+    """Write nothing: each part is sliced where it is taken."""
 
 
 @lowers(operator.getitem)
 def lower_part(build: Builder, node: Node) -> None:
-    """STRIDED_SLICE of one of several parts; of several results, the one."""
+    """Write STRIDED_SLICE of one of several parts, or give one of several results."""
     source, index = node.args
     assert isinstance(source, Node)
     assert isinstance(index, int)
@@ -271,7 +271,7 @@ def lower_part(build: Builder, node: Node) -> None:
 
 @lowers(aten.expand.default)
 def lower_expand(build: Builder, node: Node) -> None:
-    """Nothing, where nothing is repeated. What repeats a constant along the batch needs no lowering."""
+    """Write nothing, where nothing is repeated. What repeats a constant along the batch needs no lowering."""
     x = node.args[0]
     assert isinstance(x, Node)
     wanted, shape = build.program.shape(node), build.program.shape(x)

@@ -1,4 +1,4 @@
-"""The rearranged image of a first convolution (export/program/space_to_depth.py): RESHAPE, TRANSPOSE, RESHAPE. Exact.
+"""A first convolution's image is rearranged (export/program/space_to_depth.py) by RESHAPE, TRANSPOSE, RESHAPE. Exact.
 
 The order of its channels is free, as the convolution's weight is put in the same one. An image with channels first is
 split into (channel, row, column) of a block, one with channels last into (row, column, channel): both are cheap moves.
@@ -21,7 +21,7 @@ BY_INPUT = {identity(4): ((2, 0, 1), (0, 2, 4, 1, 3, 5)), CHANNELS_LAST[4]: ((0,
 
 @lowers(torch.ops.codeq.space_to_depth.default)
 def lower_space_to_depth(build: Builder, node: Node) -> None:
-    """See the module's docstring."""
+    """Write the three, and note the order of the channels."""
     x = node.args[0]
     assert isinstance(x, Node)
     value = build.values.read(x)

@@ -1,4 +1,4 @@
-"""How each weight lies in a file: in the smallest form that is asked for and that LiteRT reads exactly.
+"""Each weight lies in a file in the smallest form that is asked for and that LiteRT reads exactly.
 
     dense   int8 codes
     csr     int8 codes without the zeros, behind a DENSIFY that LiteRT computes once, when it opens the file
@@ -41,7 +41,7 @@ NO_LAYER_ALONE = "it has a shift (paper's grid), or is read by what is no layer"
 
 @dataclass(frozen=True)
 class Reader:
-    """What reads the codes of a weight.
+    """Says what reads the codes of a weight.
 
     Attributes:
         operator: By the schema's name; DEQUANTIZE where a layer computes on floats.
@@ -55,7 +55,7 @@ class Reader:
     layers_only: bool = True
 
     def __str__(self) -> str:
-        """The reader as reports name it."""
+        """Name the reader as reports do."""
         if self.hybrid:
             return f"hybrid {self.operator}"
         return self.operator if self.layers_only or self.operator != DEQUANTIZE else f"{self.operator} for others"
@@ -67,7 +67,7 @@ FLOATS = Reader(DEQUANTIZE)
 
 @dataclass(frozen=True)
 class StoredForm:
-    """The form of one weight, what reads it, its bytes with scales, and why it is not INT4 where that was asked."""
+    """Holds the form of one weight, what reads it, its bytes with scales, and why it is not INT4 if that was asked."""
 
     form: Form
     reader: Reader
@@ -77,14 +77,14 @@ class StoredForm:
 
 @dataclass(frozen=True)
 class WeightForms:
-    """What may be used: `sparse` where smaller, `int4` for codes of four bits; `hybrid` computes on codes."""
+    """Says what may be used: `sparse` where smaller, `int4` for codes of four bits; `hybrid` computes on codes."""
 
     sparse: Sparse = "auto"
     int4: bool = False
     hybrid: bool = False
 
     def choose(self, codes: np.ndarray, scales: int, reader: Reader) -> StoredForm:
-        """The form of one weight.
+        """Choose the form of one weight.
 
         Args:
             codes: int8, in the order in which they are to lie in the file.
@@ -112,14 +112,14 @@ def _refuse_int4(codes: np.ndarray, reader: Reader) -> str:
 
 
 def is_exact(form: Form, reader: Reader) -> bool:
-    """Whether an operator reads a form of weight as it should; see the module's docstring."""
+    """Tell whether an operator reads a form of weight as it should; see the module's docstring."""
     if form == "int4":
         return reader.hybrid or reader.operator in INT4_OPERATORS
     return form == "dense" or not (reader.hybrid or reader.operator == "FULLY_CONNECTED")
 
 
 def form_notes(forms: WeightForms, stored: Mapping[str, StoredForm]) -> tuple[str, ...]:
-    """Which weights are not as they were asked to be, and why.
+    """Say which weights are not as they were asked to be, and why.
 
     Raises:
         ExportError: None is, so that the option did nothing.
