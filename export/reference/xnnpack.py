@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from export.program.arguments import Pair, pair
+from export.program.space_to_depth import SPACE_TO_DEPTH
 from export.reference.machine import Codes, Pending, Rules, share_grid
 from export.reference.weighted import WEIGHTED
 
@@ -85,6 +86,6 @@ XNNPACK = Rules(
     },
     requantizes=lambda node, parts: not share_grid(parts),
     clamps=frozenset({(0.0, float("inf")), (0.0, 6.0), (-1.0, 1.0)}),
-    moves=frozenset({torch.ops.codeq.space_to_depth.default}),
+    moves=frozenset({SPACE_TO_DEPTH}),
 )
 """The rules of XNNPACK's kernels of LiteRT's operators."""

@@ -5,11 +5,10 @@ conv -> relu6 -> quantize     becomes     CONV_2D with RELU6 and the quantizer's
 
 from dataclasses import dataclass
 
-import torch
 from torch.fx import Node
 
 from codeq.activations.plan import CLAMPS
-from export.tflite.builder.program_reader import ProgramReader
+from export.tflite.builder.program_reader import ProgramReader, quantize
 from export.tflite.file.graph import NO_ACTIVATION, RELU, RELU6, RELU_N1_TO_1, Quantization
 
 FUSED_CLAMPS = {(0.0, float("inf")): RELU, (0.0, 6.0): RELU6, (-1.0, 1.0): RELU_N1_TO_1}
@@ -40,7 +39,7 @@ def find_target(program: ProgramReader, node: Node, *, integer: bool = False) ->
         if limits in FUSED_CLAMPS:
             last, activation = user, FUSED_CLAMPS[limits]
     user = _only_user(last)
-    if integer and user is not None and user.target is torch.ops.codeq.quantize.default:
+    if integer and user is not None and user.target is quantize:
         return Target(user, activation, program.grid(user))
     return Target(last, activation)
 

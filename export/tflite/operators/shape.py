@@ -9,7 +9,7 @@ from torch.fx import Node
 from export.program.arguments import fill
 from export.tflite.builder.builder import Builder
 from export.tflite.builder.refusal import CannotLower
-from export.tflite.builder.target import find_target
+from export.tflite.builder.target import Target, find_target
 from export.tflite.builder.value import Value
 from export.tflite.file.graph import Quantization, Tensor
 from export.tflite.operators.convolution import CONVOLUTIONS
@@ -162,7 +162,7 @@ def lower_concatenation(build: Builder, node: Node) -> None:
     if integer and grid is None and all(g is not None and g.same_as(grids[0]) for g in grids):
         grid = grids[0]
     if grid is None or target.activation:
-        target = type(target)(node)
+        target = Target(node)
         operands = [build.values.read_float(part, order) for part in parts]
         grid = None
     else:

@@ -6,10 +6,9 @@ split into (channel, row, column) of a block, one with channels last into (row, 
 
 from dataclasses import replace
 
-import torch
 from torch.fx import Node
 
-from export.program.space_to_depth import BLOCK
+from export.program.space_to_depth import BLOCK, SPACE_TO_DEPTH
 from export.tflite.builder.builder import Builder
 from export.tflite.builder.value import JoinedAxes
 from export.tflite.operators.registry import lowers
@@ -19,7 +18,7 @@ BY_INPUT = {identity(4): ((2, 0, 1), (0, 2, 4, 1, 3, 5)), CHANNELS_LAST[4]: ((0,
 """By the order of the image's axes: that of (row, column, channel) in a block, and the transpose that makes it."""
 
 
-@lowers(torch.ops.codeq.space_to_depth.default)
+@lowers(SPACE_TO_DEPTH)
 def lower_space_to_depth(build: Builder, node: Node) -> None:
     """Write the three, and note the order of the channels."""
     x = node.args[0]
