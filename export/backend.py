@@ -106,9 +106,6 @@ class Backend(Protocol):
     def recognizes(self, path: Path) -> bool:
         """Say whether a file is of its format, by its first bytes or its name."""
 
-    def is_canonical(self, request: ExportRequest) -> bool:
-        """Say whether it lowers programs in canonical form, also where activations are float."""
-
     def write(self, prepared: "Prepared", request: Any, staged: Path) -> Written:
         """Lower a program and write it.
 

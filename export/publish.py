@@ -55,7 +55,6 @@ def publish(backend: Backend, model: nn.Module, example_inputs: Inputs, path: Pa
         request.quantization,
         check_inputs=request.check_inputs,
         open_batch=request.open_batch,
-        canonical=backend.is_canonical(request),
     )
     replaced = output.exists()
     with staging_folder(output) as folder:

@@ -36,9 +36,6 @@ class OnnxBackend:
     def recognizes(self, path: Path) -> bool:
         return path.suffix == self.suffix
 
-    def is_canonical(self, request: ExportRequest) -> bool:
-        return False
-
     def write(self, prepared: "Prepared", request: OnnxRequest, staged: Path) -> Written:
         from export.onnx.write import write_onnx
 
@@ -63,8 +60,9 @@ class OnnxBackend:
 
     def reference(self, program: "ReferenceProgram") -> "IntegerReference":
         from export.reference.machine import IntegerReference
+        from export.reference.onnxruntime import ONNXRUNTIME
 
-        return IntegerReference(program)
+        return IntegerReference(program, ONNXRUNTIME)
 
     def open_runner(
         self, path: Path, *, threads: int | None = None, look_at: Sequence[str] = ()

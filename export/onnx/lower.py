@@ -26,7 +26,8 @@ from export.errors import ExportError
 from export.onnx.opset import NEWEST_OPSET, lowest_opset, lowest_version, stamp_opset
 from export.onnx.passes.merge_padding import merge_padding
 from export.onnx.passes.push_dequantize import push_dequantize
-from export.program.program import LAYER_SCOPE, ReferenceProgram, WeightRecord
+from export.program.names import LAYER_SCOPE, codes_name
+from export.program.program import ReferenceProgram, WeightRecord
 from export.program.space_to_depth import BLOCK
 
 EXPORTER_OPSET = 18
@@ -181,7 +182,7 @@ def _name_values(model: ir.Model, program: ReferenceProgram) -> dict[str, str | 
                 weight = next(user for user in product.outputs[0].consumers() if user.op_type == "Add").outputs[0]
             weight.name = record.name
             scale.name = f"{record.name}_scale"
-        codes.name = f"{record.name}_quantized"
+        codes.name = codes_name(record.name)
         value_names[record.name] = record.name
         named.append(record)
         layer = record.name.rpartition(".")[0]
@@ -202,7 +203,7 @@ def _name_layers(model: ir.Model) -> None:
         name = scopes[-2].removeprefix(LAYER_SCOPE) if len(scopes) > 1 and scopes[-2].startswith(LAYER_SCOPE) else ""
         if node.op_type == "QuantizeLinear":
             codes = node.outputs[0]
-            codes.name = f"{name}_quantized"
+            codes.name = codes_name(name)
             for reader in codes.consumers():
                 if not reader.outputs[0].is_graph_output():
                     reader.outputs[0].name = f"{name}_dequantized"

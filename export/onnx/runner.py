@@ -18,6 +18,7 @@ from export.onnx.sessions import (
     read_metadata,
     session_options,
 )
+from export.program.names import codes_name
 from export.runner import InputSlot
 
 NUMPY_TYPES: Mapping[str, type] = {
@@ -64,7 +65,7 @@ class OnnxruntimeRunner:
         self.content: Path | bytes = path
         if look_at:
             entries = entries | {EXTERNAL_FOLDER: str(path.parent)}
-            self.content = with_codes(model, [f"{name}_quantized" for name in look_at], path)
+            self.content = with_codes(model, [*map(codes_name, look_at)], path)
         self.options = session_options(level, threads, entries)
         self.with_nodes = with_nodes
         self.nodes: dict[str, str] = {}

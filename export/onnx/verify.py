@@ -32,9 +32,11 @@ from export.parity.held import Held
 from export.parity.outputs import compare_output, compare_program, compare_with_reference, report_comparison
 from export.parity.verdict import Verdict
 from export.parity.weights import as_trained, check_weights, compare_weight, expected_weight
+from export.program.names import codes_name
 from export.program.program import ReferenceProgram
 from export.program.run import in_batches
 from export.reference.machine import IntegerReference
+from export.reference.onnxruntime import ONNXRUNTIME
 from export.runner import run_batches
 
 EXACT_KERNELS = frozenset(
@@ -103,7 +105,7 @@ def _check_codes(
     # A program of a fixed batch size takes no other.
     chunk = held.batch_sizes[0] if len(held.batch_sizes) == 1 else REFERENCE_BATCH_SIZE
     stackable = batch_comes_first(program)
-    integer = IntegerReference(program)
+    integer = IntegerReference(program, ONNXRUNTIME)
     reference = in_batches(integer.outputs, held.inputs, chunk)
     fake = in_batches(program.run, held.inputs, chunk)
     names = tuple(activations.encodings)
@@ -214,4 +216,4 @@ def _weight_groups(
 def _mentions(graph: onnx.GraphProto, name: str) -> bool:
     names = {output for node in graph.node for output in node.output} | {tensor.name for tensor in graph.initializer}
     names |= {tensor.values.name for tensor in graph.sparse_initializer}
-    return name in names or f"{name}_quantized" in names
+    return name in names or codes_name(name) in names

@@ -24,6 +24,7 @@ from export.onnx.storage.weight import CodedWeight
 from export.onnx.storage.write import store_weights
 from export.onnx.stored_weight import float_weights
 from export.program.describe import describe_program
+from export.program.names import codes_name, plain_name
 from export.program.prepare import Prepared
 from export.program.program import ReferenceProgram
 
@@ -90,7 +91,7 @@ def write_onnx(prepared: Prepared, request: OnnxRequest, staged: Path) -> Writte
 
 def _coded_weights(graph: ir.Model, program: ReferenceProgram) -> dict[str, CodedWeight]:
     """The codes in a graph by the name of their initializer."""
-    names = [f"{record.name}_quantized" for record in program.weights.values()]
+    names = [codes_name(record.name) for record in program.weights.values()]
     values = {name: graph.graph.initializers[name].const_value for name in names if name in graph.graph.initializers}
     return {name: CodedWeight(np.asarray(value.numpy())) for name, value in values.items() if value is not None}
 
@@ -121,7 +122,7 @@ def _write(
     proto.graph.input.extend(inputs)
     _check(proto, staged, external=external, full_check=True)
     del proto.graph.input[len(proto.graph.input) - len(inputs) :]
-    floats = float_weights(proto.graph, (name.removesuffix("_quantized") for name in weights))
+    floats = float_weights(proto.graph, map(plain_name, weights))
     store_weights(proto, weights, plan)
     _check(proto, staged, external=external, full_check=False)
     if not external:
@@ -142,7 +143,7 @@ def _stored_weights(
     stored = {}
     for record in program.weights.values():
         lowering = "DequantizeLinear" if record.encoding.shift is None else "DequantizeLinear + shift * Sign"
-        choice = plan.choices.get(f"{record.name}_quantized")
+        choice = plan.choices.get(codes_name(record.name))
         if choice is not None:
             stored[record.name] = StoredWeight(choice.codec, choice.reason, choice.size_bytes, lowering)
         elif value_names.get(record.name) is not None:

@@ -1,8 +1,8 @@
 """The one pipeline from a network to the reference program that files are made from and held to.
 
-    encode -> trace -> fold BatchNorms -> canonicalize -> quantize activations
+    encode -> trace -> fold BatchNorms -> canonicalize and quantize activations, where asked
 
-A program with float activations is canonicalized only for a backend that lowers programs in that form.
+What a backend needs beyond that, its own passes do.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,6 @@ from codeq.activations.calibrate import BATCH_SIZE as CALIBRATION_BATCH_SIZE
 from codeq.activations.calibrate import calibrate
 from codeq.activations.encoding import ActivationEncoding
 from codeq.activations.plan import ActivationPlan
-from codeq.graph.canonical import canonicalize, merge_equal
 from codeq.graph.inputs import Inputs, join_inputs
 from codeq.quantizer.attach import encode, quantized_weights
 from codeq.quantizer.grid import WeightEncoding
@@ -63,7 +62,6 @@ def prepare_program(
     *,
     check_inputs: Inputs | None = None,
     open_batch: bool = True,
-    canonical: bool = False,
 ) -> Prepared:
     """Trace a network and bring it into the form that files are made from.
 
@@ -73,7 +71,6 @@ def prepare_program(
         quantization: Of activations.
         check_inputs: Held inputs for the check, in the same form; None takes the example.
         open_batch: Leave the batch size open.
-        canonical: Canonicalize also where activations are float.
 
     Raises:
         ExportError: The network or an option cannot be exported.
@@ -91,9 +88,6 @@ def prepare_program(
         batch = CALIBRATION_BATCH_SIZE if open_batch else len(example[0])
         choose = _choose_grids(program, quantization, given, batch)
         quantize_program(program, compared, choose, exclude=quantization.activations_except)
-    elif canonical:
-        canonicalize(program.exported)
-        merge_equal(program.exported)
     return Prepared(program, encodings, held, names, folded)
 
 

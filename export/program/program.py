@@ -26,9 +26,6 @@ from codeq.quantizer.grid import WeightEncoding
 from export.errors import ExportError
 from export.program.dequantize import replace_quantizer
 
-LAYER_SCOPE = "layer:"
-"""Prefix of the module scope that carries a layer's name through torch's exporter."""
-
 
 @dataclass(eq=False)
 class WeightRecord:

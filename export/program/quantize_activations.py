@@ -24,8 +24,8 @@ from codeq.graph.nodes import insert_call, is_constant, replace_node, state_name
 from codeq.graph.operators import CLAMPS
 from export.errors import ExportError
 from export.program.fold_batch_norm import CHANNEL_AXIS
+from export.program.names import LAYER_SCOPE, codes_name
 from export.program.program import (
-    LAYER_SCOPE,
     ActivationRecord,
     QuantizedLayer,
     ReferenceProgram,
@@ -199,7 +199,7 @@ def _quantize_bias(
             f"steps of input scale times weight scale ({float(scale[channel]):.3g}), beyond int32; leave the layer out "
             f"with --activations-except {layer.name}"
         )
-    codes_node = add_tensor(program, f"{layer.name}.bias_quantized", codes.to(torch.int32))
+    codes_node = add_tensor(program, codes_name(f"{layer.name}.bias"), codes.to(torch.int32))
     scale_node = add_tensor(program, f"{layer.name}.bias_scale", scale.clone())
     new = insert_call(layer.head, torch.ops.codeq.dequantize.default, (codes_node, scale_node, None, 0))
     layer.head.args = (*layer.head.args[:2], new, *layer.head.args[3:])

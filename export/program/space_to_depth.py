@@ -38,6 +38,10 @@ def _(x: Tensor) -> Tensor:
     return x.new_empty((n, BLOCK * BLOCK * c, h // BLOCK, w // BLOCK))
 
 
+SPACE_TO_DEPTH = torch.ops.codeq.space_to_depth.default
+"""The operator as nodes of a program have it."""
+
+
 def rearrange_kernel(weight: Tensor, offset: tuple[int, int]) -> Tensor:
     """`(O, C, kh, kw)` to `(O, 4 C, ceil((kh + offset) / 2), ...)`: `offset` zeros before each axis, then blocks."""
     bottom, right = (-(size + before) % BLOCK for size, before in zip(weight.shape[2:], offset, strict=True))
@@ -89,7 +93,7 @@ def rearrange_first_convolution(program: ReferenceProgram, head: Node) -> bool:
     dequantize.meta["val"] = torch.empty_like(codes.meta["val"], dtype=torch.float32)
     record.encoding = dataclasses.replace(record.encoding, codes=rearranged)
     record.space_to_depth = offset
-    moved = insert_call(head, torch.ops.codeq.space_to_depth.default, (x,))
+    moved = insert_call(head, SPACE_TO_DEPTH, (x,))
     padded = insert_call(head, aten.constant_pad_nd.default, (moved, [starts[1], ends[1], starts[0], ends[0]]))
     new = insert_call(head, aten.conv2d.default, (padded, dequantize, bias))
     replace_node(program.exported, head, new)

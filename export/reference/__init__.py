@@ -1,1 +1,1 @@
-"""What integer kernels compute, in PyTorch: one table of rules per runtime."""
+"""This package computes in PyTorch what integer kernels compute: one table of rules per runtime."""

@@ -1,4 +1,4 @@
-"""The integer reference by the rules of XNNPACK, which computes LiteRT's int8 operators (measured; tests hold each).
+"""This table holds the rules of XNNPACK, which computes LiteRT's int8 operators (measured; tests hold each).
 
     CONV_2D, FULLY_CONNECTED   clip(rint(f32(sum + bias) * f32(f32(s_in * s_w) / s_out)) + zero point), as onnxruntime
     MUL                        clip(rint(f32(a * b) * f32(f32(s_a * s_b) / s_out)) + zero point)
@@ -16,60 +16,18 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import Node
-from torch.fx.node import map_arg
 
-from codeq.activations.rules import INTEGER
-from codeq.graph.operators import CLAMPS
-from export.program.program import ReferenceProgram
-from export.reference.machine import KERNELS, Codes, IntegerReference, Pending, move_codes
-from export.tflite.build import FUSED
-from export.tflite.operators.window import Pair, pair
+from export.program.arguments import Pair, pair
+from export.program.space_to_depth import SPACE_TO_DEPTH
+from export.reference.machine import Codes, Pending, Rules, share_grid
+from export.reference.weighted import WEIGHTED
 
 aten = torch.ops.aten
 
 MULTIPLIER_BITS = 20
-"""Of the larger multiplier of an addition."""
+"""The larger multiplier of an addition has one bit more."""
 REQUANTIZE_BITS = 8
-"""Of the fraction with which codes go to another grid."""
-
-
-class LiteRtReference(IntegerReference):
-    """Computes a program with quantized activations as LiteRT does."""
-
-    def __init__(self, program: ReferenceProgram) -> None:
-        super().__init__(program)
-        weighted = {target: KERNELS[target] for target, rule in INTEGER.items() if rule.has_weight}
-        self.kernels = {
-            **weighted,
-            aten.add.Tensor: _add,
-            aten.mul.Tensor: _mul,
-            aten.adaptive_avg_pool2d.default: _mean,
-            aten.avg_pool2d.default: _mean,
-        }
-
-    def compute_node(self, n: Node) -> Any:
-        if n.target in CLAMPS and CLAMPS[n.target](n) in FUSED:
-            (x,) = map_arg(n.args[:1], lambda operand: self.env[operand])
-            if isinstance(x, Pending):
-                return _clamped(x, *CLAMPS[n.target](n))
-        if n.target is torch.ops.codeq.space_to_depth.default:
-            return move_codes(n, map_arg(n.args, lambda operand: self.env[operand]))
-        if n.target is aten.cat.default:
-            arguments: Any = map_arg(n.args, lambda operand: self.env[operand])
-            parts, *axis = arguments
-            if all(isinstance(part, Codes) for part in parts) and not _share_grid(parts):
-                return _concatenate(n, parts, *axis)
-        return super().compute_node(n)
-
-
-def _clamped(x: Pending, low: float, high: float) -> Pending:
-    """Rounding is monotonic: the clamp of a value has the code that is the clamp of its code."""
-
-    def steps(sy: Tensor, zy: float) -> Tensor:
-        offset = zy if x.zero_inside else 0.0
-        return x.steps(sy, zy).clamp(low / float(sy) + offset, high / float(sy) + offset)
-
-    return Pending(steps, lambda: x.real().clamp(low, high), zero_inside=x.zero_inside)
+"""The multiplier that brings codes to another grid is a fraction of so many bits."""
 
 
 def _add(node: Node, a: Codes, b: Codes) -> Pending:
@@ -89,7 +47,7 @@ def _mul(node: Node, a: Codes, b: Codes) -> Pending:
 
 
 def _mean(node: Node, x: Codes, *arguments: Any) -> Pending:
-    """A pool whose window is the whole image; any other is computed in float."""
+    """Compute a pool on codes where its window is the whole image, any other in float."""
     height, width = x.centered.shape[-2:]
     if not _is_whole(node, (height, width), *arguments):
         target: Any = node.target
@@ -104,11 +62,6 @@ def _is_whole(node: Node, sizes: Pair, window: Any, stride: Any = (), padding: A
     return pair(window) == sizes and pair(padding) == (0, 0)
 
 
-def _share_grid(parts: list[Codes]) -> bool:
-    first = parts[0]
-    return all(torch.equal(part.scale, first.scale) and part.zero_point == first.zero_point for part in parts)
-
-
 def _concatenate(node: Node, parts: list[Codes], axis: int = 0) -> Pending:
     def part_steps(part: Codes, sy: Tensor, zy: float) -> Tensor:
         if bool(part.scale == sy) and part.zero_point == zy:
@@ -120,3 +73,19 @@ def _concatenate(node: Node, parts: list[Codes], axis: int = 0) -> Pending:
         lambda sy, zy: torch.cat([part_steps(part, sy, zy) for part in parts], axis),
         lambda: torch.cat([part.real() for part in parts], axis),
     )
+
+
+XNNPACK = Rules(
+    kernels={
+        **WEIGHTED,
+        aten.add.Tensor: _add,
+        aten.mul.Tensor: _mul,
+        aten.adaptive_avg_pool2d.default: _mean,
+        aten.avg_pool2d.default: _mean,
+        aten.cat.default: _concatenate,
+    },
+    requantizes=lambda node, parts: not share_grid(parts),
+    clamps=frozenset({(0.0, float("inf")), (0.0, 6.0), (-1.0, 1.0)}),
+    moves=frozenset({SPACE_TO_DEPTH}),
+)
+"""The rules of XNNPACK's kernels of LiteRT's operators."""

@@ -8,7 +8,7 @@ from codeq.toolkit.cli import Reportable
 from export.backend import OnProgress, Written
 from export.errors import ExportError
 from export.options import ExportRequest
-from export.tflite.options import WRITER, TfliteRequest
+from export.tflite.options import TfliteRequest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,9 +44,6 @@ class TfliteBackend:
             return path.suffix == self.suffix
         with path.open("rb") as file:
             return file.read(8)[4:] == IDENTIFIER or path.suffix == self.suffix
-
-    def is_canonical(self, request: ExportRequest) -> bool:
-        return isinstance(request, TfliteRequest) and request.backend == WRITER
 
     def write(self, prepared: "Prepared", request: TfliteRequest, staged: Path) -> Written:
         from export.tflite.write import write_tflite

@@ -1,4 +1,4 @@
-"""One line per reason, for reports that name what was left alone."""
+"""Reports that name what was left alone give one line per reason."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ SHOWN = 3
 
 
 def group_reasons(reasons: Mapping[str, str]) -> list[str]:
-    """One line per reason, with the first names that it holds for.
+    """Give one line per reason, with the first names that it holds for.
 
     Example:
         >>> group_reasons({"a": "too long", "b": "too long"})

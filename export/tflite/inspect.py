@@ -11,8 +11,8 @@ import numpy as np
 from codeq.toolkit.table import format_bytes, format_count, format_ratio, render_table
 from export.errors import ExportError
 from export.metadata import WeightMetadata
+from export.program.names import codes_name
 from export.tflite.file.flatbuffer import tensors_by_name
-from export.tflite.interface import SUFFIX
 from export.tflite.runtime import schema
 from export.tflite.stored_file import TfliteFile, read_file
 
@@ -97,7 +97,7 @@ def inspect_file(path: Path) -> TfliteInspection:
     return TfliteInspection(
         path=path,
         size_bytes=len(stored.data),
-        weights=tuple(_inspect_weight(stored, weight, *tensors[f"{weight.name}{SUFFIX}"]) for weight in used),
+        weights=tuple(_inspect_weight(stored, weight, *tensors[codes_name(weight.name)]) for weight in used),
         unused=tuple(weight.name for weight in stored.metadata.weights if weight.name not in stored.weights),
         operators=dict(Counter(stored.operators)),
         versions=stored.metadata.versions,

@@ -7,9 +7,6 @@ output  value = scale * (code - zero point), as the tensor's quantization says
 from export.errors import ExportError
 from export.tflite.build import Build
 
-SUFFIX = "_quantized"
-"""Of tensors of codes."""
-
 
 def float_interface(build: Build) -> tuple[str, ...]:
     """Say what stays float32 in a file that was to take and give codes, one line each.

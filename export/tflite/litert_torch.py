@@ -27,13 +27,14 @@ from codeq.graph.nodes import input_names, output_names, replace_node, state_nam
 from codeq.toolkit.extras import install_hint
 from codeq.toolkit.quiet import quiet_torch, silence
 from export.errors import ExportError
+from export.program.names import codes_name
 from export.program.program import ReferenceProgram, WeightRecord, add_tensor, constant_value, remove_unused_tensors
 from export.tflite.build import Build
 from export.tflite.file.edit import ModelEditor
-from export.tflite.file.graph import Quantization
+from export.tflite.file.graph import Graph, Quantization
 from export.tflite.file.graph import Tensor as FileTensor
 from export.tflite.file.operator_versions import PER_CHANNEL_DEQUANTIZE
-from export.tflite.weights.form import DEQUANTIZE, StoredForm
+from export.tflite.weights.form import FLOATS, StoredForm
 from export.tflite.weights.layout import StoredLayout
 
 PACKAGE = "litert-torch"
@@ -63,16 +64,15 @@ def convert_with_codes(program: ReferenceProgram, example: tuple[Tensor, ...]) -
 
 def describe_converted(program: ReferenceProgram, layouts: dict[str, StoredLayout]) -> Build:
     """What the parity check of a converted file needs to know of it."""
-    build = Build(program)
-    build.weights = layouts
+    graph = Graph()
     for name in output_names(program.exported):
-        build.tensor_names.add(name)
-        build.graph.outputs[name] = build.graph.add_tensor(FileTensor(name, (), np.dtype(np.float32)))
+        graph.outputs[name] = graph.add_tensor(FileTensor(name, (), np.dtype(np.float32)))
+    stored = {}
     for record in program.weights.values():
         if record.name in layouts:
             size_bytes = record.encoding.codes.numel() + 4 * record.encoding.scale.numel()
-            build.stored[record.name] = StoredForm("dense", DEQUANTIZE, size_bytes)
-    return build
+            stored[record.name] = StoredForm("dense", FLOATS, size_bytes)
+    return Build(graph, weights=layouts, stored=stored)
 
 
 def convert(program: ReferenceProgram, example: tuple[Tensor, ...]) -> bytes:
@@ -185,7 +185,7 @@ def _store(editor: ModelEditor, tensor: int, record: WeightRecord, layout: Store
     scale = encoding.scale.reshape(-1).numpy()
     grid = Quantization(scale, 0, axis)
     version = PER_CHANNEL_DEQUANTIZE if scale.size > 1 else 2
-    stored = editor.add_tensor(f"{name}_quantized", codes.shape, codes, grid)
+    stored = editor.add_tensor(codes_name(name), codes.shape, codes, grid)
     editor.rename_tensor(tensor, name)
     if encoding.shift is None:
         editor.compute("DEQUANTIZE", version, [stored], tensor)

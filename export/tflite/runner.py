@@ -9,10 +9,10 @@ import numpy as np
 from codeq.errors import first_line
 from export.errors import ExportError
 from export.metadata import KEY
+from export.program.names import codes_name
 from export.runner import InputSlot
-from export.tflite.build import UINT8_TO_INT8
+from export.tflite.codes import UINT8_TO_INT8
 from export.tflite.file.flatbuffer import read, read_metadata, with_outputs
-from export.tflite.interface import SUFFIX
 from export.tflite.run import XNNPACK, allocate, batch_axis, open_interpreter
 from export.tflite.runtime import installed_version
 from export.tflite.stored_file import DAMAGED, read_bytes, read_file
@@ -64,7 +64,7 @@ class LiteRtRunner:
         self.exposed = len(expose)
         self.content: Path | bytes = path
         if look_at or expose:
-            self.content = with_outputs(data, [*(f"{name}{SUFFIX}" for name in look_at), *expose])
+            self.content = with_outputs(data, [*map(codes_name, look_at), *expose])
 
     def open(self) -> None:
         try:
@@ -147,3 +147,9 @@ def _decode(values: np.ndarray, detail: Any) -> np.ndarray:
         return values
     scale, zero_point = detail["quantization"]
     return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+
+
+def _plain_codes(values: np.ndarray, order: Order) -> np.ndarray:
+    """Give int8 codes as the reference has them: uint8, PyTorch's order."""
+    shifted = (values.astype(np.int16) - UINT8_TO_INT8).astype(np.uint8)
+    return np.ascontiguousarray(shifted.transpose(np.argsort(order)))

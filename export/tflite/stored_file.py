@@ -15,9 +15,9 @@ import numpy as np
 from export.errors import ExportError
 from export.metadata import KEY, FileMetadata, parse_metadata
 from export.parity.checks import WeightCheck
-from export.tflite.build import UINT8_TO_INT8
+from export.program.names import codes_name
+from export.tflite.codes import UINT8_TO_INT8
 from export.tflite.file.flatbuffer import IDENTIFIER, read, read_metadata, tensors_by_name, text_of
-from export.tflite.interface import SUFFIX
 from export.tflite.options import WRITER
 from export.tflite.runtime import schema
 from export.tflite.weights.form import HYBRID_OPERATORS
@@ -108,10 +108,10 @@ def read_file(path: Path) -> TfliteFile:
         raise ExportError(f"{path}: its {KEY!r} metadata is damaged (no layout)")
     weights, codes = _read_orders(path, metadata.layout)
     for name, layout in weights.items():
-        if math.prod(shapes.get(f"{name}{SUFFIX}", ())) != math.prod(layout.view):
+        if math.prod(shapes.get(codes_name(name), ())) != math.prod(layout.view):
             raise ExportError(f"{path}: its {KEY!r} metadata is damaged (no weight {name} of shape {layout.view})")
     for name, order in codes.items():
-        if len(shapes.get(f"{name}{SUFFIX}", ())) != len(order):
+        if len(shapes.get(codes_name(name), ())) != len(order):
             raise ExportError(f"{path}: its {KEY!r} metadata is damaged (no activation {name})")
     try:
         channels_last_io, codes_io = (bool(metadata.layout[key]) for key in ("channels_last_io", "codes_io"))
@@ -191,7 +191,7 @@ def _operators(content: Any) -> list[_Operator]:
 
 def _kernels(operators: Iterable[_Operator], codes: Iterable[str]) -> dict[str, str]:
     made = {operator.output: operator.code for operator in operators if operator.reads_codes}
-    return {name: made[f"{name}{SUFFIX}"] for name in codes if f"{name}{SUFFIX}" in made}
+    return {name: made[codes_name(name)] for name in codes if codes_name(name) in made}
 
 
 def check_grids(file: TfliteFile) -> tuple[WeightCheck, ...]:
@@ -202,7 +202,7 @@ def check_grids(file: TfliteFile) -> tuple[WeightCheck, ...]:
     tensors = tensors_by_name(file.content)
     checks = []
     for name, grid in (file.metadata.activations or {}).items():
-        label = f"{name}{SUFFIX}"
+        label = codes_name(name)
         if label not in tensors:
             continue  # the check of codes says so
         quantization = tensors[label][1].quantization

@@ -28,12 +28,13 @@ from export.parity.held import Held
 from export.parity.outputs import as_approximate, compare_output, compare_program, within_tolerance
 from export.parity.verdict import Verdict
 from export.parity.weights import as_trained, check_weights, compare_weight, expected_weight, stored_shape
+from export.program.names import codes_name
 from export.program.program import ActivationRecord, ReferenceProgram
-from export.reference.xnnpack import LiteRtReference
+from export.reference.machine import IntegerReference
+from export.reference.xnnpack import XNNPACK as XNNPACK_RULES
 from export.runner import run_batches
 from export.tflite.file.flatbuffer import tensors_by_name
-from export.tflite.interface import SUFFIX
-from export.tflite.lower import prepare_lowering
+from export.tflite.passes.bring_into_form import bring_into_form
 from export.tflite.run import BUILTIN, XNNPACK
 from export.tflite.runner import LiteRtRunner
 from export.tflite.runtime import installed_version
@@ -63,16 +64,16 @@ def check(
     return Verdict("LiteRT", installed_version(), held.count, weights, tuple(checks), approximate=stored.hybrid)
 
 
-def reference_of(program: ReferenceProgram) -> LiteRtReference:
+def reference_of(program: ReferenceProgram) -> IntegerReference:
     """Give the integer reference of a quantized program by XNNPACK's rules; the program takes the lowerings' form."""
-    prepare_lowering(program)
-    return LiteRtReference(program)
+    bring_into_form(program)
+    return IntegerReference(program, XNNPACK_RULES)
 
 
 def _check_weights(stored: TfliteFile, model: nn.Module, held: Held) -> tuple[WeightCheck, ...]:
     """(W): what the file stores, and what LiteRT makes of it."""
     tensors = tensors_by_name(stored.content)
-    names = [name for weight in stored.metadata.weights for name in (weight.name, f"{weight.name}{SUFFIX}/dense")]
+    names = [name for weight in stored.metadata.weights for name in (weight.name, f"{codes_name(weight.name)}/dense")]
     names = [name for name in names if name in tensors and tensors[name][0] is None]
     computed: dict[str, np.ndarray] = {}
     if names:
@@ -88,10 +89,10 @@ def _check_weights(stored: TfliteFile, model: nn.Module, held: Held) -> tuple[We
         if isinstance(wanted, str):
             return wanted
         if name not in stored.weights:
-            return "" if f"{name}{SUFFIX}" not in tensors else "the file calls it unused, but holds it"
+            return "" if codes_name(name) not in tensors else "the file calls it unused, but holds it"
         layout = stored.weights[name]
         reason = _compare_stored(wanted, tensors, about, layout)
-        codes, densified = tensors.get(f"{name}{SUFFIX}", (None,))[0], computed.get(f"{name}{SUFFIX}/dense")
+        codes, densified = tensors.get(codes_name(name), (None,))[0], computed.get(f"{codes_name(name)}/dense")
         if not reason and densified is not None and codes is not None and not np.array_equal(densified, codes):
             return "LiteRT does not put its zeros back where they were"
         if about.shifted and name not in computed:
@@ -104,7 +105,7 @@ def _check_weights(stored: TfliteFile, model: nn.Module, held: Held) -> tuple[We
 
 
 def _compare_stored(wanted: np.ndarray, tensors: Mapping[str, Any], about: WeightMetadata, layout: StoredLayout) -> str:
-    codes, tensor = tensors.get(f"{about.name}{SUFFIX}", (None, None))
+    codes, tensor = tensors.get(codes_name(about.name), (None, None))
     if codes is None or codes.dtype != np.int8:
         return "the file holds no int8 codes of it"
     scale = np.asarray(tensor.quantization.scale, np.float32)

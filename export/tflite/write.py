@@ -63,6 +63,6 @@ def write_tflite(prepared: Prepared, request: TfliteRequest, staged: Path) -> Wr
 
 def _stored_weights(build: Build) -> dict[str, StoredWeight]:
     return {
-        name: StoredWeight(FORMS[stored.form], stored.reason, stored.size_bytes, stored.reader)
+        name: StoredWeight(FORMS[stored.form], stored.reason, stored.size_bytes, str(stored.reader))
         for name, stored in build.stored.items()
     }

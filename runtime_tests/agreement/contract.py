@@ -16,7 +16,8 @@ from export.onnx.verify import PROGRESS_STEPS, Verdict
 from export.onnx.verify import check_parity as check_onnx
 from export.program.run import in_batches, run_network
 from export.reference.machine import IntegerReference
-from export.reference.xnnpack import LiteRtReference
+from export.reference.onnxruntime import ONNXRUNTIME
+from export.reference.xnnpack import XNNPACK
 from export.tflite.options import batch_sizes
 from export.tflite.stored_file import StoredFile, check_grids, is_tflite, read_file, rebuild
 from export.tflite.verify import TfliteVerdict
@@ -62,14 +63,14 @@ class Contract:
             if self.metadata.activations is not None:
                 program = rebuild_program(model, (inputs,), self.metadata)
             verdict = check_onnx(self.path, model, inputs, program=program, on_progress=on_progress)
-            return verdict, None if program is None else IntegerReference(program)
+            return verdict, None if program is None else IntegerReference(program, ONNXRUNTIME)
         check_inputs(open_runner(self.path), self.path, inputs)
         prepared, build = rebuild(self.stored, model, (inputs,))
         on_progress(PROGRESS_STEPS // 4, "reference program")
         held = check_tflite(self.path, model, prepared, build, batch_sizes(self.stored.backend))
         held = replace(held, weights=held.weights + check_grids(self.stored))
         on_progress(PROGRESS_STEPS, "")
-        return held, LiteRtReference(prepared.program) if held.layers else None
+        return held, IntegerReference(prepared.program, XNNPACK) if held.layers else None
 
     def runs(self, model: nn.Module, reference: IntegerReference | None) -> tuple[dict[str, Run], int]:
         """What to compare the accuracy of, by name, and the batch size for all of them."""

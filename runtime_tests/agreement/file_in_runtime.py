@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from export.onnx.verify_integer import EXACT_KERNELS, rebuild_program
 from torch import Tensor, nn
 
 from export.errors import ExportError
 from export.onnx.kernels import open_optimized, report_kernels
 from export.onnx.sessions import session_options
-from export.onnx.verify_integer import EXACT_KERNELS, rebuild_program
 from export.program.program import ReferenceProgram
 from export.reference.machine import IntegerReference
 from export.reference.xnnpack import LiteRtReference

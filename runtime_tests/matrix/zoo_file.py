@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from export.parity.report import Report
+from export.tflite.report import TfliteReport
 from torch import Tensor, nn
 
 from codeq.errors import CodeqError
@@ -13,10 +15,8 @@ from export import export_onnx
 from export.errors import DeclinedError, ParityError
 from export.onnx.storage.plan import Storage
 from export.options import default_check
-from export.parity.report import Report
 from export.program.prepare import Activations
 from export.tflite import export_tflite
-from export.tflite.report import TfliteReport
 
 Kind = Storage | Literal["litert"]
 """A storage of an ONNX file, or a .tflite file."""

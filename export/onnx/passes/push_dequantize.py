@@ -65,7 +65,7 @@ def _push(graph: ir.Graph, node: ir.Node) -> bool:
     moved = ir.Node("", node.op_type, inputs, node.attributes.values(), num_outputs=len(node.outputs), name=node.name)
     new_values, nodes = [], [moved]
     for old, codes in zip(node.outputs, moved.outputs, strict=True):
-        codes.name, codes.shape, codes.type = f"{old.name}_quantized", old.shape, ir.TensorType(ir.DataType.UINT8)
+        codes.name, codes.shape, codes.type = codes_name(str(old.name)), old.shape, ir.TensorType(ir.DataType.UINT8)
         nodes.append(ir.Node("", "DequantizeLinear", [codes, *grid]))
         new_values.append(nodes[-1].outputs[0])
     ir.convenience.replace_nodes_and_values(graph, node, [node], nodes, node.outputs, new_values)

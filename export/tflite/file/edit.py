@@ -21,7 +21,7 @@ from export.tflite.runtime import schema
 
 
 class ModelEditor:
-    """A file of one subgraph while it is changed; an `ExportError` says what else it is."""
+    """Holds a file of one subgraph while it is changed; an `ExportError` says what else it is."""
 
     def __init__(self, data: bytes) -> None:
         self._model = read(data)
@@ -47,7 +47,7 @@ class ModelEditor:
         self._graph.tensors[number].name = name
 
     def constants(self) -> dict[int, np.ndarray]:
-        """Stored float32 data by the number of its tensor."""
+        """Give stored float32 data by the number of its tensor."""
         found = {}
         for number, tensor in enumerate(self._graph.tensors):
             data = self._model.buffers[tensor.buffer].data
@@ -89,14 +89,14 @@ class ModelEditor:
         self._added.append(table)
 
     def operators(self) -> list[str]:
-        """The schema's names of all operators, in the order of execution."""
+        """List the schema's names of all operators, in the order of execution."""
         fb = schema()
         names = {value: name for name, value in vars(fb.BuiltinOperator).items() if not name.startswith("_")}
         codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in self._model.operatorCodes]
         return [names[codes[operator.opcodeIndex]] for operator in (*self._added, *self._graph.operators)]
 
     def pack(self, metadata: Mapping[str, str]) -> bytes:
-        """The bytes of the changed file, with further texts by name; data that nothing uses any more is left out."""
+        """Give the bytes of the changed file, with further texts by name, without data that nothing uses any more."""
         fb = schema()
         self._graph.operators = [*self._added, *self._graph.operators]
         self._added = []

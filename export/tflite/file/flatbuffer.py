@@ -1,4 +1,4 @@
-"""Graphs to bytes of a .tflite file, the same bytes every time. Data of tensors is aligned to 16 bytes.
+"""Turn graphs into the bytes of a .tflite file, the same every time. Data of tensors is aligned to 16 bytes.
 
 Equal data and equal grids are stored once. Source: the TFLite schema (version 3), through the classes that LiteRT
 generates from it.
@@ -12,10 +12,10 @@ import numpy as np
 
 from export.errors import ExportError
 from export.tflite.file.graph import Graph, Quantization, Tensor
+from export.tflite.file.nibbles import pack, unpack
 from export.tflite.file.operator_versions import OPERATORS
+from export.tflite.file.sparse import CompressedRows, compress
 from export.tflite.runtime import flatbuffers, schema
-from export.tflite.weights.nibbles import pack, unpack
-from export.tflite.weights.sparse import CompressedRows, compress
 
 SCHEMA_VERSION = 3
 IDENTIFIER = b"TFL3"
@@ -49,7 +49,7 @@ class AlignedBuffer:
 
 
 class _Grids:
-    """Grids of tensors. Equal tables and equal zero points of channels are packed once, where they are first met."""
+    """Packs grids of tensors: equal tables and equal zero points of channels once, where they are first met."""
 
     def __init__(self) -> None:
         self.tables: dict[Quantization, int] = {}
@@ -85,14 +85,14 @@ class _Grid:
 
 
 class _Buffers:
-    """Data by number; number 0 is empty, for tensors that are computed. Positions of sparse ones lie outside."""
+    """Holds data by number; number 0 is empty, for tensors that are computed. Positions of sparse ones lie outside."""
 
     def __init__(self) -> None:
         self.numbers: dict[bytes, int] = {b"": 0}
         self.position_bytes = 0
 
     def add(self, data: bytes) -> int:
-        """The number of some data, that of equal data where there is some."""
+        """Add data, or find equal data; its number."""
         return self.numbers.setdefault(data, len(self.numbers))
 
     def tables(self) -> list[AlignedBuffer]:
@@ -100,7 +100,7 @@ class _Buffers:
 
 
 def write(graph: Graph, metadata: Mapping[str, str]) -> bytes:
-    """The bytes of a file.
+    """Write a graph as the bytes of a file.
 
     Args:
         graph: One subgraph, with the signature `serving_default` of its inputs and outputs.
@@ -148,7 +148,7 @@ def write(graph: Graph, metadata: Mapping[str, str]) -> bytes:
 
 
 def read(data: bytes) -> Any:
-    """A file as the schema's `ModelT`.
+    """Read a file as the schema's `ModelT`.
 
     Raises:
         ExportError: It is no .tflite file.
@@ -160,7 +160,7 @@ def read(data: bytes) -> Any:
 
 
 def read_metadata(model: Any, name: str) -> str | None:
-    """The text that a file holds under a name; None where it has none."""
+    """Find the text that a file holds under a name; None where it has none."""
     for entry in model.metadata or []:
         if entry.name in (name, name.encode()):
             return bytes(model.buffers[entry.buffer].data).decode()
@@ -168,7 +168,7 @@ def read_metadata(model: Any, name: str) -> str | None:
 
 
 def with_outputs(data: bytes, names: list[str]) -> bytes:
-    """A copy of a file whose outputs are followed by further tensors, for a look inside.
+    """Copy a file and let its outputs be followed by further tensors, for a look inside.
 
     Raises:
         ExportError: The file has no such tensor.
@@ -186,7 +186,7 @@ def with_outputs(data: bytes, names: list[str]) -> bytes:
 
 
 def align_buffers(model: Any) -> list[AlignedBuffer]:
-    """The data of a file that was read, as it must be packed."""
+    """Give the data of a file that was read, as it must be packed."""
     return [
         AlignedBuffer(b"" if buffer.data is None else np.asarray(buffer.data, np.uint8).tobytes())
         for buffer in model.buffers
@@ -194,7 +194,7 @@ def align_buffers(model: Any) -> list[AlignedBuffer]:
 
 
 def tensors_by_name(model: Any) -> dict[str, tuple[np.ndarray | None, Any]]:
-    """What a file stores under each tensor's name: its data, dense (None where computed), and its `TensorT`.
+    """Read what a file stores under each tensor's name: its data, dense (None where computed), and its `TensorT`.
 
     Raises:
         ExportError: The positions of a sparse tensor contradict each other.
@@ -231,14 +231,14 @@ def text_of(value: Any) -> str:
 
 
 def pack_model(model: Any, size: int) -> bytes:
-    """The bytes of a `ModelT`; `size` is about how many."""
+    """Pack a `ModelT` into bytes; `size` is about how many."""
     builder = flatbuffers().Builder(size + size // 8 + 4096)
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return bytes(builder.Output())
 
 
 def operator_code(code: str, version: int) -> Any:
-    """The schema's table of an operator's kind."""
+    """Make the schema's table of an operator's kind."""
     fb = schema()
     table = fb.OperatorCodeT()
     table.builtinCode = getattr(fb.BuiltinOperator, code)

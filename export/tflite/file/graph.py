@@ -1,4 +1,4 @@
-"""What a .tflite file holds, in plain Python: tensors, operators, inputs, outputs. Knows no network and no runtime.
+"""A graph is what a .tflite file holds, in plain Python: tensors, operators, inputs, outputs. It knows no network.
 
 A quantized tensor has real = scale * (code - zero_point), per tensor or along `axis`; activations are int8, so the zero
 point is that of the uint8 code minus 128. Source: the TFLite schema, QuantizationParameters.
@@ -21,19 +21,19 @@ ABSENT = -1
 """Stands for an operand that is left out."""
 
 Form = Literal["dense", "csr", "int4"]
-"""How data lies in the file: as it is, without its zeros (export/tflite/weights/sparse.py), or two codes a byte."""
+"""How data lies in the file: as it is, without its zeros (export/tflite/file/sparse.py), or two codes a byte."""
 
 
 @dataclass(frozen=True, eq=False)
 class Quantization:
-    """The grid of a tensor: `scale` float32 `(1,)` or `(C,)` along `axis`, one `zero_point` for all."""
+    """Describes the grid of a tensor: `scale` float32 `(1,)` or `(C,)` along `axis`, one `zero_point` for all."""
 
     scale: np.ndarray
     zero_point: int = 0
     axis: int = 0
 
     def same_as(self, other: "Quantization | None") -> bool:
-        """Whether two grids have the same codes for the same values."""
+        """Tell whether two grids have the same codes for the same values."""
         return other is not None and (
             np.array_equal(self.scale, other.scale) and self.zero_point == other.zero_point and self.axis == other.axis
         )
@@ -41,7 +41,7 @@ class Quantization:
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """One tensor. `shape` is that of a batch of 1; `open_batch` says on which axes a larger batch would show.
+    """Describes a tensor. `shape` is that of a batch of 1; `open_batch` says on which axes a larger batch would show.
 
     `data` is None for what an operator computes; it is dense int8 codes in the forms "csr" and "int4" too.
     """
@@ -57,7 +57,7 @@ class Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Operator:
-    """One operator: `code` and `options` by the schema's names, operands and results by tensor number."""
+    """Describes one operator: `code` and `options` by the schema's names, operands and results by tensor number."""
 
     code: str
     version: int
@@ -68,7 +68,7 @@ class Operator:
 
 @dataclass(eq=False)
 class Graph:
-    """A graph in the order of execution. `inputs` and `outputs` give tensor numbers by name."""
+    """Holds a graph in the order of execution. `inputs` and `outputs` give tensor numbers by name."""
 
     tensors: list[Tensor] = field(default_factory=list)
     operators: list[Operator] = field(default_factory=list)

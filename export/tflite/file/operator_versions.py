@@ -1,4 +1,4 @@
-"""Operators that are written: the schema's name of their options, and the version for float and for int8 operands.
+"""This table lists the operators that are written: their options by the schema's name, and their versions.
 
 A version says what a runtime must know; the lowest that covers the operands is written, so that old runtimes open the
 file. Source: TFLite's register.cc and op_version.cc; the ones of convolutions, linear layers and means were also run.
@@ -7,12 +7,14 @@ file. Source: TFLite's register.cc and op_version.cc; the ones of convolutions, 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from export.tflite.file.graph import Form
 
 
 @dataclass(frozen=True)
 class OperatorKind:
-    """`options` is "" where the operator has none; `int8_version` is None where we write it for floats only."""
+    """Describes an operator: `options` is "" where it has none, `int8_version` None where it is written for floats."""
 
     options: str
     float_version: int = 1
@@ -63,16 +65,35 @@ PER_CHANNEL_DEQUANTIZE = 5
 """The version of DEQUANTIZE that knows a scale per channel."""
 INT4_DEQUANTIZE = 6
 """The version that knows codes of four bits."""
-BY_READER: Mapping[tuple[str, Form], int] = {
-    ("FULLY_CONNECTED", "int4"): 10,
-    ("hybrid CONV_2D", "dense"): 5,
-    ("hybrid CONV_2D", "int4"): 7,
-    ("hybrid FULLY_CONNECTED", "dense"): 12,
-    ("hybrid FULLY_CONNECTED", "int4"): 12,
+INT4_LAYERS: Mapping[str, int] = {"FULLY_CONNECTED": 10}
+"""The version of a layer on codes that reads a weight of four bits."""
+HYBRID_LAYERS: Mapping[tuple[str, Form], int] = {
+    ("CONV_2D", "dense"): 5,
+    ("CONV_2D", "int4"): 7,
+    ("FULLY_CONNECTED", "dense"): 12,
+    ("FULLY_CONNECTED", "int4"): 12,
 }
-"""Of layers, by what reads their weight and its form; hybrid ones with a scale per channel."""
+"""The version of a layer on floats that reads codes with a scale per channel, by the form of its weight."""
 
 
-def weight_version(reader: str, form: Form) -> int | None:
-    """The version of a layer that reads codes in some form; None for the usual one."""
-    return BY_READER.get((reader, form))
+def operator_version(code: str, operand: np.dtype, result: np.dtype) -> int:
+    """Find the version of an operator by the types of its first operand and its result: floats, or int8 codes."""
+    kind = OPERATORS[code]
+    if code == "QUANTIZE" and operand == np.float32:
+        return 1
+    version = kind.int8_version if np.int8 in (operand, result) else kind.float_version
+    assert version is not None, f"{code} is not written for int8"
+    return version
+
+
+def layer_version(code: str, form: Form, *, hybrid: bool) -> int | None:
+    """Find the version of a layer that reads codes of a weight in some form; None for the usual one.
+
+    Args:
+        code: The layer's operator.
+        form: Of its weight.
+        hybrid: Its input is floats.
+    """
+    if hybrid:
+        return HYBRID_LAYERS[code, form]
+    return INT4_LAYERS.get(code) if form == "int4" else None

@@ -1,4 +1,4 @@
-"""Activation functions of each value on its own, and softmax. Computed on floats.
+"""Activation functions of each value on its own, and softmax, are computed on floats.
 
 relu, relu6, hardtanh and clamps are exact. Exponentials (sigmoid, tanh, softmax, gelu) are the runtime's own
 approximations, within some 1e-7 of PyTorch's.
@@ -11,9 +11,11 @@ import torch
 from torch.fx import Node
 
 from codeq.graph.operators import CLAMPS
-from export.tflite.build import FUSED, Build
+from export.tflite.builder.builder import Builder
+from export.tflite.builder.refusal import CannotLower
+from export.tflite.builder.target import FUSED_CLAMPS
 from export.tflite.file.graph import RELU, RELU6, RELU_N1_TO_1
-from export.tflite.registry import CannotLower, lowers
+from export.tflite.operators.registry import lowers
 
 aten = torch.ops.aten
 
@@ -26,49 +28,51 @@ UNARY: dict[Any, str] = {
 
 
 @lowers(*CLAMPS)
-def lower_clamp(build: Build, node: Node) -> None:
-    """One operator where LiteRT has it; else MINIMUM and MAXIMUM with a number."""
+def lower_clamp(build: Builder, node: Node) -> None:
+    """Write one operator where LiteRT has it, else MINIMUM and MAXIMUM with a number."""
     low, high = CLAMPS[node.target](node)
-    x = build.read_float(node.args[0])
-    if (low, high) in FUSED:
-        build.result(node, CLAMP_CODES[FUSED[low, high]], [x], x.order)
+    x = build.values.read_float(node.args[0])
+    if (low, high) in FUSED_CLAMPS:
+        build.values.result(node, CLAMP_CODES[FUSED_CLAMPS[low, high]], [x], x.order)
         return
-    like = build.like(node, x.order)
+    like = build.program.like(node, x.order)
     for code, limit in (("MAXIMUM", low), ("MINIMUM", high)):
         if np.isfinite(limit):
-            x = build.operator(code, [x, build.number(np.array(limit, np.float32), "limit")], like, x.order)
-    build.set(node, x)
+            x = build.writer.operator(
+                code, [x, build.writer.number(np.array(limit, np.float32), "limit")], like, x.order
+            )
+    build.values.set(node, x)
 
 
 @lowers(*UNARY)
-def lower_unary(build: Build, node: Node) -> None:
-    """One operator each."""
-    x = build.read_float(node.args[0])
-    build.result(node, UNARY[node.target], [x], x.order)
+def lower_unary(build: Builder, node: Node) -> None:
+    """Write one operator for each."""
+    x = build.values.read_float(node.args[0])
+    build.values.result(node, UNARY[node.target], [x], x.order)
 
 
 @lowers(aten.gelu.default)
-def lower_gelu(build: Build, node: Node) -> None:
-    """GELU, by the error function or by tanh."""
-    x = build.read_float(node.args[0])
-    build.result(node, "GELU", [x], x.order, approximate=node.kwargs.get("approximate", "none") == "tanh")
+def lower_gelu(build: Builder, node: Node) -> None:
+    """Write GELU, by the error function or by tanh."""
+    x = build.values.read_float(node.args[0])
+    build.values.result(node, "GELU", [x], x.order, approximate=node.kwargs.get("approximate", "none") == "tanh")
 
 
 @lowers(aten.leaky_relu.default)
-def lower_leaky_relu(build: Build, node: Node) -> None:
-    """LEAKY_RELU."""
-    x = build.read_float(node.args[0])
+def lower_leaky_relu(build: Builder, node: Node) -> None:
+    """Write LEAKY_RELU."""
+    x = build.values.read_float(node.args[0])
     slope = node.args[1] if len(node.args) > 1 else 0.01
-    build.result(node, "LEAKY_RELU", [x], x.order, alpha=float(slope))  # type: ignore[arg-type]
+    build.values.result(node, "LEAKY_RELU", [x], x.order, alpha=float(slope))  # type: ignore[arg-type]
 
 
 @lowers(aten.softmax.int)
-def lower_softmax(build: Build, node: Node) -> None:
-    """SOFTMAX is over the last axis as stored."""
-    rank = len(build.shape(node))
+def lower_softmax(build: Builder, node: Node) -> None:
+    """Write SOFTMAX, which is over the last axis as stored."""
+    rank = len(build.program.shape(node))
     axis = int(node.args[1]) % rank  # type: ignore[arg-type]
     if len(node.args) > 2 and node.args[2] is not None:
         raise CannotLower("it changes the type")
-    stored = build.read_float(node.args[0]).order
+    stored = build.values.read_float(node.args[0]).order
     order = (*(place for place in stored if place != axis), axis)
-    build.result(node, "SOFTMAX", [build.read_float(node.args[0], order)], order, beta=1.0)
+    build.values.result(node, "SOFTMAX", [build.values.read_float(node.args[0], order)], order, beta=1.0)

@@ -1,4 +1,4 @@
-"""Sums and products, with numbers and broadcasting. Float: exact.
+"""Sums and products take numbers and broadcast. On floats they are exact.
 
 On codes, in XNNPACK: ADD multiplies centered codes by 21-bit integers and rounds half up,
 MUL is clip(rint(f32(a * b) * f32(s_a * s_b / s_out)) + zero point).
@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from export.tflite.build import Build
+from export.tflite.builder.builder import Builder
+from export.tflite.builder.refusal import CannotLower
+from export.tflite.builder.target import find_target
+from export.tflite.builder.value import Value
 from export.tflite.file.graph import Tensor
-from export.tflite.registry import CannotLower, lowers
-from export.tflite.requantization import check_ratio
-from export.tflite.value import Value
+from export.tflite.operators.registry import lowers
+from export.tflite.operators.requantization import check_ratio
 from export.tflite.weights.layout import Order, identity
 
 aten = torch.ops.aten
@@ -28,17 +30,17 @@ ON_CODES = frozenset({"ADD", "MUL"})
 
 
 @lowers(*CODES)
-def lower_arithmetic(build: Build, node: Node) -> None:
-    """Both operands in the order of the first that has as many dimensions as the result."""
+def lower_arithmetic(build: Builder, node: Node) -> None:
+    """Read both operands in the order of the first that has as many dimensions as the result."""
     if node.kwargs.get("alpha", 1) != 1:
         raise CannotLower("it scales its second operand (alpha)")
     code = CODES[node.target]
-    rank = len(build.shape(node))
-    full = [operand for operand in node.args if isinstance(operand, Node) and len(build.shape(operand)) == rank]
+    rank = len(build.program.shape(node))
+    full = [operand for operand in node.args if isinstance(operand, Node) and len(build.program.shape(operand)) == rank]
     computed = [operand for operand in full if operand in build.values]
-    order = build.read((computed or full)[0]).order if full else identity(rank)
-    integer = code in ON_CODES and build.is_quantized(*node.args)
-    target = build.target(node, integer=integer)
+    order = build.values.read((computed or full)[0]).order if full else identity(rank)
+    integer = code in ON_CODES and build.values.are_codes(*node.args)
+    target = find_target(build.program, node, integer=integer)
     integer = target.quantization is not None
     operands = [read_broadcast(build, operand, order, integer=integer) for operand in node.args]
     if target.quantization is not None:
@@ -46,32 +48,36 @@ def lower_arithmetic(build: Build, node: Node) -> None:
             operand.quantization.scale for operand in operands if isinstance(operand, Value) and operand.quantization
         ]
         for scale in scales if code == "ADD" else [scales[0] * scales[1]]:
-            check_ratio(build.name(node), code, scale, target.quantization)
-        build.integer[build.name(node)] = code
-    build.result(node, code, operands, order, target=target, fusedActivationFunction=target.activation)
+            check_ratio(build.program.name(node), code, scale, target.quantization)
+        build.integer[build.program.name(node)] = code
+    build.values.result(node, code, operands, order, target=target, fusedActivationFunction=target.activation)
 
 
-def read_broadcast(build: Build, operand: Any, order: Order, *, integer: bool = False) -> Value | int:
-    """An operand that broadcasts to a result of some order: ones in front of its shape, then the order."""
+def read_broadcast(build: Builder, operand: Any, order: Order, *, integer: bool = False) -> Value | int:
+    """Read an operand that broadcasts to a result of some order: ones in front of its shape, then the order."""
     if not isinstance(operand, Node):
-        return build.number(np.array(operand, np.float32), "number")
-    shape = build.shape(operand)
+        return build.writer.number(np.array(operand, np.float32), "number")
+    shape = build.program.shape(operand)
     missing = len(order) - len(shape)
     if not missing:
-        return build.read(operand, order) if integer else build.read_float(operand, order)
+        return build.values.read(operand, order) if integer else build.values.read_float(operand, order)
     if operand not in build.values:
-        value = build.constant(operand)
-        if value is not None and value.dtype == np.float32 and not build.depends_on_codes(operand):
+        value = build.program.constant(operand)
+        if value is not None and value.dtype == np.float32 and not build.program.depends_on_codes(operand):
             wide = value.reshape((1,) * missing + shape).transpose(order)
-            return build.number(np.ascontiguousarray(wide), build.weight_name(operand))
+            return build.writer.number(np.ascontiguousarray(wide), build.program.weight_name(operand))
     if not shape:
-        return build.read_float(operand)
-    plain = build.read(operand, identity(len(shape))) if integer else build.read_float(operand, identity(len(shape)))
-    source = build.graph.tensors[plain.tensor]
+        return build.values.read_float(operand)
+    plain = (
+        build.values.read(operand, identity(len(shape)))
+        if integer
+        else build.values.read_float(operand, identity(len(shape)))
+    )
+    source = build.writer.tensor(plain)
     open_batch = tuple(axis + missing for axis in source.open_batch)
-    wide_value = build.reshape(plain, (1,) * missing + shape, open_batch, f"{source.name}/wide")
+    wide_value = build.writer.reshape(plain, (1,) * missing + shape, open_batch, f"{source.name}/wide")
     if order == identity(len(order)):
         return wide_value
     stored = tuple(((1,) * missing + shape)[axis] for axis in order)
     like = Tensor(f"{source.name}/moved", stored, source.dtype, None, plain.quantization)
-    return build.operator("TRANSPOSE", [wide_value, build.indices(order, "permutation")], like, order)
+    return build.writer.operator("TRANSPOSE", [wide_value, build.writer.indices(order, "permutation")], like, order)

@@ -1,4 +1,4 @@
-"""Matrix products and attention, on floats: PyTorch's sums in another order, and the runtime's exponentials.
+"""Matrix products and attention are computed on floats: PyTorch's sums in another order, the runtime's exponentials.
 
 scaled_dot_product_attention(q, k, v)  ->  BATCH_MATMUL(SOFTMAX(BATCH_MATMUL(scale * q, k transposed)), v)
 """
@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from export.tflite.arguments import fill
-from export.tflite.build import Build
+from export.program.arguments import fill
+from export.tflite.builder.builder import Builder
+from export.tflite.builder.per_input import per_input_constant
+from export.tflite.builder.refusal import CannotLower
 from export.tflite.file.graph import Tensor
-from export.tflite.per_input import per_input_constant
-from export.tflite.registry import CannotLower, lowers
+from export.tflite.operators.registry import lowers
 from export.tflite.weights.layout import identity
 
 aten = torch.ops.aten
@@ -24,50 +25,52 @@ MASKED = np.float32(-1e30)
 
 
 @lowers(aten.matmul.default, aten.bmm.default, aten.mm.default)
-def lower_product(build: Build, node: Node) -> None:
-    """BATCH_MATMUL of two tensors of equally many dimensions."""
-    ranks = [len(build.shape(operand)) for operand in node.args]  # type: ignore[arg-type]
+def lower_product(build: Builder, node: Node) -> None:
+    """Write BATCH_MATMUL of two tensors of equally many dimensions."""
+    ranks = [len(build.program.shape(operand)) for operand in node.args]  # type: ignore[arg-type]
     if ranks[0] != ranks[1] or ranks[0] < 2:
         raise CannotLower(f"it multiplies tensors of {ranks[0]} and {ranks[1]} dimensions")
     order = identity(ranks[0])
-    operands = [build.read_float(operand, order) for operand in node.args]
-    build.result(node, "BATCH_MATMUL", operands, order, adjX=False, adjY=False)
+    operands = [build.values.read_float(operand, order) for operand in node.args]
+    build.values.result(node, "BATCH_MATMUL", operands, order, adjX=False, adjY=False)
 
 
 @lowers(aten.scaled_dot_product_attention.default)
-def lower_attention(build: Build, node: Node) -> None:
-    """A mask is a constant that is added; one that masks nothing is left out."""
+def lower_attention(build: Builder, node: Node) -> None:
+    """Write two products around a SOFTMAX. A mask is a constant that is added; one that masks nothing is left out."""
     query, key, value, mask, dropout, causal = fill(node, None, None, None, None, 0.0, False)
     mask = node.kwargs.get("attn_mask", mask)
     if dropout or node.kwargs.get("enable_gqa"):
         raise CannotLower("it has dropout or shares keys among heads")
     assert isinstance(query, Node)
     assert isinstance(key, Node)
-    shape, tokens = build.shape(query), build.shape(key)[-2]
+    shape, tokens = build.program.shape(query), build.program.shape(key)[-2]
     scale = node.kwargs.get("scale")
     factor = 1 / math.sqrt(shape[-1]) if scale is None else float(scale)  # type: ignore[arg-type]
     order = identity(len(shape))
     added = _mask(build, mask, shape[-2], tokens, causal=bool(node.kwargs.get("is_causal", causal)))
-    scaled = build.operator(
+    scaled = build.writer.operator(
         "MUL",
-        [build.read_float(query, order), build.number(np.array(factor, np.float32), "number")],
-        build.like(query, order, name=f"{node.name}/scaled"),
+        [build.values.read_float(query, order), build.writer.number(np.array(factor, np.float32), "number")],
+        build.program.like(query, order, name=f"{node.name}/scaled"),
         order,
     )
-    open_batch = build.open_axes(query)
+    open_batch = build.program.open_axes(query)
     weights = Tensor(f"{node.name}/weights", (*shape[:-1], tokens), np.dtype(np.float32), None, None, open_batch)
-    products = build.operator(
-        "BATCH_MATMUL", [scaled, build.read_float(key, order)], weights, order, adjX=False, adjY=True
+    products = build.writer.operator(
+        "BATCH_MATMUL", [scaled, build.values.read_float(key, order)], weights, order, adjX=False, adjY=True
     )
     if added is not None:
         wide = added.reshape((1,) * (len(shape) - added.ndim) + added.shape)
-        products = build.operator("ADD", [products, build.number(wide, "mask")], weights, order)
-    probabilities = build.operator("SOFTMAX", [products], weights, order, beta=1.0)
-    build.result(node, "BATCH_MATMUL", [probabilities, build.read_float(value, order)], order, adjX=False, adjY=False)
+        products = build.writer.operator("ADD", [products, build.writer.number(wide, "mask")], weights, order)
+    probabilities = build.writer.operator("SOFTMAX", [products], weights, order, beta=1.0)
+    build.values.result(
+        node, "BATCH_MATMUL", [probabilities, build.values.read_float(value, order)], order, adjX=False, adjY=False
+    )
 
 
-def _mask(build: Build, mask: Any, queries: int, tokens: int, *, causal: bool) -> np.ndarray | None:
-    """What is added to products of queries and keys, float32; None where it is nothing.
+def _mask(build: Builder, mask: Any, queries: int, tokens: int, *, causal: bool) -> np.ndarray | None:
+    """Find what is added to products of queries and keys, float32; None where it is nothing.
 
     Raises:
         CannotLower: It depends on the input, or masks all keys of a query.
@@ -77,8 +80,8 @@ def _mask(build: Build, mask: Any, queries: int, tokens: int, *, causal: bool) -
     elif mask is None:
         return None
     else:
-        found = per_input_constant(build, mask)
-        found = build.constant(mask) if found is None else found
+        found = per_input_constant(build.program, mask)
+        found = build.program.constant(mask) if found is None else found
         if found is None:
             raise CannotLower("its mask depends on the input")
         if found.dtype != bool:

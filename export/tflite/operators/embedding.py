@@ -1,28 +1,29 @@
-"""Tables of embeddings: GATHER of rows whose numbers are an input; exact."""
+"""An embedding gathers rows of a table whose numbers are an input. Exact."""
 
 import torch
 from torch.fx import Node
 
-from export.tflite.build import Build
-from export.tflite.registry import CannotLower, lowers
-from export.tflite.value import Value
+from export.tflite.builder.builder import Builder
+from export.tflite.builder.refusal import CannotLower
+from export.tflite.builder.value import Value
+from export.tflite.operators.registry import lowers
 from export.tflite.weights.layout import identity
 
 aten = torch.ops.aten
 
 
 @lowers(aten.embedding.default)
-def lower_embedding(build: Build, node: Node) -> None:
-    """See the module's docstring. `padding_idx` and the like matter in training only."""
+def lower_embedding(build: Builder, node: Node) -> None:
+    """Write GATHER. `padding_idx` and the like matter in training only."""
     table, rows = node.args[:2]
     assert isinstance(table, Node)
     assert isinstance(rows, Node)
-    if build.depends_on_codes(table) or build.constant(table) is None:
+    if build.program.depends_on_codes(table) or build.program.constant(table) is None:
         raise CannotLower("its table is computed")
-    values = build.constant(table)
+    values = build.program.constant(table)
     assert values is not None
     if rows not in build.values:
         raise CannotLower("its rows are computed, which has no lowering; only rows that are an input have one")
-    numbers = build.read(rows, identity(len(build.shape(rows))))
-    operands: list[Value | int] = [build.number(values, build.weight_name(table)), numbers]
-    build.result(node, "GATHER", operands, identity(len(build.shape(node))), axis=0, batchDims=0)
+    numbers = build.values.read(rows, identity(len(build.program.shape(rows))))
+    operands: list[Value | int] = [build.writer.number(values, build.program.weight_name(table)), numbers]
+    build.values.result(node, "GATHER", operands, identity(len(build.program.shape(node))), axis=0, batchDims=0)

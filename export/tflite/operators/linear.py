@@ -1,4 +1,4 @@
-"""Linear layers. Float: PyTorch's sums in another order. On codes: integer sums and one rounding, as convolutions.
+"""Linear layers sum floats in another order than PyTorch; codes they sum as integers and round once.
 
 Where a weight's codes are read although the input is floats, LiteRT quantizes the input by its smallest and largest
 value: more exact than by its largest magnitude alone, which its own kernels would do (XNNPACK's never do).
@@ -7,44 +7,41 @@ Behind a flattened image the columns of the weight are put in the order in which
 last, so that the image need not be transposed. Codes are moved, not changed.
 """
 
-import math
+from dataclasses import replace
 
 import torch
 from torch.fx import Node
 
-from export.tflite.arguments import fill
-from export.tflite.build import Build
-from export.tflite.layer_operands import layer_operands
-from export.tflite.registry import CannotLower, lowers
-from export.tflite.weights.layout import StoredLayout, identity
-from export.tflite.weights.tensor import is_plain
+from export.program.arguments import fill
+from export.tflite.builder.builder import Builder
+from export.tflite.builder.refusal import CannotLower
+from export.tflite.builder.target import find_target
+from export.tflite.builder.value import JoinedAxes
+from export.tflite.builder.weight_writer import is_plain
+from export.tflite.operators.layer_operands import layer_operands
+from export.tflite.operators.registry import lowers
+from export.tflite.weights.layout import StoredLayout, flat_order, identity
 
 aten = torch.ops.aten
 
 
 @lowers(aten.linear.default)
-def lower_linear(build: Build, node: Node) -> None:
-    """FULLY_CONNECTED of a matrix; canonicalization has made matrices of everything else."""
+def lower_linear(build: Builder, node: Node) -> None:
+    """Write FULLY_CONNECTED of a matrix; canonicalization has made matrices of everything else."""
     x, weight, bias = fill(node, None, None, None)
-    if len(build.shape(node)) != 2:
-        raise CannotLower(f"it gives {len(build.shape(node))} dimensions, expected two")
+    if len(build.program.shape(node)) != 2:
+        raise CannotLower(f"it gives {len(build.program.shape(node))} dimensions, expected two")
     assert isinstance(weight, Node)
     assert isinstance(x, Node)
-    outputs, inputs = build.shape(weight)
-    columns = build.columns.get(x)
-    if columns is None:
-        layout = StoredLayout((outputs, inputs), (0, 1), (outputs, inputs))
-    else:
-        order = (0, *(axis for axis in columns.order if axis != 0))
-        layout = StoredLayout((outputs, *columns.view[1:]), order, (outputs, inputs))
-    integer = build.is_quantized(x) and is_plain(weight)
-    target = build.target(node, integer=integer)
+    outputs, inputs = build.program.shape(weight)
+    integer = build.values.are_codes(x) and is_plain(weight)
+    target = find_target(build.program, node, integer=integer)
     integer = target.quantization is not None
-    value = build.read(x) if integer else build.read_float(x)
-    if columns is None:
-        value = build.read(x, (0, 1)) if integer else build.read_float(x, (0, 1))
+    value = build.values.read(x, (0, 1)) if integer else build.values.read_float(x, (0, 1))
+    columns = value.joined or JoinedAxes((inputs,), (0,))
+    layout = StoredLayout((outputs, *columns.sizes), (0, *columns.behind(1)), (outputs, inputs))
     operands = layer_operands(build, node, "FULLY_CONNECTED", value, weight, bias, layout, target)
-    build.result(
+    build.values.result(
         node,
         "FULLY_CONNECTED",
         operands.tensors,
@@ -57,8 +54,8 @@ def lower_linear(build: Build, node: Node) -> None:
     )
 
 
-def keeps_columns(build: Build, node: Node) -> bool:
-    """Whether a flattened image may stay as it lies: only linear layers read it, each with a weight of its own."""
+def keeps_columns(build: Builder, node: Node) -> bool:
+    """Tell whether a flattened image may stay as it lies: only linear layers read it, each with a weight of its own."""
     return bool(node.users) and all(
         user.target is aten.linear.default
         and user.args[0] is node
@@ -68,15 +65,16 @@ def keeps_columns(build: Build, node: Node) -> bool:
     )
 
 
-def flatten_columns(build: Build, node: Node, x: Node) -> bool:
+def flatten_columns(build: Builder, node: Node, x: Node) -> bool:
     """Flatten an image for linear layers without a transpose; whether it was done."""
-    shape, flat = build.shape(x), build.shape(node)
-    value = build.read(x)
+    shape, flat = build.program.shape(x), build.program.shape(node)
+    value = build.values.read(x)
     if len(flat) != 2 or flat[0] != shape[0] or value.order[0] != 0 or not keeps_columns(build, node):
         return False
-    if build.flat_order(shape, value.order) == build.flat_order(shape, identity(len(shape))):
+    if flat_order(shape, value.order) == flat_order(shape, identity(len(shape))):
         return False  # nothing has moved
-    build.columns[node] = StoredLayout(shape, value.order, (shape[0], math.prod(shape[1:])))
-    open_batch = (0,) if 0 in build.open_axes(node) else ()
-    build.set(node, build.reshape(value, flat, open_batch, node.name))
+    open_batch = (0,) if 0 in build.program.open_axes(node) else ()
+    columns = JoinedAxes(shape[1:], tuple(axis - 1 for axis in value.order[1:]))
+    flattened = build.writer.reshape(value, flat, open_batch, node.name)
+    build.values.set(node, replace(flattened, joined=columns))
     return True

@@ -1,4 +1,4 @@
-"""Pools, and means over whole images.
+"""Pools take maxima or averages over windows or over whole images.
 
 Maxima are exact, on floats and on codes. Averages are float sums in another order; a mean over a whole image has an
 integer kernel in XNNPACK: clip(rint(f32(sum) * f32(s_in / s_out / count)) + zero point).
@@ -9,13 +9,16 @@ import torch
 from torch.fx import Node
 
 from codeq.graph.operators import CLAMPS
-from export.tflite.arguments import fill
-from export.tflite.build import UINT8_TO_INT8, Build
+from export.program.arguments import Pair, fill, pair
+from export.tflite.builder.builder import Builder
+from export.tflite.builder.refusal import CannotLower
+from export.tflite.builder.target import Target, find_target
+from export.tflite.builder.value import Value
+from export.tflite.codes import UINT8_TO_INT8
 from export.tflite.file.graph import Tensor
 from export.tflite.operators.convolution import pad_image, read_image
-from export.tflite.operators.window import Padding, Pair, pair, plan_padding
-from export.tflite.registry import CannotLower, lowers
-from export.tflite.value import Target, Value
+from export.tflite.operators.registry import lowers
+from export.tflite.operators.window import Padding, plan_padding
 from export.tflite.weights.layout import CHANNELS_LAST
 
 aten = torch.ops.aten
@@ -24,41 +27,43 @@ LOWEST = {np.dtype(np.float32): np.finfo(np.float32).min, np.dtype(np.int8): UIN
 
 
 @lowers(aten.max_pool2d.default)
-def lower_max_pool(build: Build, node: Node) -> None:
-    """MAX_POOL_2D; a padding of zeros where no value is below, else of the lowest number."""
+def lower_max_pool(build: Builder, node: Node) -> None:
+    """Write MAX_POOL_2D, padded with zeros where no value is below, else with the lowest number."""
     x, kernel, stride, padding, dilation, ceil = fill(node, None, None, [], 0, 1, False)
     assert isinstance(x, Node)
     if pair(dilation) != (1, 1):
         raise CannotLower("its windows are dilated")
     width, step, pad = pair(kernel), pair(stride or kernel), pair(padding)
-    sizes, outputs = build.shape(x)[2:], build.shape(node)[2:]
+    sizes, outputs = build.program.shape(x)[2:], build.program.shape(node)[2:]
     if ceil and _floor_outputs(sizes, width, step, pad) != outputs:
         raise CannotLower("its last windows are cut off (ceil_mode)")
     image = read_image(build, x, integer=True)
     plan = plan_padding(sizes, width, step, (1, 1), ((pad[0], pad[0]), (pad[1], pad[1])), outputs)
     if plan.needs_pad and not is_non_negative(build, x, image):
-        source = build.graph.tensors[image.tensor]
+        source = build.writer.tensor(image)
         n, height, long, channels = source.shape
         shape = (n, height + sum(plan.zeros[0]), long + sum(plan.zeros[1]), channels)
         like = Tensor(f"{node.name}/padded", shape, source.dtype, None, image.quantization, source.open_batch)
-        amounts = build.indices([(0, 0), *plan.zeros, (0, 0)], "paddings")
+        amounts = build.writer.indices([(0, 0), *plan.zeros, (0, 0)], "paddings")
         lowest = np.array(LOWEST[source.dtype], source.dtype)
         if image.quantization is None:
-            number = build.number(lowest, "lowest")
+            number = build.writer.number(lowest, "lowest")
         else:
-            number = build.graph.add_tensor(Tensor(f"{node.name}/lowest", (), source.dtype, lowest, image.quantization))
-        image = build.operator("PADV2", [image, amounts, number], like, image.order)
+            number = build.writer.add_tensor(
+                Tensor(f"{node.name}/lowest", (), source.dtype, lowest, image.quantization)
+            )
+        image = build.writer.operator("PADV2", [image, amounts, number], like, image.order)
     else:
         image = pad_image(build, image, plan, f"{node.name}/padded")
     _pool(build, node, "MAX_POOL_2D", image, width, step, plan.mode)
 
 
 @lowers(aten.avg_pool2d.default)
-def lower_average_pool(build: Build, node: Node) -> None:
-    """AVERAGE_POOL_2D, which does not count padding; zeros that count are padded first."""
+def lower_average_pool(build: Builder, node: Node) -> None:
+    """Write AVERAGE_POOL_2D, which does not count padding; zeros that count are padded first."""
     x, kernel, stride, padding, ceil, count, divisor = fill(node, None, None, [], 0, False, True, None)
     width, step, pad = pair(kernel), pair(stride or kernel), pair(padding)
-    sizes, outputs = build.shape(x)[2:], build.shape(node)[2:]
+    sizes, outputs = build.program.shape(x)[2:], build.program.shape(node)[2:]
     if divisor:
         raise CannotLower("it divides by another number (divisor_override)")
     if ceil and _floor_outputs(sizes, width, step, pad) != outputs:
@@ -83,11 +88,11 @@ def lower_average_pool(build: Build, node: Node) -> None:
 
 
 @lowers(aten.adaptive_avg_pool2d.default)
-def lower_adaptive_average_pool(build: Build, node: Node) -> None:
-    """MEAN of whole images; AVERAGE_POOL_2D where windows are equal."""
+def lower_adaptive_average_pool(build: Builder, node: Node) -> None:
+    """Write MEAN of whole images, AVERAGE_POOL_2D where windows are equal."""
     x = node.args[0]
     assert isinstance(x, Node)
-    sizes, outputs = build.shape(x)[2:], build.shape(node)[2:]
+    sizes, outputs = build.program.shape(x)[2:], build.program.shape(node)[2:]
     if any(size % output for size, output in zip(sizes, outputs, strict=True)):
         raise CannotLower("its windows differ in size")
     if outputs == (1, 1):
@@ -98,45 +103,45 @@ def lower_adaptive_average_pool(build: Build, node: Node) -> None:
 
 
 @lowers(aten.mean.dim)
-def lower_mean(build: Build, node: Node) -> None:
-    """MEAN over any axes, on floats."""
+def lower_mean(build: Builder, node: Node) -> None:
+    """Write MEAN over any axes, on floats."""
     x, dimensions = node.args[0], node.args[1]
     keep = bool(node.args[2]) if len(node.args) > 2 else bool(node.kwargs.get("keepdim", False))
     assert isinstance(x, Node)
-    rank = len(build.shape(x))
+    rank = len(build.program.shape(x))
     reduced = sorted({int(axis) % rank for axis in dimensions})  # type: ignore[arg-type,union-attr]
-    value = build.read_float(x)
-    axes = build.indices(sorted(value.order.index(axis) for axis in reduced), "axes")
+    value = build.values.read_float(x)
+    axes = build.writer.indices(sorted(value.order.index(axis) for axis in reduced), "axes")
     if keep:
-        build.result(node, "MEAN", [value, axes], value.order, keepDims=True)
+        build.values.result(node, "MEAN", [value, axes], value.order, keepDims=True)
         return
     kept = [axis for axis in range(rank) if axis not in reduced]
     order = tuple(kept.index(axis) for axis in value.order if axis in kept)
-    build.result(node, "MEAN", [value, axes], order, keepDims=False)
+    build.values.result(node, "MEAN", [value, axes], order, keepDims=False)
 
 
-def is_non_negative(build: Build, node: Node, value: Value) -> bool:
-    """Whether a padding with zeros is below every value: behind a relu, or on a grid that starts at zero."""
+def is_non_negative(build: Builder, node: Node, value: Value) -> bool:
+    """Tell whether a padding with zeros is below every value: behind a relu, or on a grid that starts at zero."""
     if value.quantization is not None:
         return value.quantization.zero_point == UINT8_TO_INT8
     return node.target in CLAMPS and CLAMPS[node.target](node)[0] >= 0
 
 
-def _mean_of_image(build: Build, node: Node, x: Node) -> None:
-    """MEAN, on codes where no clamp follows that it would have to apply."""
-    target = build.target(node, integer=build.is_quantized(x))
+def _mean_of_image(build: Builder, node: Node, x: Node) -> None:
+    """Write MEAN, on codes where no clamp follows that it would have to apply."""
+    target = find_target(build.program, node, integer=build.values.are_codes(x))
     integer = target.quantization is not None and not target.activation
     if integer:
-        build.integer[build.name(node)] = "MEAN"
+        build.integer[build.program.name(node)] = "MEAN"
     image = read_image(build, x, integer=integer)
-    axes = build.indices((1, 2), "axes")
-    build.result(
+    axes = build.writer.indices((1, 2), "axes")
+    build.values.result(
         node, "MEAN", [image, axes], CHANNELS_LAST[4], target=target if integer else Target(node), keepDims=True
     )
 
 
-def _pool(build: Build, node: Node, code: str, image: Value, kernel: Pair, stride: Pair, mode: int) -> None:
-    build.result(
+def _pool(build: Builder, node: Node, code: str, image: Value, kernel: Pair, stride: Pair, mode: int) -> None:
+    build.values.result(
         node,
         code,
         [image],

@@ -1,4 +1,4 @@
-"""Quantizers of activations. uint8 codes become int8 ones: 128 less, and so the zero point; exact.
+"""Quantizers of activations give int8 codes here: 128 less than the uint8 ones, and so the zero point. Exact.
 
 XNNPACK multiplies by the reciprocal of the scale where PyTorch divides: a value within float32's rounding of the middle
 between two codes may get the other one.
@@ -7,30 +7,32 @@ between two codes may get the other one.
 import torch
 from torch.fx import Node
 
-from export.tflite.build import Build
-from export.tflite.registry import CannotLower, lowers
+from export.program.names import codes_name, scope_name
+from export.tflite.builder.builder import Builder
+from export.tflite.builder.refusal import CannotLower
+from export.tflite.operators.registry import lowers
 
 codeq = torch.ops.codeq
 
 
 @lowers(codeq.quantize.default)
-def lower_quantize(build: Build, node: Node) -> None:
-    """QUANTIZE, where the operator before it does not give codes itself."""
-    x = build.read_float(node.args[0])
-    like = build.like(node, x.order, build.grid(node), name=build.codes_name(node))
-    build.set(node, build.operator("QUANTIZE", [x], like, x.order))
+def lower_quantize(build: Builder, node: Node) -> None:
+    """Write QUANTIZE, where the operator before it does not give codes itself."""
+    x = build.values.read_float(node.args[0])
+    like = build.program.like(node, x.order, build.program.grid(node), name=codes_name(scope_name(node)))
+    build.values.set(node, build.writer.operator("QUANTIZE", [x], like, x.order))
 
 
 @lowers(codeq.dequantize.default)
-def lower_dequantize(build: Build, node: Node) -> None:
-    """The codes themselves: who reads them decides whether they become floats."""
+def lower_dequantize(build: Builder, node: Node) -> None:
+    """Pass the codes on: who reads them decides whether they become floats."""
     source = node.args[0]
     if source not in build.values:
         raise CannotLower("it reads codes that no quantizer makes")
-    build.values[node] = build.read(source)
+    build.values.set(node, build.values.read(source))
 
 
 @lowers(codeq.keep_float.default)
-def lower_keep_float(build: Build, node: Node) -> None:
-    """Floats for a layer that is to stay float."""
-    build.values[node] = build.read_float(node.args[0])
+def lower_keep_float(build: Builder, node: Node) -> None:
+    """Give floats to a layer that is to stay float."""
+    build.values.set(node, build.values.read_float(node.args[0]))

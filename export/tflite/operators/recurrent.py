@@ -1,4 +1,4 @@
-"""Recurrent layers, written out step by step, on floats: PyTorch's sums in another order. Weights stay float32.
+"""Recurrent layers are written out step by step, on floats: PyTorch's sums in another order. Weights stay float32.
 
     gru     r, z = sigmoid(W x + U h);  n = tanh(W x + r * (U h));  h' = n + z * (h - n)
     lstm    i, f, o = sigmoid(W x + U h);  g = tanh(W x + U h);  c' = f * c + i * g;  h' = o * tanh(c')
@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from export.tflite.build import Build
+from export.tflite.builder.builder import Builder
+from export.tflite.builder.refusal import CannotLower
+from export.tflite.builder.value import Value
 from export.tflite.file.graph import Tensor
-from export.tflite.registry import CannotLower, lowers
-from export.tflite.value import Value
+from export.tflite.operators.registry import lowers
 from export.tflite.weights.layout import identity
 
 aten = torch.ops.aten
@@ -32,8 +33,8 @@ PLAIN = identity(2)
 
 
 @lowers(*GATES)
-def lower_recurrent(build: Build, node: Node) -> None:
-    """Layers and directions one after the other; the states start at zero."""
+def lower_recurrent(build: Builder, node: Node) -> None:
+    """Write layers and directions one after the other; the states start at zero."""
     arguments: Any = node.args
     x, states, parameters, has_biases, layers, _, _, bidirectional, batch_first = arguments
     lstm = node.target is aten.lstm.input
@@ -41,17 +42,17 @@ def lower_recurrent(build: Build, node: Node) -> None:
         if not isinstance(state, Node) or state.target not in ZEROS:
             raise CannotLower("its first state is given; only a state of zeros can be written")
     directions = 2 if bidirectional else 1
-    tensors = [build.constant(parameter) for parameter in parameters]
+    tensors = [build.program.constant(parameter) for parameter in parameters]
     per_cell = len(tensors) // (layers * directions)
     if per_cell != (4 if has_biases else 2):
         raise CannotLower("its outputs are projected (proj_size)")
-    length = build.shape(x)[1 if batch_first else 0]
+    length = build.program.shape(x)[1 if batch_first else 0]
     steps = length * layers * directions
     if steps > MAX_STEPS:
         raise CannotLower(f"it would be written out in {steps} steps, more than {MAX_STEPS}")
 
     order = (0, 1, 2) if batch_first else (1, 0, 2)
-    sequence = build.read_float(x, order)
+    sequence = build.values.read_float(x, order)
     final: list[tuple[Value, ...]] = []
     for layer in range(layers):
         outputs: list[list[Value]] = []
@@ -66,18 +67,16 @@ def lower_recurrent(build: Build, node: Node) -> None:
         joined = [_join(build, list(step), f"{node.name}/{layer}/output", 1) for step in zip(*outputs, strict=True)]
         rows = [_spread(build, value, (1, 1, -1), 0, f"{node.name}/{layer}/row") for value in joined]
         sequence = _join(build, rows, f"{node.name}/{layer}", 1)
-    build.parts[node] = [
-        Value(sequence.tensor, order),
-        *(
-            _join(build, [_spread(build, value, (1, 1, -1), 1, f"{node.name}/state") for value in kind], node.name, 0)
-            for kind in zip(*final, strict=True)
-        ),
+    states = [
+        _join(build, [_spread(build, value, (1, 1, -1), 1, f"{node.name}/state") for value in kind], node.name, 0)
+        for kind in zip(*final, strict=True)
     ]
+    build.values.set_parts(node, [Value(sequence.tensor, order), *states])
 
 
 @dataclass(frozen=True, eq=False)
 class _Cell:
-    """One direction of one layer: tensors of weights by gate group, `(outputs, inputs)` and `(outputs,)`."""
+    """Holds one direction of one layer: weights by gate group, `(outputs, inputs)` and `(outputs,)`."""
 
     target: Any
     name: str
@@ -86,7 +85,7 @@ class _Cell:
     state: tuple[np.ndarray, np.ndarray]
 
 
-def _cell(build: Build, node: Node, tensors: Sequence[np.ndarray | None], name: str) -> _Cell:
+def _cell(build: Builder, node: Node, tensors: Sequence[np.ndarray | None], name: str) -> _Cell:
     found = [tensor for tensor in tensors if tensor is not None]
     if len(found) < len(tensors):
         raise CannotLower("its weights depend on the input")
@@ -97,14 +96,14 @@ def _cell(build: Build, node: Node, tensors: Sequence[np.ndarray | None], name: 
 
 
 def _run(
-    build: Build, cell: _Cell, sequence: Value, places: Sequence[int], *, batch_axis: int
+    build: Builder, cell: _Cell, sequence: Value, places: Sequence[int], *, batch_axis: int
 ) -> tuple[list[Value], tuple[Value, ...]]:
-    """The outputs in the order of `places`, and the final state (and cell state)."""
-    n, length, width = build.graph.tensors[sequence.tensor].shape
+    """Write the steps; the outputs in the order of `places`, and the final state (and cell state)."""
+    n, length, width = build.writer.tensor(sequence).shape
     gates = cell.inputs[0].shape[0]
-    flat = build.reshape(sequence, (n * length, width), (batch_axis,), f"{cell.name}/flat")
+    flat = build.writer.reshape(sequence, (n * length, width), (batch_axis,), f"{cell.name}/flat")
     product = _linear(build, flat, *cell.inputs, f"{cell.name}/inputs", n * length)
-    steps = build.reshape(product, (n, length, gates), (batch_axis,), f"{cell.name}/steps")
+    steps = build.writer.reshape(product, (n, length, gates), (batch_axis,), f"{cell.name}/steps")
     outputs: list[Value] = []
     h: Value | None = None
     c: Value | None = None
@@ -116,25 +115,25 @@ def _run(
     return outputs, (h,) if c is None else (h, c)
 
 
-def _step(build: Build, cell: _Cell, x: Value, h: Value | None, c: Value | None) -> tuple[Value, Value | None]:
+def _step(build: Builder, cell: _Cell, x: Value, h: Value | None, c: Value | None) -> tuple[Value, Value | None]:
     size, name = cell.size, cell.name
     if h is None:  # of a state of zeros the bias is left
-        u: Value | int = build.number(cell.state[1].reshape(1, -1), f"{name}/state_bias")
+        u: Value | int = build.writer.number(cell.state[1].reshape(1, -1), f"{name}/state_bias")
     else:
         u = _linear(build, h, *cell.state, f"{name}/state", 1)
 
     def part(value: Value | int, first: int, last: int) -> Value | int:
         if isinstance(value, Value):
             return _slice_columns(build, value, first * size, last * size, name)
-        data = build.graph.tensors[value].data
+        data = build.writer.tensor(value).data
         assert data is not None
-        return build.number(np.ascontiguousarray(data[:, first * size : last * size]), f"{name}/state_bias")
+        return build.writer.number(np.ascontiguousarray(data[:, first * size : last * size]), f"{name}/state_bias")
 
     def apply(code: str, *operands: Value | int) -> Value:
-        like = next(build.graph.tensors[value.tensor] for value in operands if isinstance(value, Value))
+        like = next(build.writer.tensor(value) for value in operands if isinstance(value, Value))
         options: dict[str, Any] = {} if code in ("LOGISTIC", "TANH", "RELU") else {"fusedActivationFunction": 0}
         named = Tensor(f"{name}/{code.lower()}", like.shape, like.dtype, None, None, like.open_batch)
-        return build.operator(code, operands, named, PLAIN, **options)
+        return build.writer.operator(code, operands, named, PLAIN, **options)
 
     if cell.target is aten.gru.input:
         gates = apply("LOGISTIC", apply("ADD", part(x, 0, 2), part(u, 0, 2)))
@@ -152,43 +151,53 @@ def _step(build: Build, cell: _Cell, x: Value, h: Value | None, c: Value | None)
     return apply("TANH" if cell.target is aten.rnn_tanh.input else "RELU", total), None
 
 
-def _linear(build: Build, x: Value, weight: np.ndarray, bias: np.ndarray, name: str, rows: int) -> Value:
+def _linear(build: Builder, x: Value, weight: np.ndarray, bias: np.ndarray, name: str, rows: int) -> Value:
     like = Tensor(name, (rows, weight.shape[0]), np.dtype(np.float32), None, None, (0,))
-    operands: list[Value | int] = [x, build.number(weight, f"{name}/weight"), build.number(bias, f"{name}/bias")]
-    return build.operator("FULLY_CONNECTED", operands, like, PLAIN, fusedActivationFunction=0, keepNumDims=False)
+    operands: list[Value | int] = [
+        x,
+        build.writer.number(weight, f"{name}/weight"),
+        build.writer.number(bias, f"{name}/bias"),
+    ]
+    return build.writer.operator("FULLY_CONNECTED", operands, like, PLAIN, fusedActivationFunction=0, keepNumDims=False)
 
 
-def _slice_step(build: Build, steps: Value, place: int, gates: int, name: str) -> Value:
+def _slice_step(build: Builder, steps: Value, place: int, gates: int, name: str) -> Value:
     like = Tensor(f"{name}/step", (1, gates), np.dtype(np.float32), None, None, (0,))
     return _strided(build, steps, (0, place, 0), (0, place + 1, 0), 0b101, 0b010, like)
 
 
-def _slice_columns(build: Build, value: Value, first: int, last: int, name: str) -> Value:
+def _slice_columns(build: Builder, value: Value, first: int, last: int, name: str) -> Value:
     like = Tensor(f"{name}/gate", (1, last - first), np.dtype(np.float32), None, None, (0,))
-    if first == 0 and last == build.graph.tensors[value.tensor].shape[1]:
+    if first == 0 and last == build.writer.tensor(value).shape[1]:
         return value
     return _strided(build, value, (0, first), (0, last), 0b01, 0, like)
 
 
 def _strided(
-    build: Build, value: Value, begin: Sequence[int], end: Sequence[int], everything: int, shrink: int, like: Tensor
+    build: Builder, value: Value, begin: Sequence[int], end: Sequence[int], everything: int, shrink: int, like: Tensor
 ) -> Value:
-    limits = [build.indices(begin, "begin"), build.indices(end, "end"), build.indices([1] * len(begin), "step")]
+    limits = [
+        build.writer.indices(begin, "begin"),
+        build.writer.indices(end, "end"),
+        build.writer.indices([1] * len(begin), "step"),
+    ]
     options: dict[str, Any] = {"beginMask": everything, "endMask": everything, "shrinkAxisMask": shrink}
-    return build.operator("STRIDED_SLICE", [value, *limits], like, PLAIN, **options)
+    return build.writer.operator("STRIDED_SLICE", [value, *limits], like, PLAIN, **options)
 
 
-def _spread(build: Build, value: Value, shape: tuple[int, ...], batch: int, name: str) -> Value:
-    """A state `(N, H)` in three dimensions, the batch on axis `batch`."""
-    width = build.graph.tensors[value.tensor].shape[1]
-    return build.reshape(value, (*shape[:-1], width), (batch,), name)
+def _spread(build: Builder, value: Value, shape: tuple[int, ...], batch: int, name: str) -> Value:
+    """Give a state `(N, H)` three dimensions, the batch on axis `batch`."""
+    width = build.writer.tensor(value).shape[1]
+    return build.writer.reshape(value, (*shape[:-1], width), (batch,), name)
 
 
-def _join(build: Build, values: list[Value], name: str, axis: int) -> Value:
+def _join(build: Builder, values: list[Value], name: str, axis: int) -> Value:
     if len(values) == 1:
         return values[0]
-    tensors = [build.graph.tensors[value.tensor] for value in values]
+    tensors = [build.writer.tensor(value) for value in values]
     shape = list(tensors[0].shape)
     shape[axis] = sum(tensor.shape[axis] for tensor in tensors)
     like = Tensor(name, tuple(shape), tensors[0].dtype, None, None, tensors[0].open_batch)
-    return build.operator("CONCATENATION", values, like, identity(len(shape)), axis=axis, fusedActivationFunction=0)
+    return build.writer.operator(
+        "CONCATENATION", values, like, identity(len(shape)), axis=axis, fusedActivationFunction=0
+    )

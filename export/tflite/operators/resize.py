@@ -1,4 +1,4 @@
-"""Images made larger or smaller. Nearest neighbours are exact, on floats and on codes; bilinear is float.
+"""Images are made larger or smaller by nearest neighbours, exact on floats and on codes, or bilinearly, on floats.
 
 LiteRT derives positions from the two sizes alone, PyTorch from a scale factor where one is given: both are computed
 here, and what would read other pixels is refused. Source: PyTorch's UpSample.h; TensorFlow Lite's resize kernels.
@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from export.tflite.arguments import fill
-from export.tflite.build import Build
+from export.program.arguments import fill
+from export.tflite.builder.builder import Builder
+from export.tflite.builder.refusal import CannotLower
 from export.tflite.operators.convolution import read_image
-from export.tflite.registry import CannotLower, lowers
+from export.tflite.operators.registry import lowers
 from export.tflite.weights.layout import CHANNELS_LAST
 
 aten = torch.ops.aten
@@ -23,14 +24,14 @@ HALF_PIXELS = 3
 
 
 @lowers(aten.upsample_nearest2d.vec, aten._upsample_nearest_exact2d.vec)
-def lower_nearest(build: Build, node: Node) -> None:
-    """RESIZE_NEAREST_NEIGHBOR; codes keep their grid."""
+def lower_nearest(build: Builder, node: Node) -> None:
+    """Write RESIZE_NEAREST_NEIGHBOR; codes keep their grid."""
     x, _, factors = fill(node, None, None, None)
     assert isinstance(x, Node)
     exact = node.target is aten._upsample_nearest_exact2d.vec
     _check_image(build, node)
     for axis in (2, 3):
-        size, wanted = build.shape(x)[axis], build.shape(node)[axis]
+        size, wanted = build.program.shape(x)[axis], build.program.shape(node)[axis]
         factor = None if factors is None else factors[axis - 2]
         ratio = np.float32(size) / np.float32(wanted)
         theirs = ratio if factor is None else np.float32(1.0 / factor)
@@ -43,13 +44,13 @@ def lower_nearest(build: Build, node: Node) -> None:
 
 
 @lowers(aten.upsample_bilinear2d.vec)
-def lower_bilinear(build: Build, node: Node) -> None:
-    """RESIZE_BILINEAR."""
+def lower_bilinear(build: Builder, node: Node) -> None:
+    """Write RESIZE_BILINEAR."""
     x, _, align, factors = fill(node, None, None, False, None)
     assert isinstance(x, Node)
     _check_image(build, node)
     for axis in (2, 3):
-        size, wanted = build.shape(x)[axis], build.shape(node)[axis]
+        size, wanted = build.program.shape(x)[axis], build.program.shape(node)[axis]
         if not align and factors is not None and factors[axis - 2] * size != wanted:
             raise CannotLower(
                 f"its scale factor {factors[axis - 2]:.6g} is not {wanted} / {size}, and LiteRT would weight pixels "
@@ -58,16 +59,16 @@ def lower_bilinear(build: Build, node: Node) -> None:
     _resize(build, node, "RESIZE_BILINEAR", integer=False, half_pixels=not align, align=bool(align))
 
 
-def _check_image(build: Build, node: Node) -> None:
-    if build.open_axes(node) not in ((0,), ()):
+def _check_image(build: Builder, node: Node) -> None:
+    if build.program.open_axes(node) not in ((0,), ()):
         raise CannotLower("its size depends on the batch, which a .tflite file cannot hold")
 
 
-def _resize(build: Build, node: Node, code: str, *, integer: bool, half_pixels: bool, align: bool) -> None:
+def _resize(build: Builder, node: Node, code: str, *, integer: bool, half_pixels: bool, align: bool) -> None:
     image = read_image(build, node.args[0], integer=integer)  # type: ignore[arg-type]
-    size = build.indices(build.shape(node)[2:], "size")
+    size = build.writer.indices(build.program.shape(node)[2:], "size")
     version: dict[str, Any] = {"version": HALF_PIXELS} if half_pixels or align else {}
-    build.result(
+    build.values.result(
         node,
         code,
         [image, size],
@@ -80,6 +81,6 @@ def _resize(build: Build, node: Node, code: str, *, integer: bool, half_pixels: 
 
 
 def _pixels(wanted: int, size: int, scale: np.float32, exact: bool) -> np.ndarray:
-    """Which pixel each output is, along one axis, computed in float32 as both do."""
+    """Find which pixel each output is, along one axis, in float32 as both compute it."""
     places = np.arange(wanted, dtype=np.float32) + np.float32(0.5 if exact else 0)
     return np.minimum(np.floor(places * scale).astype(int), size - 1)

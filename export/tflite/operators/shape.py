@@ -1,4 +1,4 @@
-"""What moves or selects values: exact, on floats and on codes alike. Codes keep their grid."""
+"""These operators move or select values: exact, on floats and on codes alike. Codes keep their grid."""
 
 import operator
 
@@ -6,16 +6,18 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from export.tflite.arguments import fill
-from export.tflite.build import Build
+from export.program.arguments import fill
+from export.tflite.builder.builder import Builder
+from export.tflite.builder.refusal import CannotLower
+from export.tflite.builder.target import Target, find_target
+from export.tflite.builder.value import Value
 from export.tflite.file.graph import Quantization, Tensor
 from export.tflite.operators.convolution import CONVOLUTIONS
 from export.tflite.operators.linear import flatten_columns
+from export.tflite.operators.registry import lowers
+from export.tflite.operators.requantization import check_ratio
 from export.tflite.operators.window import zero_padding
-from export.tflite.registry import CannotLower, lowers
-from export.tflite.requantization import check_ratio
-from export.tflite.value import Value
-from export.tflite.weights.layout import identity
+from export.tflite.weights.layout import flat_order, identity
 
 aten = torch.ops.aten
 
@@ -33,9 +35,9 @@ PARTS = frozenset(
     aten.dropout.default,
     aten.feature_dropout.default,
 )
-def lower_identity(build: Build, node: Node) -> None:
-    """Nothing."""
-    build.values[node] = build.read(node.args[0])
+def lower_identity(build: Builder, node: Node) -> None:
+    """Write nothing: the value is the operand's."""
+    build.values.set(node, build.values.read(node.args[0]))
 
 
 @lowers(
@@ -45,24 +47,24 @@ def lower_identity(build: Build, node: Node) -> None:
     aten.unflatten.int,
     aten.view.default,
 )
-def lower_reshape(build: Build, node: Node) -> None:
-    """RESHAPE of PyTorch's order; an image for a linear layer stays as it lies."""
+def lower_reshape(build: Builder, node: Node) -> None:
+    """Write RESHAPE of PyTorch's order; an image for a linear layer stays as it lies."""
     x = node.args[0]
     assert isinstance(x, Node)
     if flatten_columns(build, node, x):
         return
-    value = build.read(x)
-    shape, flat = build.shape(x), build.shape(node)
+    value = build.values.read(x)
+    shape, flat = build.program.shape(x), build.program.shape(node)
     if node.target is aten.flatten.using_ints and _flatten_neighbours(build, node, value, shape):
         return
     # With every axis but one of size 1, nothing moves: no transpose in front.
-    moved = build.flat_order(shape, value.order) != build.flat_order(shape, identity(len(shape)))
+    moved = flat_order(shape, value.order) != flat_order(shape, identity(len(shape)))
     if moved or value.order[:1] != (0,):
-        value = build.read(x, identity(len(shape)))
-    build.set(node, build.reshape(value, flat, build.open_axes(node), node.name))
+        value = build.values.read(x, identity(len(shape)))
+    build.values.set(node, build.writer.reshape(value, flat, build.program.open_axes(node), node.name))
 
 
-def _flatten_neighbours(build: Build, node: Node, value: Value, shape: tuple[int, ...]) -> bool:
+def _flatten_neighbours(build: Builder, node: Node, value: Value, shape: tuple[int, ...]) -> bool:
     """Flatten axes that lie next to each other as stored, the others where they are; whether it was done."""
     first, last = (int(axis) % len(shape) for axis in (*node.args[1:], 0, -1)[:2])  # type: ignore[arg-type]
     if len(node.args) == 2:
@@ -77,9 +79,9 @@ def _flatten_neighbours(build: Build, node: Node, value: Value, shape: tuple[int
 
 
 @lowers(aten.unsqueeze.default)
-def lower_unsqueeze(build: Build, node: Node) -> None:
-    """RESHAPE. The axis goes behind the batch as stored, so that a sequence with channels last becomes an image."""
-    value = build.read(node.args[0])
+def lower_unsqueeze(build: Builder, node: Node) -> None:
+    """Write RESHAPE. The axis goes behind the batch as stored: a sequence with channels last becomes an image."""
+    value = build.values.read(node.args[0])
     rank = len(value.order)
     axis = int(node.args[1]) % (rank + 1)  # type: ignore[arg-type]
     order = [other + (other >= axis) for other in value.order]
@@ -88,28 +90,28 @@ def lower_unsqueeze(build: Build, node: Node) -> None:
 
 
 @lowers(aten.squeeze.dim, aten.squeeze.dims)
-def lower_squeeze(build: Build, node: Node) -> None:
-    """RESHAPE, the other axes in the order in which they are stored."""
+def lower_squeeze(build: Builder, node: Node) -> None:
+    """Write RESHAPE, the other axes in the order in which they are stored."""
     x = node.args[0]
-    value, shape = build.read(x), build.shape(x)  # type: ignore[arg-type]
+    value, shape = build.values.read(x), build.program.shape(x)  # type: ignore[arg-type]
     given = node.args[1] if isinstance(node.args[1], list | tuple) else [node.args[1]]
     axes = [int(axis) % len(shape) for axis in given]  # type: ignore[arg-type]
-    gone = [axis for axis in axes if shape[axis] == 1 and axis not in build.open_axes(x)]  # type: ignore[arg-type]
+    gone = [axis for axis in axes if shape[axis] == 1 and axis not in build.program.open_axes(x)]  # type: ignore[arg-type]
     kept = [axis for axis in range(len(shape)) if axis not in gone]
     _reshape_in_order(build, node, value, tuple(kept.index(axis) for axis in value.order if axis in kept))
 
 
-def _reshape_in_order(build: Build, node: Node, value: Value, order: tuple[int, ...]) -> None:
-    like = build.like(node, order)
-    made = build.reshape(value, like.shape, like.open_batch, node.name)
-    build.set(node, Value(made.tensor, order, made.quantization))
+def _reshape_in_order(build: Builder, node: Node, value: Value, order: tuple[int, ...]) -> None:
+    like = build.program.like(node, order)
+    made = build.writer.reshape(value, like.shape, like.open_batch, node.name)
+    build.values.set(node, Value(made.tensor, order, made.quantization))
 
 
 @lowers(aten.permute.default, aten.transpose.int, aten.t.default)
-def lower_permute(build: Build, node: Node) -> None:
-    """The same tensor, its axes under other names."""
+def lower_permute(build: Builder, node: Node) -> None:
+    """Write nothing: the tensor is the same, its axes have other names."""
     x = node.args[0]
-    value = build.read(x)
+    value = build.values.read(x)
     rank = len(value.order)
     axes = list(range(rank))
     if node.target is aten.permute.default:
@@ -117,12 +119,12 @@ def lower_permute(build: Build, node: Node) -> None:
     elif rank > 1:
         first, second = (int(axis) % rank for axis in (node.args[1:] or (0, 1)))  # type: ignore[arg-type]
         axes[first], axes[second] = axes[second], axes[first]
-    build.values[node] = Value(value.tensor, tuple(axes.index(axis) for axis in value.order), value.quantization)
+    build.values.set(node, Value(value.tensor, tuple(axes.index(axis) for axis in value.order), value.quantization))
 
 
 @lowers(aten.constant_pad_nd.default, aten.pad.default)
-def lower_pad(build: Build, node: Node) -> None:
-    """PAD with zeros, which a convolution that alone reads it takes over; PADV2 with another number."""
+def lower_pad(build: Builder, node: Node) -> None:
+    """Write PAD with zeros, which a convolution that alone reads it takes over; PADV2 with another number."""
     if zero_padding(node) is not None and len(node.users) == 1:
         reader = next(iter(node.users))
         if reader.target in CONVOLUTIONS and reader.args[0] is node:
@@ -134,80 +136,82 @@ def lower_pad(build: Build, node: Node) -> None:
     amounts = [int(amount) for amount in node.args[1]]  # type: ignore[union-attr,arg-type]
     if min(amounts, default=0) < 0:
         raise CannotLower("it cuts values off (a negative padding)")
-    value = build.read_float(node.args[0]) if number else build.read(node.args[0])
+    value = build.values.read_float(node.args[0]) if number else build.values.read(node.args[0])
     rank = len(value.order)
     pairs = [(0, 0)] * rank
     for index in range(len(amounts) // 2):
         pairs[rank - 1 - index] = (amounts[2 * index], amounts[2 * index + 1])
-    operands: list[Value | int] = [value, build.indices([pairs[axis] for axis in value.order], "paddings")]
+    operands: list[Value | int] = [value, build.writer.indices([pairs[axis] for axis in value.order], "paddings")]
     if number:
-        operands.append(build.number(np.array(number, np.float32), "number"))
-    build.result(node, "PADV2" if number else "PAD", operands, value.order, quantization=value.quantization)
+        operands.append(build.writer.number(np.array(number, np.float32), "number"))
+    build.values.result(node, "PADV2" if number else "PAD", operands, value.order, quantization=value.quantization)
 
 
 @lowers(aten.cat.default)
-def lower_concatenation(build: Build, node: Node) -> None:
-    """CONCATENATION. Codes of other grids are requantized to the result's first, each by one rounding."""
+def lower_concatenation(build: Builder, node: Node) -> None:
+    """Write CONCATENATION. Codes of other grids are requantized to the result's first, each by one rounding."""
     parts: list[Node] = list(node.args[0])  # type: ignore[arg-type]
-    rank = len(build.shape(node))
+    rank = len(build.program.shape(node))
     axis = int(node.args[1] if len(node.args) > 1 else 0) % rank  # type: ignore[arg-type]
     computed = [part for part in parts if part in build.values]
-    order = build.read((computed or parts)[0]).order
-    integer = build.is_quantized(*parts)
-    target = build.target(node, integer=integer)
-    grids = [build.read(part).quantization for part in parts]
+    order = build.values.read((computed or parts)[0]).order
+    integer = build.values.are_codes(*parts)
+    target = find_target(build.program, node, integer=integer)
+    grids = [build.values.read(part).quantization for part in parts]
     grid = target.quantization
     if integer and grid is None and all(g is not None and g.same_as(grids[0]) for g in grids):
         grid = grids[0]
     if grid is None or target.activation:
-        target = type(target)(node)
-        operands = [build.read_float(part, order) for part in parts]
+        target = Target(node)
+        operands = [build.values.read_float(part, order) for part in parts]
         grid = None
     else:
-        operands = [_on_grid(build, node, build.read(part, order), grid) for part in parts]
-        build.integer[build.name(node)] = "CONCATENATION"
-    build.result(node, "CONCATENATION", operands, order, target=target, quantization=grid, axis=order.index(axis))
+        operands = [_on_grid(build, node, build.values.read(part, order), grid) for part in parts]
+        build.integer[build.program.name(node)] = "CONCATENATION"
+    build.values.result(
+        node, "CONCATENATION", operands, order, target=target, quantization=grid, axis=order.index(axis)
+    )
 
 
-def _on_grid(build: Build, node: Node, value: Value, grid: Quantization) -> Value:
+def _on_grid(build: Builder, node: Node, value: Value, grid: Quantization) -> Value:
     if value.quantization is None or grid.same_as(value.quantization):
         return value
-    check_ratio(build.name(node), "QUANTIZE", value.quantization.scale, grid)
-    source = build.graph.tensors[value.tensor]
+    check_ratio(build.program.name(node), "QUANTIZE", value.quantization.scale, grid)
+    source = build.writer.tensor(value)
     like = Tensor(f"{source.name}/requantized", source.shape, source.dtype, None, grid, source.open_batch)
-    return build.operator("QUANTIZE", [value], like, value.order)
+    return build.writer.operator("QUANTIZE", [value], like, value.order)
 
 
 @lowers(aten.slice.Tensor)
-def lower_slice(build: Build, node: Node) -> None:
-    """STRIDED_SLICE along one axis."""
+def lower_slice(build: Builder, node: Node) -> None:
+    """Write STRIDED_SLICE along one axis."""
     x, axis, start, end, step = fill(node, None, 0, None, None, 1)
-    shape = build.shape(x)
+    shape = build.program.shape(x)
     axis = int(axis) % len(shape)
-    if axis in build.open_axes(x):
-        if (start or 0) == 0 and build.open_axes(node) == build.open_axes(x):
-            build.values[node] = build.read(x)
+    if axis in build.program.open_axes(x):
+        if (start or 0) == 0 and build.program.open_axes(node) == build.program.open_axes(x):
+            build.values.set(node, build.values.read(x))
             return
         raise CannotLower("it cuts the batch")
     begin, stop, _ = slice(start, end, None).indices(shape[axis])
-    value = build.read(x)
+    value = build.values.read(x)
     _strided(build, node, value, axis, begin, stop, int(step), shrink=False)
 
 
 @lowers(aten.select.int)
-def lower_select(build: Build, node: Node) -> None:
-    """STRIDED_SLICE of one value along an axis, which goes."""
+def lower_select(build: Builder, node: Node) -> None:
+    """Write STRIDED_SLICE of one value along an axis, which goes."""
     x, axis, index = node.args
-    shape = build.shape(x)  # type: ignore[arg-type]
+    shape = build.program.shape(x)  # type: ignore[arg-type]
     axis = int(axis) % len(shape)  # type: ignore[arg-type]
-    if axis in build.open_axes(x):  # type: ignore[arg-type]
+    if axis in build.program.open_axes(x):  # type: ignore[arg-type]
         raise CannotLower("it picks from the batch")
     begin = int(index) % shape[axis]  # type: ignore[arg-type]
-    _strided(build, node, build.read(x), axis, begin, begin + 1, 1, shrink=True)
+    _strided(build, node, build.values.read(x), axis, begin, begin + 1, 1, shrink=True)
 
 
 def _strided(
-    build: Build, node: Node, value: Value, axis: int, begin: int, end: int, step: int, *, shrink: bool
+    build: Builder, node: Node, value: Value, axis: int, begin: int, end: int, step: int, *, shrink: bool
 ) -> None:
     rank = len(value.order)
     place = value.order.index(axis)
@@ -217,10 +221,15 @@ def _strided(
     order = value.order
     if shrink:
         order = tuple(other - (other > axis) for other in order if other != axis)
-    build.result(
+    build.values.result(
         node,
         "STRIDED_SLICE",
-        [value, build.indices(begins, "begin"), build.indices(ends, "end"), build.indices(steps, "step")],
+        [
+            value,
+            build.writer.indices(begins, "begin"),
+            build.writer.indices(ends, "end"),
+            build.writer.indices(steps, "step"),
+        ],
         order,
         quantization=value.quantization,
         beginMask=everything,
@@ -230,41 +239,42 @@ def _strided(
 
 
 @lowers(*PARTS)
-def lower_parts(build: Build, node: Node) -> None:
-    """Nothing: each part is sliced where it is taken."""
+def lower_parts(build: Builder, node: Node) -> None:
+    """Write nothing: each part is sliced where it is taken."""
 
 
 @lowers(operator.getitem)
-def lower_part(build: Build, node: Node) -> None:
-    """STRIDED_SLICE of one of several parts; of several results, the one."""
+def lower_part(build: Builder, node: Node) -> None:
+    """Write STRIDED_SLICE of one of several parts, or give one of several results."""
     source, index = node.args
     assert isinstance(source, Node)
     assert isinstance(index, int)
-    if source in build.parts:
-        build.values[node] = build.parts[source][index]
+    part = build.values.part(source, index)
+    if part is not None:
+        build.values.set(node, part)
         return
     if source.target not in PARTS:
         raise CannotLower(f"it takes one result of {source.target}, which has no lowering")
     x = source.args[0]
-    shape = build.shape(x)  # type: ignore[arg-type]
+    shape = build.program.shape(x)  # type: ignore[arg-type]
     place = 1 if source.target is aten.unbind.int else 2
     axis = int(source.args[place] if len(source.args) > place else 0) % len(shape)  # type: ignore[arg-type]
-    if axis in build.open_axes(x):  # type: ignore[arg-type]
+    if axis in build.program.open_axes(x):  # type: ignore[arg-type]
         raise CannotLower("it picks from the batch")
     if source.target is aten.unbind.int:
-        _strided(build, node, build.read(x), axis, index, index + 1, 1, shrink=True)
+        _strided(build, node, build.values.read(x), axis, index, index + 1, 1, shrink=True)
         return
     sizes = [int(part.shape[axis]) for part in source.meta["val"]]
     begin = sum(sizes[:index])
-    _strided(build, node, build.read(x), axis, begin, begin + sizes[index], 1, shrink=False)
+    _strided(build, node, build.values.read(x), axis, begin, begin + sizes[index], 1, shrink=False)
 
 
 @lowers(aten.expand.default)
-def lower_expand(build: Build, node: Node) -> None:
-    """Nothing, where nothing is repeated. What repeats a constant along the batch needs no lowering."""
+def lower_expand(build: Builder, node: Node) -> None:
+    """Write nothing, where nothing is repeated. What repeats a constant along the batch needs no lowering."""
     x = node.args[0]
     assert isinstance(x, Node)
-    wanted, shape = build.shape(node), build.shape(x)
-    if wanted != shape or build.open_axes(node) != build.open_axes(x):
+    wanted, shape = build.program.shape(node), build.program.shape(x)
+    if wanted != shape or build.program.open_axes(node) != build.program.open_axes(x):
         raise CannotLower(f"it repeats computed values of shape {shape} to {wanted}")
-    build.values[node] = build.read(x)
+    build.values.set(node, build.values.read(x))

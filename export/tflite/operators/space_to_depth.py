@@ -1,46 +1,45 @@
-"""The rearranged image of a first convolution (export/program/space_to_depth.py): RESHAPE, TRANSPOSE, RESHAPE. Exact.
+"""A first convolution's image is rearranged (export/program/space_to_depth.py) by RESHAPE, TRANSPOSE, RESHAPE. Exact.
 
 The order of its channels is free, as the convolution's weight is put in the same one. An image with channels first is
 split into (channel, row, column) of a block, one with channels last into (row, column, channel): both are cheap moves.
 """
 
-import dataclasses
+from dataclasses import replace
 
-import torch
 from torch.fx import Node
 
-from export.program.space_to_depth import BLOCK
-from export.tflite.build import Build
-from export.tflite.registry import lowers
-from export.tflite.value import Value
+from export.program.space_to_depth import BLOCK, SPACE_TO_DEPTH
+from export.tflite.builder.builder import Builder
+from export.tflite.builder.value import JoinedAxes
+from export.tflite.operators.registry import lowers
 from export.tflite.weights.layout import CHANNELS_LAST, identity
 
 BY_INPUT = {identity(4): ((2, 0, 1), (0, 2, 4, 1, 3, 5)), CHANNELS_LAST[4]: ((0, 1, 2), (0, 1, 3, 2, 4, 5))}
 """By the order of the image's axes: that of (row, column, channel) in a block, and the transpose that makes it."""
 
 
-@lowers(torch.ops.codeq.space_to_depth.default)
-def lower_space_to_depth(build: Build, node: Node) -> None:
-    """See the module's docstring."""
+@lowers(SPACE_TO_DEPTH)
+def lower_space_to_depth(build: Builder, node: Node) -> None:
+    """Write the three, and note the order of the channels."""
     x = node.args[0]
     assert isinstance(x, Node)
-    value = build.read(x)
+    value = build.values.read(x)
     if value.order not in BY_INPUT:
-        value = build.read(x, CHANNELS_LAST[4])
+        value = build.values.read(x, CHANNELS_LAST[4])
     channel_order, permutation = BY_INPUT[value.order]
-    n, channels, height, width = build.shape(x)
-    open_batch = build.open_axes(x)
+    n, channels, height, width = build.program.shape(x)
+    open_batch = build.program.open_axes(x)
     sizes = {0: (n,), 1: (channels,), 2: (height // BLOCK, BLOCK), 3: (width // BLOCK, BLOCK)}
-    split = build.reshape(
+    split = build.writer.reshape(
         value, [size for axis in value.order for size in sizes[axis]], open_batch, f"{node.name}/split"
     )
-    like = build.graph.tensors[split.tensor]
-    moved = build.operator(
+    like = build.writer.tensor(split)
+    moved = build.writer.operator(
         "TRANSPOSE",
-        [split, build.indices(permutation, "permutation")],
-        dataclasses.replace(like, name=f"{node.name}/blocks", shape=tuple(like.shape[axis] for axis in permutation)),
+        [split, build.writer.indices(permutation, "permutation")],
+        replace(like, name=f"{node.name}/blocks", shape=tuple(like.shape[axis] for axis in permutation)),
         identity(6),
     )
-    joined = build.reshape(moved, build.like(node, CHANNELS_LAST[4]).shape, open_batch, node.name)
-    build.set(node, Value(joined.tensor, CHANNELS_LAST[4], joined.quantization))
-    build.channel_orders[node] = ((BLOCK, BLOCK, channels), channel_order)
+    joined = build.writer.reshape(moved, build.program.like(node, CHANNELS_LAST[4]).shape, open_batch, node.name)
+    parts = JoinedAxes((BLOCK, BLOCK, channels), channel_order)
+    build.values.set(node, replace(joined, order=CHANNELS_LAST[4], joined=parts))

@@ -1,4 +1,4 @@
-"""The window of a convolution or a pool: sizes, and paddings in the two forms that LiteRT has. Exact.
+"""The window of a convolution or a pool is padded in one of the two forms that LiteRT has. Exact.
 
 SAME pads ceil(size / stride) outputs' worth of zeros, the odd one behind; everything else is a PAD and VALID.
 Source: TensorFlow's documentation of tf.nn, "Notes on padding". A window that ends before the last values (a stride
@@ -12,24 +12,15 @@ from typing import Any
 import torch
 from torch.fx import Node
 
+from export.program.arguments import Pair
 from export.tflite.file.graph import SAME, VALID
 
 aten = torch.ops.aten
 
-Pair = tuple[int, int]
-
-
-def pair(value: Any) -> Pair:
-    """An argument given once for both axes, or for each."""
-    if isinstance(value, int):
-        return (value, value)
-    sizes = [int(size) for size in value]
-    return (sizes[0], sizes[0]) if len(sizes) == 1 else (sizes[0], sizes[1])
-
 
 @dataclass(frozen=True)
 class Padding:
-    """`mode` is SAME or VALID; `zeros` before and after height and width, to be padded first."""
+    """Says how a window is padded: `mode` is SAME or VALID, `zeros` go before and after height and width first."""
 
     mode: int
     zeros: tuple[Pair, Pair]
@@ -42,7 +33,7 @@ class Padding:
 def plan_padding(
     sizes: Sequence[int], kernel: Pair, stride: Pair, dilation: Pair, zeros: tuple[Pair, Pair], outputs: Sequence[int]
 ) -> Padding:
-    """How a window's zeros are written.
+    """Decide how a window's zeros are written.
 
     Args:
         sizes: Height and width of the input.
@@ -67,7 +58,7 @@ def plan_padding(
 
 
 def zero_padding(node: Any) -> tuple[Pair, Pair] | None:
-    """Zeros before and after height and width (or length) that a padding node adds; None for another node."""
+    """Find the zeros before and after height and width (or length) that a padding node adds; None for another node."""
     if not isinstance(node, Node) or node.target not in (aten.constant_pad_nd.default, aten.pad.default):
         return None
     mode = "constant" if node.target is aten.constant_pad_nd.default or len(node.args) < 3 else node.args[2]

@@ -1,1 +1,1 @@
-"""Rewrites of the program before it is lowered to LiteRT."""
+"""This package rewrites the program before it is lowered to LiteRT."""

@@ -8,6 +8,7 @@ A quarter of the bytes move, and the file's first tensor of codes has the image'
 import torch
 
 from export.program.program import ReferenceProgram
+from export.program.space_to_depth import SPACE_TO_DEPTH
 
 codeq = torch.ops.codeq
 
@@ -16,7 +17,7 @@ def quantize_first(program: ReferenceProgram) -> None:
     """Apply it in place wherever a rearranged image is quantized and nothing else reads it."""
     graph = program.exported.graph
     for moved in list(graph.nodes):
-        if moved.target is not codeq.space_to_depth.default or len(moved.users) != 1:
+        if moved.target is not SPACE_TO_DEPTH or len(moved.users) != 1:
             continue
         (codes,) = moved.users
         if codes.target is not codeq.quantize.default or len(codes.users) != 1:

@@ -1,1 +1,1 @@
-"""How weights lie in a .tflite file."""
+"""This package decides how weights lie in a .tflite file."""

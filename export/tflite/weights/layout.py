@@ -1,4 +1,4 @@
-"""In which order a tensor of PyTorch lies in the file: channels last, where the runtime's operators want it so.
+"""A tensor of PyTorch lies in the file in another order: channels last, where the runtime's operators want it so.
 
     stored = tensor.reshape(view).transpose(order).reshape(shape)
 
@@ -6,6 +6,7 @@ Moving values only: exact, and undone without loss.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +19,18 @@ CHANNELS_LAST: dict[int, Order] = {3: (0, 2, 1), 4: (0, 2, 3, 1)}
 
 
 def identity(rank: int) -> Order:
-    """PyTorch's own order."""
+    """Give PyTorch's own order."""
     return tuple(range(rank))
+
+
+def flat_order(shape: Sequence[int], order: Order) -> Order:
+    """Give the axes of more than one value, in their stored order: where it ascends, nothing has moved."""
+    return tuple(axis for axis in order if shape[axis] != 1)
 
 
 @dataclass(frozen=True)
 class StoredLayout:
-    """How one weight lies in a file: `view` has as many dimensions as `order`, `shape` is the stored one."""
+    """Says how one weight lies in a file: `view` has as many dimensions as `order`, `shape` is the stored one."""
 
     view: tuple[int, ...]
     order: Order
@@ -35,10 +41,10 @@ class StoredLayout:
             raise ValueError(f"layout of view {self.view}, order {self.order} and shape {self.shape}")
 
     def store(self, tensor: np.ndarray) -> np.ndarray:
-        """PyTorch's tensor as the file holds it."""
+        """Give PyTorch's tensor as the file holds it."""
         return np.ascontiguousarray(tensor.reshape(self.view).transpose(self.order).reshape(self.shape))
 
     def restore(self, stored: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """The inverse: a tensor of PyTorch's `shape`."""
+        """Undo `store`: a tensor of PyTorch's `shape`."""
         permuted = stored.reshape([self.view[axis] for axis in self.order])
         return np.ascontiguousarray(permuted.transpose(np.argsort(self.order)).reshape(shape))

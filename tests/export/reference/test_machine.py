@@ -17,7 +17,8 @@ from torch import Tensor, nn
 import codeq
 from codeq.errors import CalibrationError
 from export import ExportError, Report, export_onnx, load_session
-from export.reference.machine import Codes, _add, _mul
+from export.reference.machine import Codes
+from export.reference.onnxruntime import _add, _mul
 
 
 class Net(nn.Module):

@@ -86,3 +86,20 @@ def refused(export: Check) -> Check:
         return str(raised.value)
 
     return run
+
+
+@pytest.fixture
+def program() -> Check:
+    """The program of a network, as the builder gets it: 4-bit codes, activations quantized where asked."""
+    from export.program.prepare import prepare_program
+
+    def run(model: nn.Module, shape: tuple[int, ...], activations: Any = "float32", grid: str = "integer") -> Any:
+        torch.manual_seed(0)
+        if any(isinstance(module, nn.Conv2d | nn.Linear) for module in model.modules()):
+            codeq.attach(model, bits=4, grid=grid)
+        x = torch.randn(4, *shape)
+        model.train()(x)
+        codeq.freeze(model)
+        return prepare_program(model.eval(), (x[:2],), activations=activations, calibration=x).program
+
+    return run

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 
 from export.errors import ExportError, ParityError
-from export.tflite import requantization
-from export.tflite.file.graph import Quantization
 
 
 @pytest.fixture
@@ -89,7 +87,7 @@ def test_refused_options_write_nothing(
     checkpoint_path: Path, tmp_path: Path, options: list[str], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from export.tflite.__main__ import main
-    from export.tflite.weights.tensor import form as weight_form
+    from export.tflite.weights import form as weight_form
 
     monkeypatch.setattr(weight_form, "fits", lambda codes: False)
     calibration = tmp_path / "inputs.npz"
@@ -144,18 +142,3 @@ def test_the_extra_is_missing(checkpoint_path: Path, tmp_path: Path, monkeypatch
     with pytest.raises(ExportError, match=r"pip install '.\[tflite\]' in a clone of this project$"):
         command.main([str(checkpoint_path), "-o", str(tmp_path / "net.tflite")])
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(("code", "scale"), [("ADD", 0.6), ("ADD", 1e-6), ("MUL", 0.6), ("QUANTIZE", 0.3)])
-def test_a_ratio_that_the_runtime_refuses(code: str, scale: float) -> None:
-    grid = Quantization(np.array([0.002], np.float32))
-    with pytest.raises(ExportError, match=f"layer: a scale of .*{code}.*--activations-except layer"):
-        requantization.check_ratio("layer", code, np.array([scale], np.float32), grid)
-    requantization.check_ratio("layer", code, np.array([0.004], np.float32), grid)
-
-
-def test_a_factor_that_the_runtime_refuses() -> None:
-    sums, grid = np.array([0.1, 0.51], np.float32), Quantization(np.array([0.002], np.float32))
-    with pytest.raises(ExportError, match=r"conv: .* is 256 in channel 1, .*--activations-except conv"):
-        requantization.check_requantization("conv", np.array([0.1, 0.512], np.float32), grid)
-    requantization.check_requantization("conv", sums, grid)

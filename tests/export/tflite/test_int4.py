@@ -1,13 +1,10 @@
-"""Two codes a byte: by hand, and by LiteRT where it computes exactly on them."""
+"""Two codes a byte: by LiteRT where it computes exactly on them."""
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch.nn.functional as F
 from torch import nn
-
-from export.tflite.weights.nibbles import fits, pack, unpack
 
 LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "plain": (nn.Conv2d(3, 5, 3), (3, 9, 7)),
@@ -17,24 +14,6 @@ LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "grouped": (nn.Conv2d(4, 6, 3, groups=2), (4, 9, 7)),
     "depthwise": (nn.Conv2d(4, 8, 3, groups=4), (4, 9, 7)),
 }
-
-
-def test_low_nibbles_come_first() -> None:
-    codes = np.array([[1, -8], [7, -1], [3, 0]], np.int8)
-    assert pack(codes).tolist() == [0x81, 0xF7, 0x03]
-    assert np.array_equal(unpack(pack(codes), (3, 2)), codes)
-
-
-def test_every_pair() -> None:
-    codes = np.stack(np.meshgrid(np.arange(-8, 8), np.arange(-8, 8)), axis=-1).astype(np.int8)
-    assert np.array_equal(unpack(pack(codes), codes.shape), codes)
-    assert np.array_equal(unpack(pack(codes.reshape(-1)[:-1]), (511,)), codes.reshape(-1)[:-1])
-
-
-def test_what_fits() -> None:
-    assert fits(np.array([-8, 7], np.int8))
-    assert not fits(np.array([8], np.int8))
-    assert not fits(np.array([-9], np.int8))
 
 
 @pytest.mark.parametrize(("layer", "shape"), LAYERS.values(), ids=LAYERS)
@@ -97,7 +76,7 @@ def test_what_is_left_out_would_round_otherwise(
 ) -> None:
     """Where a new LiteRT passes here, it need not be left out."""
     from export.errors import ParityError
-    from export.tflite.weights.tensor import form as weight_form
+    from export.tflite.weights import form as weight_form
 
     monkeypatch.setattr(weight_form, "_refuse_int4", lambda codes, reader: "")
     with pytest.raises(ParityError, match=r"one with xnnpack .* codes differ from the integer reference, by up to 1"):

@@ -78,6 +78,7 @@ def test_openvinos_codes_are_the_references_up_to_ties(network: Any, tmp_path: P
     from export.metadata import read_metadata
     from export.onnx.sessions import load_model
     from export.reference.machine import IntegerReference
+    from export.reference.onnxruntime import ONNXRUNTIME
 
     model, x, _ = network
     path = tmp_path / "net.onnx"
@@ -88,7 +89,7 @@ def test_openvinos_codes_are_the_references_up_to_ties(network: Any, tmp_path: P
     found = run_batches(runner, (x,), 4)[-len(names) :]
     counts: dict[str, Any] = {}
     fed = {f"{name}_quantized": codes for name, codes in zip(names, found, strict=True)}
-    IntegerReference(rebuild_program(model, (x,), metadata)).outputs(x, on_codes=Substitute(fed, counts))
+    IntegerReference(rebuild_program(model, (x,), metadata), ONNXRUNTIME).outputs(x, on_codes=Substitute(fed, counts))
     assert set(counts) == set(names)
     assert all(count.max_step <= 1 and count.tie_distance <= TIE_DISTANCE for count in counts.values())
 
@@ -100,6 +101,7 @@ def test_openvino_adds_before_it_rounds(network: Any, tmp_path: Path) -> None:
     from export.metadata import read_metadata
     from export.onnx.sessions import load_model
     from export.reference.machine import IntegerReference
+    from export.reference.onnxruntime import ONNXRUNTIME
     from runtime_tests.agreement.openvino_reference import fused_convolutions, openvino_outputs
 
     model, x, _ = network
@@ -114,7 +116,7 @@ def test_openvino_adds_before_it_rounds(network: Any, tmp_path: Path) -> None:
     if not fused:
         pytest.skip("on this processor no addition is fused with a convolution")
     assert fused == {"block1.conv2", "block2.conv2", "block3.conv2"}
-    reference = IntegerReference(program)
+    reference = IntegerReference(program, ONNXRUNTIME)
     (found,) = run_batches(runner, (x,), len(x))
     largest = float(np.abs(found).max())
 

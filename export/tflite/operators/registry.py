@@ -1,25 +1,20 @@
-"""Which function lowers which aten operator. One file per family in export/tflite/operators/ registers its own.
+"""The registry says which function lowers which aten operator. Every family of lowerings registers its own.
 
-A lowering reads a node's operands from the `Build`, adds operators to its graph and sets the node's value. It raises
+A lowering reads a node's operands from the `Builder`, adds operators to its graph and sets the node's value. It raises
 `CannotLower` with the reason where the operator, as this node uses it, has no counterpart.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch.fx import Node
 
-if TYPE_CHECKING:
-    from export.tflite.build import Build
+from export.tflite.builder.builder import Builder
 
-Lowering = Callable[["Build", Node], None]
+Lowering = Callable[[Builder, Node], None]
 
 LOWERINGS: dict[Any, Lowering] = {}
-"""By operator overload."""
-
-
-class CannotLower(Exception):
-    """Why a node has no counterpart in LiteRT."""
+"""By operator overload; filled once export/tflite/operators/families.py is imported."""
 
 
 def lowers(*targets: Any) -> Callable[[Lowering], Lowering]:

@@ -1,4 +1,4 @@
-"""From integer sums to the codes of the result: what XNNPACK can hold.
+"""XNNPACK brings integer sums to the codes of the result where their scales are not too far apart.
 
     code = clip(rint(f32(sum) * f32(s_in * s_w / s_out)) + zero point)
 

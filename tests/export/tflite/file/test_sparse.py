@@ -7,7 +7,7 @@ import pytest
 import torch.nn.functional as F
 from torch import nn
 
-from export.tflite.weights.sparse import CompressedRows, compress
+from export.tflite.file.sparse import CompressedRows, compress
 
 SHAPES = [(5,), (1, 1), (3, 4, 5, 6), (2, 300), (300, 2), (1, 3, 3, 7)]
 
@@ -115,7 +115,7 @@ def test_a_shift_keeps_zeros(export: Any) -> None:
 def test_a_shift_would_be_lost(export: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a new LiteRT passes here, zeros need not be kept."""
     from export.errors import ParityError
-    from export.tflite.weights.tensor import tensor as weights
+    from export.tflite.builder import weight_writer as weights
 
     monkeypatch.setattr(weights, "is_read_by_layers", lambda weight: True)
     with pytest.raises(ParityError, match="output with xnnpack"):

@@ -1,4 +1,4 @@
-"""Compressed sparse rows: zeros of a weight are left out, the others stored with their positions. Exact.
+"""Compressed sparse rows leave the zeros of a weight out and store the other codes with their positions. Exact.
 
     along axis a:  rows = the other axes in their order, columns = axis a
     segments[row] .. segments[row + 1]   which of the values lie in that row
@@ -18,7 +18,7 @@ INDEX_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.int32))
 
 @dataclass(frozen=True, eq=False)
 class CompressedRows:
-    """A tensor without its zeros. `order` is the traversal order, its last axis the compressed one."""
+    """Holds a tensor without its zeros. `order` is the traversal order, its last axis the compressed one."""
 
     shape: tuple[int, ...]
     order: tuple[int, ...]
@@ -28,11 +28,11 @@ class CompressedRows:
 
     @property
     def nbytes(self) -> int:
-        """Of values, segments and indices."""
+        """Give the bytes of values, segments and indices."""
         return self.values.nbytes + self.segments.nbytes + self.indices.nbytes
 
     def restore(self) -> np.ndarray:
-        """The dense tensor.
+        """Give the dense tensor.
 
         Raises:
             ValueError: The parts contradict each other; which would put values where none belong.

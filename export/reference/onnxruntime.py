@@ -1,0 +1,102 @@
+"""This table holds the rules of onnxruntime's CPU kernels on codes (measured; tests hold each against the kernel).
+
+Every named product and quotient is rounded to float32, and rint rounds half to even:
+
+    QLinearConv, QGemm, QLinearMatMul   clip(rint(f32(sum + bias) * f32(f32(sx * sw) / sy)) + zy)
+    QGemm with float output             f32(sum + bias) * f32(sx * sw)
+    QLinearAdd                          ra = f32(sa / sy), rb = f32(sb / sy),
+                                        c = f32(zy - fma(ra, za, f32(rb * zb))), clip(rint(fma(a, ra, fma(b, rb, c))))
+    QLinearMul                          clip(rint(f32(f32(a * b * f32(f32(sa * sb) / sy)) + zy))), zero points taken off
+    Q...AveragePool                     clip(rint(f32(sum) * f32(sx / f32(sy * n))) + zy); where the window is not the
+                                        whole image the kernel sums floats, and is held to the bound of float kernels
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from codeq.activations.moves import is_move
+from export.program.arguments import pair
+from export.reference.machine import Codes, Pending, Rules
+from export.reference.weighted import WEIGHTED, scaled
+
+aten = torch.ops.aten
+
+
+def _product(node: Node, a: Codes, b: Codes) -> Pending:
+    target: Any = node.target
+    return scaled(target(a.centered.double(), b.centered.double()).float(), a.scale * b.scale)
+
+
+def _add(node: Node, a: Codes, b: Codes) -> Pending:
+    def steps(sy: Tensor, zy: float) -> Tensor:
+        ra, rb = a.scale / sy, b.scale / sy
+        # A product and a sum in float64, rounded once, is a fused multiply-add of these small integers.
+        offset = zy - (a.zero_point * ra.double() + (b.zero_point * rb).double()).float()
+        inner = ((b.centered + b.zero_point).double() * rb.double() + offset.double()).float()
+        return ((a.centered + a.zero_point).double() * ra.double() + inner.double()).float()
+
+    return Pending(steps, lambda: a.real() + b.real(), zero_inside=True)
+
+
+def _mul(node: Node, a: Codes, b: Codes) -> Pending:
+    product, scale = a.centered * b.centered, a.scale * b.scale
+    return Pending(lambda sy, zy: product * (scale / sy) + zy, lambda: product * scale, zero_inside=True)
+
+
+def _global_pool(node: Node, x: Codes, size: Any) -> Pending:
+    height, width = x.centered.shape[-2] // size[0], x.centered.shape[-1] // size[1]
+    return _average(aten.avg_pool2d(x.centered, [height, width], divisor_override=1), x, float(height * width))
+
+
+def _average_pool(node: Node, x: Codes, kernel: Any, stride: Any = (), padding: Any = 0, *rest: Any) -> Pending:
+    count_padding = rest[1] if len(rest) > 1 else True
+    options = (kernel, stride or kernel, padding, False, True)
+    sums = aten.avg_pool2d(x.centered, *options, 1)
+    if count_padding:
+        height, width = pair(kernel)
+        return _average(sums, x, float(height * width))
+    return _average(sums, x, aten.avg_pool2d(torch.ones_like(x.centered), *options, 1))
+
+
+def _average(sums: Tensor, x: Codes, count: float | Tensor) -> Pending:
+    return Pending(lambda sy, zy: sums * (x.scale / (sy * count)), lambda: sums * x.scale / count)
+
+
+def _concatenate(node: Node, parts: list[Codes], axis: int = 0) -> Pending:
+    """Copy a part whose grid is the output's, and requantize the others by a table of 256 values."""
+
+    def steps(sy: Tensor, zy: float) -> Tensor:
+        return torch.cat(
+            [part.centered if bool(part.scale == sy) and part.zero_point == zy else part.real() / sy for part in parts],
+            axis,
+        )
+
+    return Pending(steps, lambda: torch.cat([part.real() for part in parts], axis))
+
+
+def _unary(node: Node, x: Codes, *rest: Any) -> Pending:
+    """Compute each value in float, as the kernel fills its table of 256."""
+    target: Any = node.target
+    return Pending(lambda sy, zy: target(x.real(), *rest) / sy, lambda: target(x.real(), *rest))
+
+
+ONNXRUNTIME = Rules(
+    kernels={
+        **WEIGHTED,
+        aten.matmul.default: _product,
+        aten.bmm.default: _product,
+        aten.mm.default: _product,
+        aten.add.Tensor: _add,
+        aten.mul.Tensor: _mul,
+        aten.adaptive_avg_pool2d.default: _global_pool,
+        aten.avg_pool2d.default: _average_pool,
+        aten.cat.default: _concatenate,
+        aten.sigmoid.default: _unary,
+        aten.leaky_relu.default: _unary,
+    },
+    requantizes=lambda node, parts: not is_move(node),
+)
+"""The rules of onnxruntime's CPU kernels."""

@@ -1,0 +1,1 @@
+"""This package makes the graph of a file: it reads the program and writes tensors and operators."""

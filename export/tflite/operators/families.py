@@ -1,0 +1,33 @@
+"""This module lists all families of lowerings; importing it fills the registry."""
+
+from export.tflite.operators import (
+    activation,
+    arithmetic,
+    attention,
+    convolution,
+    embedding,
+    linear,
+    normalisation,
+    pooling,
+    quantizer,
+    recurrent,
+    resize,
+    shape,
+    space_to_depth,
+)
+
+FAMILIES = (
+    activation,
+    arithmetic,
+    attention,
+    convolution,
+    embedding,
+    linear,
+    normalisation,
+    pooling,
+    quantizer,
+    recurrent,
+    resize,
+    shape,
+    space_to_depth,
+)

@@ -1,0 +1,18 @@
+"""Bring a program into the form that the lowerings expect: one spelling per operation, nothing computed twice."""
+
+from codeq.graph.canonical import canonicalize, merge_equal
+from export.program.program import ReferenceProgram
+from export.tflite.passes.quantize_first import quantize_first
+
+
+def bring_into_form(program: ReferenceProgram) -> None:
+    """Rewrite a program, in place; a second time changes nothing. Exact up to the order of sums.
+
+    Args:
+        program: BatchNorms folded. Where activations are quantized, it was canonicalized before.
+    """
+    if program.activations is None:
+        canonicalize(program.exported)
+    merge_equal(program.exported)
+    quantize_first(program)
+    program.exported.graph.eliminate_dead_code()
