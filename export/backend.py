@@ -78,6 +78,10 @@ class StoredFile(Protocol):
     def fixed_batch(self) -> int | None:
         """The one batch size that it takes; None where it is open."""
 
+    @property
+    def approximate(self) -> bool:
+        """Whether the runtime quantizes floats itself, so that its outputs are only held to be near."""
+
 
 class Backend(Protocol):
     """A file format and the runtime that it is made for. Objects are light: heavy libraries are imported by methods.
@@ -86,7 +90,8 @@ class Backend(Protocol):
         name: Its key in `BACKENDS`, its folder in export/ and its command, `export.NAME`.
         suffix: Of its files, with the dot.
         file: What its file is called in texts, e.g. "an ONNX file".
-        runtime: What its runtime is called in texts.
+        runtime: What its runtime is called in texts; in lower case, in flags and JSON.
+        package: The runtime's package, as it is imported.
         request: What it can be asked for.
     """
 
@@ -94,6 +99,7 @@ class Backend(Protocol):
     suffix: str
     file: str
     runtime: str
+    package: str
     request: type[ExportRequest]
 
     def require(self) -> None:
@@ -148,6 +154,17 @@ class Backend(Protocol):
 
     def reference(self, program: "ReferenceProgram") -> "IntegerReference":
         """Give the integer reference of a quantized program by its runtime's rules."""
+
+    def kernels(self, stored: Any, program: "ReferenceProgram") -> Mapping[str, str]:
+        """Say which operator of the runtime computes each quantized layer, by the layer's name.
+
+        Args:
+            stored: From `read`.
+            program: Rebuilt with the file's grids.
+        """
+
+    def is_exact(self, kernel: str) -> bool:
+        """Say whether the integer reference follows an operator bit for bit."""
 
     def open_runner(self, path: Path, *, threads: int | None = None, look_at: Sequence[str] = ()) -> "Runner":
         """Look at a file for its runtime; the caller opens it.

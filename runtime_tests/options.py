@@ -5,9 +5,6 @@ import argparse
 from codeq.toolkit import cli
 from models.names import NAMES
 
-ACTIVATIONS = ("float32", "int8")
-STORAGES = ("auto", "dense", "sparse", "packed", "smallest")
-"""Of `export_onnx`."""
 BENCH_SECONDS = 5.0
 """About how long `runtime_tests.bench` times each file."""
 

@@ -1,7 +1,7 @@
 """Hold an exported file against its checkpoint: `python -m runtime_tests.parity ckpt.pt model.onnx`.
 
-An ONNX file runs in onnxruntime, a .tflite file in LiteRT. The contracts are those of export/onnx/verify.py and
-export/tflite/verify.py. Exit status: 0 it holds, 1 it does not, 2 bad input.
+An ONNX file runs in onnxruntime, a .tflite file in LiteRT. The contract is that of export/parity/verdict.py. Exit
+status: 0 it holds, 1 it does not, 2 bad input.
 """
 
 import argparse
@@ -40,12 +40,17 @@ def main(argv: list[str] | None = None) -> int:
     """Run `python -m runtime_tests.parity`; see `--help`."""
     arguments = build_parser().parse_args(argv)
     cli.check_json(arguments.json, arguments.checkpoint, arguments.file, force=arguments.force)
-    from runtime_tests.agreement.parity import PROGRESS_STEPS, check_file
+    from runtime_tests.agreement.parity import check_file
 
     factory = cli.import_factory(arguments.model, arguments.model_args)
-    with cli.progress_bar("parity", PROGRESS_STEPS) as update:
+    with cli.progress_bar("parity", 1000) as update:
         report = check_file(
-            arguments.checkpoint, arguments.file, factory, arguments.data, arguments.count, on_progress=update
+            arguments.checkpoint,
+            arguments.file,
+            factory,
+            arguments.data,
+            arguments.count,
+            on_progress=lambda share, detail: update(int(1000 * share), detail),
         )
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from codeq.data.names import SOURCES
 from codeq.toolkit import cli
-from runtime_tests.names import NAMES, RUNTIMES
+from runtime_tests.runners.registry import all_runtimes
+from runtime_tests.runners.runtime import is_installed
 
 
 def _count(text: str) -> int | None:
@@ -41,7 +42,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--count", type=_count, default=None, metavar="N|all", help="inputs to compare (default: all there are)"
     )
     parser.add_argument(
-        "--runtimes", nargs="+", choices=RUNTIMES, metavar="NAME", help="some of them (default: those installed)"
+        "--runtimes",
+        nargs="+",
+        choices=list(all_runtimes()),
+        metavar="NAME",
+        help="some of them (default: those installed)",
     )
     cli.add_model_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison; - is stdout")
@@ -56,11 +61,11 @@ def main(argv: list[str] | None = None) -> int:
     from codeq import checkpoint
     from runtime_tests.agreement.accuracy import load_test_data
     from runtime_tests.agreement.runtimes import compare_runtimes
-    from runtime_tests.runners import installed
 
     loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model, arguments.model_args))
     data = None if arguments.data is None else load_test_data(loaded, arguments.data)
-    runtimes = arguments.runtimes or [name for name in RUNTIMES if installed(name)]
+    known = all_runtimes()
+    runtimes = arguments.runtimes or [name for name, runtime in known.items() if is_installed(runtime)]
     with cli.progress_bar("runtimes", 1000) as update:
         report = compare_runtimes(
             loaded,
@@ -70,8 +75,9 @@ def main(argv: list[str] | None = None) -> int:
             runtimes,
             on_progress=lambda done, total: update(1000 * done // total, f"{done} of {total} inputs"),
         )
-    for name in [name for name in RUNTIMES if name not in runtimes and not arguments.runtimes]:
-        print(f"note: {NAMES[name]} is not installed and was left out", file=sys.stderr)
+    for runtime in known.values():
+        if runtime.name not in runtimes and not arguments.runtimes:
+            print(f"note: {runtime.title} is not installed and was left out", file=sys.stderr)
     cli.show_report(report, arguments.json)
     return cli.EXIT_FAILED if report.first_failure else 0
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from codeq.toolkit import cli
-from runtime_tests.options import STORAGES
+from export.onnx.storage.kinds import STORAGES
 
 MILLIONS = (50, 100, 200)
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from codeq.toolkit import cli
-from runtime_tests.options import ACTIVATIONS, STORAGES, add_network, add_timing_options
+from export.onnx.storage.kinds import STORAGES
+from export.options import ACTIVATIONS
+from runtime_tests.options import add_network, add_timing_options
 
 ZEROS = (0.5, 0.8, 0.9, 0.95)
 COMPARED: tuple[Any, ...] = ("dense", "sparse", "packed", "smallest")

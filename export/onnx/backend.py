@@ -1,6 +1,6 @@
 """ONNX files for onnxruntime, as `export.backend.BACKENDS` has them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ class OnnxBackend:
     suffix = ".onnx"
     file = "an ONNX file"
     runtime = "onnxruntime"
+    package = "onnxruntime"
     request: type[ExportRequest] = OnnxRequest
 
     def require(self) -> None:
@@ -63,6 +64,16 @@ class OnnxBackend:
         from export.reference.onnxruntime import ONNXRUNTIME
 
         return IntegerReference(program, ONNXRUNTIME)
+
+    def kernels(self, stored: "OnnxFile", program: "ReferenceProgram") -> Mapping[str, str]:
+        from export.onnx.kernels import kernels_of
+
+        return kernels_of(stored.path, program)
+
+    def is_exact(self, kernel: str) -> bool:
+        from export.onnx.kernels import EXACT_KERNELS
+
+        return kernel in EXACT_KERNELS
 
     def open_runner(
         self, path: Path, *, threads: int | None = None, look_at: Sequence[str] = ()

@@ -8,10 +8,23 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 
-from export.onnx.sessions import open_session
+from export.onnx.kernel_names import KERNEL_NAMES
+from export.onnx.sessions import file_options, load_model, open_session, read_metadata, session_options
 from export.parity.checks import LayerKernel
-from export.program.program import ActivationRecord
+from export.program.program import ActivationRecord, ReferenceProgram
 
+EXACT_KERNELS = frozenset(
+    {
+        "QLinearConv",
+        "QGemm",
+        "QLinearMatMul",
+        "QLinearAdd",
+        "QLinearMul",
+        "QLinearGlobalAveragePool",
+        "QuantizeLinear",
+    }
+)
+"""Kernels whose rule the integer reference follows bit for bit."""
 INTEGER_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "QAttention")
 
 
@@ -46,7 +59,19 @@ def report_kernels(activations: ActivationRecord, nodes: Mapping[str, str]) -> t
     rows = []
     for layer in activations.layers:
         kernel = nodes.get(layer.name, "none")
-        reason = "" if is_integer(kernel) else f"onnxruntime made no {layer.kernel} of it"
+        reason = "" if is_integer(kernel) else f"onnxruntime made no {KERNEL_NAMES[layer.kind]} of it"
         rows.append(LayerKernel(layer.name, layer.operator, kernel, reason))
     rows += [LayerKernel(item.name, item.operator, "float", item.reason) for item in activations.float_layers]
     return tuple(rows)
+
+
+def kernels_of(path: Path, program: ReferenceProgram) -> dict[str, str]:
+    """Say what onnxruntime makes of each quantized layer of a file of ours, at its default level.
+
+    Raises:
+        ExportError: onnxruntime cannot open it.
+    """
+    assert program.activations is not None
+    entries = file_options(read_metadata(load_model(path), path))
+    _, nodes = open_optimized(path, session_options("enable_all", entries=entries), path)
+    return {layer.name: layer.kernel for layer in report_kernels(program.activations, nodes)}

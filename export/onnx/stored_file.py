@@ -19,12 +19,14 @@ class OnnxFile:
         model: Its graph, external data left where it is.
         metadata: What it says about itself.
         fixed_batch: The one batch size that it takes; None where it is open.
+        approximate: No file of ours for onnxruntime is.
     """
 
     path: Path
     model: onnx.ModelProto
     metadata: FileMetadata
     fixed_batch: int | None
+    approximate: bool = False
 
 
 def read_file(path: Path) -> OnnxFile:

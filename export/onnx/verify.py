@@ -21,7 +21,7 @@ from codeq.quantizer.attach import QuantizedWeight, quantized_weights
 from export.backend import OnProgress
 from export.metadata import WeightMetadata
 from export.onnx.evaluate import compute_values
-from export.onnx.kernels import report_kernels
+from export.onnx.kernels import EXACT_KERNELS, report_kernels
 from export.onnx.runner import OnnxruntimeRunner
 from export.onnx.sessions import LEVELS, file_options
 from export.onnx.stored_file import OnnxFile
@@ -39,18 +39,6 @@ from export.reference.machine import IntegerReference
 from export.reference.onnxruntime import ONNXRUNTIME
 from export.runner import run_batches
 
-EXACT_KERNELS = frozenset(
-    {
-        "QLinearConv",
-        "QGemm",
-        "QLinearMatMul",
-        "QLinearAdd",
-        "QLinearMul",
-        "QLinearGlobalAveragePool",
-        "QuantizeLinear",
-    }
-)
-"""Kernels whose rule the integer reference follows bit for bit."""
 GROUP_VALUES = 4_000_000
 """Weights that are compared at a time."""
 DEFAULT_OPTIONS = "enable_all, default options"

@@ -1,6 +1,6 @@
 """.tflite files for LiteRT, as `export.backend.BACKENDS` has them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ class TfliteBackend:
     suffix = ".tflite"
     file = "a .tflite file"
     runtime = "LiteRT"
+    package = "ai_edge_litert"
     request: type[ExportRequest] = TfliteRequest
 
     def require(self) -> None:
@@ -71,6 +72,12 @@ class TfliteBackend:
         from export.tflite.verify import reference_of
 
         return reference_of(program)
+
+    def kernels(self, stored: "TfliteFile", program: "ReferenceProgram") -> Mapping[str, str]:
+        return stored.kernels
+
+    def is_exact(self, kernel: str) -> bool:
+        return kernel != "float"
 
     def open_runner(self, path: Path, *, threads: int | None = None, look_at: Sequence[str] = ()) -> "LiteRtRunner":
         from export.tflite.runner import LiteRtRunner

@@ -47,7 +47,7 @@ class TfliteFile:
         kernels: The operator that makes each of them on codes, by name; missing where it computes on floats.
         channels_last_io: Inputs and outputs of three and four dimensions have their channels last.
         codes_io: Inputs and outputs are codes where the network quantizes them.
-        hybrid: An operator computes on floats and codes, which loosens the contract.
+        approximate: An operator computes on floats and codes (hybrid), which loosens the contract.
         writer: What wrote it.
     """
 
@@ -63,7 +63,7 @@ class TfliteFile:
     kernels: dict[str, str]
     channels_last_io: bool
     codes_io: bool
-    hybrid: bool
+    approximate: bool
     writer: str
 
     @property
@@ -133,7 +133,7 @@ def read_file(path: Path) -> TfliteFile:
         kernels=_kernels(operators, codes),
         channels_last_io=channels_last_io,
         codes_io=codes_io,
-        hybrid=any(operator.is_hybrid for operator in operators),
+        approximate=any(operator.is_hybrid for operator in operators),
         writer=writer,
     )
 

@@ -59,9 +59,9 @@ def check(
         found = run_batches(runner, held.inputs, size)
         for name, ours, theirs in zip(stored.outputs, held.expected, found, strict=True):
             judged = compare_output(name, kernels, size, ours, theirs)
-            checks.append(as_approximate(judged, ours, theirs, held.count) if stored.hybrid else judged)
+            checks.append(as_approximate(judged, ours, theirs, held.count) if stored.approximate else judged)
         on_progress(done / len(runs), f"{kernels}, batch {size}")
-    return Verdict("LiteRT", installed_version(), held.count, weights, tuple(checks), approximate=stored.hybrid)
+    return Verdict("LiteRT", installed_version(), held.count, weights, tuple(checks), approximate=stored.approximate)
 
 
 def reference_of(program: ReferenceProgram) -> IntegerReference:

@@ -4,15 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from export.onnx.verify_integer import NEAR_TIE
 from torch import Tensor
 
-from export.onnx.verify import RELATIVE_TOLERANCE
-from export.tflite.verify import HYBRID_TOLERANCE
+from export.parity.outputs import APPROXIMATE_TOLERANCE, NEAR_TIE, RELATIVE_TOLERANCE
 from runtime_tests.agreement.file_in_runtime import EXACT_RULE, FileInRuntime
 from runtime_tests.agreement.runtimes_report import LayerPair, Pair, Row, RuntimesReport
 from runtime_tests.agreement.watch import Watch, differing_per_input
-from runtime_tests.names import NAMES
 
 BATCH_SIZE = 20
 KEPT_APART = "its codes are of a copy that shows them, where additions are apart from convolutions"
@@ -38,22 +35,22 @@ class Comparison:
         self.files = files
         self.rows = [
             Row(
-                file.contract.path.name,
-                NAMES[file.runtime],
+                file.stored.path.name,
+                file.runtime.title,
                 file.alone.version,
-                "hybrid" if file.is_hybrid else "float32" if file.reference is None else "int8",
-                "; ".join(filter(None, [file.alone.note, KEPT_APART if file.fused else ""])),
+                "hybrid" if file.stored.approximate else "float32" if file.reference is None else "int8",
+                "; ".join(filter(None, [file.alone.note, KEPT_APART if file.computed.fused else ""])),
             )
             for file in files
         ]
         quantized = [file for file in files if file.reference is not None]
-        self.base = base = next((file for file in quantized if not file.unseen), None)
+        self.base = base = next((file for file in quantized if not file.runtime.unseen), None)
         self.pairs = {
             file: Pair(str(base), str(file))
             for file in quantized
             if base is not None
             and file is not base
-            and base.contract.metadata.activations == file.contract.metadata.activations
+            and base.stored.metadata.activations == file.stored.metadata.activations
         }
         self.inputs = 0
         self.correct: int | None = 0
@@ -86,7 +83,7 @@ class Comparison:
         for row in self.rows:
             row.accuracy = None if self.correct is None else row.correct / self.inputs
             where = f"{row.file} in {row.runtime}"
-            limit = HYBRID_TOLERANCE * self.largest if row.activations == "hybrid" else self.tolerance
+            limit = APPROXIMATE_TOLERANCE * self.largest if row.activations == "hybrid" else self.tolerance
             if row.activations != "int8" and not row.max_abs_error <= limit:
                 row.failure = f"{where}: is off PyTorch by {row.max_abs_error:.3g}, above {limit:.3g}"
             elif row.activations == "int8" and not row.batch_error <= NEAR_TIE * self.largest:
@@ -137,7 +134,7 @@ class Comparison:
     def _add_pair(self, pair: Pair, file: FileInRuntime, first: _Found, second: _Found, inputs: Tensor) -> None:
         assert self.base is not None
         assert file.reference is not None
-        if file.unseen:
+        if file.runtime.unseen:
             # What rule it has for ties is not known: its own codes are held to that of onnxruntime instead.
             by_rule = second.off_rule
         else:
@@ -146,7 +143,7 @@ class Comparison:
             by_rule = watch.differing
         parted = {name: differing_per_input(first.codes[name], second.codes[name], len(inputs)) for name in by_rule}
         for name, counts in parted.items():
-            kernels = (self.base.kernels.get(name, "float"), file.kernels.get(name, "float"))
+            kernels = (self.base.kernel(name), file.kernel(name))
             layer = pair.layers.setdefault(name, LayerPair(name, kernels))
             layer.codes += first.codes[name].size
             layer.differing += int(counts.sum())
@@ -177,10 +174,10 @@ class Comparison:
         by_rule: dict[str, np.ndarray],
     ) -> tuple[str, bool]:
         """Why an input has other codes or another class, and whether that is a reason."""
-        if file.unseen:
+        if file.runtime.unseen:
             assert second.by_rule is not None
             if second.by_rule[index].argmax() == second.together[index].argmax():
-                name = next((name for name in parted if name in file.fused), "")
+                name = next((name for name in parted if name in file.computed.fused), "")
                 return f"{name}: {pair.layers[name].kernels[1]}, not rounded in between" if name else FLOAT_SUMS, True
             name = next((name for name, counts in second.off_rule.items() if counts[index]), "")
             if not name:

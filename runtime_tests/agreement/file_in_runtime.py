@@ -1,25 +1,19 @@
 """One file in one runtime: what runs it, what computes each of its layers, and the integer reference of its rules."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from export.onnx.verify_integer import EXACT_KERNELS, rebuild_program
 from torch import Tensor, nn
 
+from export.backend import StoredFile
 from export.errors import ExportError
-from export.onnx.kernels import open_optimized, report_kernels
-from export.onnx.sessions import session_options
-from export.program.program import ReferenceProgram
+from export.program.prepare import rebuild_program
 from export.reference.machine import IntegerReference
-from export.reference.xnnpack import LiteRtReference
-from export.tflite.stored_file import rebuild
-from runtime_tests.agreement.contract import Contract, check_inputs
-from runtime_tests.agreement.openvino_reference import fused_convolutions, openvino_outputs
+from export.runner import Runner, check_inputs, run_batches
 from runtime_tests.agreement.watch import Watch
-from runtime_tests.names import NAMES
-from runtime_tests.runners import Runner, open_runner, run_batches
-from runtime_tests.runners.openvino_runner import OpenVinoRunner
+from runtime_tests.runners.registry import open_runner
+from runtime_tests.runners.runtime import Computed, Runtime
 
 EXACT_RULE = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 """Kernels that requantize by clip(rint(f32(sum + bias) * f32(f32(s_in * s_w) / s_out)) + zero point)."""
@@ -30,43 +24,34 @@ class FileInRuntime:
     """Holds a file opened in a runtime once per batch size, so that no memory is resized between runs.
 
     Attributes:
-        contract: The file.
-        runtime: Of RUNTIMES.
+        stored: The file.
+        runtime: What runs it.
         batch_size: That of the larger batches.
         alone, together: The file, for single inputs and for batches.
         probe: The file with its codes behind its outputs; None where activations are float.
         reference: The integer reference by this runtime's rules, likewise.
-        kernels: What computes each quantized activation on codes, by name.
-        fused: Those that have no codes in this runtime unless somebody looks at them.
+        computed: What computes its layers.
     """
 
-    contract: Contract
-    runtime: str
+    stored: StoredFile
+    runtime: Runtime
     batch_size: int
     alone: Runner
     together: Runner
     probe: Runner | None = None
     reference: IntegerReference | None = None
-    kernels: Mapping[str, str] = field(default_factory=dict)
-    fused: frozenset[str] = frozenset()
+    computed: Computed = field(default_factory=Computed)
 
     def __str__(self) -> str:
-        return f"{self.contract.path.name} in {NAMES[self.runtime]}"
+        return f"{self.stored.path.name} in {self.runtime.title}"
 
-    @property
-    def unseen(self) -> bool:
-        """Whether a look at the codes changes what the runtime computes."""
-        return self.runtime == "openvino"
-
-    @property
-    def is_hybrid(self) -> bool:
-        """Whether LiteRT quantizes float activations itself: such a file is approximate."""
-        return self.contract.stored is not None and self.contract.stored.forms.hybrid
+    def kernel(self, name: str) -> str:
+        """Give the runtime's operator that computes a quantized activation; "float" where that computes on floats."""
+        return self.computed.kernels.get(name, "float")
 
     def is_exact(self, name: str) -> bool:
         """Whether a quantized activation comes from a kernel whose rule the reference follows bit for bit."""
-        kernel = self.kernels.get(name, "float")
-        return kernel in EXACT_KERNELS if self.runtime == "onnxruntime" else kernel != "float"
+        return self.runtime.is_exact(self.kernel(name))
 
     def outputs(self, inputs: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """The first output, computed one input at a time and in batches."""
@@ -83,9 +68,9 @@ class FileInRuntime:
             ExportError: It computes something else where its tensors are looked at.
         """
         assert self.probe is not None
-        names = tuple(self.contract.metadata.activations or ())
+        names = tuple(self.stored.metadata.activations or ())
         found = run_batches(self.probe, (inputs,), self.batch_size)
-        if not self.unseen and not np.array_equal(found[0], outputs):
+        if not self.runtime.unseen and not np.array_equal(found[0], outputs):
             raise ExportError(f"{self}: computes something else where its tensors are looked at")
         return dict(zip(names, found[-len(names) :], strict=True))
 
@@ -93,19 +78,20 @@ class FileInRuntime:
         """What the runtime's rules give for the first output: fed its codes, or where a look changes them, without."""
         assert self.reference is not None
         fed = self.reference.outputs(inputs, on_codes=watch)
-        if self.unseen:
-            fed = openvino_outputs(self.reference, inputs, self.contract.metadata.activations or {}, self.fused)
+        if self.runtime.unseen:
+            grids = self.stored.metadata.activations or {}
+            fed = self.runtime.outputs_by_rule(self.reference, inputs, grids, self.computed.fused)
         return fed[0].numpy()
 
 
 def open_in_runtimes(
-    contract: Contract, runtimes: list[str], model: nn.Module, inputs: Tensor, batch_size: int
+    stored: StoredFile, runtimes: Sequence[Runtime], model: nn.Module, inputs: Tensor, batch_size: int
 ) -> list[FileInRuntime]:
     """Open a file in each runtime; its program is rebuilt once.
 
     Args:
-        contract: The file.
-        runtimes: Of RUNTIMES, those that take it.
+        stored: The file, as its backend reads it.
+        runtimes: Those that take it.
         model: The network that it was made from, in eval mode.
         inputs: A few, to trace it with.
         batch_size: Of the larger batches.
@@ -113,61 +99,26 @@ def open_in_runtimes(
     Raises:
         ExportError: A runtime refuses the file, or it takes other inputs or batches.
     """
-    plain = [_open(contract, runtime, inputs, batch_size) for runtime in runtimes]
-    grids = contract.metadata.activations
-    if grids is None:
+    plain = [_open(stored, runtime, inputs, batch_size) for runtime in runtimes]
+    grids = stored.metadata.activations
+    if grids is None or not plain:
         return plain
-    reference, program, stored_kernels = _rebuild(contract, model, inputs)
+    program = rebuild_program(model, inputs, grids, exclude=stored.metadata.activations_except)
+    reference = runtimes[0].backend.reference(program)
     opened = []
     for file in plain:
-        probe = open_runner(contract.path, runtime=file.runtime, threads=1, look_at=tuple(grids))
-        kernels, fused = stored_kernels, frozenset[str]()
-        if isinstance(file.alone, OpenVinoRunner):
-            kernels, fused = _openvino_kernels(file.alone, program)
-        elif contract.stored is None:
-            kernels = _onnxruntime_kernels(contract, program)
-        opened.append(replace(file, probe=probe, reference=reference, kernels=kernels, fused=fused))
+        probe = open_runner(stored.path, runtime=file.runtime, threads=1, look_at=tuple(grids))
+        computed = file.runtime.computed(stored, file.alone, program)
+        opened.append(replace(file, probe=probe, reference=reference, computed=computed))
     return opened
 
 
-def _open(contract: Contract, runtime: str, inputs: Tensor, batch_size: int) -> FileInRuntime:
+def _open(stored: StoredFile, runtime: Runtime, inputs: Tensor, batch_size: int) -> FileInRuntime:
     """Open a file without a look at its codes, and see that it takes such inputs, alone and in batches."""
-    path = contract.path
+    path = stored.path
     alone, together = (open_runner(path, runtime=runtime, threads=1) for _ in range(2))
-    check_inputs(alone, path, inputs)
+    check_inputs(alone, path, (inputs,))
     fixed = alone.inputs[0].shape[0]
     if fixed is not None:
         raise ExportError(f"{path}: takes batches of {fixed} only, not single inputs and others")
-    return FileInRuntime(contract, runtime, batch_size, alone, together)
-
-
-def _rebuild(
-    contract: Contract, model: nn.Module, inputs: Tensor
-) -> tuple[IntegerReference, ReferenceProgram, Mapping[str, str]]:
-    """Build the integer reference of a file, once for all runtimes.
-
-    Returns:
-        By the rules of the runtime that the file was made for; the program that it runs; what the file's operators
-        are by activation, where they are what computes it.
-    """
-    if contract.stored is not None:
-        prepared, build = rebuild(contract.stored, model, (inputs,))
-        return LiteRtReference(prepared.program), prepared.program, build.integer
-    program = rebuild_program(model, (inputs,), contract.metadata)
-    return IntegerReference(program), program, {}
-
-
-def _onnxruntime_kernels(contract: Contract, program: ReferenceProgram) -> dict[str, str]:
-    assert program.activations is not None
-    options = session_options("enable_all", entries=contract.metadata.session_options)
-    _, nodes = open_optimized(contract.path, options, contract.path)
-    return {layer.name: layer.kernel for layer in report_kernels(program.activations, nodes)}
-
-
-def _openvino_kernels(runner: OpenVinoRunner, program: ReferenceProgram) -> tuple[dict[str, str], frozenset[str]]:
-    assert program.activations is not None
-    names = program.activations.encodings
-    primitives = runner.primitives()
-    fused = fused_convolutions(primitives, names)
-    kernels = {name: kind for kind, nodes in primitives for name in names if name in nodes}
-    return {name: f"{kind} with Add" if name in fused else kind for name, kind in kernels.items()}, fused
+    return FileInRuntime(stored, runtime, batch_size, alone, together)

@@ -9,34 +9,44 @@ import torch
 from torch import nn
 
 from codeq import checkpoint
-from export.onnx.verify import PROGRESS_STEPS, Verdict
-from export.tflite.verify import TfliteVerdict
-from runtime_tests.agreement.accuracy import compare_accuracy, load_test_data
-from runtime_tests.agreement.contract import read_contract
-from runtime_tests.names import NAMES
+from codeq.graph.autocast import autocast_off
+from export.backend import Backend, OnProgress, StoredFile, backend_of
+from export.parity.verdict import Verdict
+from export.program.prepare import rebuild_program
+from export.program.run import in_batches, run_network
+from export.publish import check_stored
+from export.reference.machine import IntegerReference
+from export.report import FORMAT_VERSION
+from export.runner import run_batches
+from runtime_tests.agreement.accuracy import Run, compare_accuracy, load_test_data
 
-__all__ = ["PROGRESS_STEPS", "FileParity", "check_file"]
+ACCURACY_BATCH_SIZE = 100
+NAMES = {"pytorch": "PyTorch", "integer_reference": "the integer reference"}
+"""Ways to compute a network that are no runtime, as texts call them."""
 
 
 @dataclass(frozen=True)
 class FileParity:
     """Holds the verdict on a file. `accuracy` is in [0, 1] by runtime, empty without labelled data."""
 
+    backend: str
     checkpoint: Path
     file: Path
     notes: tuple[str, ...]
-    verdict: Verdict | TfliteVerdict
+    verdict: Verdict
     accuracy: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything with plain types."""
-        about = {"checkpoint": str(self.checkpoint), "file": str(self.file), "notes": list(self.notes)}
+        about: dict[str, Any] = {"format_version": FORMAT_VERSION, "backend": self.backend}
+        about |= {"checkpoint": str(self.checkpoint), "file": str(self.file), "notes": list(self.notes)}
         return about | {"accuracy": self.accuracy or None} | self.verdict.to_dict()
 
     def __str__(self) -> str:
         if not self.accuracy:
             return str(self.verdict)
-        values = ", ".join(f"{NAMES[key]} {value:.2%}" for key, value in self.accuracy.items())
+        names = NAMES | {self.verdict.runtime.lower(): self.verdict.runtime}
+        values = ", ".join(f"{names[key]} {value:.2%}" for key, value in self.accuracy.items())
         return f"{self.verdict}\naccuracy  {values} on the test set"
 
 
@@ -47,7 +57,7 @@ def check_file(
     data: str | None,
     count: int,
     *,
-    on_progress: Callable[[int, str], None] = lambda done, detail: None,
+    on_progress: OnProgress = lambda share, detail: None,
 ) -> FileParity:
     """Hold a file against a checkpoint.
 
@@ -58,15 +68,17 @@ def check_file(
         data: The data set whose test set gives inputs, all of which the accuracy is compared on; None takes the inputs
             held in the checkpoint.
         count: Inputs to compare.
-        on_progress: Called with the share done, of PROGRESS_STEPS, and what was just finished.
+        on_progress: Called with the share done, 0 to 1, and what was just finished.
 
     Raises:
         CodeqError: Checkpoint, file or data cannot be read, or do not fit each other.
     """
-    contract = read_contract(file)
+    backend = backend_of(file)
+    backend.require()
+    stored = backend.read(file)
     loaded = checkpoint.load(checkpoint_path, factory)
     notes = []
-    if contract.metadata.checkpoint_sha256 not in (None, loaded.sha256):
+    if stored.metadata.checkpoint_sha256 not in (None, loaded.sha256):
         notes.append(f"{file} says it was made from another checkpoint than {checkpoint_path}")
     dataset = None if data is None else load_test_data(loaded, data)
     if dataset is None:
@@ -76,9 +88,33 @@ def check_file(
         inputs = dataset.test.load(torch.arange(min(count, len(dataset.test))))
         if len(inputs) < count:
             notes.append(f"the test set of {data} holds {len(inputs)} inputs, not {count}")
-    verdict, reference = contract.hold(loaded.model, inputs, on_progress)
-    accuracy: dict[str, float] = {}
-    if dataset is not None:
-        on_progress(PROGRESS_STEPS, "accuracy on the test set")
-        accuracy = compare_accuracy(loaded.model, *contract.runs(loaded.model, reference), dataset.test)
-    return FileParity(checkpoint_path, file, tuple(notes), verdict, accuracy)
+    with autocast_off():
+        program = None
+        if stored.metadata.activations is not None:
+            exclude, fixed = stored.metadata.activations_except, stored.fixed_batch
+            grids = stored.metadata.activations
+            program = rebuild_program(loaded.model, inputs, grids, exclude=exclude, fixed_batch=fixed)
+        verdict = check_stored(backend, stored, loaded.model, inputs, program, on_progress)
+        accuracy: dict[str, float] = {}
+        if dataset is not None:
+            on_progress(1.0, "accuracy on the test set")
+            reference = None if program is None else backend.reference(program)
+            size = stored.fixed_batch or ACCURACY_BATCH_SIZE
+            runs = _runs(backend, stored, loaded.model, reference, size)
+            accuracy = compare_accuracy(loaded.model, runs, size, dataset.test)
+    return FileParity(backend.name, checkpoint_path, file, tuple(notes), verdict, accuracy)
+
+
+def _runs(
+    backend: Backend, stored: StoredFile, model: nn.Module, reference: IntegerReference | None, size: int
+) -> dict[str, Run]:
+    """Give the ways of computing the network whose accuracy is compared, by name."""
+    runner = backend.open_runner(stored.path)
+    runner.open()
+    runs: dict[str, Run] = {
+        "pytorch": lambda inputs: run_network(model, (inputs,), size),
+        backend.runtime.lower(): lambda inputs: run_batches(runner, (inputs,), size),
+    }
+    if reference is not None:
+        runs["integer_reference"] = lambda inputs: in_batches(reference.outputs, (inputs,), size)
+    return runs

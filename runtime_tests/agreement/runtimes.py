@@ -9,13 +9,13 @@ from torch import Tensor
 from codeq import checkpoint
 from codeq.data import Dataset, batches
 from codeq.graph.eval_mode import eval_mode
+from export.backend import backend_of
 from export.errors import ExportError
 from export.program.run import run_network
 from runtime_tests.agreement.comparison import BATCH_SIZE, Comparison
-from runtime_tests.agreement.contract import read_contract
 from runtime_tests.agreement.file_in_runtime import FileInRuntime, open_in_runtimes
 from runtime_tests.agreement.runtimes_report import RuntimesReport
-from runtime_tests.runners import runtimes_for
+from runtime_tests.runners.registry import runtimes_for
 
 HELD = 400
 """Inputs of the checkpoint that are taken where neither data nor a count is given."""
@@ -37,7 +37,7 @@ def compare_runtimes(
         files: ONNX and .tflite files made from it.
         data: A `Dataset`, whose test set is taken; None takes the checkpoint's inputs.
         count: How many inputs; None takes all.
-        runtimes: Of RUNTIMES.
+        runtimes: Names of those that may run them.
         on_progress: Called with how many inputs are done, of how many.
 
     Raises:
@@ -54,10 +54,10 @@ def compare_runtimes(
     with torch.no_grad(), eval_mode(loaded.model):
         opened: list[FileInRuntime] = []
         for file in files:
-            chosen = [runtime for runtime in runtimes_for(file) if runtime in runtimes]
+            chosen = [runtime for runtime in runtimes_for(file) if runtime.name in runtimes]
             if not chosen:
                 raise ExportError(f"{file}: none of the runtimes {', '.join(runtimes)} takes it")
-            opened += open_in_runtimes(read_contract(file), chosen, loaded.model, few, BATCH_SIZE)
+            opened += open_in_runtimes(backend_of(file).read(file), chosen, loaded.model, few, BATCH_SIZE)
         comparison = Comparison(opened)
         for inputs, labels in parts:
             expected = run_network(loaded.model, (inputs,), BATCH_SIZE)[0]

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from export.onnx.verify_integer import TIE_DISTANCE
 from torch import Tensor
 
 from export.errors import ExportError
+from export.parity.codes import TIE_DISTANCE
 
 
 @dataclass

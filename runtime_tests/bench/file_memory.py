@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from export.backend import backend_of
 from export.errors import ExportError
 from runtime_tests.bench.inputs import random_inputs
 from runtime_tests.bench.memory import peak_bytes, reset_peak
-from runtime_tests.runners import open_runner, preload
+from runtime_tests.runners.registry import open_runner
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +32,7 @@ def measure_in_a_process(path: Path, threads: int, batch: int) -> int:
 
 def measure_here(path: Path, threads: int, batch: int) -> int:
     """Measure the bytes that a file takes over what this process takes without it, its runtime loaded."""
-    preload(path)
+    backend_of(path).preload()
     before = reset_peak()
     runner = open_runner(path, threads=threads)
     runner.run(random_inputs(runner, batch))

@@ -20,8 +20,7 @@ import codeq
 import models
 from codeq.toolkit.table import format_bytes, render_table
 from export import export_onnx
-from export.options import default_check
-from export.program.prepare import ACTIVATIONS
+from export.options import ACTIVATIONS, default_check
 from runtime_tests.bench.baselines import export_bare, quantize_static
 from runtime_tests.bench.export_cost import ExportCost, measure_exports
 from runtime_tests.bench.latency import BenchReport, bench

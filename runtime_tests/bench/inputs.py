@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime_tests.runners import Runner
+from export.runner import Runner
 
 
 def random_inputs(runner: Runner, batch: int) -> Any:

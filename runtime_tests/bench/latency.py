@@ -19,14 +19,12 @@ import onnx
 
 from codeq.errors import first_line
 from codeq.toolkit.table import format_bytes, render_table
+from export.backend import backend_of, file_bytes
 from export.errors import ExportError
-from export.onnx.sessions import load_model
-from export.onnx.stored_weight import external_files
-from export.tflite.stored_file import is_tflite
+from export.runner import Runner
 from runtime_tests.bench.file_memory import measure_in_a_process
 from runtime_tests.bench.inputs import random_inputs
 from runtime_tests.options import BENCH_SECONDS
-from runtime_tests.runners import Runner, look_up
 
 WARM_UP = 3
 MIN_ROUNDS = 10
@@ -116,7 +114,7 @@ def bench(
     for _ in range(SESSIONS):
         runners = []
         for times, path in zip(opened, paths, strict=True):
-            runner = look_up(path, threads=threads)
+            runner = backend_of(path).open_runner(path, threads=threads)
             start = time.perf_counter()
             runner.open()
             times.append(1e3 * (time.perf_counter() - start))
@@ -156,13 +154,6 @@ def bench(
     )
     versions = {runner.runtime: runner.version for runner in runners}
     return BenchReport(results, threads, batch, rounds, versions)
-
-
-def file_bytes(path: Path) -> int:
-    """Add up the bytes of a file and of the external data that it names."""
-    if is_tflite(path):
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in (path, *external_files(load_model(path), path)))
 
 
 def _time(runner: Runner, inputs: Any, path: Path) -> float:

@@ -18,7 +18,7 @@ from codeq.errors import CodeqError
 from codeq.quantizer.attach import quantized_weights
 from codeq.toolkit.table import format_bytes, render_table
 from export import export_onnx
-from export.onnx.storage.plan import Storage
+from export.onnx.storage.kinds import Storage
 from runtime_tests.bench.memory import peak_bytes
 from runtime_tests.networks import wide_network
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from codeq.quantizer.attach import quantized_weights
 from codeq.toolkit.table import format_bytes, format_ratio, render_table
 from export import export_onnx
-from export.onnx.storage.plan import Storage
-from export.program.prepare import Activations
+from export.onnx.storage.kinds import Storage
+from export.options import Activations
 from runtime_tests.bench.latency import BenchResult, bench
 from runtime_tests.networks import LEVEL_COUNTS, SEED, draw_codes, sample_network
 

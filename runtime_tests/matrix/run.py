@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from export.program.prepare import ACTIVATIONS
+from export.options import ACTIVATIONS
 from runtime_tests.matrix.report import ZooReport
 from runtime_tests.matrix.timing import ZooBench, bench_network
 from runtime_tests.matrix.zoo_file import LITERT, MODES, STORAGES, Kind, ZooFile, export_zoo_file, file_path
 from runtime_tests.networks import zoo_network
-from runtime_tests.runners import installed
+from runtime_tests.runners.registry import all_runtimes
+from runtime_tests.runners.runtime import is_installed
 
 
 def run_matrix(
@@ -33,7 +34,7 @@ def run_matrix(
     """
     files: list[ZooFile] = []
     benches: list[ZooBench] = []
-    storages: tuple[Kind, ...] = (*STORAGES, LITERT) if installed("litert") else STORAGES
+    storages: tuple[Kind, ...] = (*STORAGES, LITERT) if is_installed(all_runtimes()[LITERT]) else STORAGES
     modes = [(activations, storage) for activations in ACTIVATIONS for storage in storages]
     steps = (len(modes) + timed) * len(networks)
     for index, network in enumerate(networks):

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 import codeq
-from export.onnx.storage.plan import Storage
-from export.program.prepare import ACTIVATIONS, Activations
+from export.onnx.storage.kinds import Storage
+from export.options import ACTIVATIONS, Activations
 from runtime_tests.bench.baselines import export_bare, quantize_static
 from runtime_tests.bench.latency import BenchResult, bench
 from runtime_tests.matrix.zoo_file import LITERT, file_path

@@ -6,16 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from export.parity.report import Report
-from export.tflite.report import TfliteReport
 from torch import Tensor, nn
 
 from codeq.errors import CodeqError
 from export import export_onnx
-from export.errors import DeclinedError, ParityError
-from export.onnx.storage.plan import Storage
-from export.options import default_check
-from export.program.prepare import Activations
+from export.errors import DeclinedError
+from export.onnx.storage.kinds import Storage
+from export.options import Activations, default_check
+from export.parity.verdict import ParityError, Verdict
+from export.report import Report
 from export.tflite import export_tflite
 
 Kind = Storage | Literal["litert"]
@@ -74,7 +73,7 @@ def export_zoo_file(
         "calibration": inputs if activations == "int8" else None,
         "check_inputs": (inputs[: default_check(tuple(inputs.shape[1:]))],),
     }
-    report: Report | TfliteReport | None = None
+    report: Report | None = None
     failure = refused = ""
     try:
         if storage == LITERT:
@@ -87,7 +86,7 @@ def export_zoo_file(
         failure = str(error)
     if report is None:
         return ZooFile(network, activations, storage, failure=failure, refused=refused)
-    integer, in_float, kernels, figure = _summarize(report)
+    integer = sum(kernel.is_integer for kernel in report.kernels)
     return ZooFile(
         network=network,
         activations=activations,
@@ -97,10 +96,10 @@ def export_zoo_file(
         float32_bytes=report.float32_bytes,
         sparsity=report.sparsity,
         integer_layers=integer,
-        float_layers=in_float,
-        kernels=kernels,
+        float_layers=len(report.kernels) - integer,
+        kernels=tuple(kernel.kernel for kernel in report.kernels),
         skipped_folds=report.skipped_folds,
-        parity=figure,
+        parity=_figure(report.verdict),
         failure=report.verdict.first_failure,
     )
 
@@ -111,26 +110,8 @@ def file_path(folder: Path, network: str, activations: Activations, storage: Kin
     return folder / f"{network}-{MODES[activations]}-{storage}.{suffix}"
 
 
-def _summarize(report: Report | TfliteReport) -> tuple[int, int, tuple[str, ...], str]:
-    """Say what the backends' reports and verdicts say each in its own way.
-
-    Returns:
-        Layers in integers and in float; what layers became; what the verdict was based on, in a few words.
-    """
-    if isinstance(report, TfliteReport):
-        layers = [layer for layer in report.verdict.layers if layer.kernel != "float"]
-        differing, elements = sum(layer.differing for layer in layers), sum(layer.elements for layer in layers)
-        on_codes = bool(report.verdict.layers)
-        error = max(output.max_abs_error for output in report.verdict.outputs)
-        counts = len(report.kernels), len(report.float_layers), tuple(report.kernels.values())
-    else:
-        integer = report.verdict.integer
-        on_codes, error = integer is not None, report.verdict.max_abs_error
-        differing, elements = (
-            (integer.differing(integer_kernels=True), integer.elements(integer_kernels=True)) if integer else (0, 0)
-        )
-        in_integers = sum(kernel.is_integer for kernel in report.kernels)
-        names = tuple(kernel.kernel for kernel in report.kernels)
-        counts = in_integers, len(report.kernels) - in_integers, names
-    figure = f"{differing} of {elements:,} codes" if on_codes else f"max_abs_error {error:.1e}"
-    return *counts, figure
+def _figure(verdict: Verdict) -> str:
+    """Say what a verdict was based on, in a few words."""
+    if not verdict.codes:
+        return f"max_abs_error {verdict.max_abs_error:.1e}"
+    return f"{verdict.differing(exact=True)} of {verdict.elements(exact=True):,} codes"

@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-from export.onnx.verify_integer import with_codes
 
 from codeq.errors import first_line
 from codeq.toolkit.extras import install_hint
 from export.errors import ExportError
 from export.materialize import materialize
 from export.metadata import KEY
+from export.onnx.probe import with_codes
 from export.onnx.sessions import load_model
-from runtime_tests.runners.runner import InputSlot
+from export.runner import InputSlot
 
 PACKAGE = "openvino"
 TELEMETRY = "openvino_telemetry"

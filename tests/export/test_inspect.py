@@ -19,7 +19,7 @@ from export import ExportError, export_onnx, load_session
 from export.inspect import inspect_file
 from export.materialize import materialize
 from export.onnx.storage.decoder import DOMAIN
-from export.onnx.storage.plan import STORAGES, Storage
+from export.onnx.storage.kinds import STORAGES, Storage
 from export.onnx.storage.target import TARGETS
 from export.onnx.verify import check_parity
 

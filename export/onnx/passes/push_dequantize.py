@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from export.program.names import codes_name
+
 MOVES = {
     "Concat": None,
     "DepthToSpace": 1,

@@ -8,7 +8,7 @@ import pytest
 
 import models
 from export.errors import DeclinedError, ExportError
-from export.program.prepare import ACTIVATIONS
+from export.options import ACTIVATIONS
 from runtime_tests.matrix import zoo_file
 from runtime_tests.matrix.report import ZooReport
 from runtime_tests.matrix.zoo_file import STORAGES, export_zoo_file

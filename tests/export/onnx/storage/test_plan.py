@@ -9,8 +9,9 @@ import pytest
 from onnx import helper
 
 from export.onnx.storage.bits import SHARED
+from export.onnx.storage.kinds import Storage
 from export.onnx.storage.part import call_nodes, make_tensors, message_bytes, part_nodes
-from export.onnx.storage.plan import Storage, plan_storage, storage_candidates
+from export.onnx.storage.plan import plan_storage, storage_candidates
 from export.onnx.storage.target import TARGETS
 from export.onnx.storage.weight import CodedWeight
 from export.onnx.storage.write import store_weights

@@ -3,7 +3,7 @@
 from typing import get_args
 
 from codeq.activations.rules import INTEGER, IntegerKind
-from export.reference.kernel_names import KERNEL_NAMES
+from export.onnx.kernel_names import KERNEL_NAMES
 
 
 def test_every_kind_of_the_rule_table_has_a_name() -> None:
