@@ -27,8 +27,9 @@ from torch import Tensor, nn
 from codeq.cost import FLOAT_BITS, CostSummary, summary
 from codeq.errors import CodeqError
 from codeq.quantizer.attach import QuantizedWeight, freeze, quantized_weights
-from codeq.quantizer.dead_zone import MIN_THETA, DeadZoneQuantizer
+from codeq.quantizer.dead_zone import DeadZoneQuantizer
 from codeq.quantizer.grid import Grid
+from codeq.quantizer.placement import MIN_THETA
 from codeq.toolkit.table import format_bytes
 
 Kind = Literal["sparsity", "bops", "size"]

@@ -9,13 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from codeq.quantizer.dead_zone import (
-    MIN_THETA,
-    TERNARY_THETA_INIT,
-    DeadZoneQuantizer,
-)
+from codeq.quantizer.dead_zone import DeadZoneQuantizer
 from codeq.quantizer.fused import levels_of
 from codeq.quantizer.grid import Grid
+from codeq.quantizer.placement import MIN_THETA, TERNARY_THETA_INIT
 
 SHAPES = [(64,), (16, 24), (8, 4, 3, 3), (5, 3, 7)]
 

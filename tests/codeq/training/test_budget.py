@@ -9,7 +9,7 @@ from torch import nn
 import codeq
 import models
 from codeq.quantizer.attach import quantized_weights
-from codeq.quantizer.dead_zone import MIN_THETA
+from codeq.quantizer.placement import MIN_THETA
 from codeq.training.budget import Budget, BudgetController, BudgetError, _Layer
 
 INPUT_SHAPE = (1, 16, 16)
