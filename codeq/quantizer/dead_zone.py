@@ -32,21 +32,20 @@ from codeq.quantizer.choices import (
     THETA_GRADIENTS,
 )
 from codeq.quantizer.fused import Slopes, fused_quantize, levels_of
-from codeq.quantizer.grid import Grid, WeightEncoding, fit_quant_max, float32, snap_shift
+from codeq.quantizer.grid import Grid, WeightEncoding
 from codeq.quantizer.levels import dequantize_levels
+from codeq.quantizer.placement import (
+    STEP_EPSILON,
+    TERNARY_THETA_INIT,
+    place_integer_levels,
+    place_paper_levels,
+    range_quantile,
+    slopes_by_thetas,
+)
 from codeq.quantizer.straight_through import straight_through
 
 THETA_INIT = 3.0
 """Start of both thetas in the paper: a dead zone of 1 % of the range, and the most bits."""
-TERNARY_RANGE_QUANTILE = 0.78
-TERNARY_DEAD_FRACTION = 0.5
-TERNARY_THETA_INIT = 0.55
-"""At 2 bits the one level per sign sits on the range itself, so the paper's start (theta = 3, 0.99 quantile) sends
-every survivor to the largest weight: relative squared error 3.4. The least-squares ternary quantizer of a Gaussian
-has its level at 1.22 sigma, the 0.78 quantile of |w|, and its threshold at half of that, theta = 0.55: error 0.19.
-With a wider dead zone the survivors are larger, and the range grows to the 0.99 quantile at the collapse guard: zeros
-would else end at 64 %. In steps of 0.01, so that a range can be kept while theta moves."""
-STEP_EPSILON = 1e-8
 THETA_GAIN = 10.0
 """Factor on LSQ's normalisation: with it the task moves a theta about as far as a budget or a lambda of 0.01 does."""
 
@@ -319,44 +318,24 @@ class DeadZoneQuantizer(nn.Module):
         scale, multiplier, offset, quant_max, shift = self.frozen_grid.tolist()
         return Grid(scale, int(multiplier), int(offset), int(quant_max), shift)
 
-    def _range_quantile(self, theta: float, bits: int) -> float:
-        # Learned bits that arrive at 2 on the paper's grid keep the paper's range, with its large error.
-        if self.grid == "paper" or bits != MIN_BITS:
-            return RANGE_QUANTILE
-        widest = 1 - math.tanh(MIN_THETA)
-        share = max(0.0, (1 - math.tanh(theta) - TERNARY_DEAD_FRACTION) / (widest - TERNARY_DEAD_FRACTION))
-        return round(TERNARY_RANGE_QUANTILE + share * (RANGE_QUANTILE - TERNARY_RANGE_QUANTILE), 2)
-
     def _exact_range(self, w: Tensor) -> float:
         return abs_range(w, self._range_quantile(self.effective_theta(), self.bit_width()))
 
-    def _levels(self, reach: float, theta: float, bits: int) -> Grid:
-        dead_fraction = 1 - math.tanh(theta)
-        quant_max = 2 ** (bits - 1) - 1
-        if self.grid == "paper":
-            half_dead_zone = reach * dead_fraction
-            step_size = (reach - half_dead_zone) / (quant_max - 0.5) + STEP_EPSILON
-            return Grid(float32(step_size), 1, 0, quant_max, float32(half_dead_zone - step_size / 2))
-        quant_max = fit_quant_max(quant_max, dead_fraction, self.grid_limit)
-        # From the fraction, not from shift / step_size: the same number, free of STEP_EPSILON.
-        ratio = dead_fraction / (1 - dead_fraction) * (quant_max - 0.5) - 0.5
-        multiplier, offset = snap_shift(ratio, quant_max, self.grid_limit)
-        return Grid(float32(reach / (multiplier * quant_max + offset)), multiplier, offset, quant_max, 0.0)
-
     def _derive(self, reach: float) -> tuple[Grid, Slopes]:
         """Derive the grid of a weight of range `reach` under the present thetas, and how it moves with them."""
-        theta, bits = self.effective_theta(), self.bit_width()
-        grid = self._levels(reach, theta, bits)
-        half_dead_zone, quant_max = reach * (1 - math.tanh(theta)), grid.quant_max
-        half_by_dz = -reach * _tanh_slope(theta) * math.copysign(1, self.theta_dz.item())
-        step_by_dz = -half_by_dz / (quant_max - 0.5)
-        step_by_bit = 0.0
-        if self.theta_bit is not None:
-            theta_bit = self.theta_bit.item()
-            bits_by_theta = _tanh_slope(theta_bit) * (self.max_bits - MIN_BITS) * math.copysign(1, theta_bit)
-            quant_max_by_bits = math.log(2) * 2 ** (bits - 1)
-            step_by_bit = -(reach - half_dead_zone) / (quant_max - 0.5) ** 2 * quant_max_by_bits * bits_by_theta
-        return grid, Slopes(step_by_dz, half_by_dz - step_by_dz / 2, step_by_bit, -step_by_bit / 2)
+        bits = self.bit_width()
+        grid = self._levels(reach, self.effective_theta(), bits)
+        theta_bit = None if self.theta_bit is None else self.theta_bit.item()
+        return grid, slopes_by_thetas(reach, grid.quant_max, self.theta_dz.item(), theta_bit, bits, self.max_bits)
+
+    def _levels(self, reach: float, theta: float, bits: int) -> Grid:
+        if self.grid == "paper":
+            return place_paper_levels(reach, theta, bits)
+        return place_integer_levels(reach, theta, bits, self.grid_limit)
+
+    def _range_quantile(self, theta: float, bits: int) -> float:
+        # Learned bits that arrive at 2 on the paper's grid keep the paper's range, with its large error.
+        return RANGE_QUANTILE if self.grid == "paper" else range_quantile(theta, bits)
 
     def _step_and_shift(self, reach: float, quant_max: int) -> tuple[Tensor, Tensor]:
         """Write the operator's equations as functions of the thetas, for `forward_plain`: float32 `()` each."""
@@ -375,10 +354,6 @@ class DeadZoneQuantizer(nn.Module):
 def _magnitude(theta: Tensor) -> Tensor:
     """Return |theta|, whose gradient at 0 is 1: a theta there must not be stuck."""
     return theta.float() * torch.copysign(torch.ones_like(theta), theta)
-
-
-def _tanh_slope(x: float) -> float:
-    return 1 - math.tanh(x) ** 2
 
 
 def _either(choices: tuple[str, ...]) -> str:

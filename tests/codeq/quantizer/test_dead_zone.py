@@ -10,12 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from codeq.quantizer.choices import MIN_THETA
-from codeq.quantizer.dead_zone import (
-    TERNARY_THETA_INIT,
-    DeadZoneQuantizer,
-)
+from codeq.quantizer.dead_zone import DeadZoneQuantizer
 from codeq.quantizer.fused import levels_of
 from codeq.quantizer.grid import Grid
+from codeq.quantizer.placement import TERNARY_THETA_INIT
 
 SHAPES = [(64,), (16, 24), (8, 4, 3, 3), (5, 3, 7)]
 
