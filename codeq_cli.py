@@ -58,8 +58,10 @@ def main(argv: list[str] | None = None) -> int:
             return cli.EXIT_USAGE
         chosen.append(word)
     command = " ".join(chosen)
+    with cli.loading():
+        module = import_module(COMMANDS[command][0])
     with cli.started_as(f"codeq {command}"):
-        status: int = import_module(COMMANDS[command][0]).main(words)
+        status: int = module.main(words)
     return status
 
 
@@ -108,9 +110,8 @@ def _import_own_packages() -> None:
 def run() -> NoReturn:
     """Run the `codeq` command and exit with its status."""
     _import_own_packages()
-    from codeq.toolkit import cli, startup  # here, behind the line above
+    from codeq.toolkit import cli  # here, behind the line above
 
-    startup.end_quietly_on_interrupt()
     cli.run(main)
 
 

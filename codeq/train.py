@@ -64,7 +64,8 @@ def main(argv: list[str] | None = None) -> int:
         raise CheckpointError(f"{arguments['resume']}: brings its own recipe; leave --recipe out")
     else:
         config = None
-    from codeq.training.command import run_training  # here, so that the parser answers without torch
+    with cli.loading():  # here, so that the parser answers without torch
+        from codeq.training.command import run_training
 
     return run_training(arguments, asked, config)
 

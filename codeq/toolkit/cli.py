@@ -5,7 +5,8 @@ A command module imports nothing heavy at its top. Its `main` parses first and i
 
     def main(argv: list[str] | None = None) -> int:
         arguments = build_parser().parse_args(argv)
-        from export.onnx.export import export_onnx  # here, so that the parser answers without torch
+        with cli.loading():  # here, so that the parser answers without torch
+            from export.onnx.export import export_onnx
 
 Every parser of `build_parser` has `--version`, `-q/--quiet` and `-v/--verbose`, and acts on them itself;
 `add_common` adds `--json`, `--force` and `--threads`, `add_model_option` adds `--model` and `--model-args`.
@@ -19,6 +20,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -32,7 +34,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from codeq.errors import CodeqError, OutputError, first_line
 from codeq.toolkit.files import check_writable, replace_atomically
-from codeq.toolkit.startup import PACKAGES, start_command
+from codeq.toolkit.startup import PACKAGES, end_on_interrupt, raise_on_interrupt, start_command
 from codeq.toolkit.suggest import did_you_mean
 from codeq.toolkit.user_modules import user_modules
 
@@ -53,6 +55,7 @@ MODEL_ARGS_HELP = f"keyword arguments of that function, a JSON object: {EXAMPLE_
 start_command()
 
 _program: str | None = None
+_is_running = False
 
 
 def program_name(module: str) -> str:
@@ -116,9 +119,10 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def _fold_command(line: str, width: int) -> str:
-    """Break a long command into lines that a shell takes as one."""
-    lines = textwrap.wrap(line, width - 2, subsequent_indent="      ", break_long_words=False, break_on_hyphens=False)
-    return " \\\n".join(lines)
+    """Break a long command into lines that a shell takes as one, and no flag from its value."""
+    glued = re.sub(r"( --?\w\S*) (?!-)", "\\1\0", line)
+    lines = textwrap.wrap(glued, width - 2, subsequent_indent="      ", break_long_words=False, break_on_hyphens=False)
+    return " \\\n".join(lines).replace("\0", " ")
 
 
 class _Version(argparse.Action):
@@ -318,8 +322,27 @@ def _example_arguments(factory: Any) -> str:
     return "{" + ", ".join(f'"{name}": ...' for name in names) + "}"
 
 
+@contextmanager
+def loading() -> Iterator[None]:
+    """Hold what a command imports after parsing; there, Ctrl-C ends the process at once, as nothing has begun.
+
+    Only in a process that `run` was called in: anybody else's Ctrl-C stays as it is.
+    """
+    if not _is_running:
+        yield
+        return
+    end_on_interrupt()
+    try:
+        yield
+    finally:
+        raise_on_interrupt()
+
+
 def run(main: Callable[[list[str] | None], int]) -> NoReturn:
     """Call a command's `main` and exit with its status; bad input becomes one line and exit code 2."""
+    global _is_running
+    _is_running = True
+    raise_on_interrupt()
     # An exit, not a death: temporary files are removed on the way out.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)

@@ -1,14 +1,15 @@
-"""What a command does before its own imports: find files that hide our packages, and end quietly on Ctrl-C.
+"""What a command does before its own imports: find files that hide our packages, and end on Ctrl-C without a traceback.
 
 `python -m codeq.train` puts the working folder first on the path. A `models/` folder or an `export.py` of the user's
 then takes the place of our package of that name, and the next import fails in a traceback that explains nothing.
 """
 
 import os
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
+from types import FrameType
 
 PACKAGES = ("codeq", "export", "models", "runtime_tests")
 """Our import packages, side by side in one folder."""
@@ -49,28 +50,35 @@ def child_environment() -> dict[str, str]:
 def start_command() -> None:
     """Prepare a process that runs one of our commands with `python -m`; do nothing in any other process.
 
-    Exits with status 2 and one line where a file of the user's hides one of our packages. From here on, Ctrl-C during
-    imports leaves one line and status 130.
+    Exits with status 2 and one line where a file of the user's hides one of our packages. From here to `cli.run`,
+    Ctrl-C ends the process at once.
     """
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is None or spec.name.partition(".")[0] not in PACKAGES:
         return
-    end_quietly_on_interrupt()
+    end_on_interrupt()
     found = hiding_files()
     if found:
         print(f"error: {describe_hiding(found)}", file=sys.stderr)
         sys.exit(2)
 
 
-def end_quietly_on_interrupt() -> None:
-    """Let a Ctrl-C that nothing catches end the process with one line and status 130, as `cli.run` does."""
-    show = sys.excepthook
+def end_on_interrupt() -> None:
+    """Let Ctrl-C end the process at once, with one line and status 130, until `raise_on_interrupt`.
 
-    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        if not issubclass(kind, KeyboardInterrupt):
-            show(kind, error, traceback)
-            return
-        print("interrupted", file=sys.stderr, flush=True)
-        os._exit(130)  # Python itself would end by the signal
+    For the time in which modules are imported: an exception would pass through code of libraries that catches it, or
+    that leaves half a module behind. Where Ctrl-C is ignored, or handled in another way, that stays.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
 
-    sys.excepthook = hook
+
+def raise_on_interrupt() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt again, so that what has begun is cleaned up."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"interrupted\n")
+    os._exit(130)

@@ -17,7 +17,7 @@ from codeq.errors import CheckpointError, DataError
 from codeq.quantizer import fused
 from codeq.toolkit import cli
 from codeq.toolkit.options import flag_of
-from codeq.toolkit.table import format_bytes
+from codeq.toolkit.table import fold_line, format_bytes
 from codeq.training.distributed import Ranks, end_ranks, start_ranks
 from codeq.training.recipe import TrainConfig
 from codeq.training.run_files import check_run_files
@@ -199,7 +199,7 @@ def _report(
         print(f"{achieved}, bits {result.cost.mean_bits:.2f}")
         if budget is not None and outcome is not None:
             print(f"budget {budget}: {budget.format(outcome['reached'])} reached")
-        print(f"{output} written, log {log}")
+        print(fold_line(f"{output} written, log {log}", 2))
     report = {"config": asdict(config), "test_accuracy": result.test_accuracy, "cost": result.cost.to_dict()}
     history = [asdict(row) for row in result.history]
     cli.write_json(arguments["json"], report | {"budget": outcome, "history": history})
@@ -220,7 +220,8 @@ def _describe(trainer: Trainer, seconds: float) -> str:
     target = f"budget {config.budget}" if config.budget else f"lambda_dz {config.lambda_dz or 0:g}"
     shape = " x ".join(map(str, data.input_shape))
     return "\n".join(
-        [
+        fold_line(line, 9)
+        for line in [
             f"data     {len(data.train):,} training and {len(data.test):,} test inputs of {shape}, "
             f"{data.num_classes} classes",
             f"network  {config.model}, {parameters:,} parameters ({format_bytes(4 * parameters)})",

@@ -62,17 +62,6 @@ def test_svg_json_to_stdout_and_a_log_named_twice(run_command: Command, write_lo
     assert sorted(file.name for file in (tmp_path / "a" / "b").iterdir()) == sorted(f"{name}.svg" for name in expected)
 
 
-def test_the_table_fits_a_hundred_columns(write_log: Write, tmp_path: Path) -> None:
-    from codeq.pareto import pareto
-
-    for seed, accuracy in enumerate((0.0, 1.0)):
-        path = tmp_path / f"{seed}.jsonl"
-        write_log(path, f"{'mobilenetv2-' * 9}s{seed}", accuracy=accuracy, relative_bops=1.0, entropy_bytes=123.4e6)
-    report = pareto([tmp_path])
-    assert report.figures == ()
-    assert max(map(len, str(report).splitlines())) == 100
-
-
 def test_existing_figures_need_force(run_command: Command, write_log: Write, tmp_path: Path) -> None:
     path = write_log(tmp_path / "net.jsonl")
     folder = tmp_path / "out"

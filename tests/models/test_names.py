@@ -1,33 +1,36 @@
-"""The registry's names are known without PyTorch, and are those of the registry."""
+"""The names for command lines are those of the registry, and each is the function that builds its network."""
 
 import subprocess
 import sys
-from inspect import isfunction
+from importlib import import_module
+
+import pytest
 
 import models
 from models.names import NAMES
 
 
-def test_they_are_those_of_the_registry() -> None:
+def test_the_names_are_the_registrys() -> None:
     assert tuple(models.MODELS) == NAMES
+    assert all(models.MODELS[name].factory is getattr(models, name) for name in NAMES)
+    assert set(NAMES) | {"MODELS", "NAMES", "create"} <= set(models.__all__)
+    assert set(models.__all__) <= set(dir(models))
 
 
-def test_a_factory_is_called_as_its_module_is() -> None:
-    """Importing the module puts that into the package, where the factory has to stay."""
-    script = (
-        "from models.resnet8 import resnet8\n"
-        "import models\n"
-        "assert models.resnet8 is resnet8\n"
-        "from models import resnet8 as same\n"
-        "assert same is resnet8\n"
-        "assert models.create('resnet8').input_shape == (3, 32, 32)\n"
-        "assert models.gru is models.MODELS['gru'].factory\n"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
-    assert all(isfunction(getattr(models, name)) for name in NAMES)
+@pytest.mark.parametrize("first", ["models.gru", "models.registry", "models"])
+def test_a_name_is_the_function_whatever_is_imported_first(first: str) -> None:
+    program = f"import {first}; import models; from models import gru; print(models.gru is gru, gru.__name__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "True gru\n"
 
 
-def test_they_need_no_torch() -> None:
-    script = "import sys; sys.modules['torch'] = None; from models.names import NAMES; print(len(NAMES))"
-    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60)
-    assert done.stdout == f"{len(NAMES)}\n"
+def test_names_need_no_pytorch() -> None:
+    program = "import sys; sys.modules['torch'] = None; import models; print(models.NAMES[0])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "resnet8\n"
+
+
+def test_what_is_no_network_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="module 'models' has no attribute 'resnet9'"):
+        models.resnet9  # noqa: B018
+    assert import_module("models.gru").gru is models.gru

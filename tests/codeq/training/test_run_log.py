@@ -196,7 +196,8 @@ def test_records_out_of_order(tmp_path: Path, write_log: Callable[..., Path]) ->
 def test_logs_are_read_without_pytorch(tmp_path: Path, write_log: Callable[..., Path]) -> None:
     path = write_log(tmp_path / "net.jsonl")
     program = (
-        "import sys; sys.modules['torch'] = None; import codeq.pareto; from codeq.training.run_log import read_run; "
+        "import sys; sys.modules['torch'] = None; import codeq.figures.comparison; "
+        "from codeq.training.run_log import read_run; "
         f"print(read_run({str(path)!r}).name)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -1,0 +1,219 @@
+"""What all commands have in common: flags, suggestions, exit statuses, interruption, 80 columns."""
+
+import argparse
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from codeq.errors import CodeqError
+from codeq.toolkit import cli
+from codeq.toolkit.startup import ROOT
+
+
+@pytest.fixture(autouse=True)
+def _levels() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in (None, "codeq", "__main__")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = cli.build_parser(
+        "export.onnx",
+        "Write a file. " * 9,
+        "python -m export.onnx ckpt.pt --activations int8 --storage packed -o m.onnx",
+    )
+    made.add_argument("checkpoint")
+    made.add_argument("--activations", choices=("int8", "float32"), help="how")
+    made.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
+    cli.add_common(made, json="the report", force="existing outputs", threads="CPU threads")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a.pt", "--activatons", "int8"], "unrecognized arguments: --activatons; did you mean --activations?"),
+        (["--activatons=int8"], "unrecognized arguments: --activatons; did you mean --activations?"),
+        (["a.pt", "--pea"], "unrecognized arguments: --pea"),  # a hidden flag is not proposed
+        (
+            ["a.pt", "--activations", "int9"],
+            "argument --activations: invalid choice: 'int9' (choose from int8, float32); did you mean int8?",
+        ),
+        (["a.pt", "--activations", "x"], "argument --activations: invalid choice: 'x' (choose from int8, float32)"),
+        (["a.pt", "--threads", "0"], "argument --threads: expected an integer from 1 to 1024, found '0'"),
+        ([], "the following arguments are required: checkpoint"),
+        (["a.pt", "b.pt"], "unrecognized arguments: b.pt"),
+    ],
+)
+def test_a_typo_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parser().parse_args(words)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == f"python -m export.onnx: error: {message} (see --help)\n"
+
+
+def test_what_follows_two_dashes_is_no_flag() -> None:
+    assert parser().parse_args(["--", "--odd-name.pt"]).checkpoint == "--odd-name.pt"
+
+
+def test_common_flags_have_the_same_names_everywhere() -> None:
+    found = parser().parse_args(["a.pt", "--json", "-", "--force", "--threads", "2"])
+    assert (found.json, found.force, found.threads) == (Path("-"), True, 2)
+    bare = cli.build_parser("export.onnx", "", "")
+    cli.add_common(bare)
+    assert set(vars(bare.parse_args([]))) == {"quiet", "verbose"}
+
+
+@pytest.mark.parametrize(
+    ("words", "root", "ours"),
+    [
+        ([], logging.WARNING, logging.NOTSET),
+        (["-q"], logging.ERROR, logging.NOTSET),
+        (["-v"], logging.WARNING, logging.INFO),
+        (["-vv"], logging.WARNING, logging.DEBUG),
+    ],
+)
+def test_verbosity(words: list[str], root: int, ours: int) -> None:
+    logging.getLogger().setLevel(logging.WARNING)
+    parser().parse_args(["a.pt", *words])
+    assert logging.getLogger().level == root
+    assert logging.getLogger("codeq").level == ours
+
+
+def test_quiet_shows_no_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "QUIET_SECONDS", 0)
+    for words, shown in (([], "bench 50%  half\n"), (["-q"], "")):
+        parser().parse_args(["a.pt", *words])
+        with cli.progress_bar("bench", 10) as update, cli.spinner("working"):
+            update(5, "half")
+        assert capsys.readouterr().err == shown
+
+
+def test_version_names_what_computes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parser().parse_args(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("codeq 0.")
+
+
+def test_help_fits_80_columns_and_its_example_can_be_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = parser().format_help()
+    assert max(map(len, text.splitlines())) <= 80
+    example = text.partition("example:\n")[2].replace("\\\n", "")
+    assert shlex.split(example) == shlex.split(
+        "python -m export.onnx ckpt.pt --activations int8 --storage packed -o m.onnx"
+    )
+    assert "-o \\\n" not in text
+
+
+def test_help_says_how_the_command_was_started() -> None:
+    with cli.started_as("codeq export onnx"):
+        assert cli.program_name("export.onnx") == "codeq export onnx"
+        text = parser().format_help()
+    assert text.startswith("usage: codeq export onnx ")
+    assert "example:\n  codeq export onnx ckpt.pt" in text
+    assert cli.program_name("export.onnx") == "python -m export.onnx"
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [
+        (cli.number(0, 1), "expected a number of at least 0 and at most 1, found 'x'"),
+        (cli.number(0, 1, above=True, below=True), "expected a number above 0 and below 1, found 'x'"),
+        (cli.number(0), "expected a number of at least 0, found 'x'"),
+        (cli.integer(1), "expected an integer of at least 1, found 'x'"),
+    ],
+)
+def test_numbers_say_what_they_expect(parse: Callable[[str], float], text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"^{text}$"):
+        parse("x")
+
+
+def test_bounds_belong_to_a_number_unless_they_are_excluded() -> None:
+    assert [cli.number(0, 1)(text) for text in ("0", "1")] == [0, 1]
+    for text in ("0", "1", "nan", "inf"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            cli.number(0, 1, above=True, below=True)(text)
+
+
+def raising(error: BaseException) -> Callable[[list[str] | None], int]:
+    def main(argv: list[str] | None) -> int:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("main", "status", "message"),
+    [
+        (lambda argv: 0, 0, ""),
+        (lambda argv: 1, 1, ""),
+        (raising(CodeqError("a.pt: no such file")), 2, "error: a.pt: no such file\n"),
+        (raising(KeyboardInterrupt()), 130, "interrupted\n"),
+    ],
+)
+def test_exit_statuses(
+    main: Callable[[list[str] | None], int],
+    status: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cli, "_is_running", False)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as caught:
+        cli.run(main)
+    assert caught.value.code == status
+    assert capsys.readouterr().err == message
+
+
+def test_a_reader_that_leaves_ends_a_command() -> None:
+    program = "from codeq.toolkit import cli; cli.run(lambda argv: print('x' * 10**6) or 0)"
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(program)} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+def interrupt_while_it_loads(tmp_path: Path, *command: str) -> tuple[int, str]:
+    """Send SIGINT to a real process a moment after it has begun to import torch."""
+    mark = tmp_path / "loading"
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import sys\nsys.addaudithook(lambda event, words: event == 'import' and words[0] == 'torch' "
+        f"and open({str(mark)!r}, 'w').close())\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        # A test run in the background ignores SIGINT, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 60
+    while not mark.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, log = process.communicate(timeout=60)
+    return process.returncode, log
+
+
+@pytest.mark.parametrize("command", [["-m", "codeq.train"], ["-m", "codeq_cli", "train"]], ids=" ".join)
+def test_ctrl_c_while_libraries_load_is_one_line(command: list[str], tmp_path: Path) -> None:
+    assert interrupt_while_it_loads(tmp_path, *command, "--dry-run") == (130, "interrupted\n")
