@@ -3,7 +3,6 @@
 import inspect
 import logging
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ def in_place() -> list[Any]:
 
 
 @pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the functions whose source is read, from a fresh memory on."""
     monkeypatch.setattr(torchlib_registry, "_remembered", {})
     names: list[str] = []
@@ -45,7 +44,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         return read(function)
 
     monkeypatch.setattr(inspect, "getsource", note)
-    yield names
+    return names
 
 
 def test_the_private_names_are_there() -> None:

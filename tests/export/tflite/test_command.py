@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from export.errors import ExportError, ParityError
-from export.tflite.file.graph import Quantization
 from export.tflite import requantization
+from export.tflite.file.graph import Quantization
 
 
 @pytest.fixture
