@@ -1,8 +1,5 @@
 """Fixtures shared by tests/ and runtime_tests/."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ import codeq
 import models
 from codeq.quantizer.attach import quantized_weights
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
+pytest_plugins = ["tests.plugins.commands", "tests.plugins.cpu_limit", "tests.plugins.tiers"]
 
 
 @pytest.fixture(autouse=True)
@@ -26,20 +23,6 @@ def _seeded() -> None:
 def rng() -> torch.Generator:
     """A seeded generator, the same for every test."""
     return torch.Generator().manual_seed(1234)
-
-
-@pytest.fixture
-def run_command() -> Command:
-    """Run `python -m MODULE ARGUMENTS...` as a user would and return the finished process."""
-
-    def run(module: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", module, *map(str, arguments)]
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
-        return subprocess.run(
-            command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300, check=False
-        )
-
-    return run
 
 
 @torch.no_grad()
