@@ -11,7 +11,7 @@ import codeq
 import models
 from codeq.quantizer.attach import quantized_weights
 
-pytest_plugins = ["tests.plugins.commands", "tests.plugins.cpu_limit", "tests.plugins.tiers"]
+pytest_plugins = ["pytester", "tests.plugins.commands", "tests.plugins.cpu_limit", "tests.plugins.tiers"]
 
 
 @pytest.fixture(autouse=True)

@@ -60,9 +60,16 @@ def run_command() -> Command:
     def run(module: str, *arguments: object, cwd: Path | None = None) -> CompletedProcess[str]:
         words = [*map(str, arguments)]
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            with _as_found(), contextlib.chdir(cwd or Path.cwd()):
-                with _streams(out, err), _as_in_a_new_process(module, words):
-                    status = _execute(module)
+            inside = (
+                _as_found(),
+                contextlib.chdir(cwd or Path.cwd()),
+                _streams(out, err),
+                _as_in_a_new_process(module, words),
+            )
+            with contextlib.ExitStack() as stack:
+                for context in inside:
+                    stack.enter_context(context)
+                status = _execute(module)
             return CompletedProcess([sys.executable, "-m", module, *words], status, _text(out), _text(err))
 
     return run

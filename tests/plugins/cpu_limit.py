@@ -28,6 +28,7 @@ import pytest
 LIMIT_SECONDS = 3.0
 COLD_SECONDS = 5.0
 COLD_MODULES = 20
+"""So many new modules are a library."""
 YARDSTICK_SECONDS = 0.021
 """What `_yardstick` takes on the machine that the limit was set on (AMD EPYC, CPython 3.11, nothing else running)."""
 FACTOR_VARIABLE = "CODEQ_TEST_CPU_FACTOR"
@@ -72,14 +73,29 @@ class Meter:
             self._shared += cpu_seconds() - start
             self.modules -= len(sys.modules) - modules
 
-    def allowed(self) -> float:
-        return LIMIT_SECONDS + (COLD_SECONDS if self.modules >= COLD_MODULES else 0.0)
+    def judge(self, limit: float) -> str:
+        """What there is to say of the bill; empty where it is within the limit."""
+        cold = COLD_SECONDS if self.modules >= COLD_MODULES else 0.0
+        if self.charged <= limit + cold:
+            return ""
+        allowed = (limit + cold) * _factor()
+        if not allowed or self.charged <= allowed:
+            return ""
+        detail = f" ({COLD_SECONDS:g} of them for the libraries it loads)" if cold else ""
+        return (
+            f"took {self.charged:.1f} CPU-seconds, above the {allowed:.1f}{detail} of an unmarked test; make it "
+            'faster, or mark it @pytest.mark.full (for `make full` alone) or @pytest.mark.slow("why") (it stays in '
+            "`make test`)"
+        )
 
 
 METER = pytest.StashKey[Meter]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini(
+        "cpu_limit", f"CPU-seconds that an unmarked test may take (default: {LIMIT_SECONDS:g})", default=LIMIT_SECONDS
+    )
     parser.addoption(
         "--cpu-durations", type=int, metavar="N", help="list the N tests that took most CPU time (0: all of them)"
     )
@@ -113,29 +129,17 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if call.when == "call":
         meter = item.stash[METER]
         report.user_properties.append(("cpu_seconds", meter.charged))
-        if report.passed and not _is_marked(item) and (complaint := judge(meter)):
+        if (
+            report.passed
+            and not _is_marked(item)
+            and (complaint := meter.judge(float(item.config.getini("cpu_limit"))))
+        ):
             report.outcome, report.longrepr = "failed", f"{item.nodeid} {complaint}"
     return report
 
 
 def _is_marked(item: pytest.Item) -> bool:
     return item.get_closest_marker("slow") is not None or item.get_closest_marker("full") is not None
-
-
-def judge(meter: Meter) -> str:
-    """What there is to say of a test's bill; empty where it is within the limit."""
-    allowed = meter.allowed()
-    if meter.charged <= allowed:
-        return ""
-    factor = _factor()
-    if factor == 0 or meter.charged <= allowed * factor:
-        return ""
-    cold = f" ({COLD_SECONDS:g} of them for the libraries it loads)" if allowed > LIMIT_SECONDS else ""
-    return (
-        f"took {meter.charged:.1f} CPU-seconds, above the {allowed * factor:.1f}{cold} of an unmarked test; make it "
-        'faster, or mark it @pytest.mark.full (for `make full` alone) or @pytest.mark.slow("why") (it stays in '
-        "`make test`)"
-    )
 
 
 def _factor() -> float:
