@@ -385,14 +385,15 @@ def last(
     def network() -> nn.Module:
         names = {"conv", *operator.__code__.co_names}
         layers = {layer: make() for layer, make in LAST_LAYERS.items() if layer in names}
-        return Net(lambda m, x: _flat(operator(m, m.conv(x))), **layers)
+        return Net(lambda m, x: flat(operator(m, m.conv(x))), **layers)
 
     kernels = {"conv": "CONV_2D"} if tflite is None else tflite
     shown = ("tflite-int8",) if not isinstance(kernels, Refused) else ("tflite-float32",)
     add(f"{name}, last", Case(guards, network, ((8, *image),), {} if onnx is None else onnx, kernels, shown=shown))
 
 
-def _flat(x: Tensor) -> Tensor:
+def flat(x: Tensor) -> Tensor:
+    """One row of numbers per input."""
     return x.flatten(1) if x.ndim > 2 else x
 
 
@@ -521,7 +522,7 @@ CODES_LAYERS: dict[str, Callable[[], nn.Module]] = {
 def on_codes(name: str, body: Body, tflite: Kernels, onnx: Expected = None) -> None:
     def network() -> nn.Module:
         names = body.__code__.co_names
-        return Net(lambda m, x: _flat(body(m, x)), **{n: make() for n, make in CODES_LAYERS.items() if n in names})
+        return Net(lambda m, x: flat(body(m, x)), **{n: make() for n, make in CODES_LAYERS.items() if n in names})
 
     guards = "rounding of codes, where nothing is computed in float"
     add(f"{name}, on codes", Case(guards, network, ((8, 3, 10, 8),), onnx or {}, tflite, shown=("tflite-int8",)))
@@ -875,6 +876,17 @@ foreign(
         "encoder.layers.0.linear2": "QGemm",
         "encoder.layers.0.self_attn.scaled_dot_product_attention": SOFTMAX,
     },
+)
+foreign(
+    "encoder_layer",
+    "a whole layer of a transformer, and a mean over its tokens",
+    lambda: Net(
+        lambda m, x: m.fc(m.layer(x).mean(1)),
+        layer=nn.TransformerEncoderLayer(16, 2, 32, batch_first=True),
+        fc=nn.Linear(16, 5),
+    ),
+    ((6, 7, 16),),
+    {"fc": "QGemm"},
 )
 foreign(
     "encoder_copies",

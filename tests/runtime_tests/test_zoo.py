@@ -3,6 +3,8 @@
 import functools
 import json
 import math
+from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +52,23 @@ def test_the_matrix_is_the_whole_registry() -> None:
     assert set(SMALL) == set(models.MODELS)
 
 
-@pytest.mark.parametrize("storage", STORAGES)
-@pytest.mark.parametrize("activations", ACTIVATIONS)
-@pytest.mark.parametrize("name", SMALL)
+SHOWN = {
+    ("resnet8", "int8", "packed"),
+    ("resnet8", "float32", "auto"),
+    ("mobilenet_v1", "int8", "auto"),
+    ("tiny_vit", "int8", "auto"),
+    ("gru", "float32", "auto"),
+    ("resnet8", "int8"),
+    ("gru", "float32"),
+}
+"""Files of the tier `test`; the others are in `full`."""
+
+
+def matrix(*axes: Iterable[str]) -> list[Any]:
+    return [pytest.param(*row, marks=[] if row in SHOWN else pytest.mark.full) for row in product(*axes)]
+
+
+@pytest.mark.parametrize(("name", "activations", "storage"), matrix(SMALL, ACTIVATIONS, STORAGES))
 def test_the_contract_holds(name: str, activations: Any, storage: Any, tmp_path: Path) -> None:
     model, inputs = small(name)
     path = tmp_path / "net.onnx"
@@ -65,8 +81,7 @@ def test_the_contract_holds(name: str, activations: Any, storage: Any, tmp_path:
 
 
 @pytest.mark.skipif(not installed("litert"), reason="LiteRT is an extra: pip install 'codeq[tflite]'")
-@pytest.mark.parametrize("activations", ACTIVATIONS)
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(("name", "activations"), matrix(SMALL, ACTIVATIONS))
 def test_the_contract_of_litert_holds(name: str, activations: Any, tmp_path: Path) -> None:
     model, inputs = small(name)
     path = tmp_path / "net.tflite"
@@ -122,6 +137,7 @@ def test_a_transformers_tokens_are_of_one_size() -> None:
         assert parameters[name].detach().std().item() == pytest.approx(1.0, abs=1e-3)
 
 
+@pytest.mark.slow("every kind of file of a network")
 def test_a_file_that_does_not_hold_is_a_row_and_exit_status_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -146,6 +162,7 @@ def test_a_file_that_does_not_hold_is_a_row_and_exit_status_1(
     assert all((file["failure"] or file["refused"]) and file["size_bytes"] is None for file in values["files"])
 
 
+@pytest.mark.slow("every kind of file of a network")
 def test_the_command(run_command: Any, tmp_path: Path) -> None:
     done = run_command(
         "runtime_tests.zoo", "--networks", "autoencoder", "autoencoder", "--bench", "--rounds", 2, "--json", "zoo.json",
