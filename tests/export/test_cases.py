@@ -15,6 +15,8 @@ from export import ExportError, Report, export_onnx
 from export.onnx.verify_integer import EXACT_KERNELS
 from tests.cases import CASES, Case, Kernels, Refused
 
+QUICK = ("onnx-int8-relu, read", "onnx-paper-network: mlp", "tflite-int8-add, on codes", "tflite-float32-alpha, last")
+"""One run of each kind for the tier `quick`."""
 MODES = {"onnx": ("float32", "int8", "paper"), "tflite": ("float32", "int8")}
 
 
@@ -28,6 +30,7 @@ def runs() -> Iterator[Any]:
                     continue
                 run = f"{backend}-{mode}"
                 marks = [] if run in case.shown else [pytest.mark.full]
+                marks += [pytest.mark.quick] if f"{run}-{name}" in QUICK else []
                 yield pytest.param(backend, mode, case, id=f"{run}-{name}", marks=marks)
 
 

@@ -5,6 +5,8 @@ import pytest
 from tests.plugins import cpu_limit
 from tests.plugins.cpu_limit import COLD_MODULES, COLD_SECONDS, FACTOR_VARIABLE, LIMIT_SECONDS, Meter
 
+pytestmark = pytest.mark.quick
+
 LIMIT = 0.06
 SUITE = """
 import subprocess, sys, time

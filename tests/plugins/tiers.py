@@ -5,12 +5,15 @@
     @pytest.mark.slow("why")     as unmarked ones do, and may take more than cpu_limit.py allows
     @pytest.mark.full            runs in `full` alone: a repetition of what a test of `test` shows once, or minutes
 
-A test that is named on the command line (`pytest tests/x.py::test_y`) runs whatever its tier.
+A test that is named on the command line (`pytest tests/x.py::test_y`) runs whatever its tier. Tests of properties
+(hypothesis) try more examples in `full`, unless they say how many themselves.
 """
 
 import pytest
+from hypothesis import settings
 
 TIERS = ("quick", "test", "full")
+EXAMPLES = {"quick": 20, "test": 50, "full": 300}
 MARKS = (
     "quick: runs in every tier, `make quick` too",
     "slow(reason): may take more CPU time than an unmarked test",
@@ -30,6 +33,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
+    for tier, examples in EXAMPLES.items():
+        settings.register_profile(tier, max_examples=examples, deadline=None)
+    settings.load_profile(config.getoption("tier"))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

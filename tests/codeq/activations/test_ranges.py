@@ -10,6 +10,8 @@ from codeq.activations.encoding import QUANT_MAX, ActivationEncoding
 from codeq.activations.ranges import METHODS, Method, RangeObserver
 from codeq.errors import CalibrationError
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize(
     ("low", "high", "scale", "zero_point"),

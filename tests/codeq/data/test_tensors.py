@@ -7,6 +7,8 @@ from codeq.data.normalise import channel_statistics, normalise
 from codeq.data.tensors import TensorSplit, build_dataset
 from codeq.errors import DataError
 
+pytestmark = pytest.mark.quick
+
 PIXELS = torch.tensor([[0, 8], [2, 4]], dtype=torch.uint8).reshape(2, 1, 1, 2)
 
 

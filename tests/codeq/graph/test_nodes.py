@@ -10,6 +10,8 @@ from codeq.graph.canonical import canonicalize, merge_equal
 from codeq.graph.nodes import GraphRunner, is_constant, layer_names, operator_name
 from codeq.graph.trace import trace
 
+pytestmark = pytest.mark.quick
+
 
 class Block(nn.Module):
     def __init__(self) -> None:

@@ -6,6 +6,8 @@ from torch import nn
 
 import codeq
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_torchs_fused_attention_computes_with_quantized_weights(batch_first: bool) -> None:

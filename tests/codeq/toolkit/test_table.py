@@ -1,6 +1,10 @@
 """Tables stay within 100 columns and keep both ends of long names."""
 
+import pytest
+
 from codeq.toolkit.table import MAX_WIDTH, format_bytes, render_table
+
+pytestmark = pytest.mark.quick
 
 
 def test_alignment_by_hand() -> None:

@@ -7,6 +7,8 @@ import pytest
 from codeq.errors import DataError
 from codeq.training.recipe import RANGES, RECIPES, UNUSED, TrainConfig, resolve
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize(
     "changes",

@@ -17,6 +17,8 @@ from codeq.errors import CodeqError, OutputError
 from codeq.quantizer.attach import quantized_weights
 from codeq.training.run_log import RunLog, read_run, weight_histograms
 
+pytestmark = pytest.mark.quick
+
 Make = Callable[..., dict[str, Any]]
 
 
