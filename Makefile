@@ -1,11 +1,14 @@
 # make demo   train, export, prove: the whole product in one go
-# make test   format, lint, types and the test suite
+# make quick  lint, types and the fastest tests of every part: under a minute
+# make test   format, lint, types and the tests that CI runs on every push: under five minutes
+# make full   format, lint, types and every test there is
 # make bench  latency, memory and export cost next to onnxruntime's own quantization; a training step next to float
 # make training  accuracy against cost, the paper's recipe and ours
 # make zoo    every network of the registry in every mode and storage, parity held, timed next to quantize_static
 # make litert  every kind of .tflite file of every network: bytes, latency, parity
 # make storage  bytes against the entropy bound, load time and memory of every storage
-# All set up .venv first. On Linux without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu saves gigabytes.
+# All set up .venv first; the times are those of two cores without that. tests/plugins/tiers.py says which test runs where.
+# On Linux without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu saves gigabytes.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,7 +16,7 @@ READY := .venv/ready
 DEMO := demo
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test check format fashion-mnist bench zoo litert storage training clean
+.PHONY: demo quick test full check lint format fashion-mnist bench zoo litert storage training clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up .venv (a minute or two)" >&2
@@ -41,11 +44,22 @@ demo: $(READY)
 	$(BIN)/python -m runtime_tests.bench $(DEMO)/model.onnx $(DEMO)/packed.onnx $(DEMO)/int8.onnx $(DEMO)/model.tflite \
 	    $(DEMO)/int8.tflite --batch 32
 
-test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+# Contiguous tests go to one process, so that a module's fixtures are made once; who is done early takes from the other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-check: $(READY)
+quick: lint
+	$(PYTEST) --tier quick
+
+test: check
+	$(PYTEST)
+
+full: check
+	$(PYTEST) --tier full
+
+check: lint
 	$(BIN)/ruff format --check .
+
+lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 

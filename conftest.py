@@ -1,8 +1,5 @@
 """Fixtures shared by tests/ and runtime_tests/."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ import models
 from codeq.quantizer.attach import quantized_weights
 from runtime_tests.networks import batch_norms, draw_batch_norm, open_dead_zones
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
+pytest_plugins = ["pytester", "tests.plugins.commands", "tests.plugins.cpu_limit", "tests.plugins.tiers"]
 
 
 @pytest.fixture(autouse=True)
@@ -27,20 +24,6 @@ def _seeded() -> None:
 def rng() -> torch.Generator:
     """A seeded generator, the same for every test."""
     return torch.Generator().manual_seed(1234)
-
-
-@pytest.fixture
-def run_command() -> Command:
-    """Run `python -m MODULE ARGUMENTS...` as a user would and return the finished process."""
-
-    def run(module: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", module, *map(str, arguments)]
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
-        return subprocess.run(
-            command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300, check=False
-        )
-
-    return run
 
 
 @torch.no_grad()

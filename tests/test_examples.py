@@ -49,10 +49,16 @@ def check_output(process: subprocess.CompletedProcess[str], path: Path) -> None:
     assert logits.shape == (8, 10)
 
 
+@pytest.mark.slow("a script trains in a process of its own")
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("plain_pytorch", []), ("accelerate_loop", []), ("accelerate_loop", ["--mixed-precision", "bf16"])],
-    ids=["plain_pytorch", "accelerate_loop", "accelerate_loop_bf16"],
+    [
+        pytest.param("plain_pytorch", [], id="plain_pytorch"),
+        pytest.param("accelerate_loop", [], id="accelerate_loop", marks=pytest.mark.full),
+        pytest.param(
+            "accelerate_loop", ["--mixed-precision", "bf16"], id="accelerate_loop_bf16", marks=pytest.mark.full
+        ),
+    ],
 )
 def test_a_script_trains_exports_and_saves(
     name: str, options: list[str], run_script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -70,6 +76,7 @@ def test_a_script_trains_exports_and_saves(
     torch.testing.assert_close(model(images).detach(), torch.from_numpy(logits), rtol=0, atol=1e-3)
 
 
+@pytest.mark.full
 def test_the_checkpoint_is_exported_again_as_the_readme_says(run_script: Script, tmp_path: Path) -> None:
     script = run_script(ROOT / "examples" / "plain_pytorch.py", "--epochs", 1)
     check_output(script, tmp_path / "plain_pytorch.onnx")
@@ -79,6 +86,7 @@ def test_the_checkpoint_is_exported_again_as_the_readme_says(run_script: Script,
     assert (tmp_path / "int8.onnx").exists()
 
 
+@pytest.mark.full
 def test_two_processes_freeze_and_finish(run_script: Script, tmp_path: Path) -> None:
     # Without find_unused_parameters DistributedDataParallel aborts in the epoch after codeq.freeze.
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
@@ -86,6 +94,7 @@ def test_two_processes_freeze_and_finish(run_script: Script, tmp_path: Path) -> 
     check_output(process, tmp_path / "net.onnx")
 
 
+@pytest.mark.full
 def test_transformers_networks_train_and_export_as_the_readme_says(run_script: Script) -> None:
     pattern = r"^    python (-m .* --model examples\.transformers_models:vit.*)$"
     train, export = re.findall(pattern, README, re.MULTILINE)
@@ -97,6 +106,7 @@ def test_transformers_networks_train_and_export_as_the_readme_says(run_script: S
     assert re.search(r"integer kernels .* QGemm", process.stdout)
 
 
+@pytest.mark.full
 def test_a_text_encoder_is_exported_by_the_names_of_its_inputs(run_script: Script, tmp_path: Path) -> None:
     process = run_script(ROOT / "examples" / "transformers_models.py", "--epochs", 1, "-o", "bert.onnx")
     assert process.returncode == 0, process.stderr

@@ -26,6 +26,7 @@ from export.errors import ExportError
 from export.onnx.opset import NEWEST_OPSET, lowest_opset, lowest_version, stamp_opset
 from export.onnx.passes.merge_padding import merge_padding
 from export.onnx.passes.push_dequantize import push_dequantize
+from export.onnx.torchlib_registry import parse_once
 from export.program.names import LAYER_SCOPE, codes_name
 from export.program.program import ReferenceProgram, WeightRecord
 from export.program.space_to_depth import BLOCK
@@ -112,7 +113,7 @@ def _export(program: ReferenceProgram, opset: int) -> ir.Model:
     taken = {*inputs, *program.exported.state_dict, *(record.name for record in program.weights.values())}
     outputs = [name if name not in taken else f"{name}_output" for name in output_names(program.exported)]
     try:
-        with quiet_torch():
+        with quiet_torch(), parse_once():
             exported = torch.onnx.export(
                 program.exported,
                 dynamo=True,

@@ -13,6 +13,8 @@ import codeq
 import models
 from codeq.quantizer.attach import quantized_weights
 
+pytestmark = pytest.mark.quick
+
 
 def test_round_trip_is_bit_identical(tmp_path: Path) -> None:
     arguments = {"in_channels": 1, "num_classes": 7, "input_size": 12}

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 import codeq
 from codeq.quantizer.attach import quantized_weights
 
+pytestmark = pytest.mark.quick
+
 
 class Net(nn.Module):
     def __init__(self) -> None:

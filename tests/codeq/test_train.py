@@ -33,6 +33,7 @@ def raw_state(path: Path) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.slow("a run in a process of its own, interrupted and resumed")
 def test_ctrl_c_leaves_a_loadable_checkpoint_that_resumes(tmp_path: Path) -> None:
     output = tmp_path / "ckpt.pt"
     command = [sys.executable, "-m", "codeq.train", "--epochs", "40", "--batch-size", "128", "-o", str(output)]
@@ -277,6 +278,7 @@ def test_a_tensorboard_folder_that_cannot_be_written_costs_no_old_log(
     assert not (tmp_path / "net.pt").exists()
 
 
+@pytest.mark.slow("six epochs")
 def test_a_run_shows_bits_and_zeros_moving(run_command: Any, tmp_path: Path) -> None:
     options = ["--epochs", 6, "--batch-size", 64, "--bits", "mixed", "--bops", 0.08, "--best", "best.pt"]
     pictures = ["--plot", "moving.png", "--tensorboard", "events", "-o", "net.pt"]
@@ -369,6 +371,7 @@ def train_in_rank_folders(labels: dict[int, bytes], folder: Path) -> subprocess.
     )
 
 
+@pytest.mark.full
 def test_fewer_test_inputs_than_processes(tmp_path: Path) -> None:
     labels = bytes(range(8)) * 3
     done = train_in_rank_folders({0: labels, 1: labels}, tmp_path)
@@ -376,6 +379,7 @@ def test_fewer_test_inputs_than_processes(tmp_path: Path) -> None:
     assert codeq.load(tmp_path / "0" / "a.pt").metrics["test_accuracy"] in (0, 1)
 
 
+@pytest.mark.full
 def test_processes_with_different_data_are_refused(tmp_path: Path) -> None:
     labels = bytes(range(8)) * 3
     done = train_in_rank_folders({0: labels, 1: labels[:-1] + bytes(1)}, tmp_path)
@@ -386,6 +390,7 @@ def test_processes_with_different_data_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "0" / "a.pt").exists()
 
 
+@pytest.mark.slow("two processes under torchrun")
 def test_two_processes_write_one_run(tmp_path: Path) -> None:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     options = ["codeq.train", "--epochs", "1", "--lambda-dz", "0.1", "--threads", "1", "-o", "a.pt"]

@@ -22,6 +22,7 @@ from export.onnx.storage.decoder import DOMAIN
 from export.onnx.storage.kinds import STORAGES, Storage
 from export.onnx.storage.target import TARGETS
 from export.onnx.verify import check_parity
+from tests.cases import Net
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +53,20 @@ def files(checkpoint: codeq.Checkpoint, tmp_path_factory: pytest.TempPathFactory
     return make
 
 
-@pytest.mark.parametrize("activations", ["float32", "int8"])
-@pytest.mark.parametrize(
-    ("storage", "target"),
-    [(storage, target) for storage in STORAGES for target in TARGETS if (storage, target) != ("sparse", "portable")],
-)
+SHOWN = [("auto", "onnxruntime", "float32"), ("packed", "portable", "int8"), ("smallest", "onnxruntime", "float32")]
+MATRIX = [
+    pytest.param(
+        storage, target, activations, marks=[] if (storage, target, activations) in SHOWN else pytest.mark.full
+    )
+    for storage in STORAGES
+    for target in TARGETS
+    for activations in ("float32", "int8")
+    if (storage, target) != ("sparse", "portable")
+]
+
+
+@pytest.mark.slow("exports, and checks the file and its dense twin")
+@pytest.mark.parametrize(("storage", "target", "activations"), MATRIX)
 def test_every_storage_holds_the_whole_contract_and_its_dense_twin_too(
     storage: Storage, target: str, activations: str, files: Any, checkpoint: codeq.Checkpoint, tmp_path: Path
 ) -> None:
@@ -136,15 +146,7 @@ def test_shared_and_unused_weights(tmp_path: Path) -> None:
     second.weight = first.weight
     twin = torch.nn.Linear(120, 120)
 
-    class Net(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.second, self.twin, self.unused = first, second, twin, unused
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.twin(self.second(self.first(x)))
-
-    model = Net()
+    model = Net(lambda m, x: m.twin(m.second(m.first(x))), first=first, second=second, twin=twin, unused=unused)
     codeq.attach(model)
     for weight in quantized_weights(model):
         torch.nn.init.constant_(weight.quantizer.theta_dz, 0.5)
@@ -183,6 +185,7 @@ def test_external_data(tmp_path: Path, rng: torch.Generator) -> None:
     assert not (tmp_path / "other.onnx").exists()
 
 
+@pytest.mark.slow("a new process without torch")
 def test_the_commands_need_no_pytorch(files: Any, tmp_path: Path) -> None:
     path = files("packed")
     for module, arguments in (
@@ -245,6 +248,7 @@ def test_foreign_and_corrupt_files(run_command: Any, files: Any, tmp_path: Path)
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.full
 def test_random_damage_never_shows_a_traceback(files: Any, tmp_path: Path) -> None:
     whole = files("packed").read_bytes()
     generator = np.random.default_rng(0)

@@ -6,6 +6,8 @@ import pytest
 
 from export.options import add_activation_options
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize(("word", "meaning"), [("float", "float32"), ("float32", "float32"), ("int8", "int8")])
 def test_words_for_activations(word: str, meaning: str) -> None:

@@ -1,6 +1,7 @@
 """Architectures of Hugging Face transformers, tiny and from a config: called and answered by name."""
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,16 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], dict[str, Tensor], list[str],
 }
 
 
-@pytest.mark.parametrize("activations", ["float32", "int8"])
-@pytest.mark.parametrize("name", NETWORKS)
+SHOWN = ("vit", "int8")
+
+
+@pytest.mark.parametrize(
+    ("name", "activations"),
+    [
+        pytest.param(*row, marks=[] if row == SHOWN else pytest.mark.full)
+        for row in product(NETWORKS, ("float32", "int8"))
+    ],
+)
 def test_a_transformers_network_is_exported(name: str, activations: Any, tmp_path: Path) -> None:
     factory, inputs, outputs, counts = NETWORKS[name]
     model = factory().eval()

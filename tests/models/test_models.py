@@ -9,6 +9,8 @@ from torch import nn
 import codeq
 import models
 
+pytestmark = pytest.mark.quick
+
 
 def count(model: nn.Module, *, statistics: bool) -> int:
     total = sum(parameter.numel() for parameter in model.parameters())

@@ -2,7 +2,11 @@
 
 from collections.abc import Iterator
 
+import pytest
+
 import models
+
+pytestmark = pytest.mark.quick
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 

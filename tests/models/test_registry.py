@@ -6,6 +6,8 @@ import pytest
 
 import models
 
+pytestmark = pytest.mark.quick
+
 
 def test_unknown_name_and_argument() -> None:
     with pytest.raises(

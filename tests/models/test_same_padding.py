@@ -7,6 +7,8 @@ from torch import nn
 import models
 from models.same_padding import same_pad2d, same_padding
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize(
     ("size", "kernel_size", "stride", "padding"),

@@ -28,7 +28,7 @@ from export.onnx.verify import BATCH_SIZES
         (4, "paper", "auto"),
     ],
 )
-@pytest.mark.parametrize("name", ["resnet8", "resnet20"])
+@pytest.mark.parametrize("name", ["resnet8", pytest.param("resnet20", marks=pytest.mark.full)])
 def test_the_contract_holds(
     make_checkpoint: Callable[..., Path], name: str, bits: int, grid: str, storage: Any, tmp_path: Path
 ) -> None:
@@ -47,8 +47,18 @@ def test_the_contract_holds(
     assert report.skipped_folds == {}
 
 
-@pytest.mark.parametrize("bits", [2, 8])
-@pytest.mark.parametrize(("name", "size"), [("resnet8", 8), ("resnet20", 8), ("resnet18", 32)])
+@pytest.mark.parametrize(
+    ("name", "size", "bits"),
+    [
+        ("resnet8", 8, 2),
+        pytest.param("resnet8", 8, 8, marks=pytest.mark.full),
+        *(
+            pytest.param(name, size, bits, marks=pytest.mark.full)
+            for name, size in (("resnet20", 8), ("resnet18", 32))
+            for bits in (2, 8)
+        ),
+    ],
+)
 def test_the_integer_contract_holds(
     make_checkpoint: Callable[..., Path], name: str, size: int, bits: int, tmp_path: Path
 ) -> None:

@@ -16,6 +16,8 @@ from codeq.errors import CalibrationError
 from codeq.graph.canonical import canonicalize
 from codeq.graph.trace import trace
 
+pytestmark = pytest.mark.quick
+
 
 def network() -> nn.Module:
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Conv2d(2, 1, 1))

@@ -15,6 +15,8 @@ from codeq.graph.canonical import canonicalize
 from codeq.graph.nodes import state_name
 from codeq.graph.trace import trace
 
+pytestmark = pytest.mark.quick
+
 
 class Net(nn.Module):
     def __init__(self, body: Callable[["Net", Tensor], Tensor]) -> None:

@@ -11,6 +11,8 @@ from codeq.activations.methods import METHODS, Method
 from codeq.activations.ranges import RangeObserver
 from codeq.errors import CalibrationError
 
+pytestmark = pytest.mark.quick
+
 
 def observed(*batches: torch.Tensor) -> RangeObserver:
     observer = RangeObserver("layer")

@@ -6,6 +6,8 @@ import torch
 from codeq.data.augment import FLIP, LEFT, TOP, flip, shift
 from codeq.data.dataset import AUGMENTATION_DRAWS
 
+pytestmark = pytest.mark.quick
+
 IMAGE = torch.arange(9).reshape(1, 1, 3, 3)
 JUST_BELOW_1 = 1 - 2**-24
 

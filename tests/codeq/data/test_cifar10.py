@@ -10,6 +10,8 @@ from codeq.data import load_dataset
 from codeq.data.tensors import TensorSplit
 from codeq.errors import DataError
 
+pytestmark = pytest.mark.quick
+
 NAMES = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
 
 

@@ -7,6 +7,8 @@ import torch
 
 from codeq.data.crop import AREA_RANGE, RATIO_RANGE, central_box, random_box
 
+pytestmark = pytest.mark.quick
+
 
 def draws(area: float, ratio: float, top: float = 0.0, left: float = 0.0) -> list[float]:
     return [area, ratio, top, left, 0.5]

@@ -11,6 +11,8 @@ import torch
 from codeq.data import load_dataset
 from codeq.errors import DataError
 
+pytestmark = pytest.mark.quick
+
 IMAGES = np.arange(6 * 4 * 4, dtype=np.uint8).reshape(6, 4, 4)
 LABELS = np.array([0, 1, 2, 0, 1, 2], dtype=np.uint8)
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from codeq.data import batches
 from codeq.errors import DataError
 
+pytestmark = pytest.mark.quick
+
 INDICES = torch.arange(20).flip(0).split(6)  # three batches of six, one of two
 
 

@@ -8,6 +8,8 @@ import torch
 from codeq.data import load_dataset
 from codeq.errors import DataError
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize("source", ["cifar", "mnist:folder", "idx:", "idx", "images:", "cifar10:", "digits:folder", ""])
 def test_an_unknown_name_lists_the_known_ones(source: str) -> None:

@@ -5,6 +5,8 @@ import torch
 
 from codeq.data.tensors import TensorSplit, build_dataset
 
+pytestmark = pytest.mark.quick
+
 PIXELS = torch.tensor([[0, 8], [2, 4]], dtype=torch.uint8).reshape(2, 1, 1, 2)
 
 

@@ -10,6 +10,8 @@ import pytest
 from codeq.figures.groups import group_runs, missing_measure, pareto_front
 from codeq.training.run_log import Run
 
+pytestmark = pytest.mark.quick
+
 MakeRun = Callable[..., Run]
 
 

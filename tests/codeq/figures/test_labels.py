@@ -6,6 +6,8 @@ import pytest
 
 from codeq.figures.labels import Box, place_labels
 
+pytestmark = pytest.mark.quick
+
 FRAME = Box(0, 0, 200, 100)
 
 

@@ -12,6 +12,8 @@ from codeq.errors import TraceError
 from codeq.graph.autocast import autocast_off
 from codeq.graph.trace import trace
 
+pytestmark = pytest.mark.quick
+
 
 class Network(nn.Module):
     """Computes with `body(module, x)`."""

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from codeq.errors import TraceError
 from codeq.graph.inputs import call, join_inputs, named_outputs, split_inputs
 
+pytestmark = pytest.mark.quick
+
 
 class Encoder(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor | None = None, *, scale: Tensor | None = None, **rest: Any) -> str:

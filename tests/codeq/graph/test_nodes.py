@@ -1,11 +1,14 @@
 """Traced networks: names of layers, and the runner."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from codeq.graph.canonical import canonicalize
 from codeq.graph.nodes import GraphRunner, is_constant, layer_names, operator_name
 from codeq.graph.trace import trace
+
+pytestmark = pytest.mark.quick
 
 
 class Block(nn.Module):

@@ -1,5 +1,6 @@
 """Regions under autocast(enabled=False) and no_grad become ordinary nodes, and train as they did."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -7,6 +8,8 @@ import codeq
 from codeq.graph.canonical import canonicalize
 from codeq.graph.nodes import GraphRunner, layer_names, operator_name
 from codeq.graph.trace import trace
+
+pytestmark = pytest.mark.quick
 
 
 class Regions(nn.Module):

@@ -6,6 +6,8 @@ import torch
 from codeq.quantizer import abs_range as module
 from codeq.quantizer.abs_range import abs_quantile, abs_range, plain_abs_quantile
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize("size", [1, 2, 99, 100, 101, 1000, 12_345])
 @pytest.mark.parametrize("q", [0.0, 0.5, 0.78, 0.99, 1.0])

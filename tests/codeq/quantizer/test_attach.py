@@ -10,6 +10,8 @@ import codeq
 import models
 from codeq.quantizer.attach import attach_each, quantized_weights
 
+pytestmark = pytest.mark.quick
+
 
 class Zoo(nn.Module):
     """One of each layer that matters to the selection."""

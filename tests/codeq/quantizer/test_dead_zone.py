@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -14,6 +14,8 @@ from codeq.quantizer.dead_zone import DeadZoneQuantizer
 from codeq.quantizer.fused import levels_of
 from codeq.quantizer.grid import Grid
 from codeq.quantizer.placement import TERNARY_THETA_INIT
+
+pytestmark = pytest.mark.quick
 
 SHAPES = [(64,), (16, 24), (8, 4, 3, 3), (5, 3, 7)]
 
@@ -131,7 +133,6 @@ def test_every_level_is_reached_and_decoded(bits: int) -> None:
     assert encoding.codes.unique().tolist() == [-code for code in expected[::-1]] + [0, *expected]
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 6), min_size=1, max_size=4),
     bits=st.one_of(st.none(), st.integers(2, 8)),

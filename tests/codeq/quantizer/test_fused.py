@@ -5,12 +5,14 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from codeq.quantizer import fused
 from codeq.quantizer.dead_zone import DeadZoneQuantizer
+
+pytestmark = pytest.mark.quick
 
 
 @pytest.fixture(params=["eager", "compiled"])
@@ -78,7 +80,6 @@ def test_every_layout(way: str, weight: Tensor) -> None:
     assert_same(quantizer, weight, torch.randn_like(weight))
 
 
-@settings(max_examples=60, deadline=None)
 @given(bits=st.one_of(st.none(), st.integers(2, 8)), theta=st.floats(-4, 4), seed=st.integers(0, 2**31))
 def test_eager_values_are_the_definitions(bits: int | None, theta: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -4,10 +4,12 @@ import dataclasses
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from codeq.quantizer.grid import SNAP_TOLERANCE, WeightEncoding, fit_quant_max, snap_shift
+
+pytestmark = pytest.mark.quick
 
 
 @pytest.mark.parametrize(
@@ -27,7 +29,6 @@ def test_snap_by_hand(ratio: float, quant_max: int, limit: int, expected: tuple[
     assert (multiplier, offset) == expected
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     bits=st.integers(2, 8),
     dead_fraction=st.floats(0.0, 0.755),

@@ -4,6 +4,8 @@ import pytest
 
 from codeq.toolkit.table import MAX_WIDTH, fold_line, format_bytes, render_table, report_width
 
+pytestmark = pytest.mark.quick
+
 
 def test_alignment_by_hand() -> None:
     table = render_table(("name", "bits"), [("a", "4"), ("bc", "32")], ("total", "36"))

@@ -1,9 +1,12 @@
 """Re-estimated statistics are the plain average over the batches."""
 
+import pytest
 import torch
 from torch import nn
 
 from codeq.training.batch_norm import reestimate_batch_norm
+
+pytestmark = pytest.mark.quick
 
 
 def test_statistics_are_the_average_over_batches(rng: torch.Generator) -> None:

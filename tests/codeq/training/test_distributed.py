@@ -303,6 +303,7 @@ def test_total_is_the_sum_over_ranks(results: list[dict[str, Any]]) -> None:
     assert [result["total"].tolist() for result in results] == [[2, 1], [2, 1]]
 
 
+@pytest.mark.full
 def test_ranks_that_disagree_all_raise(tmp_path: Path) -> None:
     assert launch("disagreement", tmp_path).returncode != 0
     message = (
@@ -312,6 +313,7 @@ def test_ranks_that_disagree_all_raise(tmp_path: Path) -> None:
     assert [(tmp_path / f"rank{rank}.txt").read_text() for rank in range(2)] == [message, message]
 
 
+@pytest.mark.full
 def test_a_lost_rank_does_not_leave_the_others_waiting(tmp_path: Path) -> None:
     # They would wait for ten minutes, longer than `launch` does.
     assert launch("loss_of_a_rank", tmp_path).returncode != 0
@@ -319,6 +321,7 @@ def test_a_lost_rank_does_not_leave_the_others_waiting(tmp_path: Path) -> None:
     assert not (tmp_path / "rank0.pt").exists()
 
 
+@pytest.mark.full
 def test_ranks_end_together(tmp_path: Path) -> None:
     finished = launch("late_rank", tmp_path)
     assert finished.returncode == 0, finished.stderr
@@ -326,6 +329,7 @@ def test_ranks_end_together(tmp_path: Path) -> None:
     assert times[0]["ended"] >= times[1]["arrived"]
 
 
+@pytest.mark.full
 def test_which_norms_are_synchronized(tmp_path: Path) -> None:
     finished = launch("foreign_norm", tmp_path)
     assert finished.returncode == 0, finished.stderr

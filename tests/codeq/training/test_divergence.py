@@ -8,6 +8,8 @@ from torch import nn
 
 from codeq.training.divergence import EXPLODED, LossGuard, where_diverged
 
+pytestmark = pytest.mark.quick
+
 GUESSING = math.log(10)
 
 

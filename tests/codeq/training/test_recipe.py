@@ -8,6 +8,8 @@ from codeq.errors import DataError
 from codeq.toolkit.options import option_fields
 from codeq.training.recipe import GROUPS, RECIPES, UNUSED, TrainConfig, resolve
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize(
     "changes",

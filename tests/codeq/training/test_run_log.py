@@ -12,6 +12,8 @@ import pytest
 from codeq.errors import CodeqError, OutputError
 from codeq.training.run_log import RunLog, read_run
 
+pytestmark = pytest.mark.quick
+
 Make = Callable[..., dict[str, Any]]
 
 

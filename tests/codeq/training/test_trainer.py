@@ -350,6 +350,7 @@ PAIRED: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("changes", PAIRED.values(), ids=PAIRED)
 def test_two_processes_train_as_one(changes: dict[str, Any], tmp_path: Path) -> None:
     options = {"epochs": 2, "batch_size": 100, "lambda_dz": 1.0, "freeze_fraction": 0.4, "lr": 1e-3} | changes

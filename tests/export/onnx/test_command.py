@@ -19,10 +19,11 @@ import codeq
 import models
 
 
-def test_the_command_alone_does_the_right_thing(run_command: Any, checkpoint_path: Path, tmp_path: Path) -> None:
+@pytest.mark.slow("processes of their own: nothing of the suite may add to stderr")
+def test_the_command_alone_does_the_right_thing(run_process: Any, checkpoint_path: Path, tmp_path: Path) -> None:
     path = tmp_path / "net.pt"
     path.write_bytes(checkpoint_path.read_bytes())
-    done = run_command("export.onnx", "net.pt", cwd=tmp_path)
+    done = run_process("export.onnx", "net.pt", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "net.onnx").exists()
     assert "parity                max_abs_error" in done.stdout
@@ -31,7 +32,7 @@ def test_the_command_alone_does_the_right_thing(run_command: Any, checkpoint_pat
     assert done.stderr == "note: the checkpoint holds 16 inputs, not 64\n"  # and no third-party noise
     assert sorted(file.name for file in tmp_path.iterdir()) == ["net.onnx", "net.pt"]
 
-    report = run_command(
+    report = run_process(
         "export.onnx",
         "net.pt",
         "-o",
@@ -187,18 +188,34 @@ def test_help_fits_the_screen_and_ends_with_an_example(run_command: Any, module:
     assert done.stdout.splitlines()[-1].startswith(f"  python -m {module} ")
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL], ids=["terminated", "killed"])
-@pytest.mark.parametrize("old", [None, b"old"], ids=["new", "overwriting"])
+@pytest.mark.slow("processes of their own")
+@pytest.mark.parametrize(
+    ("stop", "old", "delays"),
+    [
+        pytest.param(signal.SIGTERM, b"old", (0.0,), id="once"),
+        *(
+            pytest.param(stop, old, (0.0, 0.1), id=f"{stop.name}-{old}", marks=pytest.mark.full)
+            for stop in (signal.SIGTERM, signal.SIGKILL)
+            for old in (None, b"old")
+        ),
+    ],
+)
 def test_killed_at_any_moment_it_leaves_no_file_or_the_old_one(
-    stop: signal.Signals, old: bytes | None, checkpoint_path: Path, tmp_path: Path
+    run_command: Any,
+    stop: signal.Signals,
+    old: bytes | None,
+    delays: tuple[float, ...],
+    checkpoint_path: Path,
+    tmp_path: Path,
 ) -> None:
     target = tmp_path / "net.onnx"
-    command = [sys.executable, "-m", "export.onnx", str(checkpoint_path), "-o", str(target), "--force"]
-    subprocess.run(command, check=True, capture_output=True)
+    arguments = ["export.onnx", str(checkpoint_path), "-o", str(target), "--force"]
+    command = [sys.executable, "-m", *arguments]
+    assert run_command(*arguments).returncode == 0
     whole = target.read_bytes()  # two exports are byte-identical, so this is what a finished one leaves
     target.unlink()
     # The moment the staging folder appears is the first at which anything could be half written.
-    for delay in (0.0, 0.1):
+    for delay in delays:
         if old is not None:
             target.write_bytes(old)
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,6 +1,5 @@
 """export_onnx on live modules: what is in the file, in every mode, and what is refused."""
 
-import copy
 import json
 import math
 from collections.abc import Callable
@@ -12,7 +11,6 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import codeq
@@ -22,6 +20,7 @@ from codeq.toolkit.table import format_bytes
 from export import ExportError, ParityError, Report, export_onnx, load_session
 from export.inspect import inspect_file
 from export.metadata import KEY
+from tests.cases import Net
 
 
 def set_theta(model: nn.Module, theta: float) -> None:
@@ -158,174 +157,6 @@ def test_external_data(checkpoint_path: Path, storage: Any, tmp_path: Path) -> N
     assert abs(report.size_bytes - inline.stat().st_size) < 3000
     export_onnx(model, (x,), path, storage=storage, external_data_threshold=1000, force=True)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["inline.onnx", "net.onnx", *data]
-
-
-class Heads(nn.Module):
-    """Two inputs, a dictionary of outputs, one of them integer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.left, self.right = nn.Linear(4, 8), nn.Linear(6, 8)
-
-    def forward(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
-        y = F.relu(self.left(a) + self.right(b))
-        return {"features": y, "best": y.argmax(1)}
-
-
-class Tied(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder, self.decoder = nn.Linear(40, 40, bias=False), nn.Linear(40, 40, bias=False)
-        self.decoder.weight = self.encoder.weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.decoder(F.relu(self.encoder(x)))
-
-
-class CalledTwice(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc, self.norm = nn.Linear(40, 40), nn.BatchNorm1d(40)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.norm(self.fc(x)))
-
-
-class Attention(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.attention, self.norm = nn.MultiheadAttention(16, 4, batch_first=True), nn.LayerNorm(16)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x + self.attention(x, x, x, need_weights=False)[0])
-
-
-class GlobalMean(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 8, 3, padding="same")
-        self.norm = nn.BatchNorm2d(8)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.norm(self.conv(x))
-        return y - y.mean((1, 2, 3), keepdim=True)
-
-
-class ScaledDotProduct(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(4, 8, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(x)
-        return F.scaled_dot_product_attention(y, y, y)
-
-
-class Pooled(nn.Module):
-    """Operators that torch's exporter writes for opset 18 and older runtimes know in another form."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 8, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        left, right = F.interpolate(self.conv(x), scale_factor=2).chunk(2, 1)
-        return left.mean((2, 3)) + right.amax((2, 3))
-
-
-class Unused(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc, self.spare = nn.Linear(4, 4), nn.Linear(4, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(x)
-
-
-class Recurrent(nn.Module):
-    """Recurrent layers stay float; their weights reach the graph transposed, as views."""
-
-    def __init__(self, kind: type[nn.RNNBase]) -> None:
-        super().__init__()
-        self.layer, self.fc = kind(6, 8, batch_first=True), nn.Linear(8, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        states, _ = self.layer(x)
-        return self.fc(states[:, -1])
-
-
-def equal_layers() -> nn.Module:
-    layer = nn.Linear(16, 16)
-    return nn.Sequential(layer, nn.ReLU(), copy.deepcopy(layer))
-
-
-def zero_layers() -> nn.Module:
-    model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3))
-    for layer in model:
-        nn.init.zeros_(layer.weight)
-    return model
-
-
-LIVE: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
-    "heads": (Heads, ((3, 4), (3, 6))),
-    "tied": (Tied, ((3, 40),)),
-    "called_twice": (CalledTwice, ((3, 40),)),
-    "attention": (Attention, ((3, 5, 16),)),
-    "conv1d": (lambda: nn.Sequential(nn.Conv1d(4, 8, 3), nn.BatchNorm1d(8), nn.ReLU()), ((3, 4, 12),)),
-    "conv3d": (lambda: nn.Sequential(nn.Conv3d(2, 8, 2), nn.BatchNorm3d(8)), ((3, 2, 4, 4, 4),)),
-    "depthwise": (lambda: nn.Sequential(nn.Conv2d(4, 8, 3, groups=4, dilation=2), nn.BatchNorm2d(8)), ((3, 4, 9, 9),)),
-    "transposed": (lambda: nn.Sequential(nn.ConvTranspose2d(4, 6, 3, stride=2), nn.BatchNorm2d(6)), ((3, 4, 5, 5),)),
-    "grouped_transposed": (
-        lambda: nn.Sequential(nn.ConvTranspose2d(4, 6, 3, groups=2), nn.BatchNorm2d(6)),
-        ((3, 4, 5, 5),),
-    ),
-    "tokens": (lambda: nn.Sequential(nn.Linear(16, 32), nn.LayerNorm(32), nn.Linear(32, 8, bias=False)), ((3, 5, 16),)),
-    "group_norm": (lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8)), ((3, 3, 9, 9),)),
-    "global_mean": (GlobalMean, ((3, 3, 9, 9),)),
-    "scaled_dot_product": (ScaledDotProduct, ((3, 4, 6, 6),)),
-    "rnn": (lambda: Recurrent(nn.RNN), ((3, 5, 6),)),
-    "gru": (lambda: Recurrent(nn.GRU), ((3, 5, 6),)),
-    "lstm": (lambda: Recurrent(nn.LSTM), ((3, 5, 6),)),
-    "equal_layers": (equal_layers, ((3, 16),)),
-    "zero_layers": (zero_layers, ((3, 3, 9, 9),)),
-    "encoder_copies": (
-        lambda: nn.TransformerEncoder(
-            nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2, enable_nested_tensor=False
-        ),
-        ((3, 5, 16),),
-    ),
-    "pooled": (Pooled, ((3, 3, 6, 6),)),
-    "unused": (Unused, ((3, 4),)),
-    "one_input_only": (lambda: nn.Sequential(nn.Linear(4, 4)), ((1, 4),)),
-    "mlp": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.BatchNorm1d(32), nn.GELU()), ((3, 4, 4),)),
-    "one_by_one_input": (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.Softmax(1)), ((1, 1, 6, 6),)),
-}
-
-
-@pytest.mark.parametrize("grid", ["integer", "paper"])
-@pytest.mark.parametrize("name", LIVE)
-def test_live_modules(name: str, grid: str, tmp_path: Path) -> None:
-    factory, shapes = LIVE[name]
-    model = factory()
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            nn.init.normal_(module.weight)
-            module.running_mean = torch.randn(module.num_features)
-            module.running_var = torch.rand(module.num_features) + 0.5
-    codeq.attach(model, 4, grid=grid)
-    set_theta(model, 0.5)
-    report, proto = exported(model, tuple(torch.randn(shape) for shape in shapes), tmp_path / "net.onnx")
-    assert report.verdict.ok, report.verdict
-    assert len(report.verdict.weights) == len(report.weights) == len(list(quantized_weights(model)))
-    if name == "unused":
-        assert [weight.storage for weight in report.weights] == ["dense", "unused"]
-    if name in ("pooled", "grouped_transposed", "attention", "group_norm"):
-        assert report.opset == 13 or name == "attention"  # LayerNormalization is new at 17
-    if name == "global_mean":
-        assert report.folded_batch_norms == 1
-    if name == "tied":
-        assert sum(np.prod(t.dims) == 1600 for t in proto.graph.initializer) == 1
-        assert [weight.storage for weight in report.weights] == ["dense", "shared"]
 
 
 def test_a_float_network_exports_too(tmp_path: Path) -> None:
@@ -645,16 +476,8 @@ def test_native_int4_at_opset_23(tmp_path: Path) -> None:
 
 
 def test_a_name_that_a_decoder_needs(tmp_path: Path) -> None:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = nn.Linear(100, 100)
-            self.register_buffer("0/levels", torch.ones(100))
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.fc(x) * self.get_buffer("0/levels")
-
-    model = Net()
+    model = Net(lambda m, x: m.fc(x) * m.get_buffer("0/levels"), fc=nn.Linear(100, 100))
+    model.register_buffer("0/levels", torch.ones(100))
     codeq.attach(model)
     set_theta(model, 0.5)
     with pytest.raises(ExportError, match="value '0/levels' has the name of a decoder's"):

@@ -6,6 +6,8 @@ import pytest
 
 from export.onnx.opset import ONNXRUNTIME_BY_OPSET, lowest_opset, oldest_onnxruntime, smallest_ir_version
 
+pytestmark = pytest.mark.quick
+
 
 def graph(body: str, opset: int = 18) -> ir.Graph:
     text = f'<ir_version: 8, opset_import: ["" : {opset}]> g (float[N, 4] x) => (float[N, M] y) {{ {body} }}'

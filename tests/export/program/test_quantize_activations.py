@@ -9,26 +9,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 from onnx import numpy_helper
-from torch import Tensor, nn
+from torch import nn
 
 import codeq
 from codeq.activations.encoding import ActivationEncoding
 from export import ExportError, Report, export_onnx
+from tests.cases import Net
 
 
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(2, 4, 1)
-        self.fc = nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(F.relu(self.conv(x)).amax((2, 3)))
+def plain_net() -> nn.Module:
+    return Net(lambda m, x: m.fc(F.relu(m.conv(x)).amax((2, 3))), conv=nn.Conv2d(2, 4, 1), fc=nn.Linear(4, 3))
 
 
 def net() -> nn.Module:
     torch.manual_seed(0)
-    model = Net()
+    model = plain_net()
     codeq.attach(model, bits=4)
     codeq.freeze(model)
     return model.eval()
@@ -167,7 +162,7 @@ def test_options_that_do_not_fit(options: dict[str, Any], message: str, tmp_path
 
 
 def test_the_papers_grid_has_no_integer_kernels(tmp_path: Path) -> None:
-    model = Net()
+    model = plain_net()
     codeq.attach(model, bits=4, grid="paper")
     with pytest.raises(ExportError, match=r"no layer can compute in integers \(conv: its weight has a shift"):
         export(model.eval(), tmp_path / "net.onnx")
@@ -190,7 +185,7 @@ def test_two_exports_are_byte_identical(tmp_path: Path) -> None:
 
 def test_grid_limit_63_is_reported_as_safe(tmp_path: Path) -> None:
     for limit, safe in ((63, True), (127, False)):
-        model = Net()
+        model = plain_net()
         codeq.attach(model, bits=8, grid_limit=limit)
         codeq.freeze(model)
         report, tensors = export(model.eval(), tmp_path / f"{limit}.onnx")

@@ -11,27 +11,13 @@ from torch import Tensor, nn
 
 import codeq
 from export.errors import ExportError
+from tests.cases import Net, flat
 
 Forward = Callable[..., Tensor]
 Check = Callable[..., Any]
 
 MAKING = ("grid", "grid_limit", "zeros", "flat", "exclude")
 EXPORT_OPTIONS = ("layout", "io", "sparse", "int4", "hybrid")
-
-
-class Net(nn.Module):
-    """Layers by name, and what is done with them; `flat` leaves one argmax per input, not one per pixel."""
-
-    def __init__(self, forward: Forward, layers: dict[str, nn.Module], *, flat: bool = True) -> None:
-        super().__init__()
-        self.flat = flat
-        for name, layer in layers.items():
-            self.add_module(name, copy.deepcopy(layer))
-        self.body = forward
-
-    def forward(self, x: Tensor) -> Tensor:
-        result = self.body(self, x)
-        return result.flatten(1) if self.flat and result.ndim > 2 else result
 
 
 @pytest.fixture
@@ -49,7 +35,9 @@ def export(tmp_path: Path) -> Check:
             {name: layers.pop(name) for name in names if name in layers} for names in (MAKING, EXPORT_OPTIONS)
         )
         torch.manual_seed(0)
-        model = Net(forward, layers, flat=made.get("flat", True))
+        # `flat`: one argmax per input, not one per pixel.
+        body = (lambda m, x: flat(forward(m, x))) if made.get("flat", True) else forward
+        model = Net(body, **copy.deepcopy(layers))
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.data[torch.rand_like(parameter) < made.get("zeros", 0.0)] = 0

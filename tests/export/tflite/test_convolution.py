@@ -1,42 +1,10 @@
-"""Convolutions with odd shapes, as floats and on codes: LiteRT against PyTorch, and against the integer reference."""
+"""Padding, clamps, norms and rearranged pixels around convolutions; tests/cases.py has convolutions by themselves."""
 
 from typing import Any
 
 import pytest
 import torch.nn.functional as F
 from torch import nn
-
-CASES: dict[str, tuple[nn.Module, tuple[int, ...], str]] = {
-    "plain": (nn.Conv2d(3, 5, 3), (3, 9, 7), "CONV_2D"),
-    "one channel": (nn.Conv2d(1, 1, 3, padding=1), (1, 9, 7), "CONV_2D"),
-    "stride 2, symmetric": (nn.Conv2d(3, 5, 3, stride=2, padding=1), (3, 8, 9), "CONV_2D"),
-    "stride 3 leaves pixels": (nn.Conv2d(3, 5, 3, stride=3, padding=1), (3, 11, 10), "CONV_2D"),
-    "unequal": (nn.Conv2d(3, 5, (3, 1), stride=(1, 2), padding=(2, 0)), (3, 6, 9), "CONV_2D"),
-    "dilated": (nn.Conv2d(3, 5, 3, dilation=2, padding=2), (3, 9, 7), "CONV_2D"),
-    "same, even kernel": (nn.Conv2d(3, 5, 4, padding="same"), (3, 9, 7), "CONV_2D"),
-    "no bias": (nn.Conv2d(3, 5, 3, bias=False), (3, 9, 7), "CONV_2D"),
-    "grouped": (nn.Conv2d(4, 6, 3, groups=2, padding=1), (4, 9, 7), "CONV_2D"),
-    "depthwise": (nn.Conv2d(4, 4, 3, groups=4, stride=2, padding=1), (4, 9, 8), "DEPTHWISE_CONV_2D"),
-    "depthwise, multiplied": (nn.Conv2d(4, 8, 3, groups=4, padding=1), (4, 9, 7), "DEPTHWISE_CONV_2D"),
-    "sequence": (nn.Conv1d(4, 6, 5, stride=2, padding=2), (4, 11), "CONV_2D"),
-    "depthwise sequence": (nn.Conv1d(4, 4, 3, groups=4, dilation=2), (4, 11), "DEPTHWISE_CONV_2D"),
-}
-
-
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@pytest.mark.parametrize(("layer", "shape", "code"), CASES.values(), ids=CASES)
-def test_float(export: Any, layer: nn.Module, shape: tuple[int, ...], code: str) -> None:
-    report = export(lambda m, x: m.conv(x), shape, conv=layer)
-    assert report.operators[code] == 1
-    assert report.operators["DEQUANTIZE"] == 1
-
-
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@pytest.mark.parametrize(("layer", "shape", "code"), CASES.values(), ids=CASES)
-def test_codes(export: Any, layer: nn.Module, shape: tuple[int, ...], code: str) -> None:
-    report = export(lambda m, x: m.conv(x), shape, "int8", conv=layer)
-    assert report.kernels == {"conv": code}
-    assert all(not check.differing for check in report.verdict.layers if check.name == "conv")
 
 
 @pytest.mark.parametrize("activations", ["float32", "int8"])
@@ -126,8 +94,3 @@ def test_other_first_convolutions_are_not(export: Any, activations: str) -> None
     report = export(lambda m, x: m.two(m.one(x)), (3, 12, 10), activations, one=layer, two=nn.Conv2d(4, 5, 1),
                     layout="nhwc", flat=False)  # fmt: skip
     assert "RESHAPE" not in report.operators
-
-
-def test_three_dimensions_are_refused(refused: Any) -> None:
-    reason = refused(lambda m, x: m.conv(x), (1, 5, 5, 5), conv=nn.Conv3d(1, 2, 3))
-    assert reason == "conv: conv3d: has no lowering to LiteRT; --backend litert-torch may have one, and export.onnx"

@@ -1,6 +1,7 @@
 """Numbers of rows as an input: tables of embeddings, and constants that are repeated for a batch of them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from export.errors import ExportError
 pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install '.[tflite]'")
 
 from export.tflite import export_tflite
+from tests.cases import Net
 
 WORDS, LENGTH, WIDTH = 11, 5, 8
 
@@ -57,18 +59,14 @@ def test_tokens(tmp_path: Path, activations: str, dtype: torch.dtype, masked: bo
 
 
 def test_a_mask_that_masks_nothing_is_left_out(tmp_path: Path) -> None:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = nn.Linear(WIDTH, WIDTH)
-
-        def forward(self, x: Tensor) -> Tensor:
-            x = self.fc(x)
-            mask = torch.ones(LENGTH, LENGTH, dtype=torch.bool).expand(x.shape[0], -1, -1)
-            return F.scaled_dot_product_attention(x, x, x, attn_mask=mask).flatten(1)
+    def forward(m: Any, x: Tensor) -> Tensor:
+        x = m.fc(x)
+        mask = torch.ones(LENGTH, LENGTH, dtype=torch.bool).expand(x.shape[0], -1, -1)
+        return F.scaled_dot_product_attention(x, x, x, attn_mask=mask).flatten(1)
 
     x = torch.randn(4, LENGTH, WIDTH)
-    report = export_tflite(Net().eval(), (x[:2],), tmp_path / "net.tflite", check_inputs=(x,))
+    model = Net(forward, fc=nn.Linear(WIDTH, WIDTH)).eval()
+    report = export_tflite(model, (x[:2],), tmp_path / "net.tflite", check_inputs=(x,))
     assert "ADD" not in report.operators
 
 
@@ -76,15 +74,11 @@ def test_a_mask_that_masks_nothing_is_left_out(tmp_path: Path) -> None:
     ("kind", "reason"), [("rows", "it computes torch.int64, expected torch.float32"), ("bytes", "is torch.uint8")]
 )
 def test_what_is_refused(tmp_path: Path, kind: str, reason: str) -> None:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.words, self.fc = nn.Embedding(WORDS, WIDTH), nn.Linear(WIDTH, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.fc(self.words(x + 1 if kind == "rows" else x.long()).mean(1))
+    def forward(m: Any, x: Tensor) -> Tensor:
+        return m.fc(m.words(x + 1 if kind == "rows" else x.long()).mean(1))
 
     x = torch.zeros(2, LENGTH, dtype=torch.int64 if kind == "rows" else torch.uint8)
+    model = Net(forward, words=nn.Embedding(WORDS, WIDTH), fc=nn.Linear(WIDTH, 2)).eval()
     with pytest.raises(ExportError, match=reason):
-        export_tflite(Net().eval(), (x,), tmp_path / "net.tflite")
+        export_tflite(model, (x,), tmp_path / "net.tflite")
     assert not list(tmp_path.iterdir())

@@ -22,7 +22,7 @@ from export.tflite.lower import build_graph
 from export.tflite.run import run_file
 
 
-class Net(nn.Module):
+class MovedWeights(nn.Module):
     """Every kind of layer whose weight lies in another order in the file; `twice` shares one between two layers."""
 
     def __init__(self, kind: str = "") -> None:
@@ -39,7 +39,7 @@ class Net(nn.Module):
 
 def prepare(kind: str = "", grid: str = "integer") -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
-    model = Net(kind)
+    model = MovedWeights(kind)
     codeq.attach(model, bits=4, grid=grid)  # type: ignore[arg-type]
     x = torch.randn(6, 2, 6, 6)
     with torch.no_grad():

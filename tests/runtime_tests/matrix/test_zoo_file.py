@@ -1,6 +1,8 @@
 """Every network of the registry, in every mode and storage, held to the parity contract."""
 
 import hashlib
+from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,32 @@ from export.options import ACTIVATIONS
 from runtime_tests.matrix import zoo_file
 from runtime_tests.matrix.report import ZooReport
 from runtime_tests.matrix.zoo_file import STORAGES, export_zoo_file
-from runtime_tests.runners import installed
+from runtime_tests.runners.registry import all_runtimes
+from runtime_tests.runners.runtime import is_installed
 from tests.runtime_tests.matrix.small import SMALL, small
+
+NEEDS_LITERT = pytest.mark.skipif(not is_installed(all_runtimes()["litert"]), reason="LiteRT is an extra")
+SHOWN = {
+    ("resnet8", "int8", "packed"),
+    ("resnet8", "float32", "auto"),
+    ("mobilenet_v1", "int8", "auto"),
+    ("tiny_vit", "int8", "auto"),
+    ("gru", "float32", "auto"),
+    ("resnet8", "int8"),
+    ("gru", "float32"),
+}
+"""Files of the tier `test`; the others are in `full`."""
+
+
+def matrix(*axes: Iterable[str]) -> list[Any]:
+    return [pytest.param(*row, marks=[] if row in SHOWN else pytest.mark.full) for row in product(*axes)]
 
 
 def test_the_matrix_is_the_whole_registry() -> None:
     assert set(SMALL) == set(models.MODELS)
 
 
-@pytest.mark.parametrize("storage", STORAGES)
-@pytest.mark.parametrize("activations", ACTIVATIONS)
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(("name", "activations", "storage"), matrix(SMALL, ACTIVATIONS, STORAGES))
 def test_the_contract_holds(name: str, activations: Any, storage: Any, tmp_path: Path) -> None:
     model, inputs = small(name)
     path = tmp_path / "net.onnx"
@@ -35,9 +52,8 @@ def test_the_contract_holds(name: str, activations: Any, storage: Any, tmp_path:
     assert file.integer_layers + file.float_layers == len(file.kernels)
 
 
-@pytest.mark.skipif(not installed("litert"), reason="LiteRT is an extra: pip install 'codeq[tflite]'")
-@pytest.mark.parametrize("activations", ACTIVATIONS)
-@pytest.mark.parametrize("name", SMALL)
+@NEEDS_LITERT
+@pytest.mark.parametrize(("name", "activations"), matrix(SMALL, ACTIVATIONS))
 def test_the_contract_of_litert_holds(name: str, activations: Any, tmp_path: Path) -> None:
     model, inputs = small(name)
     path = tmp_path / "net.tflite"
@@ -45,10 +61,10 @@ def test_the_contract_of_litert_holds(name: str, activations: Any, tmp_path: Pat
     assert (file.failure, file.refused) == ("", "")
     assert file.size_bytes == path.stat().st_size
     # A recurrent layer stays float, and so does a last layer, whose output is: that is all of this one.
-    assert bool(file.kernels) == (activations == "int8" and name != "gru")
+    assert bool(file.integer_layers) == (activations == "int8" and name != "gru")
 
 
-@pytest.mark.skipif(not installed("litert"), reason="LiteRT is an extra: pip install 'codeq[tflite]'")
+@NEEDS_LITERT
 @pytest.mark.parametrize("error", [DeclinedError, ExportError])
 def test_an_export_that_declines_is_no_failure(
     error: type[ExportError], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -11,6 +11,8 @@ from export.onnx.passes.merge_padding import merge_padding
 from export.onnx.passes.push_dequantize import push_dequantize
 from export.program.space_to_depth import rearrange_kernel, restore_kernel
 
+pytestmark = pytest.mark.quick
+
 HEADER = '<ir_version: 8, opset_import: ["" : 13]>'
 
 

@@ -22,6 +22,8 @@ from export.onnx.storage.magnitude_planes import magnitude_plane, sign
 from export.onnx.storage.positions import place_by_advance, place_by_mask
 from export.onnx.storage.two_level_mask import two_level_mask
 
+pytestmark = pytest.mark.quick
+
 BITS = (np.arange(256)[:, None] >> np.arange(8)) & 1
 FLAGS = BITS.astype(bool)
 assert export.onnx.storage.plan  # imports every codec

@@ -11,6 +11,8 @@ from export.tflite.file.flatbuffer import ALIGNMENT, read, read_metadata, tensor
 from export.tflite.file.graph import Graph, Quantization, Tensor
 from export.tflite.weights.layout import StoredLayout
 
+pytestmark = pytest.mark.quick
+
 FLOAT = np.dtype(np.float32)
 
 

@@ -1,0 +1,1 @@
+"""The test suite; the rest of the tree mirrors the packages it tests."""

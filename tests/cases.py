@@ -1,0 +1,1123 @@
+"""Operators, layers and small networks, and what each backend makes of them: one table for tests/export/test_cases.py.
+
+    Case(what it guards, network, inputs, onnx=..., tflite=...)
+
+A backend's entry says what its int8 file computes on codes: kernels by layer, `"float"` where a layer must stay float,
+`"float: reason"` where the reason must be this one; layers that are not named may be either. `{}` asks for parity
+alone. `Refused("text")` is an export that must end in one line with this text, and None a backend that the case says
+nothing about. Weight-only files must hold parity too, on the paper's grid where `paper` says so.
+
+`shown` are the runs of the tier `test`; the full tier has all of them.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Shape = tuple[int, ...]
+Body = Callable[..., Any]
+
+
+class Net(nn.Module):
+    """Layers by name, and what is done with them."""
+
+    def __init__(self, body: Body, **layers: nn.Module | nn.Parameter) -> None:
+        super().__init__()
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+        self.body = body
+
+    def forward(self, *tensors: Tensor) -> Any:
+        return self.body(self, *tensors)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An export that must fail with one line that contains this text."""
+
+    reason: str
+
+
+Kernels = Mapping[str, str]
+Expected = Kernels | Refused | None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network and what is expected of it.
+
+    Args:
+        guards: What goes wrong where this case is missing.
+        network: Makes it; random weights come from the test's seed.
+        inputs: A tensor, or the shape of a random one, per argument; the batch comes first.
+        onnx, tflite: See above.
+        paper: Weight-only files on the paper's grid, too.
+        dead_zone: theta of the quantizers, with which most weights are zeros; None leaves what `attach` gives.
+        operators: Counts in the weight-only .tflite file.
+        storages: Of the weights in the weight-only .onnx file, in order.
+        opset: Of the weight-only .onnx file.
+        folded: BatchNorms that are folded.
+        shown: Runs that the tier `test` has, such as "onnx-int8".
+    """
+
+    guards: str
+    network: Callable[[], nn.Module]
+    inputs: tuple[Shape | Tensor, ...]
+    onnx: Expected = field(default_factory=dict)
+    tflite: Expected = field(default_factory=dict)
+    paper: bool = False
+    dead_zone: float | None = None
+    operators: Mapping[str, int] = field(default_factory=dict)
+    storages: tuple[str, ...] | None = None
+    opset: int | None = None
+    folded: int | None = None
+    shown: tuple[str, ...] = ()
+
+
+CASES: dict[str, Case] = {}
+
+
+def add(name: str, case: Case) -> None:
+    assert name not in CASES, name
+    CASES[name] = case
+
+
+# 1. Operators between a convolution and a layer that reads their result as codes.
+
+READ_LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "conv": lambda: nn.Conv2d(3, 8, 3, padding=1),
+    "grouped": lambda: nn.Conv2d(8, 8, 3, padding=1, groups=2),
+    "depthwise": lambda: nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=8),
+    "dilated": lambda: nn.Conv2d(8, 4, 3, dilation=2, padding="same"),
+    "norm": lambda: nn.BatchNorm2d(8),
+    "reader": lambda: nn.Conv2d(8, 6, 1),
+    "transposed": lambda: nn.ConvTranspose2d(8, 8, 2, stride=2),
+    "conv1d": lambda: nn.Conv1d(8, 6, 3, padding=1),
+    "conv3d": lambda: nn.Conv3d(1, 4, 3, padding=1),
+    "fc": lambda: nn.Linear(8, 5),
+    "wide": lambda: nn.Linear(8, 8),
+}
+
+
+def read(name: str, guards: str, body: Body, onnx: Expected, tflite: Expected = None) -> None:
+    """A case whose layers are those of READ_LAYERS that the body names."""
+
+    def network() -> nn.Module:
+        return Net(body, **{layer: make() for layer, make in READ_LAYERS.items() if layer in body.__code__.co_names})
+
+    expected = {} if tflite is None else tflite
+    add(f"{name}, read", Case(guards, network, ((8, 3, 12, 12),), onnx, expected, shown=("onnx-int8",)))
+
+
+BOTH = {"conv": "QLinearConv", "reader": "QLinearConv"}
+CLAMPED = "a clamp is the saturation of the grid behind it"
+read("relu", CLAMPED, lambda m, x: m.reader(F.relu(m.conv(x))), BOTH, {"conv": "CONV_2D", "reader": "CONV_2D"})
+read("relu6", CLAMPED, lambda m, x: m.reader(F.relu6(m.conv(x))), BOTH)
+read("hardtanh", CLAMPED, lambda m, x: m.reader(F.hardtanh(m.conv(x), 0.0, 0.5)), {"conv": "QLinearConv"})
+read("clamp", CLAMPED, lambda m, x: m.reader(m.conv(x).clamp(-0.2, 0.3)), {"conv": "QLinearConv"})
+read("batch_norm", "it is folded", lambda m, x: m.reader(F.relu(m.norm(m.conv(x)))), {"conv": "QLinearConv"})
+read("grouped", "groups on codes", lambda m, x: m.grouped(m.conv(x)), {"grouped": "QLinearConv"})
+read(
+    "depthwise",
+    "one channel a group, with a stride",
+    lambda m, x: m.depthwise(F.relu(m.conv(x))),
+    {"depthwise": "QLinearConv"},
+)
+read("dilated", "padding='same'", lambda m, x: m.dilated(F.relu(m.conv(x))), {"dilated": "QLinearConv"})
+read(
+    "transposed",
+    "a transposed convolution stays float between codes",
+    lambda m, x: m.reader(m.transposed(m.conv(x))),
+    {"transposed": "float", "reader": "QLinearConv"},
+)
+read("conv1d", "one dimension", lambda m, x: m.conv1d(m.conv(x).flatten(2)), {"conv1d": "QLinearConv"})
+read("conv3d", "three dimensions", lambda m, x: m.conv3d(m.conv(x).unsqueeze(1)), {"conv3d": "QLinearConv"})
+read(
+    "add",
+    "two grids meet",
+    lambda m, x: m.reader(F.relu(m.conv(x)) + m.conv(x)),
+    {"add": "QLinearAdd"},
+)
+read(
+    "add_broadcast",
+    "a sum of an image and a number per channel",
+    lambda m, x: m.reader((y := m.conv(x)) + F.adaptive_avg_pool2d(y, 1)),
+    {"add": "QLinearAdd", "adaptive_avg_pool2d": "QLinearGlobalAveragePool"},
+)
+read(
+    "add_in_place",
+    "writes into a tensor that nobody else reads",
+    lambda m, x: m.reader(m.conv(x).add_(F.relu(m.grouped(m.conv(x))))),
+    {"add": "QLinearAdd"},
+)
+read(
+    "mul",
+    "a product of codes",
+    lambda m, x: m.reader((y := F.relu(m.conv(x))) * y.sigmoid()),
+    {"mul": "QLinearMul"},
+)
+read("sigmoid", "a table of codes", lambda m, x: m.reader(m.conv(x).sigmoid()), {"sigmoid": "QLinearSigmoid"})
+read(
+    "silu",
+    "one operator that becomes two kernels",
+    lambda m, x: m.reader(F.silu(m.conv(x))),
+    {"conv": "QLinearConv", "sigmoid": "QLinearSigmoid", "mul": "QLinearMul"},
+)
+read(
+    "leaky_relu",
+    "its slope",
+    lambda m, x: m.reader(F.leaky_relu(m.conv(x), 0.1)),
+    {"leaky_relu": "QLinearLeakyRelu"},
+)
+read(
+    "squeeze_excite",
+    "the blocks of MobileNetV3 and EfficientNet",
+    lambda m, x: m.reader((y := F.relu(m.conv(x))) * torch.sigmoid(m.grouped(y.mean((2, 3), keepdim=True)))),
+    {"mul": "QLinearMul", "adaptive_avg_pool2d": "QLinearGlobalAveragePool", "grouped": "QLinearConv"},
+)
+read(
+    "max_pool",
+    "codes are compared as they are",
+    lambda m, x: m.reader(F.max_pool2d(m.conv(x), 3, 2, 1)),
+    {"reader": "QLinearConv"},
+)
+read(
+    "avg_pool",
+    "a mean of codes",
+    lambda m, x: m.reader(F.avg_pool2d(m.conv(x), 2)),
+    {"avg_pool2d": "QLinearAveragePool"},
+)
+read(
+    "avg_pool_padded",
+    "padding that does not count",
+    lambda m, x: m.reader(F.avg_pool2d(m.conv(x), 3, 2, 1, count_include_pad=False)),
+    {"avg_pool2d": "QLinearAveragePool"},
+)
+read(
+    "adaptive_pool",
+    "windows of one size",
+    lambda m, x: m.reader(F.adaptive_avg_pool2d(m.conv(x), 3)),
+    {"adaptive_avg_pool2d": "QLinearAveragePool"},
+)
+read(
+    "mean",
+    "a mean over the image is a pool",
+    lambda m, x: m.fc(m.conv(x).mean([2, 3])),
+    {"adaptive_avg_pool2d": "QLinearGlobalAveragePool", "fc": "QGemm"},
+)
+read(
+    "cat",
+    "a slice and a layer share a grid",
+    lambda m, x: m.reader(torch.cat([F.relu(m.conv(x))[:, :4], m.dilated(m.conv(x))], 1)),
+    {"reader": "QLinearConv"},
+)
+read(
+    "cat_of_relu_and_others",
+    "grids that differ are brought to one",
+    lambda m, x: m.reader(torch.cat([F.relu(m.conv(x)), m.dilated(m.conv(x))], 1)[:, 2:10]),
+    {"conv": "QLinearConv", "cat": "QLinearConcat", "reader": "QLinearConv"},
+)
+read(
+    "cat_with_the_input",
+    "the input's grid is given",
+    lambda m, x: m.reader(torch.cat([x, F.relu(m.conv(x))], 1)[:, 1:9]),
+    {"conv": "QLinearConv", "cat": "QLinearConcat"},
+)
+read(
+    "cat_of_floats",
+    "floats beside codes",
+    lambda m, x: m.reader(F.hardswish(torch.cat([F.hardswish(y := m.conv(x)), y], 1))[:, 4:12]),
+    {"conv": "QLinearConv", "hardswish_1": "float"},
+)
+read(
+    "scaled_add_in_place",
+    "alpha has no kernel",
+    lambda m, x: m.reader(m.conv(x).add_(x[:, :1], alpha=0.5)),
+    {"add": "float"},
+)
+read(
+    "unbind",
+    "many results of one operator",
+    lambda m, x: m.fc(torch.cat(m.wide(m.conv(x).flatten(2).mT).unflatten(2, (2, 4)).unbind(2)[::-1], 2)),
+    {"wide": "QGemm", "fc": "QGemm"},
+)
+read(
+    "split",
+    "unequal parts in another order",
+    lambda m, x: m.reader(torch.cat(m.conv(x).split([3, 5], 1)[::-1], 1)),
+    {"reader": "QLinearConv"},
+)
+read(
+    "largest",
+    "the first of two results",
+    lambda m, x: m.fc(m.conv(x).flatten(2).max(2)[0]),
+    {"conv": "QLinearConv", "fc": "QGemm"},
+)
+read(
+    "sequence_first",
+    "the batch is not the first dimension inside",
+    lambda m, x: m.fc(F.relu(m.wide(m.conv(x).flatten(2).permute(2, 0, 1)))).permute(1, 0, 2),
+    {"wide": "QGemm", "fc": "QGemm"},
+)
+read(
+    "pad", "zeros are the zero point", lambda m, x: m.reader(F.pad(m.conv(x), (1, 0, 2, 0))), {"reader": "QLinearConv"}
+)
+read(
+    "pad_channels",
+    "padding that no convolution has",
+    lambda m, x: m.reader(F.pad(m.dilated(m.conv(x)), (0, 0, 0, 0, 1, 3))),
+    {"reader": "QLinearConv"},
+)
+read("slice", "steps", lambda m, x: m.reader(m.conv(x)[:, :, ::2, 1:]), {"reader": "QLinearConv"})
+read(
+    "chunk",
+    "equal parts in another order",
+    lambda m, x: m.reader(torch.cat(m.conv(x).chunk(2, 1)[::-1], 1)),
+    {"reader": "QLinearConv"},
+)
+read(
+    "shuffle",
+    "ShuffleNet's channels",
+    lambda m, x: m.reader(m.conv(x).unflatten(1, (2, 4)).transpose(1, 2).flatten(1, 2)),
+    {"reader": "QLinearConv"},
+)
+read(
+    "pixel_shuffle",
+    "channels become pixels",
+    lambda m, x: m.reader(F.pixel_unshuffle(F.pixel_shuffle(m.conv(x), 2), 2)),
+    {"reader": "QLinearConv"},
+)
+read(
+    "upsample",
+    "pixels are repeated",
+    lambda m, x: m.reader(F.interpolate(m.conv(x), scale_factor=2.0)),
+    {"reader": "QLinearConv"},
+)
+read(
+    "bilinear",
+    "pixels are mixed, as floats",
+    lambda m, x: m.reader(F.interpolate(m.conv(x), scale_factor=2.0, mode="bilinear")),
+    {"upsample_bilinear2d": "float", "reader": "QLinearConv"},
+)
+read(
+    "pool_over_time",
+    "a pool of one dimension is one of two",
+    lambda m, x: m.fc(F.adaptive_avg_pool1d(m.conv(x).flatten(2), 1).flatten(1)),
+    {"conv": "QLinearConv", "adaptive_avg_pool2d": "QLinearGlobalAveragePool", "fc": "QGemm"},
+)
+read(
+    "linear",
+    "a linear layer on codes",
+    lambda m, x: m.fc(F.relu(m.wide(m.conv(x).amax((2, 3))))),
+    {"wide": "QGemm", "fc": "QGemm"},
+)
+read(
+    "linear_tokens",
+    "a linear layer on more than two dimensions",
+    lambda m, x: m.fc(F.relu(m.wide(m.conv(x).flatten(2).transpose(1, 2)))),
+    {"wide": "QGemm", "fc": "QGemm"},
+)
+read(
+    "gelu",
+    "floats between codes",
+    lambda m, x: m.fc(F.gelu(m.wide(m.conv(x).flatten(2).transpose(1, 2)))),
+    {"wide": "QGemm", "gelu": "float", "fc": "QGemm"},
+)
+read(
+    "attention",
+    "products of activations",
+    lambda m, x: m.fc(((t := m.wide(m.conv(x).flatten(2).mT)) @ t.mT).softmax(-1) @ t),
+    {"matmul": "MatMulIntegerToFloat", "softmax": "float", "matmul_1": "QLinearMatMul", "fc": "QGemm"},
+)
+read(
+    "layer_norm",
+    "8 bits would lose accuracy",
+    lambda m, x: m.fc(F.layer_norm(m.conv(x).flatten(2).mT, (8,))),
+    {"layer_norm": "float", "fc": "QGemm"},
+)
+read(
+    "hardswish",
+    "no kernel on codes",
+    lambda m, x: m.reader(F.hardswish(m.conv(x))),
+    {"conv": "QLinearConv", "hardswish": "float", "reader": "QLinearConv"},
+)
+read(
+    "constant",
+    "a number of the network's own",
+    lambda m, x: m.reader(m.conv(x) + torch.ones(1)),
+    {"add": "float", "reader": "QLinearConv"},
+)
+read(
+    "two_readers",
+    "a relu that cannot be the saturation of its input",
+    lambda m, x: m.reader(F.relu(y := m.conv(x)) + y),
+    {"conv": "QLinearConv", "relu": "float", "add": "QLinearAdd"},
+)
+
+
+# 2. Operators whose result is the network's: behind a convolution on an image that is not square.
+
+LAST_LAYERS: dict[str, Callable[[], nn.Module | nn.Parameter]] = {
+    "conv": lambda: nn.Conv2d(3, 3, 3, padding=1),
+    "factor": lambda: nn.Parameter(torch.randn(3, 1, 1)),
+    "token": lambda: nn.Parameter(torch.randn(1, 1, 9, 7)),
+    "norm": lambda: nn.BatchNorm2d(3),
+    "layer": lambda: nn.LayerNorm([9, 7]),
+}
+
+
+def last(
+    name: str,
+    guards: str,
+    operator: Body,
+    onnx: Expected = None,
+    tflite: Expected = None,
+    *,
+    image: Shape = (3, 9, 7),
+) -> None:
+    """A case whose output is `operator(m, conv(x))`, one row of numbers per input: one argmax, not one per pixel."""
+
+    def network() -> nn.Module:
+        names = {"conv", *operator.__code__.co_names}
+        layers = {layer: make() for layer, make in LAST_LAYERS.items() if layer in names}
+        return Net(lambda m, x: flat(operator(m, m.conv(x))), **layers)
+
+    kernels = {"conv": "CONV_2D"} if tflite is None else tflite
+    shown = ("tflite-int8",) if not isinstance(kernels, Refused) else ("tflite-float32",)
+    add(f"{name}, last", Case(guards, network, ((8, *image),), {} if onnx is None else onnx, kernels, shown=shown))
+
+
+def flat(x: Tensor) -> Tensor:
+    """One row of numbers per input."""
+    return x.flatten(1) if x.ndim > 2 else x
+
+
+ELEMENTWISE = "what is computed from each number"
+FLOAT = {"conv": "float"}  # limits that no operator of LiteRT applies itself are applied to floats
+last("relu", ELEMENTWISE, lambda m, x: F.relu(x))
+last("relu6", ELEMENTWISE, lambda m, x: F.relu6(x))
+last("hardtanh", ELEMENTWISE, lambda m, x: F.hardtanh(x))
+last("hardtanh of other limits", ELEMENTWISE, lambda m, x: F.hardtanh(x, -0.3, 0.7), tflite=FLOAT)
+last("clamp below", ELEMENTWISE, lambda m, x: x.clamp(min=0.1), tflite=FLOAT)
+last("sigmoid", ELEMENTWISE, lambda m, x: x.sigmoid())
+last("silu", ELEMENTWISE, lambda m, x: F.silu(x))
+last("tanh", ELEMENTWISE, lambda m, x: x.tanh())
+last("gelu", ELEMENTWISE, lambda m, x: F.gelu(x))
+last("gelu by tanh", ELEMENTWISE, lambda m, x: F.gelu(x, approximate="tanh"))
+last("hardswish", ELEMENTWISE, lambda m, x: F.hardswish(x))
+last("leaky relu", ELEMENTWISE, lambda m, x: F.leaky_relu(x, 0.2))
+AXES = "an axis means another one in LiteRT's order"
+last("softmax of channels", AXES, lambda m, x: x.softmax(1))
+last("softmax of a row", AXES, lambda m, x: x.softmax(-1))
+last("number", "constants", lambda m, x: 2 * x + 0.5)
+last("sub", "a mean is taken off", lambda m, x: x - x.mean((2, 3), keepdim=True))
+last("per channel", AXES, lambda m, x: x * m.factor)
+last("batch norm", "it is folded", lambda m, x: m.norm(x))
+last("layer norm", AXES, lambda m, x: m.layer(x))
+ATTENTION = "products of two activations, and masks"
+last("matmul", ATTENTION, lambda m, x: x.matmul(x.transpose(-1, -2)))
+last("attention", ATTENTION, lambda m, x: F.scaled_dot_product_attention(x, x, 2 * x))
+last("causal attention", ATTENTION, lambda m, x: F.scaled_dot_product_attention(x, x, x, is_causal=True))
+last(
+    "attention with a mask",
+    ATTENTION,
+    lambda m, x: F.scaled_dot_product_attention(x, x, x, attn_mask=(torch.arange(9) < 5).expand(x.shape[0], 1, 9, 9)),
+)
+last(
+    "attention with a bias",
+    ATTENTION,
+    lambda m, x: F.scaled_dot_product_attention(x, x, x, attn_mask=m.layer.weight[:, :1] * 3),
+)
+last("permute", AXES, lambda m, x: x.permute(0, 3, 1, 2) + 0.0)
+last("flatten channels", AXES, lambda m, x: x.flatten(2).transpose(1, 2) + 0.0)
+last("reshape", AXES, lambda m, x: x.reshape(-1, 21, 9) + 0.0)
+last("unsqueeze and squeeze", AXES, lambda m, x: (x.unsqueeze(1) + 0.0).squeeze(1) + 0.0)
+last("pad", "zeros are the zero point", lambda m, x: F.pad(x, (1, 0, 2, 3)))
+last("pad with a number", "a number is a code", lambda m, x: F.pad(x, (1, 0), value=1.5))
+last("slice", AXES, lambda m, x: x[:, :, 1::2, :-1] + 0.0)
+last("select", AXES, lambda m, x: x[:, -1] + 0.0)
+last("split", AXES, lambda m, x: x.split([1, 2], 1)[1] + 0.0)
+last("unbind", AXES, lambda m, x: x.unbind(2)[4] + 0.0)
+last("cat", AXES, lambda m, x: torch.cat([x, 2 * x], 1))
+last("cat rows", AXES, lambda m, x: torch.cat([x, x.relu()], 2))
+BATCH = "the batch of a .tflite file is 1 until it is resized"
+last("numbers of a batch", BATCH, lambda m, x: x + torch.full((x.shape[0], 1, 1, 1), 0.5))
+last("class token", BATCH, lambda m, x: torch.cat([m.token.expand(x.shape[0], -1, -1, -1), x], 1))
+PIXELS = "which pixels are read, and how they are weighted"
+last("nearest, twice", PIXELS, lambda m, x: F.interpolate(x, scale_factor=2))
+last("nearest, a size", PIXELS, lambda m, x: F.interpolate(x, size=(13, 4)))
+last("nearest, exact", PIXELS, lambda m, x: F.interpolate(x, size=(13, 4), mode="nearest-exact"))
+last("bilinear", PIXELS, lambda m, x: F.interpolate(x, size=(13, 4), mode="bilinear"))
+last("bilinear, twice", PIXELS, lambda m, x: F.interpolate(x, scale_factor=(2, 3), mode="bilinear"))
+last("bilinear, corners", PIXELS, lambda m, x: F.interpolate(x, size=(18, 5), mode="bilinear", align_corners=True))
+WINDOWS = "the windows of a pool, and what counts in them"
+last("max", WINDOWS, lambda m, x: F.max_pool2d(x, 2))
+last("max with padding", WINDOWS, lambda m, x: F.max_pool2d(x, 3, stride=2, padding=1))
+last("max behind relu", WINDOWS, lambda m, x: F.max_pool2d(x.relu(), 3, stride=2, padding=1))
+last("average", WINDOWS, lambda m, x: F.avg_pool2d(x, (2, 3), stride=1))
+last("average with zeros", WINDOWS, lambda m, x: F.avg_pool2d(x, 3, stride=2, padding=1))
+last("average without zeros", WINDOWS, lambda m, x: F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False))
+last("whole", WINDOWS, lambda m, x: F.adaptive_avg_pool2d(x, 1))
+last("whole as a window", WINDOWS, lambda m, x: F.avg_pool2d(x, (9, 7)))
+last("windows", WINDOWS, lambda m, x: F.adaptive_avg_pool2d(x, (3, 7)))
+last("mean of channels", AXES, lambda m, x: x.mean(1))
+last("mean of columns", AXES, lambda m, x: x.mean(-1, keepdim=True))
+
+# What LiteRT computes otherwise than PyTorch, or not at all.
+SQUARE = (3, 8, 8)
+REFUSALS: dict[str, tuple[Body, str]] = {
+    "windows that differ": (lambda m, x: F.adaptive_avg_pool2d(x, 3), "its windows differ in size"),
+    "dilated pool": (lambda m, x: F.max_pool2d(x, 2, dilation=2), "its windows are dilated"),
+    "cut windows": (lambda m, x: F.max_pool2d(x, 3, ceil_mode=True), "its last windows are cut off"),
+    "divisor": (lambda m, x: F.avg_pool2d(x, 2, divisor_override=3), "it divides by another number"),
+    "alpha": (lambda m, x: torch.add(x, x, alpha=2), "it scales its second operand"),
+    "reflection": (lambda m, x: F.pad(x, (1, 1, 0, 0), mode="reflect"), "its mode is reflect"),
+    "a computed mask": (
+        lambda m, x: F.scaled_dot_product_attention(x, x, x, attn_mask=x.matmul(x.transpose(-1, -2))),
+        "its mask depends on the input",
+    ),
+    "a query without keys": (
+        lambda m, x: F.scaled_dot_product_attention(x, x, x, attn_mask=torch.ones(8, 8).tril(-1) > 0),
+        "its mask leaves a query without keys",
+    ),
+    "other pixels": (lambda m, x: F.interpolate(x, scale_factor=1.3), "LiteRT would read other pixels"),
+    "other weights": (
+        lambda m, x: F.interpolate(x, scale_factor=1.3, mode="bilinear"),
+        "LiteRT would weight pixels otherwise",
+    ),
+    "bicubic": (lambda m, x: F.interpolate(x, size=(5, 5), mode="bicubic"), "has no lowering to LiteRT"),
+    "uncounted": (
+        lambda m, x: F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)[:, :, :, 1:],
+        "its padding is not counted",
+    ),
+    "a number per place in the batch": (
+        lambda m, x: x + torch.arange(x.shape[0])[:, None, None, None] * 1.0,
+        "which differs among the inputs of a batch but not by them",
+    ),
+    "two sizes of the batch": (
+        lambda m, x: (x.flatten(1) @ x.flatten(1).t()).unsqueeze(1) + 0.0,
+        "two of its sizes depend on the batch, which a .tflite file cannot hold",
+    ),
+    "no lowering": (lambda m, x: x.cumsum(1), "cumsum: has no lowering to LiteRT"),
+}
+for name, (operator, reason) in REFUSALS.items():
+    last(name, "a wrong answer is not written", operator, tflite=Refused(reason), image=SQUARE)
+
+
+# 3. Operators on codes alone, from layer to layer: LiteRT follows the integer reference without exception.
+
+CODES_LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "one": lambda: nn.Conv2d(3, 4, 3, padding=1),
+    "two": lambda: nn.Conv2d(3, 4, 1),
+    "three": lambda: nn.Conv2d(4, 5, 1),
+    "six": lambda: nn.Conv2d(8, 5, 1),
+}
+
+
+def on_codes(name: str, body: Body, tflite: Kernels, onnx: Expected = None) -> None:
+    def network() -> nn.Module:
+        names = body.__code__.co_names
+        return Net(lambda m, x: flat(body(m, x)), **{n: make() for n, make in CODES_LAYERS.items() if n in names})
+
+    guards = "rounding of codes, where nothing is computed in float"
+    add(f"{name}, on codes", Case(guards, network, ((8, 3, 10, 8),), onnx or {}, tflite, shown=("tflite-int8",)))
+
+
+on_codes("add", lambda m, x: m.one(x) + m.two(x), {"add": "ADD"})
+on_codes("add with relu", lambda m, x: F.relu(m.one(x) + m.two(x)), {"add": "ADD"})
+on_codes("mul", lambda m, x: m.three(m.one(x) * m.two(x)), {"mul": "MUL"})
+on_codes("pool", lambda m, x: m.three(F.adaptive_avg_pool2d(m.one(x), 1)), {"adaptive_avg_pool2d": "MEAN"})
+on_codes(
+    "concatenation of grids", lambda m, x: m.six(torch.cat([F.relu(m.one(x)), m.two(x)], 1)), {"cat": "CONCATENATION"}
+)
+on_codes("concatenation", lambda m, x: m.six(torch.cat([m.one(x), m.two(x)], 1)), {"cat": "CONCATENATION"})
+on_codes("max pool", lambda m, x: m.three(F.max_pool2d(m.one(x), 3, 2, 1)), {"one": "CONV_2D", "three": "CONV_2D"})
+on_codes("relu6", lambda m, x: m.three(F.relu6(4 * m.one(x))), {"three": "CONV_2D"})
+
+
+# 4. Convolutions alone.
+
+CONVOLUTIONS: dict[str, tuple[Callable[[], nn.Module], Shape, str]] = {
+    "plain": (lambda: nn.Conv2d(3, 5, 3), (3, 9, 7), "CONV_2D"),
+    "one channel": (lambda: nn.Conv2d(1, 1, 3, padding=1), (1, 9, 7), "CONV_2D"),
+    "stride 2, symmetric": (lambda: nn.Conv2d(3, 5, 3, stride=2, padding=1), (3, 8, 9), "CONV_2D"),
+    "stride 3 leaves pixels": (lambda: nn.Conv2d(3, 5, 3, stride=3, padding=1), (3, 11, 10), "CONV_2D"),
+    "unequal": (lambda: nn.Conv2d(3, 5, (3, 1), stride=(1, 2), padding=(2, 0)), (3, 6, 9), "CONV_2D"),
+    "dilated": (lambda: nn.Conv2d(3, 5, 3, dilation=2, padding=2), (3, 9, 7), "CONV_2D"),
+    "same, even kernel": (lambda: nn.Conv2d(3, 5, 4, padding="same"), (3, 9, 7), "CONV_2D"),
+    "no bias": (lambda: nn.Conv2d(3, 5, 3, bias=False), (3, 9, 7), "CONV_2D"),
+    "grouped": (lambda: nn.Conv2d(4, 6, 3, groups=2, padding=1), (4, 9, 7), "CONV_2D"),
+    "depthwise": (lambda: nn.Conv2d(4, 4, 3, groups=4, stride=2, padding=1), (4, 9, 8), "DEPTHWISE_CONV_2D"),
+    "depthwise, multiplied": (lambda: nn.Conv2d(4, 8, 3, groups=4, padding=1), (4, 9, 7), "DEPTHWISE_CONV_2D"),
+    "sequence": (lambda: nn.Conv1d(4, 6, 5, stride=2, padding=2), (4, 11), "CONV_2D"),
+    "depthwise sequence": (lambda: nn.Conv1d(4, 4, 3, groups=4, dilation=2), (4, 11), "DEPTHWISE_CONV_2D"),
+}
+for name, (layer, shape, code) in CONVOLUTIONS.items():
+    add(
+        f"convolution: {name}",
+        Case(
+            "padding, strides and the order of a weight's axes",
+            lambda layer=layer: Net(lambda m, x: m.conv(x).flatten(1), conv=layer()),
+            ((8, *shape),),
+            {"conv": "QLinearConv"},
+            {"conv": code},
+            operators={code: 1, "DEQUANTIZE": 1},
+            shown=("tflite-int8", "tflite-float32"),
+        ),
+    )
+add(
+    "convolution: three dimensions",
+    Case(
+        "LiteRT has no such operator that PyTorch agrees with",
+        lambda: Net(lambda m, x: m.conv(x).flatten(1), conv=nn.Conv3d(1, 2, 3)),
+        ((8, 1, 5, 5, 5),),
+        {"conv": "QLinearConv"},
+        Refused("conv: conv3d: has no lowering to LiteRT; --backend litert-torch may have one, and export.onnx"),
+        shown=("tflite-float32",),
+    ),
+)
+
+
+# 5. Recurrent layers: every output and every final state.
+
+RECURRENT: dict[str, tuple[type[nn.RNNBase], dict[str, Any]]] = {
+    "gru": (nn.GRU, {}),
+    "gru, both directions, two layers": (nn.GRU, {"num_layers": 2, "bidirectional": True}),
+    "gru without biases": (nn.GRU, {"bias": False}),
+    "lstm": (nn.LSTM, {}),
+    "lstm, both directions, two layers": (nn.LSTM, {"num_layers": 2, "bidirectional": True}),
+    "rnn": (nn.RNN, {}),
+    "rnn with relu": (nn.RNN, {"nonlinearity": "relu"}),
+}
+STEPS = 4
+
+
+def _states(m: Any, x: Tensor) -> Tensor:
+    outputs, final = m.cell(x)
+    kinds = final if isinstance(final, tuple) else (final,)
+    return m.fc(torch.cat([outputs.flatten(1), *(kind.transpose(0, 1).flatten(1) for kind in kinds)], 1))
+
+
+def _recurrent(kind: type[nn.RNNBase], options: dict[str, Any]) -> nn.Module:
+    cell = kind(3, 5, batch_first=True, **options)
+    directions, kinds = (2 if cell.bidirectional else 1), (2 if kind is nn.LSTM else 1)
+    width = directions * cell.hidden_size * (STEPS + kinds * cell.num_layers)
+    return Net(_states, cell=cell, fc=nn.Linear(width, 6))
+
+
+for name, (kind, options) in RECURRENT.items():
+    add(
+        f"recurrent: {name}",
+        Case(
+            "the order of gates, and which state is the last",
+            lambda kind=kind, options=options: _recurrent(kind, options),
+            ((8, STEPS, 3),),
+            shown=("tflite-int8", "tflite-float32"),
+        ),
+    )
+add(
+    "recurrent: sequence first",
+    Case(
+        "the batch is not the first dimension inside",
+        lambda: Net(lambda m, x: m.fc(m.cell(x.transpose(0, 1))[0][-1]), cell=nn.GRU(3, 5), fc=nn.Linear(5, 6)),
+        ((8, STEPS, 3),),
+        shown=("tflite-float32",),
+    ),
+)
+add(
+    "recurrent: one step",
+    Case(
+        "a sequence of one",
+        lambda: Net(lambda m, x: m.fc(m.cell(x)[0][:, 0]), cell=nn.GRU(3, 5, batch_first=True), fc=nn.Linear(5, 6)),
+        ((8, 1, 3),),
+        shown=("tflite-float32",),
+    ),
+)
+
+
+# 6. Networks that are not ours, most of their weights zeros. Layers without a name are numbered.
+
+SEQUENCES = (6, 5, 16)
+IMAGES = (6, 4, 9, 9)
+MASK = torch.arange(5).repeat(6, 1) > 2
+TOKENS = torch.arange(30).reshape(6, 5) * 7 % 20
+TRANSPOSED = {"0": "float: there is no integer kernel for it"}
+SOFTMAX = "float: softmax: 8 bits lose accuracy here"
+NORMS = "float: 8 bits lose accuracy here"
+
+
+def foreign(
+    name: str,
+    guards: str,
+    network: Callable[[], nn.Module],
+    inputs: tuple[Shape | Tensor, ...],
+    onnx: Expected = None,
+    tflite: Expected = None,
+    *,
+    shown: tuple[str, ...] = ("onnx-int8",),
+    **more: Any,
+) -> None:
+    add(f"network: {name}", Case(guards, network, inputs, onnx or {}, tflite, dead_zone=0.5, shown=shown, **more))
+
+
+def _tied_embedding() -> nn.Module:
+    net = Net(lambda m, ids: m.head(F.relu(m.fc(m.embedding(ids)))), fc=nn.Linear(16, 16), head=nn.Linear(16, 20))
+    net.embedding = nn.Embedding(20, 16)
+    net.head.weight = net.embedding.weight
+    return net
+
+
+def _tied(width: int = 16, *, bias: bool = True) -> nn.Module:
+    first, second = nn.Linear(width, width, bias=bias), nn.Linear(width, width, bias=bias)
+    second.weight = first.weight
+    return Net(lambda m, x: m.second(F.relu(m.first(x))), first=first, second=second)
+
+
+def _attention(*, batch_first: bool = True, **options: Any) -> nn.Module:
+    def body(m: Any, x: Tensor, *others: Tensor) -> Tensor:
+        inputs = [x, *others] if batch_first else [tensor.transpose(0, 1) for tensor in (x, *others)]
+        y = m.attention(*(inputs if others else inputs * 3))[0]
+        return m.head(y if batch_first else y.transpose(0, 1))
+
+    layer = nn.MultiheadAttention(16, 4, batch_first=batch_first, **options)
+    return Net(body, attention=layer, head=nn.Linear(16, 8))
+
+
+def _encoder() -> nn.Module:
+    layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True, activation="gelu")
+    stack = nn.TransformerEncoder(layer, 1)
+    return Net(lambda m, x, padding: m.encoder(x, src_key_padding_mask=padding), encoder=stack)
+
+
+def _heads(m: Any, x: Tensor) -> Tensor:
+    q, k, v = (layer(x).unflatten(-1, (4, 4)).transpose(1, 2) for layer in (m.q, m.k, m.v))
+    return m.out(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
+
+
+def _resized(m: Any, x: Tensor) -> Tensor:
+    y = F.interpolate(m.first(x), size=x.shape[-2:], mode="bilinear", align_corners=False)
+    return m.third(F.interpolate(m.second(y), scale_factor=2))
+
+
+def _concatenated(m: Any, x: Tensor) -> Tensor:
+    y = F.relu(m.down(x))
+    y = F.relu(m.middle(y))
+    return m.out(torch.cat([F.relu(m.up(y)), x, m.same(x)], 1))
+
+
+def _regions(m: Any, x: Tensor) -> Tensor:
+    with torch.autocast("cpu", enabled=False):
+        x = F.relu(m.second(F.relu(m.first(x))))
+    with torch.no_grad():
+        x = x + x.amax(1, keepdim=True)
+    return m.third(x)
+
+
+def _equal_layers() -> nn.Module:
+    layer = nn.Linear(16, 16)
+    return nn.Sequential(layer, nn.ReLU(), copy.deepcopy(layer))
+
+
+def _zero_layers() -> nn.Module:
+    model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3))
+    for layer in model:
+        nn.init.zeros_(layer.weight)
+    return model
+
+
+def _two_inputs(m: Any, a: Tensor, b: Tensor) -> dict[str, Tensor]:
+    y = F.relu(m.left(a) + m.right(b))
+    return {"features": y, "best": y.argmax(1)}
+
+
+def _pooled(m: Any, x: Tensor) -> Tensor:
+    left, right = F.interpolate(m.conv(x), scale_factor=2).chunk(2, 1)
+    return left.mean((2, 3)) + right.amax((2, 3))
+
+
+SHARED = "a weight of two layers is stored once"
+foreign(
+    "tied_embedding",
+    "a table and a layer share a weight; the table stays float",
+    _tied_embedding,
+    (TOKENS,),
+    {"fc": "QGemm", "head": "QGemm", "embedding": "float: it looks up a table of floats"},
+)
+foreign("tied", SHARED, _tied, ((6, 16),), {"first": "QGemm", "second": "QGemm"}, storages=("dense", "shared"))
+foreign(
+    "tied_without_bias",
+    SHARED,
+    lambda: _tied(40, bias=False),
+    ((3, 40),),
+    paper=True,
+    storages=("dense", "shared"),
+    shown=("onnx-paper",),
+)
+foreign(
+    "called_twice",
+    "one layer at two places, with a grid each",
+    lambda: Net(lambda m, x: m.fc(F.relu(m.fc(x))), fc=nn.Linear(16, 16)),
+    ((6, 16),),
+    {"fc": "QGemm", "fc_1": "QGemm"},
+)
+foreign(
+    "called_twice_around_a_norm",
+    "a BatchNorm must not be folded into a weight that another call reads",
+    lambda: Net(lambda m, x: m.fc(m.norm(m.fc(x))), fc=nn.Linear(40, 40), norm=nn.BatchNorm1d(40)),
+    ((3, 40),),
+    paper=True,
+    shown=("onnx-paper",),
+)
+foreign(
+    "conv_transpose1d",
+    "its weight has the channels the other way round, here in groups",
+    lambda: nn.Sequential(
+        nn.ConvTranspose1d(4, 6, 3, 2, 1, 1, groups=2), nn.BatchNorm1d(6), nn.ReLU(), nn.Conv1d(6, 4, 3)
+    ),
+    ((6, 4, 9),),
+    {"3": "QLinearConv", **TRANSPOSED},
+)
+foreign(
+    "conv_transpose2d",
+    "its weight has the channels the other way round",
+    lambda: nn.Sequential(nn.ConvTranspose2d(4, 6, 3, 2, dilation=2), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3)),
+    (IMAGES,),
+    {"3": "QLinearConv", **TRANSPOSED},
+)
+foreign(
+    "grouped_depthwise_dilated",
+    "padding_mode, BatchNorm without a bias before it, relu6",
+    lambda: nn.Sequential(
+        nn.Conv2d(4, 8, 3, groups=2, padding=1, padding_mode="reflect", bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU6(),
+        nn.Conv2d(8, 8, 3, groups=8, dilation=2, padding="same"),
+    ),
+    (IMAGES,),
+    {"0": "QLinearConv", "3": "QLinearConv"},
+)
+foreign(
+    "conv1d",
+    "one dimension, with a BatchNorm",
+    lambda: nn.Sequential(
+        nn.Conv1d(4, 8, 3, dilation=2, padding="same"), nn.BatchNorm1d(8), nn.GELU(), nn.Conv1d(8, 4, 3, groups=4)
+    ),
+    ((6, 4, 16),),
+    {"0": "QLinearConv", "3": "QLinearConv", "2": "float: there is no integer kernel for it"},
+    paper=True,
+    folded=1,
+)
+foreign(
+    "conv3d",
+    "three dimensions, with a BatchNorm",
+    lambda: nn.Sequential(nn.Conv3d(2, 8, 3), nn.BatchNorm3d(8), nn.ReLU(), nn.Conv3d(8, 4, 2, groups=4)),
+    ((6, 2, 5, 5, 5),),
+    {"0": "QLinearConv", "3": "QLinearConv"},
+    paper=True,
+    folded=1,
+)
+foreign(
+    "attention",
+    "in_proj_weight is one weight of three layers",
+    _attention,
+    (SEQUENCES,),
+    {"attention.linear": "QGemm", "attention.linear_1": "QGemm", "head": "QGemm"},
+)
+foreign(
+    "attention_sequence_first",
+    "the batch is not the first dimension inside, and keys have a bias",
+    lambda: _attention(batch_first=False, add_bias_kv=True),
+    (SEQUENCES,),
+    {"attention.linear": "QGemm", "attention.linear_1": "QGemm", "head": "QGemm", "attention.softmax": NORMS},
+)
+foreign(
+    "attention_of_other_widths",
+    "three weights instead of in_proj_weight",
+    lambda: _attention(kdim=12, vdim=10),
+    (SEQUENCES, (6, 7, 12), (6, 7, 10)),
+    {f"attention.{name}": "QGemm" for name in ("linear", "linear_1", "linear_2", "linear_3")} | {"head": "QGemm"},
+)
+foreign(
+    "cross_attention",
+    "a part of in_proj_weight is a computed weight",
+    _attention,
+    (SEQUENCES, (6, 7, 16), (6, 7, 16)),
+    {
+        "attention.linear_3": "QGemm",
+        "head": "QGemm",
+        "attention.linear_1": "float: its weight is computed from a quantized one",
+    },
+)
+foreign(
+    "attention_residual",
+    "a sum and a LayerNorm, which needs opset 17",
+    lambda: Net(
+        lambda m, x: m.norm(x + m.attention(x, x, x, need_weights=False)[0]),
+        attention=nn.MultiheadAttention(16, 4, batch_first=True),
+        norm=nn.LayerNorm(16),
+    ),
+    ((3, 5, 16),),
+    paper=True,
+    shown=("onnx-paper",),
+)
+foreign(
+    "encoder_with_padding",
+    "a mask as a second input",
+    _encoder,
+    (SEQUENCES, MASK),
+    {
+        "encoder.layers.0.self_attn.linear": "QGemm",
+        "encoder.layers.0.linear1": "QGemm",
+        "encoder.layers.0.linear2": "QGemm",
+        "encoder.layers.0.self_attn.scaled_dot_product_attention": SOFTMAX,
+    },
+)
+foreign(
+    "encoder_layer",
+    "a whole layer of a transformer, and a mean over its tokens",
+    lambda: Net(
+        lambda m, x: m.fc(m.layer(x).mean(1)),
+        layer=nn.TransformerEncoderLayer(16, 2, 32, batch_first=True),
+        fc=nn.Linear(16, 5),
+    ),
+    ((6, 7, 16),),
+    {"fc": "QGemm"},
+)
+foreign(
+    "encoder_copies",
+    "nn.TransformerEncoder's layers begin with equal weights",
+    lambda: nn.TransformerEncoder(
+        nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2, enable_nested_tensor=False
+    ),
+    ((3, 5, 16),),
+    paper=True,
+    shown=("onnx-paper",),
+)
+foreign(
+    "scaled_dot_product_attention",
+    "attention written by hand",
+    lambda: Net(_heads, q=nn.Linear(16, 16), k=nn.Linear(16, 16), v=nn.Linear(16, 16), out=nn.Linear(16, 16)),
+    (SEQUENCES,),
+    {"q": "QGemm", "k": "QGemm", "v": "QGemm", "out": "QGemm", "scaled_dot_product_attention": SOFTMAX},
+)
+foreign(
+    "attention_of_images",
+    "attention whose operands are images",
+    lambda: Net(lambda m, x: F.scaled_dot_product_attention(y := m.conv(x), y, y), conv=nn.Conv2d(4, 8, 1)),
+    ((3, 4, 6, 6),),
+    paper=True,
+    shown=("onnx-paper",),
+)
+foreign(
+    "norms",
+    "norms between integer layers",
+    lambda: nn.Sequential(
+        nn.Conv2d(4, 8, 3), nn.GroupNorm(2, 8), nn.SiLU(), nn.Conv2d(8, 7, 1), nn.LayerNorm(7), nn.Linear(7, 4)
+    ),
+    (IMAGES,),
+    {"0": "QLinearConv", "3": "QLinearConv", "5": "QGemm", "1": NORMS, "4": NORMS},
+)
+foreign(
+    "group_norm",
+    "a GroupNorm needs no opset above 13",
+    lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8)),
+    ((3, 3, 9, 9),),
+    paper=True,
+    opset=13,
+    shown=("onnx-paper",),
+)
+foreign(
+    "prelu",
+    "a float layer between integer ones",
+    lambda: nn.Sequential(nn.Conv2d(4, 8, 3), nn.PReLU(8), nn.Conv2d(8, 4, 1), nn.PReLU(), nn.Conv2d(4, 4, 1)),
+    (IMAGES,),
+    {"0": "QLinearConv", "2": "QLinearConv", "4": "QLinearConv", "1": "float: there is no integer kernel for it"},
+)
+foreign(
+    "resized",
+    "resizing to the input's size, and twice",
+    lambda: Net(_resized, first=nn.Conv2d(4, 8, 3, 2), second=nn.Conv2d(8, 4, 1), third=nn.Conv2d(4, 2, 1)),
+    (IMAGES,),
+    {
+        "first": "QLinearConv",
+        "second": "QLinearConv",
+        "third": "QLinearConv",
+        "upsample_bilinear2d": "float: there is no rule for it",
+    },
+)
+foreign(
+    "shuffled",
+    "channels become pixels and back",
+    lambda: nn.Sequential(
+        nn.Conv2d(4, 16, 3), nn.PixelShuffle(2), nn.Conv2d(4, 4, 1), nn.PixelUnshuffle(2), nn.Conv2d(16, 4, 1)
+    ),
+    (IMAGES,),
+    {"0": "QLinearConv", "2": "QLinearConv", "4": "QLinearConv"},
+)
+foreign(
+    "concatenated",
+    "a U-Net's level",
+    lambda: Net(
+        _concatenated,
+        down=nn.Conv2d(4, 8, 3, 3),
+        middle=nn.Conv2d(8, 8, 1),
+        up=nn.ConvTranspose2d(8, 4, 3, 3),
+        same=nn.Conv2d(4, 4, 3, padding=1),
+        out=nn.Conv2d(12, 4, 1),
+    ),
+    (IMAGES,),
+    dict.fromkeys(("down", "middle", "same", "out"), "QLinearConv")
+    | {"up": "float: there is no integer kernel for it"},
+)
+foreign(
+    "dropout_in_place",
+    "an operator that does nothing writes in place",
+    lambda: nn.Sequential(nn.Conv2d(4, 8, 9), nn.Flatten(), nn.Dropout(0.2, inplace=True), nn.Linear(8, 4)),
+    (IMAGES,),
+    {"0": "QLinearConv", "3": "QGemm"},
+)
+foreign(
+    "relu_before_a_float_layer",
+    "a relu that floats read",
+    lambda: nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Softmax(1)),
+    ((6, 16),),
+    {"0": "QGemm", "2": NORMS},
+)
+foreign(
+    "regions",
+    "parts under autocast(enabled=False) and no_grad, as some transformers have them",
+    lambda: Net(_regions, first=nn.Linear(16, 16), second=nn.Linear(16, 16), third=nn.Linear(16, 4)),
+    ((6, 16),),
+    {"first": "QGemm", "second": "QGemm", "third": "QGemm", "amax": "float: there is no rule for it"},
+)
+foreign(
+    "two_inputs_two_outputs",
+    "a dictionary of outputs, one of them integer",
+    lambda: Net(_two_inputs, left=nn.Linear(4, 8), right=nn.Linear(6, 8)),
+    ((3, 4), (3, 6)),
+    paper=True,
+    shown=("onnx-paper",),
+)
+foreign(
+    "depthwise_with_norm",
+    "a BatchNorm folded into a depthwise weight",
+    lambda: nn.Sequential(nn.Conv2d(4, 8, 3, groups=4, dilation=2), nn.BatchNorm2d(8)),
+    ((3, 4, 9, 9),),
+    paper=True,
+    folded=1,
+    shown=("onnx-paper",),
+)
+foreign(
+    "transposed_with_norm",
+    "a BatchNorm folded along the other axis",
+    lambda: nn.Sequential(nn.ConvTranspose2d(4, 6, 3, stride=2), nn.BatchNorm2d(6)),
+    ((3, 4, 5, 5),),
+    paper=True,
+    shown=("onnx-paper",),
+)
+foreign(
+    "grouped_transposed_with_norm",
+    "a BatchNorm behind a transposed convolution in groups",
+    lambda: nn.Sequential(nn.ConvTranspose2d(4, 6, 3, groups=2), nn.BatchNorm2d(6)),
+    ((3, 4, 5, 5),),
+    paper=True,
+    opset=13,
+    shown=("onnx-paper",),
+)
+foreign(
+    "tokens",
+    "linear layers on three dimensions, one without a bias",
+    lambda: nn.Sequential(nn.Linear(16, 32), nn.LayerNorm(32), nn.Linear(32, 8, bias=False)),
+    ((3, 5, 16),),
+    paper=True,
+    shown=("onnx-paper",),
+)
+foreign(
+    "global_mean",
+    "a mean over channels and pixels behind a folded BatchNorm",
+    lambda: Net(
+        lambda m, x: (y := m.norm(m.conv(x))) - y.mean((1, 2, 3), keepdim=True),
+        conv=nn.Conv2d(3, 8, 3, padding="same"),
+        norm=nn.BatchNorm2d(8),
+    ),
+    ((3, 3, 9, 9),),
+    paper=True,
+    folded=1,
+    shown=("onnx-paper",),
+)
+for name, kind in {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}.items():
+    foreign(
+        name,
+        "recurrent layers stay float, and their weights reach the graph transposed, as views",
+        lambda kind=kind: Net(
+            lambda m, x: m.fc(m.layer(x)[0][:, -1]), layer=kind(6, 8, batch_first=True), fc=nn.Linear(8, 4)
+        ),
+        ((3, 5, 6),),
+        paper=True,
+        shown=("onnx-paper",),
+    )
+foreign(
+    "equal_layers",
+    "the exporter merges equal weights",
+    _equal_layers,
+    ((3, 16),),
+    paper=True,
+    shown=("onnx-paper",),
+)
+foreign(
+    "zero_layers",
+    "two layers of zeros are equal weights",
+    _zero_layers,
+    ((3, 3, 9, 9),),
+    None,
+    paper=True,
+    shown=("onnx-paper",),
+)
+foreign(
+    "pooled",
+    "operators that torch's exporter writes for opset 18 and older runtimes know in another form",
+    lambda: Net(_pooled, conv=nn.Conv2d(3, 8, 1)),
+    ((3, 3, 6, 6),),
+    paper=True,
+    opset=13,
+    shown=("onnx-paper",),
+)
+foreign(
+    "unused",
+    "a layer that the network does not call",
+    lambda: Net(lambda m, x: m.fc(x), fc=nn.Linear(4, 4), spare=nn.Linear(4, 4)),
+    ((3, 4),),
+    paper=True,
+    storages=("dense", "unused"),
+    shown=("onnx-paper",),
+)
+foreign(
+    "one_input_only",
+    "an example of one input",
+    lambda: nn.Sequential(nn.Linear(4, 4)),
+    ((1, 4),),
+    paper=True,
+    shown=("onnx-paper",),
+)
+foreign(
+    "mlp",
+    "a BatchNorm behind a linear layer",
+    lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.BatchNorm1d(32), nn.GELU()),
+    ((3, 4, 4),),
+    paper=True,
+    folded=1,
+    shown=("onnx-paper",),
+)
+foreign(
+    "one_by_one_input",
+    "an example of one input of one channel",
+    lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.Softmax(1)),
+    ((1, 1, 6, 6),),
+    paper=True,
+    shown=("onnx-paper",),
+)
