@@ -7,7 +7,6 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from export.onnx.verify_integer import EXACT_KERNELS
 from torch import Tensor, nn
 
 import codeq
@@ -87,21 +86,16 @@ def _check_onnx(report: Report, case: Case, model: nn.Module, mode: str) -> None
     assert sorted(weight.name for weight in report.weights) == sorted(names)
     assert len(report.verdict.weights) == len(names)
     if mode == "int8":
-        kernels = {kernel.name: kernel.kernel for kernel in report.kernels}
-        reasons = {kernel.name: kernel.reason for kernel in report.kernels}
-        _check_kernels(case.onnx, kernels, reasons)
-        assert all(bool(kernel.reason) != kernel.is_integer for kernel in report.kernels), report.kernels
-        assert report.verdict.integer is not None
-        differing = {
-            check.name: check.differing for check in report.verdict.integer.layers if check.kernel in EXACT_KERNELS
-        }
+        _check_kernels(case.onnx, report)
+        assert report.verdict.codes
+        differing = {check.name: check.differing for check in report.verdict.codes if check.exact}
         assert not any(differing.values()), differing
         return
     _check_stored(report, case)
     if case.storages is not None:
         assert tuple(weight.storage for weight in report.weights) == case.storages
     if case.opset is not None:
-        assert report.opset == case.opset
+        assert report.details.opset == case.opset
     if case.folded is not None:
         assert report.folded_batch_norms == case.folded
 
@@ -121,12 +115,14 @@ def _check_stored(report: Report, case: Case) -> None:
 def _check_tflite(report: Any, case: Case, model: nn.Module, mode: str) -> None:
     assert len(report.weights) == len(list(quantized_weights(model)))
     if mode == "int8":
-        _check_kernels(case.tflite, report.kernels | dict.fromkeys(report.float_layers, "float"), report.float_layers)
+        _check_kernels(case.tflite, report)
         return
-    assert {name: report.operators.get(name) for name in case.operators} == case.operators
+    assert {name: report.details.operators.get(name) for name in case.operators} == case.operators
 
 
-def _check_kernels(expected: Kernels, found: dict[str, str], reasons: dict[str, str]) -> None:
+def _check_kernels(expected: Kernels, report: Report) -> None:
+    found = {kernel.name: kernel.kernel for kernel in report.kernels}
+    reasons = {kernel.name: kernel.reason for kernel in report.kernels}
     for layer, kernel in expected.items():
         name, _, reason = kernel.partition(": ")
         assert found.get(layer, "float") == name, (layer, found)
