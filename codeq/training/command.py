@@ -15,13 +15,13 @@ import torch
 from codeq import checkpoint, figures
 from codeq.errors import CheckpointError, DataError
 from codeq.quantizer import fused
+from codeq.run_log import RunLog, read_run
 from codeq.toolkit import cli
 from codeq.toolkit.options import flag_of
 from codeq.toolkit.table import fold_line, format_bytes
 from codeq.training.distributed import Ranks, end_ranks, start_ranks
 from codeq.training.recipe import TrainConfig
 from codeq.training.run_files import check_run_files
-from codeq.training.run_log import RunLog, read_run
 from codeq.training.tensorboard import TensorBoardLog
 from codeq.training.trainer import EpochResult, Trainer, TrainResult
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from codeq import checkpoint
 from codeq.errors import CodeqError, OutputError
+from codeq.run_log import read_run
 from codeq.toolkit.files import check_writable
 from codeq.training.recipe import TrainConfig
-from codeq.training.run_log import read_run
 
 CONTINUED = ("--log", "--best")
 """What a resumed run goes on with. Its plot and its report come when it is done, so that none of these is there yet."""

@@ -15,10 +15,10 @@ import torch
 
 import codeq
 from codeq.errors import CodeqError
+from codeq.run_log import read_run
 from codeq.train import main
 from codeq.training.budget_controller import BudgetController
 from codeq.training.recipe import TrainConfig
-from codeq.training.run_log import read_run
 from codeq.training.trainer import Trainer, train
 
 ADAMW: dict[str, Any] = {"optimizer": "adamw", "lr": 6e-3, "weight_decay": 1e-2}
