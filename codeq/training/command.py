@@ -88,7 +88,7 @@ def _as_typed(name: str, value: Any) -> str:
 
 
 def _import_factory(asked: dict[str, Any]) -> Callable[[], torch.nn.Module] | None:
-    """The factory that the command line names; None for a network of the registry."""
+    """Import the factory that the command line names; None for a network of the registry."""
     spec = asked.get("model", TrainConfig.model)
     return cli.import_factory(spec, asked.get("model_args")) if ":" in spec else None
 
@@ -174,7 +174,7 @@ def _run(trainer: Trainer, arguments: dict[str, Any], output: Path, log: Path) -
 
 
 def _budget_outcome(config: TrainConfig, result: TrainResult) -> dict[str, Any] | None:
-    """Where a run ended, next to its budget."""
+    """Say where a run ended, next to its budget."""
     if config.budget is None:
         return None
     budget, reached = config.budget, config.budget.of(result.cost)
@@ -213,7 +213,7 @@ def _report(
 
 
 def _describe(trainer: Trainer, seconds: float) -> str:
-    """What a run would be, for `--dry-run`."""
+    """Say what a run would be, for `--dry-run`."""
     config, data = trainer.config, trainer.data
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     grids = "no grids (float)" if config.is_float else f"grids frozen from step {trainer.freeze_step:,}"

@@ -1,4 +1,4 @@
-"""Which files a training run may write: none that it reads, none twice, and an old one only when asked, or its own."""
+"""A training run writes no file that it reads, none twice, and an old one only when asked, or its own."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,7 +47,7 @@ def check_run_files(
 
 
 def _config_in(flag: str, path: Path) -> TrainConfig | None:
-    """The recipe in a log or checkpoint; None if it is neither."""
+    """Read the recipe in a log or checkpoint; None if it is neither."""
     try:
         stored = read_run(path).config if flag == "--log" else (checkpoint.load(path).training or {})["config"]
         return TrainConfig(**stored)

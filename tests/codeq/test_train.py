@@ -310,7 +310,8 @@ def test_a_budget_that_was_missed_is_exit_code_1(
     budget = json.loads(report.read_text())["budget"]
     assert (budget["kind"], budget["target"], budget["margin"], budget["met"]) == ("sparsity", 0.5, 0.01, False)
     assert abs(budget["reached"] - 0.5) > 0.01
-    message = capsys.readouterr().err
+    # Above ten seconds, on a busy machine, there is progress, too.
+    *_, message = capsys.readouterr().err.splitlines(keepends=True)
     assert message == (
         f"warning: the budget was missed: 50.0% zeros asked for, {budget['reached']:.1%} zeros reached, "
         "margin 1.0% zeros; train for longer, use --optimizer sgd, or ask for less\n"
