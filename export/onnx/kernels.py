@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 from export.onnx.sessions import open_session
 from export.program.program import QuantizedActivations
+from export.reference.kernel_names import KERNEL_NAMES
 
 INTEGER_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "QAttention")
 
@@ -60,7 +61,7 @@ def report_kernels(activations: QuantizedActivations, nodes: Mapping[str, str]) 
     rows = []
     for layer in activations.layers:
         kernel = nodes.get(layer.name, "none")
-        reason = "" if is_integer(kernel) else f"onnxruntime made no {layer.kernel} of it"
+        reason = "" if is_integer(kernel) else f"onnxruntime made no {KERNEL_NAMES[layer.kind]} of it"
         rows.append(LayerKernel(layer.name, layer.operator, kernel, reason))
     rows += [LayerKernel(item.name, item.operator, "float", item.reason) for item in activations.float_layers]
     return tuple(rows)

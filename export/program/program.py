@@ -18,6 +18,7 @@ from torch.fx.node import map_arg
 
 from codeq.activations.encoding import ActivationEncoding
 from codeq.activations.plan import FloatLayer
+from codeq.activations.rules import IntegerKind
 from codeq.errors import TraceError
 from codeq.graph.nodes import GraphRunner, is_constant, state_name
 from codeq.graph.trace import trace
@@ -55,12 +56,12 @@ class QuantizedLayer:
 
     Attributes:
         name, operator: E.g. `layer1.0.conv1` and `conv2d`.
-        kernel: What onnxruntime should make of it.
+        kind: What it computes; each runtime has its own name for the kernel that does it.
     """
 
     name: str
     operator: str
-    kernel: str
+    kind: IntegerKind
 
 
 @dataclass(frozen=True, eq=False)

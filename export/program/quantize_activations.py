@@ -35,7 +35,6 @@ from export.program.program import (
     remove_unused_tensors,
 )
 from export.program.space_to_depth import rearrange_first_convolution
-from export.reference.kernel_names import KERNEL_NAMES
 
 FUSIBLE = frozenset({*INTEGER, *CHANNEL_AXIS, torch.ops.aten.softmax.int})
 """Operators of which onnxruntime makes integer kernels wherever they stand between quantized tensors."""
@@ -91,7 +90,7 @@ def quantize_program(
     float_outputs = tuple(output.numpy() for output in program.run(*inputs))
     encodings = choose(plan)
     insert_quantizers(program, plan, encodings)
-    layers = tuple(QuantizedLayer(layer.name, layer.operator, KERNEL_NAMES[layer.rule.kind]) for layer in plan.layers)
+    layers = tuple(QuantizedLayer(layer.name, layer.operator, layer.rule.kind) for layer in plan.layers)
     used = {name: encodings[name] for name in plan.tensors.values()}
     program.activations = QuantizedActivations(layers, plan.float_layers, used, tuple(exclude), float_outputs)
 
