@@ -236,7 +236,7 @@ def test_a_resumed_run_goes_on_with_its_own_files_alone(
         def interrupt(trainer: Trainer) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(Trainer, "_reestimate_batch_norm", interrupt)
+        patch.setattr(Trainer, "_finish", interrupt)
         assert main([*options, "-o", str(part), "--best", str(best)]) == 130
     assert f"stopped; {part} holds the last whole epoch, continue with --resume {part}" in capsys.readouterr().err
     kept = best.read_bytes()
