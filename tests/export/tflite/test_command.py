@@ -89,7 +89,7 @@ def test_refused_options_write_nothing(
     checkpoint_path: Path, tmp_path: Path, options: list[str], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from export.tflite.__main__ import main
-    from export.tflite.weights.tensor import form as weight_form
+    from export.tflite.weights import form as weight_form
 
     monkeypatch.setattr(weight_form, "fits", lambda codes: False)
     calibration = tmp_path / "inputs.npz"

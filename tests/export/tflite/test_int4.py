@@ -97,7 +97,7 @@ def test_what_is_left_out_would_round_otherwise(
 ) -> None:
     """Where a new LiteRT passes here, it need not be left out."""
     from export.errors import ParityError
-    from export.tflite.weights.tensor import form as weight_form
+    from export.tflite.weights import form as weight_form
 
     monkeypatch.setattr(weight_form, "_refuse_int4", lambda codes, reader: "")
     with pytest.raises(ParityError, match=r"one with xnnpack .* codes differ from the integer reference, by up to 1"):
