@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import codeq
 from codeq.quantizer.attach import quantized_weights
-from export import ExportError, Report, export_onnx
+from export import ExportError, ParityError, Report, export_onnx
 from tests.cases import CASES, Case, Kernels, Refused
 
 QUICK = ("onnx-int8-relu, read", "onnx-paper-network: mlp", "tflite-int8-add, on codes", "tflite-float32-alpha, last")
@@ -29,6 +29,8 @@ def runs() -> Iterator[Any]:
                     continue
                 run = f"{backend}-{mode}"
                 marks = [] if run in case.shown else [pytest.mark.full]
+                if run in case.faults:
+                    marks.append(pytest.mark.xfail(reason=case.faults[run], strict=True))
                 marks += [pytest.mark.quick] if f"{run}-{name}" in QUICK else []
                 yield pytest.param(backend, mode, case, id=f"{run}-{name}", marks=marks)
 
@@ -61,9 +63,9 @@ def test_case(backend: str, mode: str, case: Case, tmp_path: Path) -> None:
     activations = "int8" if mode == "int8" else "float32"
     export, check = (_export_tflite, _check_tflite) if backend == "tflite" else (export_onnx, _check_onnx)
     path = tmp_path / f"net.{backend}"
-    expected = getattr(case, backend)
+    expected = case.refused.get(f"{backend}-{mode}", getattr(case, backend))
     if isinstance(expected, Refused):
-        with pytest.raises(ExportError) as raised:
+        with pytest.raises((ExportError, ParityError)) as raised:
             export(model, inputs, path, activations=activations)
         assert expected.reason in str(raised.value)
         assert "\n" not in str(raised.value)
@@ -109,7 +111,7 @@ def _check_stored(report: Report, case: Case) -> None:
     assert codes == stored
     total = sum(weight.float32_bytes for weight in report.weights)
     zeros = sum(weight.sparsity * weight.float32_bytes for weight in report.weights)
-    assert case.dead_zone is None or not total or 0.5 < zeros / total < 1
+    assert case.dead_zone is None or not total or 0.5 < zeros / total <= 1
 
 
 def _check_tflite(report: Any, case: Case, model: nn.Module, mode: str) -> None:
