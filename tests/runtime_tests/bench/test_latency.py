@@ -11,7 +11,6 @@ import pytest
 import codeq
 from export import ExportError, export_onnx
 from export.backend import file_bytes
-from runtime_tests.bench import latency
 from runtime_tests.bench.latency import bench
 
 
@@ -27,8 +26,7 @@ def files(checkpoint_path: Path, tmp_path_factory: pytest.TempPathFactory) -> li
     return paths
 
 
-@pytest.mark.slow("each file's memory is of a process of its own")
-def test_a_report_holds_what_was_measured(files: list[Path]) -> None:
+def test_a_report_holds_what_was_measured(files: list[Path], no_processes: int) -> None:
     shares: list[float] = []
     report = bench(files, batch=2, seconds=0, on_progress=lambda share, detail: shares.append(share))
     assert [result.path for result in report.results] == [str(path) for path in files]
@@ -38,16 +36,10 @@ def test_a_report_holds_what_was_measured(files: list[Path]) -> None:
         assert 0 < result.latency_p10_ms <= result.latency_ms <= result.latency_p90_ms
         assert result.speedup == pytest.approx(report.results[0].latency_ms / result.latency_ms)
         assert result.session_ms > 0
-        assert result.peak_memory_bytes > 0
+        assert result.peak_memory_bytes == no_processes
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     assert max(map(len, str(report).splitlines())) <= 100
-
-
-@pytest.fixture
-def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory takes a process for each file, of seconds; test_file_memory.py starts them."""
-    monkeypatch.setattr(latency, "measure_in_a_process", lambda path, threads, batch: 1_000_000)
 
 
 @pytest.mark.usefixtures("no_processes")
