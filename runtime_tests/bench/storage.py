@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from codeq.quantizer.attach import quantized_weights
 from codeq.toolkit.table import format_bytes, format_ratio, render_table
 from export import export_onnx
+from export.onnx.details import OnnxDetails
 from export.onnx.storage.kinds import Storage
 from export.options import Activations
+from export.report import Report
 from runtime_tests.bench.latency import BenchResult, bench
 from runtime_tests.networks import LEVEL_COUNTS, SEED, draw_codes, sample_network
 
@@ -124,7 +126,7 @@ def measure_storage(
                     session_over_dense=result.session_ms / dense.session_ms,
                     latency_over_dense=result.latency_ms / dense.latency_ms,
                     memory_over_dense_bytes=result.peak_memory_bytes - dense.peak_memory_bytes,
-                    transient_bytes=report.transient_bytes,
+                    transient_bytes=_transient_bytes(report),
                     bench=replace(result, path=Path(result.path).name),
                 )
             )
@@ -132,7 +134,7 @@ def measure_storage(
     return StorageReport(name, activations, largest, tuple(results))
 
 
-def _export(model: nn.Module, inputs: Tensor, path: Path, storage: Storage, activations: Activations) -> Any:
+def _export(model: nn.Module, inputs: Tensor, path: Path, storage: Storage, activations: Activations) -> Report:
     return export_onnx(
         model,
         (inputs[:2],),
@@ -142,3 +144,9 @@ def _export(model: nn.Module, inputs: Tensor, path: Path, storage: Storage, acti
         calibration=inputs if activations == "int8" else None,
         check_inputs=(inputs[:1],),
     )
+
+
+def _transient_bytes(report: Report) -> int:
+    """What a session needs for a moment to decode the weights."""
+    assert isinstance(report.details, OnnxDetails)
+    return report.details.transient_bytes

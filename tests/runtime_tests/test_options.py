@@ -5,14 +5,17 @@ import argparse
 import pytest
 
 import models
-from export.onnx.storage import plan
-from export.program import prepare
-from runtime_tests import options
+from export.onnx.storage.kinds import STORAGES
+from export.options import ACTIVATIONS
+from runtime_tests import options, scaling, storage
 
 
 def test_the_choices_are_those_of_the_export() -> None:
-    assert options.STORAGES == plan.STORAGES
-    assert options.ACTIVATIONS == prepare.ACTIVATIONS
+    for name in STORAGES:
+        assert storage.build_parser().parse_args(["--storage", name]).storage == [name]
+        assert scaling.build_parser().parse_args(["--storage", name]).storage == name
+    for name in ACTIVATIONS:
+        assert storage.build_parser().parse_args(["--activations", name]).activations == name
 
 
 def test_a_network_is_of_the_registry(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,10 @@ from runtime_tests import zoo
 from runtime_tests.matrix import run
 from runtime_tests.matrix.zoo_file import STORAGES
 from runtime_tests.networks import zoo_network
-from runtime_tests.runners import installed
+from runtime_tests.runners.registry import all_runtimes
+from runtime_tests.runners.runtime import is_installed
 
-KINDS = (*STORAGES, "litert") if installed("litert") else STORAGES
+KINDS = (*STORAGES, "litert") if is_installed(all_runtimes()["litert"]) else STORAGES
 FILES = 2 * len(KINDS)
 
 

@@ -79,6 +79,7 @@ def refused(export: Check) -> Check:
 @pytest.fixture
 def program() -> Check:
     """The program of a network, as the builder gets it: 4-bit codes, activations quantized where asked."""
+    from export.options import Quantization
     from export.program.prepare import prepare_program
 
     def run(model: nn.Module, shape: tuple[int, ...], activations: Any = "float32", grid: str = "integer") -> Any:
@@ -88,6 +89,6 @@ def program() -> Check:
         x = torch.randn(4, *shape)
         model.train()(x)
         codeq.freeze(model)
-        return prepare_program(model.eval(), (x[:2],), activations=activations, calibration=x).program
+        return prepare_program(model.eval(), (x[:2],), Quantization(activations=activations, calibration=x)).program
 
     return run

@@ -6,6 +6,8 @@ import pytest
 import torch.nn.functional as F
 from torch import nn
 
+from tests.export.tflite.kernels import on_codes
+
 
 @pytest.mark.parametrize("activations", ["float32", "int8"])
 def test_a_padding_in_front_is_the_convolution_s(export: Any, activations: str) -> None:
@@ -13,7 +15,7 @@ def test_a_padding_in_front_is_the_convolution_s(export: Any, activations: str) 
     report = export(
         lambda m, x: m.conv(F.pad(x, (0, 1, 0, 1))), (3, 8, 8), activations, conv=nn.Conv2d(3, 5, 3, stride=2)
     )
-    assert "PAD" not in report.operators
+    assert "PAD" not in report.details.operators
 
 
 @pytest.mark.parametrize("activations", ["float32", "int8"])
@@ -23,14 +25,14 @@ def test_a_padding_that_is_read_twice_stays(export: Any, activations: str) -> No
         return m.conv(padded) + m.other(padded)
 
     report = export(forward, (3, 8, 8), activations, conv=nn.Conv2d(3, 5, 3), other=nn.Conv2d(3, 5, 3))
-    assert report.operators["PAD"] == 1
+    assert report.details.operators["PAD"] == 1
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 def test_axes_of_inputs(export: Any, layout: str) -> None:
     conv = nn.Conv2d(3, 5, 3)
     report = export(lambda m, x: m.conv(x), (3, 9, 7), conv=conv, layout=layout, flat=False)
-    assert report.operators.get("TRANSPOSE", 0) == (0 if layout == "nhwc" else 2)
+    assert report.details.operators.get("TRANSPOSE", 0) == (0 if layout == "nhwc" else 2)
 
 
 def test_clamps_are_fused(export: Any) -> None:
@@ -41,13 +43,13 @@ def test_clamps_are_fused(export: Any) -> None:
         two=nn.Conv2d(5, 5, 3),
         flat=False,
     )
-    assert set(report.operators) == {"TRANSPOSE", "DEQUANTIZE", "CONV_2D"}
+    assert set(report.details.operators) == {"TRANSPOSE", "DEQUANTIZE", "CONV_2D"}
 
 
 def test_the_paper_s_grid(export: Any) -> None:
     report = export(lambda m, x: m.fc(m.conv(x).flatten(1)), (3, 9, 7), grid="paper", conv=nn.Conv2d(3, 5, 3),
                     fc=nn.Linear(175, 3))  # fmt: skip
-    assert report.operators["SIGN"] == 2
+    assert report.details.operators["SIGN"] == 2
     assert all(check.ok for check in report.verdict.weights)
 
 
@@ -64,7 +66,7 @@ def test_batch_norm_is_folded(export: Any) -> None:
     report = export(lambda m, x: F.relu(m.norm(m.conv(x))), (3, 9, 7), "int8", conv=nn.Conv2d(3, 5, 3, bias=False),
                     norm=nn.BatchNorm2d(5))  # fmt: skip
     assert report.folded_batch_norms == 1
-    assert report.kernels == {"conv": "CONV_2D"}
+    assert on_codes(report) == {"conv": "CONV_2D"}
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
@@ -82,9 +84,9 @@ def test_a_first_convolution_is_rearranged(export: Any, layer: nn.Module, layout
         two=nn.Conv2d(4, 5, 1),
         layout=layout,
     )
-    assert report.operators["RESHAPE"] >= 2
-    assert report.kernels["one"] == "CONV_2D"
-    assert all(not check.differing for check in report.verdict.layers if check.name == "one")
+    assert report.details.operators["RESHAPE"] >= 2
+    assert on_codes(report)["one"] == "CONV_2D"
+    assert all(not check.differing for check in report.verdict.codes if check.name == "one")
     assert all(check.ok for check in report.verdict.weights)
 
 
@@ -93,4 +95,4 @@ def test_other_first_convolutions_are_not(export: Any, activations: str) -> None
     layer = nn.Conv2d(3, 4, 7 if activations == "float32" else 3, stride=2)
     report = export(lambda m, x: m.two(m.one(x)), (3, 12, 10), activations, one=layer, two=nn.Conv2d(4, 5, 1),
                     layout="nhwc", flat=False)  # fmt: skip
-    assert "RESHAPE" not in report.operators
+    assert "RESHAPE" not in report.details.operators

@@ -24,8 +24,8 @@ LAYERS: dict[str, tuple[nn.Module, tuple[int, ...], str]] = {
 def test_layers(export: Any, layer: nn.Module, shape: tuple[int, ...], reader: str, int4: bool) -> None:
     report = export(lambda m, x: m.layer(x), shape, layer=layer, hybrid=True, int4=int4, grid_limit=7)
     assert report.weights[0].lowering == reader
-    assert report.weights[0].storage == ("int4" if int4 else "dense")
-    assert "DEQUANTIZE" not in report.operators
+    assert report.weights[0].storage == ("int4" if int4 else "int8")
+    assert "DEQUANTIZE" not in report.details.operators
     assert report.verdict.approximate
     # A step of the largest activation in 255, in each of some ten products: 1 % of the result.
     assert all(0 < check.max_abs_error < 0.02 * check.tolerance / 0.25 for check in report.verdict.outputs)
@@ -35,7 +35,7 @@ def test_a_scale_of_the_whole_tensor_is_repeated(export: Any) -> None:
     """LiteRT's own kernels of grouped convolutions refuse one scale."""
     report = export(lambda m, x: m.conv(x), (4, 9, 7), conv=nn.Conv2d(4, 6, 3, groups=2), hybrid=True)
     assert report.weights[0].size_bytes == 6 * 2 * 9 + 4 * 6
-    assert {check.level for check in report.verdict.outputs} == {"xnnpack", "builtin"}
+    assert {check.setting for check in report.verdict.outputs} == {"xnnpack", "builtin"}
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_what_is_said(export: Any) -> None:
     report = export(lambda m, x: m.conv(x), (3, 9, 7), conv=nn.Conv2d(3, 5, 3), hybrid=True)
     assert "approximate (hybrid): outputs off by" in str(report)
     assert "argmax differs on" in " ".join(str(report.verdict).split())
-    assert "int8, hybrid CONV_2D" in str(report)
-    assert report.to_dict()["verdict"]["approximate"]
+    assert "1 by hybrid CONV_2D, exact" in str(report)
+    assert report.to_dict()["parity"]["approximate"]
 
 
 def test_depthwise_convolutions_stay_floats(export: Any) -> None:
@@ -85,7 +85,7 @@ def test_depthwise_convolutions_stay_floats(export: Any) -> None:
 def test_zeros_stay_where_codes_are_read(export: Any) -> None:
     layers = {"one": nn.Conv2d(256, 256, 3, groups=256), "two": nn.Conv2d(256, 64, 1)}
     report = export(lambda m, x: m.two(m.one(x)), (256, 5, 5), hybrid=True, zeros=0.9, **layers)
-    assert [weight.storage for weight in report.weights] == ["csr", "dense"]
+    assert [weight.storage for weight in report.weights] == ["CSR", "int8"]
 
 
 def test_a_shift_is_no_code(refused: Any) -> None:
@@ -95,13 +95,13 @@ def test_a_shift_is_no_code(refused: Any) -> None:
 
 
 def test_a_wrong_kernel_is_seen(export: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from export.errors import ParityError
+    from export.parity.verdict import ParityError
     from export.tflite import verify
 
     def negate(*arguments: Any) -> list[np.ndarray]:
-        return [-values for values in run_file(*arguments)]
+        return [-values for values in run_batches(*arguments)]
 
-    run_file = verify.run_file
-    monkeypatch.setattr(verify, "run_file", negate)
-    with pytest.raises(ParityError, match=r"output with xnnpack, batch 1: off by .*, above"):
+    run_batches = verify.run_batches
+    monkeypatch.setattr(verify, "run_batches", negate)
+    with pytest.raises(ParityError, match=r"output at xnnpack, batch 1: off by .*, above"):
         export(lambda m, x: m.conv(x), (3, 9, 7), conv=nn.Conv2d(3, 5, 3), hybrid=True)

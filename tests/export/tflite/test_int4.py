@@ -6,6 +6,8 @@ import pytest
 import torch.nn.functional as F
 from torch import nn
 
+from tests.export.tflite.kernels import on_codes
+
 LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "plain": (nn.Conv2d(3, 5, 3), (3, 9, 7)),
     "stride 2": (nn.Conv2d(3, 5, 3, stride=2, padding=1), (3, 8, 9)),
@@ -21,7 +23,8 @@ def test_layers(export: Any, layer: nn.Module, shape: tuple[int, ...]) -> None:
     report = export(lambda m, x: m.conv(x), shape, conv=layer, grid_limit=7, int4=True)
     assert (report.weights[0].storage, report.weights[0].lowering) == ("int4", "DEQUANTIZE")
     assert report.weights[0].size_bytes == (layer.weight.numel() + 1) // 2 + 4
-    assert "int4, DEQUANTIZE" in str(report)
+    assert "1 by DEQUANTIZE, exact" in str(report)
+    assert str(report).splitlines()[2].split()[-1] == "int4"
 
 
 def test_the_version_that_knows_four_bits(export: Any) -> None:
@@ -58,10 +61,12 @@ def test_linear_layers_on_codes(export: Any) -> None:
         grid_limit=7,
         int4=True,
     )
-    assert report.kernels["one"] == report.kernels["two"] == "FULLY_CONNECTED"
-    assert [weight.storage for weight in report.weights] == ["dense", "dense", "int4", "int4"]
-    assert not sum(check.differing for check in report.verdict.layers)
-    assert "int4, FULLY_CONNECTED" in str(report)
+    kernels = on_codes(report)
+    assert kernels["one"] == kernels["two"] == "FULLY_CONNECTED"
+    assert [weight.storage for weight in report.weights] == ["int8", "int8", "int4", "int4"]
+    assert not sum(check.differing for check in report.verdict.codes)
+    assert (report.weights[2].storage, report.weights[2].lowering) == ("int4", "FULLY_CONNECTED")
+    assert "2 by FULLY_CONNECTED, exact" in str(report)
     assert report.notes == (
         "not int4: conv.weight: CONV_2D does not compute exactly on INT4 codes",
         "not int4: one.weight: FULLY_CONNECTED does not compute exactly on INT4 codes of an odd number of inputs",
@@ -75,17 +80,17 @@ def test_what_is_left_out_would_round_otherwise(
     export: Any, monkeypatch: pytest.MonkeyPatch, layer: nn.Module, shape: tuple[int, ...]
 ) -> None:
     """Where a new LiteRT passes here, it need not be left out."""
-    from export.errors import ParityError
+    from export.parity.verdict import ParityError
     from export.tflite.weights import form as weight_form
 
     monkeypatch.setattr(weight_form, "_refuse_int4", lambda codes, reader: "")
-    with pytest.raises(ParityError, match=r"one with xnnpack .* codes differ from the integer reference, by up to 1"):
+    with pytest.raises(ParityError, match=r"one at xnnpack .* codes differ from the integer reference, by up to 1"):
         export(lambda m, x: F.relu(m.one(x)) * 0.5, shape, "int8", one=layer, grid_limit=7, int4=True)
 
 
 def test_the_smaller_of_both(export: Any) -> None:
     report = export(lambda m, x: m.conv(x), (16, 9, 7), conv=nn.Conv2d(16, 64, 3), grid_limit=7, int4=True, zeros=0.9)
-    assert report.weights[0].storage == "csr"
+    assert report.weights[0].storage == "CSR"
     assert not report.notes
 
 

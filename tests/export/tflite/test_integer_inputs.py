@@ -55,7 +55,7 @@ def test_tokens(tmp_path: Path, activations: str, dtype: torch.dtype, masked: bo
         calibration=(tokens,),
     )
     assert report.verdict.ok
-    assert report.operators["GATHER"] == 1
+    assert report.details.operators["GATHER"] == 1
 
 
 def test_a_mask_that_masks_nothing_is_left_out(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_mask_that_masks_nothing_is_left_out(tmp_path: Path) -> None:
     x = torch.randn(4, LENGTH, WIDTH)
     model = Net(forward, fc=nn.Linear(WIDTH, WIDTH)).eval()
     report = export_tflite(model, (x[:2],), tmp_path / "net.tflite", check_inputs=(x,))
-    assert "ADD" not in report.operators
+    assert "ADD" not in report.details.operators
 
 
 @pytest.mark.parametrize(

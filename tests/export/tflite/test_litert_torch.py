@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 import codeq
 from export.errors import ExportError
+from export.options import Quantization
 from export.program.prepare import prepare_program
+from export.runner import run_batches
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install '.[tflite]'")
 
@@ -19,7 +21,7 @@ from export.tflite import export_tflite, litert_torch
 from export.tflite.file.flatbuffer import read, tensors_by_name, write
 from export.tflite.litert_torch import put_codes
 from export.tflite.lower import build_graph
-from export.tflite.run import run_file
+from export.tflite.runner import LiteRtRunner
 
 
 class MovedWeights(nn.Module):
@@ -67,8 +69,8 @@ def test_codes_replace_floats(converted: Any, tmp_path: Path, kind: str, grid: s
     path = tmp_path / "net.tflite"
     report = export_tflite(model, (x[:2],), path, check_inputs=(x,), backend="litert-torch")
     assert report.verdict.ok
-    assert report.operators["DEQUANTIZE"] == 4
-    assert report.operators.get("SIGN", 0) == (4 if grid == "paper" else 0)
+    assert report.details.operators["DEQUANTIZE"] == 4
+    assert report.details.operators.get("SIGN", 0) == (4 if grid == "paper" else 0)
     assert {weight.name: weight.storage for weight in report.weights}["unused.weight"] == "unused"
     stored = tensors_by_name(read(path.read_bytes()))
     floats = [name for name, (data, _) in stored.items() if data is not None and data.dtype == np.float32]
@@ -77,7 +79,7 @@ def test_codes_replace_floats(converted: Any, tmp_path: Path, kind: str, grid: s
 
 def test_a_weight_that_was_changed_aborts(converted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = prepare()
-    program = prepare_program(model, (x[:1],), dynamic_batch=False).program
+    program = prepare_program(model, (x[:1],), Quantization(), open_batch=False).program
     data = converted(program, (x[:1],))
     record = program.weights["fc.parametrizations.weight.original"]
     codes = record.encoding.codes
@@ -112,7 +114,9 @@ def test_an_operator_that_the_writer_lacks(tmp_path: Path) -> None:
         export_tflite(model, (x[:2],), tmp_path / "net.tflite")
     report = export_tflite(model, (x[:2],), tmp_path / "net.tflite", check_inputs=(x,), backend="litert-torch")
     assert report.verdict.ok
-    assert "CUMSUM" in report.operators
-    (found,) = run_file((tmp_path / "net.tflite").read_bytes(), (x,), 1)
+    assert "CUMSUM" in report.details.operators
+    runner = LiteRtRunner(tmp_path / "net.tflite")
+    runner.open()
+    (found,) = run_batches(runner, (x,), 1)
     with torch.no_grad():
         np.testing.assert_allclose(found, model(x).numpy(), atol=1e-5)

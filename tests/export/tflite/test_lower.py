@@ -68,8 +68,9 @@ REFUSED = {
 
 @pytest.mark.parametrize(("model", "reason"), REFUSED.values(), ids=REFUSED)
 def test_refused(model: nn.Module, reason: str) -> None:
+    from export.options import Quantization
     from export.program.prepare import prepare_program
 
-    made = prepare_program(model, (torch.ones(2, 3),)).program
+    made = prepare_program(model, (torch.ones(2, 3),), Quantization()).program
     with pytest.raises(DeclinedError, match=reason):
         build_graph(made)

@@ -6,6 +6,8 @@ import pytest
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.export.tflite.kernels import on_codes
+
 IMAGE = (3, 9, 7)
 
 
@@ -20,7 +22,7 @@ def test_a_flattened_image_is_not_transposed(export: Any, activations: str) -> N
         fc=nn.Linear(175, 4),
         layout="nhwc",
     )
-    assert "TRANSPOSE" not in report.operators
+    assert "TRANSPOSE" not in report.details.operators
     assert all(check.ok for check in report.verdict.weights)
 
 
@@ -30,7 +32,7 @@ def test_a_flattened_image_that_others_read_is(export: Any) -> None:
         return m.fc(flat) + flat[:, :4]
 
     report = export(forward, IMAGE, conv=nn.Conv2d(3, 5, 3), fc=nn.Linear(175, 4), layout="nhwc")
-    assert report.operators["TRANSPOSE"] == 1
+    assert report.details.operators["TRANSPOSE"] == 1
 
 
 def test_layers_that_are_left_out_stay_float(export: Any) -> None:
@@ -42,5 +44,5 @@ def test_layers_that_are_left_out_stay_float(export: Any) -> None:
         two=nn.Conv2d(4, 4, 3),
         exclude=("two",),
     )
-    assert report.kernels == {"one": "CONV_2D"}
-    assert report.float_layers["two"] == "excluded"
+    assert on_codes(report) == {"one": "CONV_2D"}
+    assert {kernel.name: kernel.reason for kernel in report.kernels if not kernel.is_integer} == {"two": "excluded"}

@@ -1,5 +1,6 @@
 """What is taken for an explanation of other codes and other classes."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,16 @@ import pytest
 from runtime_tests.agreement.comparison import FLOAT_SUMS, Comparison, _Found, _judge
 from runtime_tests.agreement.file_in_runtime import EXACT_RULE
 from runtime_tests.agreement.runtimes_report import LayerPair, Pair, RuntimesReport
+from runtime_tests.runners.runtime import Computed
+
+
+def stub(*, unseen: bool, kernel: str = "", fused: frozenset[str] = frozenset()) -> SimpleNamespace:
+    """What is asked of a file in a runtime, all of whose layers one kernel computes."""
+    return SimpleNamespace(
+        runtime=SimpleNamespace(unseen=unseen),
+        computed=Computed(fused=fused),
+        is_exact=lambda name: kernel != "float",
+    )
 
 
 def explain(
@@ -15,14 +26,9 @@ def explain(
 ) -> tuple[str, bool]:
     """What is said about one input, of which these layers have so many codes that differ."""
 
-    class Stub:
-        unseen = False
-
-        def is_exact(self, name: str) -> bool:
-            return kernel != "float"
-
+    file: Any = stub(unseen=False, kernel=kernel)
     comparison = Comparison([])
-    comparison.base, comparison.largest = Stub(), 1.0  # type: ignore[assignment]
+    comparison.base, comparison.largest = file, 1.0
     names = [f"layer{number}" for number in range(len(parted))]
     pair = Pair("a", "b", {name: LayerPair(name, ("QLinearAdd", kernel)) for name in names})
     counts = [
@@ -31,7 +37,7 @@ def explain(
     ]
     first = _Found(np.array([[0.0, 1.0]]), np.array([[0.0, 1.0]]), off_rule=dict.fromkeys(names, np.array([0])))
     second = _Found(first.alone + error, first.together + error, off_rule=counts[2], ties=ties)
-    return comparison._explain(pair, Stub(), first, second, 0, counts[0], counts[1])  # type: ignore[arg-type]
+    return comparison._explain(pair, file, first, second, 0, counts[0], counts[1])
 
 
 @pytest.mark.parametrize(
@@ -72,9 +78,7 @@ def test_kernels_of_one_rule_may_not_differ() -> None:
 
 
 def test_openvino_is_excused_by_its_rule_and_by_ties_only() -> None:
-    class Stub:
-        unseen = True
-        fused = frozenset({"conv"})
+    file: Any = stub(unseen=True, fused=frozenset({"conv"}))
 
     def said(rule: list[float], off_rule: int, ties: set[str]) -> tuple[str, bool]:
         comparison = Comparison([])
@@ -82,7 +86,7 @@ def test_openvino_is_excused_by_its_rule_and_by_ties_only() -> None:
         counts = {"conv": np.array([off_rule])}
         first = _Found(np.array([[1.0, 0.0]]), np.array([[1.0, 0.0]]))
         second = _Found(np.array([[0.0, 1.0]]), np.array([[0.0, 1.0]]), np.array([rule]), {}, counts, ties)
-        return comparison._explain(pair, Stub(), first, second, 0, counts, counts)  # type: ignore[arg-type]
+        return comparison._explain(pair, file, first, second, 0, counts, counts)
 
     assert said([0.0, 1.0], 0, set()) == ("conv: Convolution with Add, not rounded in between", True)
     assert said([1.0, 0.0], 1, {"conv"}) == ("conv: Convolution with Add, a tie", True)

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from runtime_tests import compare
-from runtime_tests.bench import four_files
+from runtime_tests.bench import four_files, latency
 from runtime_tests.bench.export_cost import ExportCost
 from runtime_tests.bench.four_files import build_files
 
@@ -31,6 +31,7 @@ def test_the_command_measures_files_and_exports(
 ) -> None:
     costs = ExportCost(2.0, 4_000_000), ExportCost(3.0, 5_000_000)
     monkeypatch.setattr(four_files, "build_files", lambda name, folder, on_progress: files)
+    monkeypatch.setattr(latency, "measure_in_a_process", lambda path, threads, batch: 1_000_000)
     monkeypatch.setattr(four_files, "measure_exports", lambda name, folder, on_progress: costs)
     report = tmp_path / "a.json"
     assert compare.main(["resnet8", "--folder", str(tmp_path), "--seconds", "0", "--json", str(report)]) == 0

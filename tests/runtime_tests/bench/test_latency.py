@@ -10,7 +10,9 @@ import pytest
 
 import codeq
 from export import ExportError, export_onnx
-from runtime_tests.bench.latency import bench, file_bytes
+from export.backend import file_bytes
+from runtime_tests.bench import latency
+from runtime_tests.bench.latency import bench
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +27,7 @@ def files(checkpoint_path: Path, tmp_path_factory: pytest.TempPathFactory) -> li
     return paths
 
 
+@pytest.mark.slow("each file's memory is of a process of its own")
 def test_a_report_holds_what_was_measured(files: list[Path]) -> None:
     shares: list[float] = []
     report = bench(files, batch=2, seconds=0, on_progress=lambda share, detail: shares.append(share))
@@ -41,6 +44,13 @@ def test_a_report_holds_what_was_measured(files: list[Path]) -> None:
     assert max(map(len, str(report).splitlines())) <= 100
 
 
+@pytest.fixture
+def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory takes a process for each file, of seconds; test_file_memory.py starts them."""
+    monkeypatch.setattr(latency, "measure_in_a_process", lambda path, threads, batch: 1_000_000)
+
+
+@pytest.mark.usefixtures("no_processes")
 def test_the_command(run_command: Any, files: list[Path], tmp_path: Path) -> None:
     done = run_command("runtime_tests.bench", *files, "--seconds", 0, "--json", tmp_path / "bench.json")
     assert done.returncode == 0, done.stderr
@@ -87,6 +97,7 @@ def test_files_with_other_inputs_are_not_compared(files: list[Path], make_checkp
         bench([files[0], other], seconds=0)
 
 
+@pytest.mark.usefixtures("no_processes")
 def test_tflite_files_beside_onnx_files(files: list[Path], checkpoint_path: Path, tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install '.[tflite]'")
     from export.tflite import export_tflite

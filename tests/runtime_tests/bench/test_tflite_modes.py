@@ -27,5 +27,7 @@ def test_every_kind_is_written_held_and_measured(
     assert modes["int8"]["size_over_dense"] < 0.8 < modes["int8-dense"]["size_over_dense"] == 1
     for name in MEASURED:
         assert modes[name]["bench"]["size_bytes"] == (tmp_path / f"resnet8-{name}.tflite").stat().st_size
-        assert modes[name]["parity"].endswith("weights bit for bit: ok")
+        assert modes[name]["parity"].endswith(": ok")
+        assert modes[name]["parity"].startswith("codes differ: 0 of ") == name.startswith("int8")
+        assert ("weights bit for bit" in modes[name]["parity"]) != name.startswith("int8")
     assert "approximate" in modes["hybrid"]["parity"]

@@ -2,13 +2,20 @@
 
 from pathlib import Path
 
+import pytest
+
+from runtime_tests.bench import latency
 from runtime_tests.matrix.report import ZooReport
 from runtime_tests.matrix.timing import TIMED, bench_network
 from runtime_tests.matrix.zoo_file import export_zoo_file, file_path
 from tests.runtime_tests.matrix.small import small
 
 
-def test_networks_beyond_mlperf_tiny_are_timed_without_quantize_static(tmp_path: Path) -> None:
+@pytest.mark.slow("a recurrent network, written out step by step, in three files")
+def test_networks_beyond_mlperf_tiny_are_timed_without_quantize_static(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency, "measure_in_a_process", lambda path, threads, batch: 1_000_000)
     model, inputs = small("gru")
     for activations, storage in TIMED:
         path = file_path(tmp_path, "gru", activations, storage)

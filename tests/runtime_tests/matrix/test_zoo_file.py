@@ -39,6 +39,7 @@ def test_the_matrix_is_the_whole_registry() -> None:
     assert set(SMALL) == set(models.MODELS)
 
 
+@pytest.mark.slow("every check of a network's file")
 @pytest.mark.parametrize(("name", "activations", "storage"), matrix(SMALL, ACTIVATIONS, STORAGES))
 def test_the_contract_holds(name: str, activations: Any, storage: Any, tmp_path: Path) -> None:
     model, inputs = small(name)

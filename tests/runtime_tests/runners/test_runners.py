@@ -1,6 +1,5 @@
 """Every runtime computes what PyTorch does, from the same inputs, at any batch; and says nothing on the way."""
 
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,12 +12,18 @@ from torch import Tensor
 
 import codeq
 from export import export_onnx
+from export.backend import get_backend
 from export.errors import ExportError
-from export.onnx.verify import RELATIVE_TOLERANCE
-from runtime_tests.runners import installed, open_runner, run_batches, runtimes_for
+from export.parity.outputs import RELATIVE_TOLERANCE
+from export.program.prepare import rebuild_program
+from export.runner import run_batches
+from runtime_tests.runners import runtime as module
+from runtime_tests.runners.registry import all_runtimes, open_runner, runtimes_for
+from runtime_tests.runners.runtime import is_installed
 
+RUNTIMES = all_runtimes()
 NEEDS = {
-    name: pytest.mark.skipif(not installed(name), reason=f"{name} is an extra: pip install '.[{extra}]'")
+    name: pytest.mark.skipif(not is_installed(RUNTIMES[name]), reason=f"{name} is an extra: pip install '.[{extra}]'")
     for name, extra in (("litert", "tflite"), ("openvino", "openvino"))
 }
 STORAGES = ["dense", "sparse", "packed"]
@@ -34,7 +39,7 @@ def network(checkpoint_path: Path) -> tuple[Any, Tensor, np.ndarray]:
 
 def hold(path: Path, runtime: str, x: Tensor, expected: np.ndarray) -> Any:
     """Open a file and hold it to PyTorch at batches of 1, 3 and all."""
-    runner = open_runner(path, runtime=runtime, threads=1)
+    runner = open_runner(path, runtime=RUNTIMES[runtime], threads=1)
     for size in (1, 3, len(x)):
         (found,) = run_batches(runner, (x,), size)
         assert np.abs(found - expected).max() <= RELATIVE_TOLERANCE * np.abs(expected).max()
@@ -73,61 +78,54 @@ def test_openvino_quantizes_inputs_of_linear_layers_unless_told(network: Any, tm
 
 @NEEDS["openvino"]
 def test_openvinos_codes_are_the_references_up_to_ties(network: Any, tmp_path: Path) -> None:
-    from export.onnx.verify_integer import TIE_DISTANCE, Substitute, rebuild_program
-
-    from export.metadata import read_metadata
-    from export.onnx.sessions import load_model
-    from export.reference.machine import IntegerReference
-    from export.reference.onnxruntime import ONNXRUNTIME
+    from export.parity.codes import TIE_DISTANCE, Substitute
 
     model, x, _ = network
     path = tmp_path / "net.onnx"
     export_onnx(model, (x[:2],), path, check_inputs=(x[:3],), activations="int8", calibration=x)
-    metadata = read_metadata(load_model(path), path)
-    names = tuple(metadata.activations or ())
-    runner = open_runner(path, runtime="openvino", threads=1, look_at=names)
+    backend = get_backend("onnx")
+    grids = backend.read(path).metadata.activations
+    assert grids is not None
+    names = tuple(grids)
+    runner = open_runner(path, runtime=RUNTIMES["openvino"], threads=1, look_at=names)
     found = run_batches(runner, (x,), 4)[-len(names) :]
     counts: dict[str, Any] = {}
-    fed = {f"{name}_quantized": codes for name, codes in zip(names, found, strict=True)}
-    IntegerReference(rebuild_program(model, (x,), metadata), ONNXRUNTIME).outputs(x, on_codes=Substitute(fed, counts))
+    fed = dict(zip(names, found, strict=True))
+    backend.reference(rebuild_program(model, (x,), grids)).outputs(x, on_codes=Substitute(fed, counts))
     assert set(counts) == set(names)
     assert all(count.max_step <= 1 and count.tie_distance <= TIE_DISTANCE for count in counts.values())
 
 
 @NEEDS["openvino"]
 def test_openvino_adds_before_it_rounds(network: Any, tmp_path: Path) -> None:
-    from export.onnx.verify_integer import rebuild_program
-
-    from export.metadata import read_metadata
-    from export.onnx.sessions import load_model
-    from export.reference.machine import IntegerReference
-    from export.reference.onnxruntime import ONNXRUNTIME
-    from runtime_tests.agreement.openvino_reference import fused_convolutions, openvino_outputs
-
     model, x, _ = network
     path = tmp_path / "net.onnx"
     export_onnx(model, (x[:2],), path, check_inputs=(x[:3],), activations="int8", calibration=x)
-    metadata = read_metadata(load_model(path), path)
-    assert metadata.activations is not None
-    runner: Any = open_runner(path, runtime="openvino", threads=1)
-    program = rebuild_program(model, (x,), metadata)
-    assert program.activations is not None
-    fused = fused_convolutions(runner.primitives(), program.activations.encodings)
+    openvino = RUNTIMES["openvino"]
+    stored = openvino.backend.read(path)
+    grids = stored.metadata.activations
+    assert grids is not None
+    runner = open_runner(path, runtime=openvino, threads=1)
+    program = rebuild_program(model, (x,), grids)
+    computed = openvino.computed(stored, runner, program)
+    fused = computed.fused
     if not fused:
         pytest.skip("on this processor no addition is fused with a convolution")
     assert fused == {"block1.conv2", "block2.conv2", "block3.conv2"}
-    reference = IntegerReference(program, ONNXRUNTIME)
+    assert all(computed.kernels[name] == "Convolution with Add" for name in fused)
+    reference = openvino.backend.reference(program)
     (found,) = run_batches(runner, (x,), len(x))
     largest = float(np.abs(found).max())
 
     def off(outputs: np.ndarray) -> int:
         return int((np.abs(found - outputs).max(1) > RELATIVE_TOLERANCE * largest).sum())
 
-    assert off(openvino_outputs(reference, x, metadata.activations, fused)[0].numpy()) <= len(x) // 8  # ties
+    assert off(openvino.outputs_by_rule(reference, x, grids, fused)[0].numpy()) <= len(x) // 8  # ties
     assert off(reference.outputs(x)[0].numpy()) > len(x) // 2
 
 
 @NEEDS["openvino"]
+@pytest.mark.slow("a process of its own imports OpenVINO and torch")
 def test_openvino_sends_nothing_and_prints_nothing(network: Any, tmp_path: Path) -> None:
     model, x, _ = network
     export_onnx(model, (x[:2],), tmp_path / "net.onnx", check_inputs=(x[:3],))
@@ -136,8 +134,8 @@ def test_openvino_sends_nothing_and_prints_nothing(network: Any, tmp_path: Path)
         "def refuse(*a, **k): raise AssertionError('a connection')\n"
         "socket.socket.connect = refuse\n"
         "from pathlib import Path\n"
-        "from runtime_tests.runners import open_runner\n"
-        f"open_runner(Path({str(tmp_path / 'net.onnx')!r}), runtime='openvino')\n"
+        "from runtime_tests.runners.registry import all_runtimes, open_runner\n"
+        f"open_runner(Path({str(tmp_path / 'net.onnx')!r}), runtime=all_runtimes()['openvino'])\n"
         "assert not [name for name in sys.modules if name.startswith('openvino_telemetry.')]\n"
         "print(sys.modules['openvino_telemetry'])\n"
     )
@@ -177,22 +175,24 @@ def test_codes_of_both_formats_are_in_pytorchs_order(network: Any, tmp_path: Pat
 
 
 def test_which_runtime_takes_which_file(tmp_path: Path) -> None:
-    assert runtimes_for(tmp_path / "a.onnx") == ("onnxruntime", "openvino")
-    assert runtimes_for(tmp_path / "a.tflite") == ("litert",)
+    def names(path: Path) -> list[str]:
+        return [runtime.name for runtime in runtimes_for(path)]
+
+    assert names(tmp_path / "a.onnx") == ["onnxruntime", "openvino"]
+    assert names(tmp_path / "a.tflite") == ["litert"]
     (tmp_path / "unnamed").write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(40))
-    assert runtimes_for(tmp_path / "unnamed") == ("litert",)
+    assert names(tmp_path / "unnamed") == ["litert"]
 
 
 def test_openvino_is_missing(monkeypatch: pytest.MonkeyPatch, network: Any, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ExportError, match=r"pip install '.\[openvino\]'"):
-        open_runner(tmp_path / "net.onnx", runtime="openvino")
+        open_runner(tmp_path / "net.onnx", runtime=RUNTIMES["openvino"])
 
 
 def test_installed_follows_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert installed("onnxruntime")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    from runtime_tests.runners import open as module
-
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
-    assert not installed("openvino")
+    assert is_installed(RUNTIMES["onnxruntime"])
+    asked = []
+    monkeypatch.setattr(module, "find_spec", asked.append)
+    assert not any(map(is_installed, RUNTIMES.values()))
+    assert asked == ["onnxruntime", "ai_edge_litert", "openvino"]

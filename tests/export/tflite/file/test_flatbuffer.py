@@ -59,12 +59,14 @@ def test_data_is_aligned_and_stored_once(codes: np.ndarray) -> None:
 
 
 def test_further_outputs(codes: np.ndarray) -> None:
-    import torch
-
-    from export.tflite.run import BUILTIN, run_file
+    from export.tflite.run import BUILTIN, allocate, open_interpreter
 
     data = with_outputs(write(scaled(codes), {}), ["w"])
-    result, weight = run_file(data, [torch.zeros(1, 3)], 1, BUILTIN)
+    session = open_interpreter(data, BUILTIN)
+    allocate(session)
+    session.set_tensor(session.get_input_details()[0]["index"], np.zeros((1, 3), np.float32))
+    session.invoke()
+    result, weight = (session.get_tensor(detail["index"]) for detail in session.get_output_details())
     assert weight.tolist() == [[0.5, -63.5, 0.0], [1.0, 1.25, 31.75]]
     assert np.array_equal(result, weight)
     with pytest.raises(ExportError, match="has no tensor 'missing'"):

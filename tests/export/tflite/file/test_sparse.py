@@ -70,10 +70,10 @@ def test_damaged_positions(segments: list[int], indices: list[int], reason: str)
 @pytest.mark.parametrize(("layer", "shape"), LAYERS.values(), ids=LAYERS)
 def test_layers(export: Any, layer: nn.Module, shape: tuple[int, ...], activations: str) -> None:
     report = export(lambda m, x: m.conv(x), shape, activations, conv=layer, zeros=0.9)
-    assert report.weights[0].storage == "csr"
-    assert report.operators["DENSIFY"] == 1
+    assert report.weights[0].storage == "CSR"
+    assert report.details.operators["DENSIFY"] == 1
     assert report.weights[0].size_bytes < 0.6 * layer.weight.numel()
-    assert not any(check.differing for check in report.verdict.layers)
+    assert not any(check.differing for check in report.verdict.codes)
 
 
 @pytest.mark.parametrize("activations", ["float32", "int8"])
@@ -96,29 +96,29 @@ def test_a_weight_that_would_grow_stays(export: Any) -> None:
         two=nn.Conv2d(16, 64, 3),
         zeros=0.8,
     )
-    assert [weight.storage for weight in report.weights] == ["dense", "csr"]
+    assert [weight.storage for weight in report.weights] == ["int8", "CSR"]
 
 
 def test_a_dense_weight_stays(export: Any) -> None:
     report = export(lambda m, x: m.conv(x), (16, 9, 7), conv=nn.Conv2d(16, 64, 3), grid_limit=127)
     assert report.weights[0].sparsity < 0.4
-    assert report.weights[0].storage == "dense"
+    assert report.weights[0].storage == "int8"
 
 
 def test_a_shift_keeps_zeros(export: Any) -> None:
     """SIGN, which gives the shift, would read nothing: XNNPACK takes over what is in front of it."""
     report = export(lambda m, x: m.conv(x), (16, 9, 7), conv=nn.Conv2d(16, 64, 3), grid="paper", zeros=0.9)
-    assert (report.weights[0].storage, report.weights[0].lowering) == ("dense", "DEQUANTIZE for others")
-    assert report.operators["SIGN"] == 1
+    assert (report.weights[0].storage, report.weights[0].lowering) == ("int8", "DEQUANTIZE for others")
+    assert report.details.operators["SIGN"] == 1
 
 
 def test_a_shift_would_be_lost(export: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a new LiteRT passes here, zeros need not be kept."""
-    from export.errors import ParityError
+    from export.parity.verdict import ParityError
     from export.tflite.builder import weight_writer as weights
 
     monkeypatch.setattr(weights, "is_read_by_layers", lambda weight: True)
-    with pytest.raises(ParityError, match="output with xnnpack"):
+    with pytest.raises(ParityError, match="output at xnnpack"):
         export(lambda m, x: m.conv(x), (16, 9, 7), conv=nn.Conv2d(16, 64, 3), grid="paper", zeros=0.9)
 
 
@@ -128,20 +128,21 @@ def test_a_weight_that_others_read_keeps_zeros(export: Any, activations: str, re
         return F.relu(m.fc(x)) @ m.fc.weight
 
     report = export(forward, (64,), activations, fc=nn.Linear(64, 64), zeros=0.9)
-    assert (report.weights[0].storage, report.weights[0].lowering) == ("dense", reader)
+    assert (report.weights[0].storage, report.weights[0].lowering) == ("int8", reader)
 
 
 def test_zeros_in_the_wrong_place_are_seen(export: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What LiteRT's own kernels make of a sparse weight is compared, whatever else the file computes."""
-    from export.errors import ParityError
-    from export.tflite import verify
+    from export.parity.verdict import ParityError
+    from export.tflite.run import BUILTIN
+    from export.tflite.runner import LiteRtRunner
 
-    def move(*arguments: Any) -> list[np.ndarray]:
-        found = run_file(*arguments)
-        return [np.roll(x, 1) if x.dtype == np.int8 and arguments[3] == verify.BUILTIN else x for x in found]
+    def move(runner: LiteRtRunner, prepared: list[np.ndarray]) -> list[np.ndarray]:
+        found = run(runner, prepared)
+        return [np.roll(x, 1) if x.dtype == np.int8 and runner.kernels == BUILTIN else x for x in found]
 
-    run_file = verify.run_file
-    monkeypatch.setattr(verify, "run_file", move)
+    run = LiteRtRunner.run
+    monkeypatch.setattr(LiteRtRunner, "run", move)
     with pytest.raises(ParityError, match=r"conv\.weight: LiteRT does not put its zeros back where they were"):
         export(lambda m, x: m.conv(x), (16, 9, 7), "int8", conv=nn.Conv2d(16, 64, 3), zeros=0.9)
 
@@ -155,11 +156,11 @@ def test_a_flattened_image(export: Any) -> None:
         fc=nn.Linear(175, 20),
         zeros=0.9,
     )
-    assert report.weights[1].storage == "csr"
+    assert report.weights[1].storage == "CSR"
 
 
 def test_a_zero_that_moves_is_seen(export: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from export.errors import ParityError
+    from export.parity.verdict import ParityError
     from export.tflite.file import flatbuffer
 
     def spoil(tensor: np.ndarray) -> CompressedRows:
@@ -179,4 +180,4 @@ def test_linear_layers_on_codes_keep_zeros(export: Any) -> None:
     layers = {"one": nn.Linear(128, 128), "two": nn.Linear(128, 128), "three": nn.Linear(128, 128)}
     forward = lambda m, x: m.three(F.relu(m.two(F.relu(m.one(x)))))  # noqa: E731
     report = export(forward, (128,), "int8", zeros=0.9, **layers)
-    assert [weight.storage for weight in report.weights] == ["dense", "dense", "csr"]
+    assert [weight.storage for weight in report.weights] == ["int8", "int8", "CSR"]
