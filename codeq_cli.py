@@ -23,7 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "export onnx": ("export.onnx.__main__", "write a checkpoint as an ONNX file for onnxruntime"),
     "export tflite": ("export.tflite.__main__", "write a checkpoint as a .tflite file for LiteRT"),
     "inspect": ("export.inspect", "show what is in an exported file, without PyTorch"),
-    "materialize": ("export.materialize", "decode an exported file to plain float32 weights"),
+    "materialize": ("export.materialize", "decode the weights of an exported file to dense codes"),
     "parity": ("runtime_tests.parity", "check that a file computes what its checkpoint does"),
     "runtimes": ("runtime_tests.runtimes", "compare what several runtimes make of exported files"),
     "bench": ("runtime_tests.bench.__main__", "measure latency, memory and size of files side by side"),

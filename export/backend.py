@@ -191,8 +191,8 @@ class Backend(Protocol):
             ExportError: Missing, not one of ours, or damaged.
         """
 
-    def materialize(self, source: Path, target: Path, *, force: bool) -> object:
-        """Write the equivalent file with every weight dense; the result prints itself.
+    def materialize(self, source: Path, target: Path, *, force: bool) -> Reportable:
+        """Write the equivalent file with every weight dense.
 
         Raises:
             ExportError: The source is missing, not one of ours, damaged, or has no other form.

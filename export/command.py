@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from codeq.toolkit import cli
+from codeq.toolkit.files import check_writable
 from codeq.toolkit.options import add_options, options_of
 from export.backend import Backend
 from export.errors import ExportError
@@ -43,8 +44,9 @@ def build_parser(backend: Backend) -> argparse.ArgumentParser:
     )
     add_options(parser, backend.request)
     cli.add_model_option(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report; - is stdout")
-    parser.add_argument("--force", action="store_true", help="overwrite existing outputs")
+    cli.add_common(
+        parser, json="the report", force="existing outputs", threads="CPU threads of PyTorch (default: torch's choice)"
+    )
     return parser
 
 
@@ -55,14 +57,15 @@ def run_export(backend: Backend, argv: list[str] | None) -> int:
     output = arguments.output or arguments.checkpoint.with_suffix(backend.suffix)
     if output.resolve() == arguments.checkpoint.resolve():
         raise ExportError(f"{output}: is the checkpoint itself; name another output with -o")
-    from codeq import checkpoint
-    from codeq.toolkit.files import check_writable
-    from export.from_checkpoint import checked_inputs, choose_quantization
-    from export.parity.verdict import ParityError
-    from export.publish import publish
-
     check_writable(output, force=arguments.force)
     cli.check_json(arguments.json, arguments.checkpoint, output, force=arguments.force)
+    with cli.loading():  # here, so that the parser answers without torch
+        from codeq import checkpoint
+        from export.from_checkpoint import checked_inputs, choose_quantization
+        from export.parity.verdict import ParityError
+        from export.publish import publish
+
+    cli.set_threads(arguments.threads)
     loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model, arguments.model_args))
     inputs, note = checked_inputs(loaded, arguments.check)
     request = backend.request(
@@ -101,4 +104,4 @@ def _with_flags(backend: Backend, words: list[str], flags: Mapping[str, str]) ->
             kept.append(word)
         skip = word in flags
     added = [word for flag in flags.items() for word in flag]
-    return shlex.join(["python", "-m", f"export.{backend.name}", *kept, *added, "--force"])
+    return f"{cli.program_name(f'export.{backend.name}')} {shlex.join([*kept, *added, '--force'])}"

@@ -32,8 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
         "python -m export.inspect model.onnx",
     )
     parser.add_argument("file", type=Path, help="a file of export.onnx or export.tflite")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the inspection; - is stdout")
-    parser.add_argument("--force", action="store_true", help="overwrite an existing inspection")
+    cli.add_common(parser, json="the inspection", force="an existing inspection")
     return parser
 
 

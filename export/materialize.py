@@ -8,7 +8,9 @@ from codeq.toolkit import cli
 from export.backend import backend_of
 
 
-def materialize(source: str | os.PathLike[str], target: str | os.PathLike[str], *, force: bool = False) -> object:
+def materialize(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], *, force: bool = False
+) -> cli.Reportable:
     """Write a file with every quantized weight dense. The codes stay the same, byte for byte.
 
     Args:
@@ -34,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("file", type=Path, help="a file of export.onnx")
     parser.add_argument("-o", "--output", type=Path, help="file to write (default: FILE-dense.onnx)")
-    parser.add_argument("--force", action="store_true", help="overwrite an existing output")
+    cli.add_common(parser, json="what was written", force="existing outputs")
     return parser
 
 
@@ -42,9 +44,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run `python -m export.materialize`; see `--help`."""
     arguments = build_parser().parse_args(argv)
     default = arguments.file.with_name(f"{arguments.file.stem}-dense{arguments.file.suffix}")
+    output = arguments.output or default
+    cli.check_json(arguments.json, arguments.file, output, force=arguments.force)
     with cli.spinner(f"decoding {arguments.file}"):
-        written = materialize(arguments.file, arguments.output or default, force=arguments.force)
-    print(written)
+        written = materialize(arguments.file, output, force=arguments.force)
+    cli.show_report(written, arguments.json)
     return 0
 
 

@@ -1,6 +1,5 @@
 """A report says what an export produced: per weight, per layer and in total, alike for every backend."""
 
-import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from codeq.quantizer.grid import WeightEncoding
-from codeq.toolkit.table import MAX_WIDTH, format_bytes, format_ratio, render_table
+from codeq.toolkit.table import fold_line, format_bytes, format_ratio, render_table
 from export.parity.checks import LayerKernel
 from export.parity.verdict import Verdict
 from export.program.program import WeightRecord
@@ -176,12 +175,10 @@ class Report:
             *self._activation_remarks(),
             *(("note", note) for note in self.notes),
         ]
-        lines += [line for label, text in remarks for line in _remark(label, text)]
-        lines.append(
-            f"{self.path}   {format_bytes(self.float32_bytes)} in float32 -> {format_bytes(self.size_bytes)}"
-            f" ({self.compression_ratio:.1f}x), zeros {self.sparsity:.1%}"
-        )
-        lines += _remark("parity", self.verdict.summary)
+        lines += [_remark(label, text) for label, text in remarks]
+        sizes = f"{format_bytes(self.float32_bytes)} in float32 -> {format_bytes(self.size_bytes)}"
+        lines.append(fold_line(f"{self.path}   {sizes} ({self.compression_ratio:.1f}x), zeros {self.sparsity:.1%}", 3))
+        lines.append(_remark("parity", self.verdict.summary))
         return "\n".join(lines)
 
     def _lowering_remarks(self) -> list[tuple[str, str]]:
@@ -235,5 +232,5 @@ class Report:
         return render_table(("layer", "operator", "kernel", "why float"), rows)
 
 
-def _remark(label: str, text: str) -> list[str]:
-    return textwrap.wrap(f"{label:<{LABEL_WIDTH}}{text}", MAX_WIDTH, subsequent_indent=" " * LABEL_WIDTH)
+def _remark(label: str, text: str) -> str:
+    return fold_line(f"{label:<{LABEL_WIDTH}}{text}", LABEL_WIDTH)

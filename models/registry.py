@@ -1,4 +1,4 @@
-"""The registry: a checkpoint names its network, and only names listed here can be built from a file."""
+"""This is the registry: a checkpoint names its network, and only names listed here can be built from a file."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ from models.tiny_vit import tiny_vit
 
 @dataclass(frozen=True)
 class Network:
-    """One network of the registry.
+    """A network of the registry is this.
 
     Attributes:
         factory: Builds it; every argument has a default, and the module's `input_shape` is one input's.
@@ -79,7 +79,7 @@ def create(name: str, **arguments: int | float) -> nn.Module:
 
 
 def arguments_for(name: str, input_shape: tuple[int, ...], num_classes: int) -> dict[str, int]:
-    """The arguments that fit a network to a data set with classes.
+    """Find the arguments that fit a network to a data set with classes.
 
     Args:
         name: A key of `MODELS`.

@@ -19,8 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_network(parser)
     parser.add_argument("--folder", type=Path, default=Path("bench"), help="where the files go")
     add_timing_options(parser, seconds=10.0)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements; - is stdout")
-    parser.add_argument("--force", action="store_true", help="overwrite existing measurements")
+    cli.add_common(parser, json="the measurements", force="existing measurements")
     parser.add_argument("--measure", choices=["bare", "ours"], help=argparse.SUPPRESS)
     return parser
 
@@ -34,7 +33,8 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(asdict(measure_export(arguments.network, arguments.measure, arguments.folder))))
         return 0
     cli.check_json(arguments.json, force=arguments.force)
-    from runtime_tests.bench.four_files import measure_four_files
+    with cli.loading():  # here, so that the parser answers without the libraries
+        from runtime_tests.bench.four_files import measure_four_files
 
     with cli.progress_bar(arguments.network, 1000) as update:
         report = measure_four_files(

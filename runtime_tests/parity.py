@@ -31,8 +31,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--count", type=cli.integer(1), default=DEFAULT_COUNT, metavar="N", help="inputs to compare")
     cli.add_model_option(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdict; - is stdout")
-    parser.add_argument("--force", action="store_true", help="overwrite an existing verdict")
+    cli.add_common(
+        parser,
+        json="the verdict",
+        force="an existing verdict",
+        threads="CPU threads of PyTorch (default: torch's choice)",
+    )
     return parser
 
 
@@ -40,8 +44,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run `python -m runtime_tests.parity`; see `--help`."""
     arguments = build_parser().parse_args(argv)
     cli.check_json(arguments.json, arguments.checkpoint, arguments.file, force=arguments.force)
-    from runtime_tests.agreement.parity import check_file
+    with cli.loading():  # here, so that the parser answers without the libraries
+        from runtime_tests.agreement.parity import check_file
 
+    cli.set_threads(arguments.threads)
     factory = cli.import_factory(arguments.model, arguments.model_args)
     with cli.progress_bar("parity", 1000) as update:
         report = check_file(

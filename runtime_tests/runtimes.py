@@ -49,8 +49,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="some of them (default: those installed)",
     )
     cli.add_model_option(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison; - is stdout")
-    parser.add_argument("--force", action="store_true", help="overwrite an existing comparison")
+    cli.add_common(
+        parser,
+        json="the comparison",
+        force="an existing comparison",
+        threads="CPU threads of PyTorch (default: torch's choice)",
+    )
     return parser
 
 
@@ -58,10 +62,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run `python -m runtime_tests.runtimes`; see `--help`."""
     arguments = build_parser().parse_args(argv)
     cli.check_json(arguments.json, arguments.checkpoint, *arguments.files, force=arguments.force)
-    from codeq import checkpoint
-    from runtime_tests.agreement.accuracy import load_test_data
-    from runtime_tests.agreement.runtimes import compare_runtimes
+    with cli.loading():  # here, so that the parser answers without the libraries
+        from codeq import checkpoint
+        from runtime_tests.agreement.accuracy import load_test_data
+        from runtime_tests.agreement.runtimes import compare_runtimes
 
+    cli.set_threads(arguments.threads)
     loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model, arguments.model_args))
     data = None if arguments.data is None else load_test_data(loaded, arguments.data)
     known = all_runtimes()

@@ -3,7 +3,6 @@
 import argparse
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 from codeq.toolkit import cli
 from export.onnx.storage.kinds import STORAGES
@@ -27,8 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"million parameters (default: {MILLIONS})",
     )
     parser.add_argument("--storage", choices=STORAGES, default="packed", help="of the files")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements; - is stdout")
-    parser.add_argument("--force", action="store_true", help="overwrite existing measurements")
+    cli.add_common(parser, json="the measurements", force="existing measurements")
     parser.add_argument("--one", type=cli.integer(1), help=argparse.SUPPRESS)
     return parser
 
@@ -36,7 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run `python -m runtime_tests.scaling`; see `--help`."""
     arguments = build_parser().parse_args(argv)
-    from runtime_tests.bench.scaling import measure_export, measure_growth
+    with cli.loading():  # here, so that the parser answers without the libraries
+        from runtime_tests.bench.scaling import measure_export, measure_growth
 
     if arguments.one is not None:
         print(json.dumps(asdict(measure_export(arguments.one * 1_000_000, arguments.storage))))

@@ -1,7 +1,6 @@
 """`python -m runtime_tests.storage resnet18`: what each storage of an ONNX file costs and saves on one network."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from codeq.toolkit import cli
@@ -28,8 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--storage", choices=STORAGES, action="append", help=f"storages (default: {COMPARED})")
     parser.add_argument("--activations", choices=ACTIVATIONS, default="float32", help="of the files")
     add_timing_options(parser, seconds=3.0)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements; - is stdout")
-    parser.add_argument("--force", action="store_true", help="overwrite existing measurements")
+    cli.add_common(parser, json="the measurements", force="existing measurements")
     return parser
 
 
@@ -37,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run `python -m runtime_tests.storage`; see `--help`."""
     arguments = build_parser().parse_args(argv)
     cli.check_json(arguments.json, force=arguments.force)
-    from runtime_tests.bench.storage import measure_storage
+    with cli.loading():  # here, so that the parser answers without the libraries
+        from runtime_tests.bench.storage import measure_storage
 
     with cli.progress_bar("storage", 1000) as update:
         report = measure_storage(

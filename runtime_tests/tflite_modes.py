@@ -18,8 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--zeros", type=cli.number(0, 1), default=0.9, help="share of zeros of every weight")
     parser.add_argument("--folder", type=Path, default=Path("bench"), help="where the files go")
     add_timing_options(parser, seconds=10.0)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements; - is stdout")
-    parser.add_argument("--force", action="store_true", help="overwrite existing measurements")
+    cli.add_common(parser, json="the measurements", force="existing measurements")
     return parser
 
 
@@ -27,7 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run `python -m runtime_tests.tflite_modes`; see `--help`."""
     arguments = build_parser().parse_args(argv)
     cli.check_json(arguments.json, force=arguments.force)
-    from runtime_tests.bench.tflite_modes import measure_modes
+    with cli.loading():  # here, so that the parser answers without the libraries
+        from runtime_tests.bench.tflite_modes import measure_modes
 
     with cli.progress_bar(arguments.network, 1000) as update:
         report = measure_modes(

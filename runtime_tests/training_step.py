@@ -1,7 +1,6 @@
 """`python -m runtime_tests.training_step`: what the quantizers add to a training step."""
 
 import argparse
-from pathlib import Path
 
 from codeq.toolkit import cli
 from runtime_tests.options import add_network
@@ -18,9 +17,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=cli.integer(2), default=16, help="inputs per step")
     parser.add_argument("--input-size", type=cli.integer(4, 4096), default=64, help="side of the inputs in pixels")
     parser.add_argument("--rounds", type=cli.integer(3), default=15, help="turns that everything takes")
-    parser.add_argument("--threads", type=cli.integer(1, 1024), help="CPU threads (default: torch's choice)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures; - is stdout")
-    parser.add_argument("--force", action="store_true", help="overwrite an existing report")
+    cli.add_common(
+        parser, json="the figures", force="an existing report", threads="CPU threads (default: torch's choice)"
+    )
     return parser
 
 
@@ -30,7 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     cli.check_json(arguments.json, force=arguments.force)
     import torch
 
-    from runtime_tests.bench.training_step import measure_step
+    with cli.loading():  # here, so that the parser answers without the libraries
+        from runtime_tests.bench.training_step import measure_step
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

@@ -32,8 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rounds", type=cli.integer(1), metavar="N", help="timed runs of each file (default: five seconds' worth)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table; - is stdout")
-    parser.add_argument("--force", action="store_true", help="overwrite an existing table")
+    cli.add_common(parser, json="the table", force="an existing table")
     return parser
 
 
@@ -41,7 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run `python -m runtime_tests.zoo`; see `--help`."""
     arguments = build_parser().parse_args(argv)
     cli.check_json(arguments.json, force=arguments.force)
-    from runtime_tests.matrix.run import run_matrix
+    with cli.loading():  # here, so that the parser answers without the libraries
+        from runtime_tests.matrix.run import run_matrix
 
     networks = list(dict.fromkeys(arguments.networks or NAMES))
     with tempfile.TemporaryDirectory() as folder, cli.progress_bar("zoo", 1000) as update:

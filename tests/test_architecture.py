@@ -21,11 +21,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "codeq": (
         "errors version",
         "toolkit",
-        "graph",
-        "activations quantizer data",
-        "safe_load checkpoint cost",
+        "graph run_log safe_load data",
+        "quantizer",
+        "activations cost",
+        "checkpoint figures",
         "training",
-        "figures",
         "train pareto",
     ),
     "export": (

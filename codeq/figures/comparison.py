@@ -13,9 +13,9 @@ from codeq.figures.groups import MEASURES, Cost, Measure, RunGroup, group_runs, 
 from codeq.figures.pareto import draw_pareto
 from codeq.figures.runs import draw_layers, draw_progress, draw_weights
 from codeq.figures.style import save_figure
+from codeq.run_log import Run, read_run
 from codeq.toolkit.files import check_writable
 from codeq.toolkit.table import fold_line, format_bytes, render_table
-from codeq.training.run_log import Run, read_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

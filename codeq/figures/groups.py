@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from codeq.training.run_log import Run
+from codeq.run_log import Run
 
 Cost = Literal["relative_bops", "entropy_bytes"]
 Measure = Literal["test_accuracy", "sparsity", "mean_bits", "relative_bops", "entropy_bytes"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from codeq.figures.groups import COSTS, Cost, RunGroup, group_runs, pareto_front
 from codeq.figures.labels import Box, place_labels
 from codeq.figures.style import COLOURS, DOTS_PER_INCH, GREY, figure_style, fix_layout, new_figure
+from codeq.run_log import Run
 from codeq.toolkit.table import fit_cell
-from codeq.training.run_log import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,8 +8,8 @@ import numpy as np
 
 from codeq.errors import CodeqError
 from codeq.figures.style import AMBER, BLUE, MAX_NAME, VERMILION, figure_style, fix_layout, new_figure, number, numbers
+from codeq.run_log import Run
 from codeq.toolkit.table import fit_cell
-from codeq.training.run_log import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -75,7 +75,7 @@ def started_as(program: str) -> Iterator[None]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, which suggest the word that was meant, and which acts on `-q` and `-v`."""
+    """This parser writes errors of one line, suggests the word that was meant, and acts on `-q` and `-v`."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"{self.prog}: error: {message} (see --help)\n")
@@ -106,7 +106,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Defaults behind each option, the example as commands to copy."""
+    """Help shows defaults behind each option, and the example as commands to copy."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if not text.startswith("example:"):
@@ -188,7 +188,7 @@ def set_verbosity(*, quiet: bool = False, verbose: int = 0) -> None:
 
 
 def is_quiet() -> bool:
-    """Whether progress is not shown: `-q` was given, or another rank shows it."""
+    """Say whether progress is not shown: `-q` was given, or another rank shows it."""
     return logging.getLogger().level >= logging.ERROR
 
 
@@ -432,7 +432,7 @@ def spinner(description: str) -> Iterator[None]:
 
 @contextmanager
 def progress_bar(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """A bar on stderr; yields `update(completed, detail)`. Where stderr is no terminal, at most ten lines.
+    """Show a bar on stderr; yields `update(completed, detail)`. Where stderr is no terminal, at most ten lines.
 
     Work shorter than ten seconds leaves no line behind, and `-q` shows nothing.
     """

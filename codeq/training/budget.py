@@ -31,8 +31,8 @@ class Cost(Protocol):
 
 @dataclass(frozen=True)
 class Budget:
-    """A target. `kind` "sparsity": zeros over all weights, in (0, 1); "bops": relative BOPs in (0, 1), the paper's
-    definition; "size": bytes by the entropy bound of the codes, float weights counting 4 bytes each."""
+    """A budget is a target. `kind` "sparsity": zeros over all weights, in (0, 1); "bops": relative BOPs in (0, 1), the
+    paper's definition; "size": bytes by the entropy bound of the codes, float weights counting 4 bytes each."""
 
     kind: Kind
     target: float

@@ -57,7 +57,7 @@ MAX_ZEROS = 0.99
 
 
 class BudgetController:
-    """Steers the dead zones, and learned bit widths, of a network in training to a budget.
+    """A controller steers the dead zones, and learned bit widths, of a network in training to a budget.
 
     Call `step()` after every optimizer step, while gradients are there, and `finish()` where grids freeze. Theta needs
     no decay of its own: `param_groups(..., lambda_dz=0, lambda_bit=0)`. Everything is computed from weights and
@@ -128,11 +128,11 @@ class BudgetController:
 
     @property
     def strength(self) -> float:
-        """Lambda as it is now, in the terms of `param_groups`."""
+        """Say how large lambda is now, in the terms of `param_groups`."""
         return self.rate / (10 * self.theta_lr)
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on exactly; plain values."""
+        """Return what `load_state_dict` needs to go on exactly; plain values."""
         return {
             "taken": self.taken,
             "rate": self.rate,
@@ -247,7 +247,7 @@ class BudgetController:
         return [_Layer(weight, macs, exact) for weight, macs in self._weights]
 
     def _cost(self, layers: list["_Layer"], factor: float = 1.0) -> float:
-        """The network's cost with all thetas times a factor."""
+        """Compute the network's cost with all thetas times a factor."""
         return (sum(self._costs(layers, factor)) + self._fixed) / self._unit
 
     def _costs(self, layers: list["_Layer"], factor: float, bits_too: bool = True) -> list[float]:
@@ -292,7 +292,7 @@ class BudgetController:
             self._bit_speeds[number] = math.exp(max(-limit, min(limit, gain - mean)))
 
     def _factors(self, layers: list["_Layer"], wanted: float, bits_too: bool = True) -> tuple[float, float]:
-        """Two neighbouring factors on all thetas, between which the cost passes what is wanted; by bisection."""
+        """Find two neighbouring factors on all thetas, between which the cost passes what is wanted; by bisection."""
         low, high = -LOG_SEARCH, LOG_SEARCH
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
@@ -305,7 +305,7 @@ class BudgetController:
         return math.exp(low), math.exp(high)
 
     def _least_possible(self) -> float:
-        """The cost with MAX_ZEROS in every quantized layer, and the fewest bits that learned ones can fall to."""
+        """Compute the cost with MAX_ZEROS in every quantized layer and the fewest bits that learned ones can reach."""
         total, kept = self._fixed, 1 - MAX_ZEROS
         for number, (weight, macs) in enumerate(self._weights):
             quantizer, numel = weight.quantizer, weight.original.numel()
@@ -339,7 +339,7 @@ class BudgetController:
 
 
 class _Layer:
-    """One weight as the controller reads it: sorted values, from which the cost on any grid is counted."""
+    """The controller reads one weight as this: sorted values, from which the cost on any grid is counted."""
 
     def __init__(self, weight: QuantizedWeight, macs: int, exact: bool) -> None:
         self.quantizer: DeadZoneQuantizer = weight.quantizer
@@ -353,14 +353,14 @@ class _Layer:
         self.magnitudes = np.sort(np.abs(self.values))
 
     def reach(self, q: float) -> float:
-        """`abs_range`, from the sorted magnitudes."""
+        """Compute `abs_range` from the sorted magnitudes."""
         position = q * (len(self.magnitudes) - 1)
         below, above = self.magnitudes[math.floor(position)], self.magnitudes[math.ceil(position)]
         reach = float(below + (above - below) * (position % 1)) or float(self.magnitudes[-1])
         return max(reach, 1e-30) if reach else 1.0
 
     def cost(self, kind: Kind, grid: Grid, bits: int) -> float:
-        """Zeros, bit operations with 32-bit activations, or bytes, on a grid at a bit width."""
+        """Count zeros, bit operations with 32-bit activations, or bytes, on a grid at a bit width."""
         borders = grid.full_shift + (np.arange(1, grid.quant_max + 1, dtype=np.float32) - 0.5) * grid.step_size
         zeros = int(np.searchsorted(self.magnitudes, borders[0], side="right")) / len(self.magnitudes)
         if kind == "sparsity":

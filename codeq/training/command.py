@@ -15,13 +15,13 @@ import torch
 from codeq import checkpoint, figures
 from codeq.errors import CheckpointError, DataError
 from codeq.quantizer import fused
+from codeq.run_log import RunLog, read_run
 from codeq.toolkit import cli
 from codeq.toolkit.options import flag_of
 from codeq.toolkit.table import fold_line, format_bytes
 from codeq.training.distributed import Ranks, end_ranks, start_ranks
 from codeq.training.recipe import TrainConfig
 from codeq.training.run_files import check_run_files
-from codeq.training.run_log import RunLog, read_run
 from codeq.training.tensorboard import TensorBoardLog
 from codeq.training.trainer import EpochResult, Trainer, TrainResult
 
@@ -88,7 +88,7 @@ def _as_typed(name: str, value: Any) -> str:
 
 
 def _import_factory(asked: dict[str, Any]) -> Callable[[], torch.nn.Module] | None:
-    """The factory that the command line names; None for a network of the registry."""
+    """Import the factory that the command line names; None for a network of the registry."""
     spec = asked.get("model", TrainConfig.model)
     return cli.import_factory(spec, asked.get("model_args")) if ":" in spec else None
 
@@ -174,7 +174,7 @@ def _run(trainer: Trainer, arguments: dict[str, Any], output: Path, log: Path) -
 
 
 def _budget_outcome(config: TrainConfig, result: TrainResult) -> dict[str, Any] | None:
-    """Where a run ended, next to its budget."""
+    """Say where a run ended, next to its budget."""
     if config.budget is None:
         return None
     budget, reached = config.budget, config.budget.of(result.cost)
@@ -213,7 +213,7 @@ def _report(
 
 
 def _describe(trainer: Trainer, seconds: float) -> str:
-    """What a run would be, for `--dry-run`."""
+    """Say what a run would be, for `--dry-run`."""
     config, data = trainer.config, trainer.data
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     grids = "no grids (float)" if config.is_float else f"grids frozen from step {trainer.freeze_step:,}"

@@ -1,13 +1,13 @@
-"""Which files a training run may write: none that it reads, none twice, and an old one only when asked, or its own."""
+"""A training run writes no file that it reads, none twice, and an old one only when asked, or its own."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from codeq import checkpoint
 from codeq.errors import CodeqError, OutputError
+from codeq.run_log import read_run
 from codeq.toolkit.files import check_writable
 from codeq.training.recipe import TrainConfig
-from codeq.training.run_log import read_run
 
 CONTINUED = ("--log", "--best")
 """What a resumed run goes on with. Its plot and its report come when it is done, so that none of these is there yet."""
@@ -47,7 +47,7 @@ def check_run_files(
 
 
 def _config_in(flag: str, path: Path) -> TrainConfig | None:
-    """The recipe in a log or checkpoint; None if it is neither."""
+    """Read the recipe in a log or checkpoint; None if it is neither."""
     try:
         stored = read_run(path).config if flag == "--log" else (checkpoint.load(path).training or {})["config"]
         return TrainConfig(**stored)

@@ -95,7 +95,7 @@ class OnnxBackend:
 
         return inspect_file(path)
 
-    def materialize(self, source: Path, target: Path, *, force: bool) -> object:
+    def materialize(self, source: Path, target: Path, *, force: bool) -> Reportable:
         from export.onnx.materialize import materialize
 
         return materialize(source, target, force=force)

@@ -6,8 +6,9 @@ plain int8 initializers. The codes are the same, byte for byte, and so is all th
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -34,6 +35,10 @@ class Materialized:
     size_bytes: int
     source_bytes: int
     weights: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything to machines, with plain types."""
+        return asdict(self) | {"path": str(self.path)}
 
     def __str__(self) -> str:
         sizes = f"{format_bytes(self.source_bytes)} -> {format_bytes(self.size_bytes)}"

@@ -20,11 +20,10 @@ PyTorch here is the network itself in eval mode, fake-quantized as in training, 
 a backend adds to this, such as a bit for bit end-to-end check, its check says.
 """
 
-import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from codeq.toolkit.table import MAX_WIDTH, render_table
+from codeq.toolkit.table import fold_line, render_table
 from export.parity.checks import CodesCheck, LayerKernel, OutputCheck, ReportedComparison, WeightCheck
 from export.parity.outputs import APPROXIMATE_TOLERANCE
 
@@ -135,9 +134,9 @@ class Verdict:
         counts = f"{exact} of {len(self.weights)}"
         lines.append(f"weights   {counts} equal PyTorch's bit for bit: {_word(exact == len(self.weights))}")
         if not self.ok:
-            lines.append(f"first failure: {self.first_failure}")
+            lines.append(fold_line(f"first failure: {self.first_failure}", 2))
         if self.codes or self.approximate:
-            lines += _fold(f"outputs   {self.figures}")
+            lines.append(fold_line(f"outputs   {self.figures}", 10))
         lines.append(f"parity    {self.inputs} inputs, {self.runtime} {self.runtime_version}: {_word(self.ok)}")
         return "\n".join(lines)
 
@@ -184,10 +183,11 @@ class Verdict:
                 if check.differing is None
                 else f"{check.differing} elements and {check.argmax_differences} argmax differ"
             )
-            lines.append(f"{check.output} at {check.setting}, batch {check.batch_size}: {found}: {_word(check.ok)}")
+            where = f"{check.output} at {check.setting}, batch {check.batch_size}"
+            lines.append(fold_line(f"{where}: {found}: {_word(check.ok)}", 2))
         for item in self.reported:
             error, differs = item.max_abs_error, item.argmax_differences
-            lines.append(f"reported  {item.name}: max_abs_error {error:.1e}, argmax differs {differs}")
+            lines.append(fold_line(f"reported  {item.name}: max_abs_error {error:.1e}, argmax differs {differs}", 10))
         return lines
 
 
@@ -197,10 +197,6 @@ class ParityError(Exception):
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(f"parity does not hold: {verdict.first_failure}")
         self.verdict = verdict
-
-
-def _fold(line: str) -> list[str]:
-    return textwrap.wrap(line, MAX_WIDTH, subsequent_indent=" " * 10)
 
 
 def _word(ok: bool) -> str:

@@ -51,7 +51,7 @@ class QuantizedLayer:
 
     Attributes:
         name, operator: E.g. `layer1.0.conv1` and `conv2d`.
-        kind: How it computes in integers, as the rule table of codeq/activations/rules.py calls it.
+        kind: What it computes; each runtime has its own name for the kernel that does it.
     """
 
     name: str

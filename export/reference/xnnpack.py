@@ -2,7 +2,8 @@
 
     CONV_2D, FULLY_CONNECTED   clip(rint(f32(sum + bias) * f32(f32(s_in * s_w) / s_out)) + zero point), as onnxruntime
     MUL                        clip(rint(f32(a * b) * f32(f32(s_a * s_b) / s_out)) + zero point)
-    MEAN                       clip(rint(f32(sum) * f32(f32(s_in / s_out) / count)) + zero point)
+    MEAN                       clip(rint(f32(f32(sum * m) + f32(zero point - f32(f32(count * zero point_in) * m))))),
+                               m = f32(f32(s_in / s_out) * f32(1 / count)); the sum is of int8 codes, zero points in it
     ADD                        clip(floor((a * m_a + b * m_b) / 2^shift + 1/2) + zero point), a and b centered,
                                m = rint(f32(s / s_out) * 2^shift), shift = 20 - exponent of the larger f32(s / s_out)
     QUANTIZE of codes          m = rint(256 * s_in / s_out); clip(floor((x * m) / 256 + 1/2) + zero point)
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from export.program.arguments import Pair, pair
+from export.program.codes import UINT8_TO_INT8
 from export.program.space_to_depth import SPACE_TO_DEPTH
 from export.reference.machine import Codes, Pending, Rules, share_grid
 from export.reference.weighted import WEIGHTED
@@ -52,8 +54,17 @@ def _mean(node: Node, x: Codes, *arguments: Any) -> Pending:
     if not _is_whole(node, (height, width), *arguments):
         target: Any = node.target
         return Pending(lambda sy, zy: target(x.real(), *arguments) / sy, lambda: target(x.real(), *arguments))
-    sums = x.centered.sum((2, 3), keepdim=True)
-    return Pending(lambda sy, zy: sums * (x.scale / sy / (height * width)), lambda: sums * x.scale / (height * width))
+    count = torch.tensor(float(height * width))
+    offset = count * (x.zero_point + UINT8_TO_INT8)
+    centered = x.centered.sum((2, 3), keepdim=True, dtype=torch.float64)
+    sums = (centered + offset).float()
+
+    def steps(sy: Tensor, zy: float) -> Tensor:
+        multiplier = x.scale / sy * (1 / count)
+        codes = sums * multiplier + (zy + UINT8_TO_INT8 - offset * multiplier)
+        return codes.double() - UINT8_TO_INT8  # float32 could round to a tie
+
+    return Pending(steps, lambda: centered.float() * x.scale / count, zero_inside=True)
 
 
 def _is_whole(node: Node, sizes: Pair, window: Any, stride: Any = (), padding: Any = 0, *rest: Any) -> bool:

@@ -98,7 +98,7 @@ class TfliteBackend:
 
         return inspect_file(path)
 
-    def materialize(self, source: Path, target: Path, *, force: bool) -> object:
+    def materialize(self, source: Path, target: Path, *, force: bool) -> Reportable:
         raise ExportError(
             f"{source}: only ONNX files are decoded to dense ones; for dense weights in a .tflite file, export the "
             "checkpoint again with --sparse off"

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from export.tflite.codes import UINT8_TO_INT8 as UINT8_TO_INT8
 from export.tflite.file.graph import Graph
 from export.tflite.weights.form import StoredForm, WeightForms
 from export.tflite.weights.layout import Order, StoredLayout

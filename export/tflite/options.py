@@ -64,7 +64,7 @@ class TfliteRequest(ExportRequest):
     backend: Writer = option(
         WRITER,
         "litert-torch: let that package convert the float network, for operators that the writer lacks, and put the "
-        "codes in by exact match (pip install 'codeq[tflite-torch]', 2 GB)",
+        "codes in by exact match (pip install '.[tflite-torch]' in a clone, 2 GB)",
         choices=WRITERS,
     )
 

@@ -9,9 +9,9 @@ import numpy as np
 from codeq.errors import first_line
 from export.errors import ExportError
 from export.metadata import KEY
+from export.program.codes import UINT8_TO_INT8
 from export.program.names import codes_name
 from export.runner import InputSlot
-from export.tflite.codes import UINT8_TO_INT8
 from export.tflite.file.flatbuffer import read, read_metadata, with_outputs
 from export.tflite.run import XNNPACK, allocate, batch_axis, open_interpreter
 from export.tflite.runtime import installed_version

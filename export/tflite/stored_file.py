@@ -15,8 +15,8 @@ import numpy as np
 from export.errors import ExportError
 from export.metadata import KEY, FileMetadata, parse_metadata
 from export.parity.checks import WeightCheck
+from export.program.codes import UINT8_TO_INT8
 from export.program.names import codes_name
-from export.tflite.codes import UINT8_TO_INT8
 from export.tflite.file.flatbuffer import IDENTIFIER, read, read_metadata, tensors_by_name, text_of
 from export.tflite.options import WRITER
 from export.tflite.runtime import schema

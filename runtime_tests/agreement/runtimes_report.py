@@ -1,10 +1,9 @@
 """What a comparison across runtimes found: a row per file and runtime, and each two files with int8 activations."""
 
-import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from codeq.toolkit.table import format_count, render_table
+from codeq.toolkit.table import fold_line, format_count, render_table
 
 SHOWN = 10
 """Inputs that are listed by number; `--json` has all."""
@@ -93,16 +92,16 @@ class RuntimesReport:
         lines = [self._table()]
         for note in dict.fromkeys(row.note for row in self.rows if row.note):
             files = ", ".join(row.file for row in self.rows if row.note == note)
-            lines += textwrap.wrap(f"{files}: {note}", 100)
+            lines.append(fold_line(f"{files}: {note}", 0))
         for row in self.rows:
             for name, step in row.beyond_ties.items():
                 text = f"{row.file} in {row.runtime}: {name} is off the rule by up to {step}, which is no tie"
-                lines += textwrap.wrap(text, 100)
+                lines.append(fold_line(text, 0))
         lines.append("unlike: inputs classified otherwise than by PyTorch, and by the runtime's rules in integers")
         for pair in self.pairs:
             lines += ["", *_pair_lines(pair)]
         if self.first_failure:
-            lines += textwrap.wrap(f"first failure: {self.first_failure}", 100)
+            lines.append(fold_line(f"first failure: {self.first_failure}", 0))
         versions = ", ".join(dict.fromkeys(f"{row.runtime} {row.version}" for row in self.rows))
         word = "FAILED" if self.first_failure else "ok"
         lines.append("")
@@ -159,7 +158,7 @@ def _inputs_lines(title: str, reasons: dict[int, str]) -> list[str]:
     for reason, indexes in by_reason.items():
         more = f", ... ({len(indexes)} in all)" if len(indexes) > SHOWN else ""
         text = f"{', '.join(map(str, indexes[:SHOWN]))}{more}: {reason}"
-        lines += textwrap.wrap(text, 100, initial_indent="  ", subsequent_indent="    ")
+        lines.append(fold_line(f"  {text}", 4))
     return lines
 
 

@@ -20,8 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--batch", type=cli.integer(1), default=1, metavar="N", help="inputs per run")
     add_timing_options(parser, BENCH_SECONDS)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements; - is stdout")
-    parser.add_argument("--force", action="store_true", help="overwrite existing measurements")
+    cli.add_common(parser, json="the measurements", force="existing measurements")
     parser.add_argument("--peak-memory", action="store_true", help=argparse.SUPPRESS)
     return parser
 
@@ -29,8 +28,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run `python -m runtime_tests.bench`; see `--help`."""
     arguments = build_parser().parse_args(argv)
-    from runtime_tests.bench.file_memory import measure_here
-    from runtime_tests.bench.latency import bench
+    with cli.loading():  # here, so that the parser answers without the libraries
+        from runtime_tests.bench.file_memory import measure_here
+        from runtime_tests.bench.latency import bench
 
     if arguments.peak_memory:
         print(measure_here(arguments.files[0], arguments.threads, arguments.batch))

@@ -16,13 +16,13 @@ import onnxscript  # noqa: F401
 
 import codeq
 from codeq.errors import CodeqError
+from codeq.toolkit.startup import child_environment
 from export import export_onnx
 from export.options import default_check
 from runtime_tests.bench.baselines import export_bare
 from runtime_tests.bench.memory import peak_bytes, reset_peak
 from runtime_tests.networks import sample_network
 
-ROOT = Path(__file__).parents[2]
 REPEATS = 3
 
 
@@ -86,7 +86,7 @@ def measure_export(name: str, kind: str, folder: Path) -> ExportCost:
 
 def _measure_in_a_process(name: str, kind: str, folder: Path) -> ExportCost:
     command = [sys.executable, "-m", "runtime_tests.compare", name, "--folder", str(folder), "--measure", kind]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=child_environment())
     if done.returncode:
         raise CodeqError(f"the export of {name} cannot be measured ({done.stderr.strip().splitlines()[-1]})")
     return ExportCost(**json.loads(done.stdout))

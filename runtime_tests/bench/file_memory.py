@@ -1,17 +1,15 @@
 """The peak memory of opening a file and running it once, in a process of its own: a peak never comes down again."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+from codeq.toolkit.startup import child_environment
 from export.backend import backend_of
 from export.errors import ExportError
 from runtime_tests.bench.inputs import random_inputs
 from runtime_tests.bench.memory import peak_bytes, reset_peak
 from runtime_tests.runners.registry import open_runner
-
-ROOT = Path(__file__).parents[2]
 
 
 def measure_in_a_process(path: Path, threads: int, batch: int) -> int:
@@ -21,9 +19,8 @@ def measure_in_a_process(path: Path, threads: int, batch: int) -> int:
         ExportError: The process fails.
     """
     command = [sys.executable, "-m", "runtime_tests.bench", str(path), "--threads", str(threads), "--batch", str(batch)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     done = subprocess.run(
-        [*command, "--peak-memory"], capture_output=True, text=True, check=False, env=environment, timeout=600
+        [*command, "--peak-memory"], capture_output=True, text=True, check=False, env=child_environment(), timeout=600
     )
     if done.returncode:
         raise ExportError(f"{path}: its memory cannot be measured ({done.stderr.strip()})")

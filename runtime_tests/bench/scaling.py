@@ -16,6 +16,7 @@ from typing import Any
 
 from codeq.errors import CodeqError
 from codeq.quantizer.attach import quantized_weights
+from codeq.toolkit.startup import child_environment
 from codeq.toolkit.table import format_bytes, render_table
 from export import export_onnx
 from export.onnx.storage.kinds import Storage
@@ -98,7 +99,7 @@ def measure_export(parameters: int, storage: Storage) -> ExportGrowth:
 
 def _measure_in_a_process(millions: int, storage: Storage) -> ExportGrowth:
     command = [sys.executable, "-m", "runtime_tests.scaling", "--one", str(millions), "--storage", storage]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=child_environment())
     if done.returncode:
         raise CodeqError(f"the export of {millions} million parameters failed ({done.stderr.strip().splitlines()[-1]})")
     return ExportGrowth(**json.loads(done.stdout))

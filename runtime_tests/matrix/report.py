@@ -1,7 +1,6 @@
 """The report of the matrix: a row per file, and tables of what was timed."""
 
 import platform
-import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,7 +8,7 @@ import onnx
 import onnxruntime as ort
 import torch
 
-from codeq.toolkit.table import format_bytes, render_table
+from codeq.toolkit.table import fold_line, format_bytes, render_table
 from runtime_tests.matrix.timing import ZooBench
 from runtime_tests.matrix.zoo_file import MODES, ZooFile
 from runtime_tests.networks import SEED, ZOO_ZEROS
@@ -64,7 +63,7 @@ class ZooReport:
         lines = [render_table(header, rows)]
         for file in told:
             text = f"{file.network}, {MODES[file.activations]}, {file.storage}: {file.failure or file.refused}"
-            lines += textwrap.wrap(text, 100, subsequent_indent="  ")
+            lines.append(fold_line(text, 2))
         refused = sum(bool(file.refused) for file in self.files)
         written = len(self.files) - refused
         held = sum(not file.failure and not file.refused for file in self.files)
@@ -107,7 +106,7 @@ class ZooReport:
                 render_table(header, rows),
                 f"medians in ms, batch 1, 1 thread, onnxruntime {ort.__version__}; weights: activations in float32",
                 "static: onnxruntime's quantize_static; then int8's time and bytes, and packed int8's bytes, over its",
-                *textwrap.wrap(f"interleaved runs: {rounds}", 100),
+                fold_line(f"interleaved runs: {rounds}", 0),
             ]
         )
 

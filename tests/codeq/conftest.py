@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from codeq.training.run_log import RunLog
+from codeq.run_log import RunLog
 
 Record = dict[str, Any]
 

@@ -15,10 +15,10 @@ import torch
 
 import codeq
 from codeq.errors import CodeqError
+from codeq.run_log import read_run
 from codeq.train import main
 from codeq.training.budget_controller import BudgetController
 from codeq.training.recipe import TrainConfig
-from codeq.training.run_log import read_run
 from codeq.training.trainer import Trainer, train
 
 ADAMW: dict[str, Any] = {"optimizer": "adamw", "lr": 6e-3, "weight_decay": 1e-2}
@@ -236,7 +236,7 @@ def test_a_resumed_run_goes_on_with_its_own_files_alone(
         def interrupt(trainer: Trainer) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(Trainer, "_reestimate_batch_norm", interrupt)
+        patch.setattr(Trainer, "_finish", interrupt)
         assert main([*options, "-o", str(part), "--best", str(best)]) == 130
     assert f"stopped; {part} holds the last whole epoch, continue with --resume {part}" in capsys.readouterr().err
     kept = best.read_bytes()
@@ -310,7 +310,8 @@ def test_a_budget_that_was_missed_is_exit_code_1(
     budget = json.loads(report.read_text())["budget"]
     assert (budget["kind"], budget["target"], budget["margin"], budget["met"]) == ("sparsity", 0.5, 0.01, False)
     assert abs(budget["reached"] - 0.5) > 0.01
-    message = capsys.readouterr().err
+    # Above ten seconds, on a busy machine, there is progress, too.
+    *_, message = capsys.readouterr().err.splitlines(keepends=True)
     assert message == (
         f"warning: the budget was missed: 50.0% zeros asked for, {budget['reached']:.1%} zeros reached, "
         "margin 1.0% zeros; train for longer, use --optimizer sgd, or ask for less\n"

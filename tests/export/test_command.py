@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from export.errors import ParityError
+from export import publish
 from export.onnx import __main__ as onnx
+from export.parity.verdict import ParityError
 from export.tflite import __main__ as tflite
 
 
@@ -19,10 +20,9 @@ class Verdict:
         return "the table of checks"
 
 
-@pytest.mark.parametrize(("command", "function"), [(onnx, "export_onnx"), (tflite, "export_tflite")])
+@pytest.mark.parametrize("command", [onnx, tflite], ids=["onnx", "tflite"])
 def test_a_failed_check_is_exit_status_1(
     command: Any,
-    function: str,
     checkpoint_path: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -34,7 +34,7 @@ def test_a_failed_check_is_exit_status_1(
     def fail(*arguments: Any, **options: Any) -> Any:
         raise ParityError(Verdict())  # type: ignore[arg-type]
 
-    monkeypatch.setattr(command, function, fail)
+    monkeypatch.setattr(publish, "publish", fail)
     target = tmp_path / "net"
     assert command.main([str(checkpoint_path), "-o", str(target), "--activations", "float32"]) == 1
     printed = capsys.readouterr()

@@ -15,13 +15,12 @@ from onnx import numpy_helper
 
 import codeq
 from codeq.quantizer.attach import quantized_weights
-from export import ExportError, export_onnx, load_session
+from export import ExportError, check_parity, export_onnx, load_session
 from export.inspect import inspect_file
-from export.materialize import materialize
+from export.onnx.materialize import materialize
 from export.onnx.storage.decoder import DOMAIN
 from export.onnx.storage.kinds import STORAGES, Storage
 from export.onnx.storage.target import TARGETS
-from export.onnx.verify import check_parity
 from tests.cases import Net
 
 
@@ -122,10 +121,10 @@ def test_the_inspection_agrees_with_the_export(storage: Storage, files: Any, che
     over = inspection.overhead
     total = over.decoders + over.scales_and_biases + over.graph + over.metadata
     assert total + sum(weight.size_bytes for weight in inspection.weights) == inspection.size_bytes
-    assert total == report.overhead_bytes
-    assert over.decoders == report.decoder_bytes
+    assert total == report.details.overhead_bytes
+    assert over.decoders == report.details.decoder_bytes
     assert min(over.scales_and_biases, over.graph, over.metadata) > 0
-    assert report.packed_bytes == pytest.approx(files("packed").stat().st_size, abs=60)
+    assert report.details.packed_bytes == pytest.approx(files("packed").stat().st_size, abs=60)
 
 
 def test_a_packed_file_is_much_smaller(files: Any) -> None:
@@ -170,7 +169,7 @@ def test_external_data(tmp_path: Path, rng: torch.Generator) -> None:
     x = torch.randn(3, 64, generator=rng)
     path = tmp_path / "net.onnx"
     report = export_onnx(model, (x,), path, storage="packed", external_data_threshold=1000)
-    assert report.external_data == "net.onnx.data"
+    assert report.details.external_data == "net.onnx.data"
     assert inspect_file(path).size_bytes == report.size_bytes
     written = materialize(path, tmp_path / "dense.onnx", external_data_threshold=1000)
     assert (tmp_path / "dense.onnx.data").exists()

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from export.onnx.verify_integer import rebuild_program
 from torch import Tensor, nn
 
 import codeq
 from export import ExportError, check_parity, export_onnx, load_session
-from export.metadata import read_metadata
-from export.onnx.sessions import load_model
+from export.onnx.sessions import load_model, read_metadata
+from export.program.prepare import rebuild_program
 
 ACTIVATIONS: Any = pytest.mark.parametrize("activations", ["float32", "int8"])
 
@@ -81,7 +80,9 @@ def test_a_file_takes_and_gives_what_the_network_names(activations: Any, tmp_pat
     for given in (inputs, (ids, mask)):
         assert check_parity(path, model, given).ok  # type: ignore[arg-type]
     if activations == "int8":
-        program = rebuild_program(model, inputs, read_metadata(load_model(path), path))
+        grids = read_metadata(load_model(path), path).activations
+        assert grids is not None
+        program = rebuild_program(model, inputs, grids)
         assert check_parity(path, model, inputs, program=program).ok
     with pytest.raises(ExportError, match="takes input_ids, attention_mask, found input_ids, labels"):
         check_parity(path, model, {"input_ids": ids, "labels": mask})

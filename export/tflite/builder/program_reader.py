@@ -7,9 +7,9 @@ import torch
 from torch.fx import Node
 
 from codeq.graph.nodes import is_constant, layer_names, state_name
+from export.program.codes import UINT8_TO_INT8
 from export.program.names import scope_name
 from export.program.program import ReferenceProgram, WeightRecord, constant_value
-from export.tflite.codes import UINT8_TO_INT8
 from export.tflite.file.graph import Quantization, Tensor
 from export.tflite.weights.layout import Order
 

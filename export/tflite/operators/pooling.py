@@ -1,7 +1,7 @@
 """Pools take maxima or averages over windows or over whole images.
 
 Maxima are exact, on floats and on codes. Averages are float sums in another order; a mean over a whole image has an
-integer kernel in XNNPACK: clip(rint(f32(sum) * f32(s_in / s_out / count)) + zero point).
+integer kernel in XNNPACK, whose rule is in export/reference/xnnpack.py.
 """
 
 import numpy as np
@@ -10,11 +10,11 @@ from torch.fx import Node
 
 from codeq.graph.operators import CLAMPS
 from export.program.arguments import Pair, fill, pair
+from export.program.codes import UINT8_TO_INT8
 from export.tflite.builder.builder import Builder
 from export.tflite.builder.refusal import CannotLower
 from export.tflite.builder.target import Target, find_target
 from export.tflite.builder.value import Value
-from export.tflite.codes import UINT8_TO_INT8
 from export.tflite.file.graph import Tensor
 from export.tflite.operators.convolution import pad_image, read_image
 from export.tflite.operators.registry import lowers

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from codeq.training.run_log import Run
+from codeq.run_log import Run
 
 MakeRun = Callable[..., Run]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from codeq.figures.groups import group_runs, missing_measure, pareto_front
-from codeq.training.run_log import Run
+from codeq.run_log import Run
 
 pytestmark = pytest.mark.quick
 

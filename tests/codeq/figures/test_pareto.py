@@ -7,7 +7,7 @@ import pytest
 
 from codeq.figures import draw_pareto
 from codeq.figures.style import figure_style
-from codeq.training.run_log import Run
+from codeq.run_log import Run
 from tests.codeq.figures.reading import assert_readable, front_of, texts
 
 with figure_style():  # old releases warn of their own dependencies when they are imported

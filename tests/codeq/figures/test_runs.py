@@ -10,7 +10,7 @@ import pytest
 from codeq.errors import CodeqError
 from codeq.figures import draw_layers, draw_progress, draw_weights
 from codeq.figures.style import figure_style
-from codeq.training.run_log import Run
+from codeq.run_log import Run
 from tests.codeq.figures.reading import assert_readable, texts
 
 with figure_style():  # old releases warn of their own dependencies when they are imported

@@ -10,7 +10,7 @@ import pytest
 from codeq.errors import CodeqError, OutputError
 from codeq.figures import draw_layers, draw_pareto, draw_progress, draw_weights, save_figure
 from codeq.figures.style import figure_style
-from codeq.training.run_log import Run
+from codeq.run_log import Run
 from tests.codeq.figures.reading import texts
 
 with figure_style():  # old releases warn of their own dependencies when they are imported
@@ -62,7 +62,7 @@ def test_a_user_s_settings_change_nothing_and_stay(make_run: MakeRun, tmp_path: 
 def test_pyplot_is_left_alone() -> None:
     program = "import sys, codeq.figures as f; assert 'matplotlib' not in sys.modules; f.save_figure; "
     program += (
-        "from pathlib import Path; from codeq.training.run_log import Run; "
+        "from pathlib import Path; from codeq.run_log import Run; "
         "e = {'epoch': 1, 'test_accuracy': .5, 'sparsity': .5, 'layers': []}; "
         "f.draw_progress(Run('a', Path('a'), {}, (e,), None)); print('matplotlib.pyplot' in sys.modules)"
     )

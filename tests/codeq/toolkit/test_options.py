@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from codeq.errors import CodeqError
-from codeq.toolkit.options import add_options, check_options, flag_of, option, options_of
+from codeq.toolkit.options import LARGEST, add_options, check_options, flag_of, option, options_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,3 +87,32 @@ def test_help_shows_defaults_also_where_they_are_told_from_wishes() -> None:
 
 def test_a_flag_is_the_name_with_dashes() -> None:
     assert flag_of(Settings, "left_out") == "--left-out"
+
+
+@dataclass(frozen=True)
+class Further:
+    share: float = option(0.5, "a share", low=0.0, high=1.0, above=True, below=True)
+    flip: bool | None = option(None, "mirror", switch=True, shown="by data set")
+    seed: int = option(0, "seed", low=0, high=LARGEST)
+
+
+def test_a_switch_has_a_twin_that_says_no() -> None:
+    parser = argparse.ArgumentParser()
+    add_options(parser, Further, suppress=True)
+    assert [options_of(parser.parse_args(words), Further) for words in ([], ["--flip"], ["--no-flip"])] == [
+        {},
+        {"flip": True},
+        {"flip": False},
+    ]
+    assert "mirror (default: by data set)" in " ".join(parser.format_help().split())
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, float("nan"), "x", True])
+def test_what_is_no_number_within_open_bounds(value: object) -> None:
+    with pytest.raises(CodeqError, match=f"^share {value!r}, expected a number above 0 and below 1$"):
+        check_options(Further(share=value), CodeqError)  # type: ignore[arg-type]
+
+
+def test_a_bound_as_good_as_none_is_not_named() -> None:
+    with pytest.raises(CodeqError, match=r"^seed -1, expected a number of at least 0$"):
+        check_options(Further(seed=-1), CodeqError)

@@ -8,10 +8,10 @@ from torch import nn
 
 import codeq
 from codeq.cost import summary
+from codeq.run_log import RunLog, read_run
 from codeq.training.metrics import measure_epoch
 from codeq.training.recipe import TrainConfig
 from codeq.training.records import epoch_record, result_record, start_record
-from codeq.training.run_log import RunLog, read_run
 
 
 def start(name: str = "net") -> dict[str, Any]:

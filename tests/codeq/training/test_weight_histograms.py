@@ -10,7 +10,7 @@ from torch import nn
 import codeq
 from codeq.cost import summary
 from codeq.quantizer.attach import quantized_weights
-from codeq.training.run_log import RunLog, read_run
+from codeq.run_log import RunLog, read_run
 from codeq.training.weight_histograms import weight_histograms
 
 

@@ -64,8 +64,8 @@ def test_weights_are_int8_codes_behind_one_dequantize_each(checkpoint_path: Path
     assert not any(node.doc_string or node.metadata_props for node in proto.graph.node)
     assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert report.folded_batch_norms == 7
-    assert report.opset == proto.opset_import[0].version == 13
-    assert report.oldest_onnxruntime == "1.6"
+    assert report.details.opset == proto.opset_import[0].version == 13
+    assert report.details.oldest_onnxruntime == "1.6"
     assert report.size_bytes == (tmp_path / "net.onnx").stat().st_size
     assert report.verdict.ok
 
@@ -121,7 +121,7 @@ def test_the_papers_grid_exports_exactly(make_checkpoint: Callable[..., Path], b
 def test_an_asked_for_opset_is_written(checkpoint_path: Path, opset: int, tmp_path: Path) -> None:
     model, x = resnet8(checkpoint_path)
     report, proto = exported(model, (x,), tmp_path / "net.onnx", opset=opset)
-    assert report.opset == proto.opset_import[0].version == opset
+    assert report.details.opset == proto.opset_import[0].version == opset
     assert report.verdict.ok
 
 
@@ -143,7 +143,7 @@ def test_external_data(checkpoint_path: Path, storage: Any, tmp_path: Path) -> N
     report = export_onnx(model, (x,), path, storage=storage, external_data_threshold=1000)
     # All large tensors are sparse, hence in the model itself, when that is asked for.
     data = [] if storage == "sparse" else ["net.onnx.data"]
-    assert report.external_data == (data[0] if data else None)
+    assert report.details.external_data == (data[0] if data else None)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["net.onnx", *data]
     assert report.verdict.ok
     proto = onnx.load(path, load_external_data=False)
@@ -393,15 +393,15 @@ def test_the_report_says_what_packed_would_save(checkpoint_path: Path, tmp_path:
     model, x = resnet8(checkpoint_path)
     report, _ = exported(model, (x,), tmp_path / "auto.onnx")
     packed, proto = exported(model, (x,), tmp_path / "packed.onnx", storage="packed")
-    assert report.packed_bytes == pytest.approx(packed.size_bytes, abs=60)
+    assert report.details.packed_bytes == pytest.approx(packed.size_bytes, abs=60)
     assert "with packed" in str(report)
     assert "with packed" not in str(packed)
     assert packed.storage == "packed"
-    assert packed.ir_version == proto.ir_version == 8
-    assert packed.oldest_onnxruntime == "1.17"
-    assert packed.decoder_bytes > 0
-    assert packed.transient_bytes > 0
-    assert packed.overhead_bytes + sum(weight.size_bytes for weight in packed.weights) == packed.size_bytes
+    assert packed.details.ir_version == proto.ir_version == 8
+    assert packed.details.oldest_onnxruntime == "1.17"
+    assert packed.details.decoder_bytes > 0
+    assert packed.details.transient_bytes > 0
+    assert packed.details.overhead_bytes + sum(weight.size_bytes for weight in packed.weights) == packed.size_bytes
 
 
 class Left(nn.Module):
@@ -428,18 +428,20 @@ def test_weights_that_stayed_float_have_their_own_line(grid: str, storage: Any, 
     shapes = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
     # ONNX has the directions of a recurrent layer in front, and its biases (2, 6 * 8), which are none of its weights.
     matrices = sorted([(20, 6), (2, 24, 6), (2, 24, 8), (16, 16)])
-    assert sorted(shapes[name] for name in report.float_weights) == matrices
+    assert sorted(shapes[name] for name in report.details.float_weights) == matrices
     values = 4 * sum(math.prod(shape) for shape in matrices)
-    assert values < report.float_weight_bytes < values + 200
-    assert f"float weights         {format_bytes(report.float_weight_bytes)} in 4 tensors" in str(report)
-    assert report.to_dict()["float_weight_bytes"] == report.float_weight_bytes
+    assert values < report.details.float_weight_bytes < values + 200
+    assert f"float weights         {format_bytes(report.details.float_weight_bytes)} in 4 tensors" in str(report)
+    assert report.to_dict()["float_weight_bytes"] == report.details.float_weight_bytes
     stored = sum(weight.size_bytes for weight in report.weights)
-    assert report.overhead_bytes + report.float_weight_bytes + stored == report.size_bytes
+    assert report.details.overhead_bytes + report.details.float_weight_bytes + stored == report.size_bytes
     inspection = inspect_file(tmp_path / "net.onnx")
-    assert inspection.float_weights == report.float_weights
+    assert inspection.float_weights == report.details.float_weights
     over = inspection.overhead
-    assert over.decoders + over.scales_and_biases + over.graph + over.metadata == report.overhead_bytes
-    assert f"float     {format_bytes(report.float_weight_bytes)} in 4 weights that stayed float" in str(inspection)
+    assert over.decoders + over.scales_and_biases + over.graph + over.metadata == report.details.overhead_bytes
+    assert f"float     {format_bytes(report.details.float_weight_bytes)} in 4 weights that stayed float" in str(
+        inspection
+    )
 
 
 @pytest.mark.parametrize("grid", ["integer", "paper"])
@@ -451,7 +453,7 @@ def test_a_file_without_float_weights_has_no_such_line(grid: str, tmp_path: Path
     assert any(len(tensor.dims) == 4 and tensor.data_type == 1 for tensor in proto.graph.initializer) == (
         grid == "paper"
     )
-    assert report.float_weights == {}
+    assert report.details.float_weights == {}
     assert "float weights" not in str(report)
 
 

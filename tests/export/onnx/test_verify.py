@@ -14,7 +14,7 @@ import codeq
 from codeq.checkpoint import Checkpoint
 from export import ExportError, check_parity, export_onnx
 from export.metadata import KEY
-from export.onnx.verify import RELATIVE_TOLERANCE, compare_output
+from export.parity.outputs import RELATIVE_TOLERANCE, compare_output
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +110,10 @@ def test_an_intact_file_holds(loaded: Checkpoint, exported: Path) -> None:
     verdict = check_parity(exported, loaded.model, loaded.held_inputs)
     assert verdict.ok
     assert verdict.first_failure == ""
-    assert {(check.level, check.batch_size) for check in verdict.outputs} == {
+    assert {(check.setting, check.batch_size) for check in verdict.outputs if check.decides} == {
         (level, size) for level in ("disable_all", "basic", "enable_all") for size in (1, 3)
     }
-    assert [check.exact_options for check in verdict.default_options] == [False]
+    assert [check.setting for check in verdict.outputs if not check.decides] == ["enable_all, default options"]
     assert len(verdict.weights) == 10
     assert verdict.to_dict()["ok"] is True
     assert max(map(len, str(verdict).splitlines())) <= 100
@@ -232,7 +232,7 @@ def test_output_rule_by_hand() -> None:
     expected = np.array([[1.0, 2.0, -4.0]], np.float32)
 
     def judge(found: list[list[float]]) -> tuple[bool, int]:
-        check = compare_output("y", "basic", 1, True, expected, np.array(found, np.float32))
+        check = compare_output("y", "basic", 1, expected, np.array(found, np.float32))
         assert check.tolerance == pytest.approx(4 * RELATIVE_TOLERANCE)
         return check.ok, check.argmax_differences
 
@@ -242,8 +242,8 @@ def test_output_rule_by_hand() -> None:
     assert judge([[2.5, 2.0, -4.0]]) == (False, 1)
     # A tie that the runtime breaks the other way is inside the tolerance, and still another class.
     tied = np.array([[1.0, 1.000001]], np.float32)
-    check = compare_output("y", "basic", 1, True, tied, tied[:, ::-1].copy())
+    check = compare_output("y", "basic", 1, tied, tied[:, ::-1].copy())
     assert (check.ok, check.argmax_differences) == (False, 1)
     whole = np.array([1, 2], np.int64)
-    assert compare_output("y", "basic", 1, True, whole, whole).ok
-    assert compare_output("y", "basic", 1, True, whole, whole + 1).reason == "2 elements differ"
+    assert compare_output("y", "basic", 1, whole, whole).ok
+    assert compare_output("y", "basic", 1, whole, whole + 1).reason == "2 elements differ"

@@ -11,7 +11,8 @@ from onnx import numpy_helper
 import codeq
 from codeq.checkpoint import Checkpoint
 from export import ExportError, check_parity, export_onnx
-from export.metadata import KEY, read_metadata
+from export.metadata import KEY
+from export.onnx.sessions import read_metadata
 
 
 @pytest.fixture(scope="module")
@@ -85,23 +86,21 @@ def test_a_broken_file_fails(fault: str, loaded: Checkpoint, exported: Path, tmp
 
 def test_the_file_as_written_holds_when_its_program_is_rebuilt(loaded: Checkpoint, exported: Path) -> None:
     assert loaded.held_inputs is not None
-    done: list[int] = []
+    done: list[float] = []
     verdict = check_parity(
         exported, loaded.model, loaded.held_inputs, on_progress=lambda share, detail: done.append(share)
     )
     assert verdict.ok, verdict
     assert done == sorted(done)
-    assert done[-1] == 100
-    integer = verdict.integer
-    assert integer is not None
-    assert integer.differing(integer_kernels=True) == 0
-    assert integer.elements(integer_kernels=True) > 100_000
-    assert {check.level for check in integer.outputs} == {"disable_all", "basic", "enable_all"}
-    assert {check.batch_size for check in integer.outputs} == {1, 3}
-    assert all(check.differing == 0 for check in integer.outputs if check.level == "enable_all")
-    assert 0 < integer.program_error <= integer.program_tolerance
+    assert done[-1] == 1.0
+    assert verdict.differing(exact=True) == 0
+    assert verdict.elements(exact=True) > 100_000
+    assert {check.setting for check in verdict.outputs} == {"disable_all", "basic", "enable_all"}
+    assert {check.batch_size for check in verdict.outputs} == {1, 3}
+    assert all(check.differing == 0 for check in verdict.outputs if check.setting == "enable_all")
+    assert 0 < verdict.program_error <= verdict.program_tolerance
     # Fake quantization is not the integer reference, and is not taken for it.
-    assert [item.name for item in integer.reported] == [
+    assert [item.name for item in verdict.reported] == [
         "fake quantization in float",
         "the network with float32 activations",
     ]

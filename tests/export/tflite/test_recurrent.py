@@ -21,7 +21,13 @@ def test_projected_outputs_are_refused(refused: Any) -> None:
     assert "its outputs are projected (proj_size)" in reason
 
 
-def test_a_long_sequence_is_refused(refused: Any) -> None:
+@pytest.mark.parametrize("limit", [10, pytest.param(1024, marks=pytest.mark.full)])
+def test_a_long_sequence_is_refused(refused: Any, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    from export.tflite.operators import recurrent
+
+    assert recurrent.MAX_STEPS == 1024
+    monkeypatch.setattr(recurrent, "MAX_STEPS", limit)
     cell = nn.GRU(3, 5, num_layers=2, batch_first=True)
-    reason = refused(lambda m, x: m.fc(m.cell(x)[0][:, -1]), (513, 3), cell=cell, fc=nn.Linear(5, 2))
-    assert "it would be written out in 1026 steps, more than 1024" in reason
+    shape = (limit // 2 + 1, 3)
+    reason = refused(lambda m, x: m.fc(m.cell(x)[0][:, -1]), shape, cell=cell, fc=nn.Linear(5, 2))
+    assert f"it would be written out in {limit + 2} steps, more than {limit}" in reason

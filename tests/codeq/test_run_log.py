@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from codeq.errors import CodeqError, OutputError
-from codeq.training.run_log import RunLog, read_run
+from codeq.run_log import RunLog, read_run
 
 pytestmark = pytest.mark.quick
 
@@ -199,7 +199,7 @@ def test_logs_are_read_without_pytorch(tmp_path: Path, write_log: Callable[..., 
     path = write_log(tmp_path / "net.jsonl")
     program = (
         "import sys; sys.modules['torch'] = None; import codeq.figures.comparison; "
-        "from codeq.training.run_log import read_run; "
+        "from codeq.run_log import read_run; "
         f"print(read_run({str(path)!r}).name)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
