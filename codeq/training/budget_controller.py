@@ -1,6 +1,6 @@
 """Say what the network may cost instead of lambda: a controller that steers lambda until training gives that cost.
 
-Lambda makes every theta_dz fall by one factor per step, exp(-rate) with rate = 10 * theta_lr * lambda (optim.py). The
+Lambda makes every theta_dz fall by one factor per step, exp(-rate) with rate = 10 * theta_lr * lambda (param_groups.py). The
 controller chooses that factor. It knows the plant: what a network would cost with all thetas times a factor follows
 from the weights as they are, by counting. So every few steps it reads the weights, finds the factor that puts the cost
 on a planned curve, and sets lambda accordingly; lambda becomes negative where zeros must give way again. The curve is
