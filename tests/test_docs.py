@@ -39,8 +39,8 @@ def test_files_that_code_mentions_exist() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_names_that_are_mentioned_exist(page: Path) -> None:
-    mentioned = [name for name in NAME.findall((ROOT / page).read_text()) if PLACEHOLDER not in name]
-    assert not [name for name in mentioned if not _exists(name)]
+    mentioned = [name for name in NAME.findall((ROOT / page).read_text()) if not name.endswith(".py")]
+    assert not [name for name in mentioned if PLACEHOLDER not in name and not _exists(name)]
 
 
 def test_names_that_do_not_exist_are_seen() -> None:
