@@ -236,6 +236,7 @@ def test_killed_at_any_moment_it_leaves_no_file_or_the_old_one(
         target.unlink(missing_ok=True)
 
 
+@pytest.mark.slow("two exports by the command")
 def test_integer_files_on_the_command_line(run_command: Any, checkpoint_path: Path, tmp_path: Path) -> None:
     loaded = codeq.load(checkpoint_path)
     assert loaded.held_inputs is not None

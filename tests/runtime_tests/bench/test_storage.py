@@ -9,6 +9,7 @@ import pytest
 from runtime_tests.bench.storage import measure_storage
 
 
+@pytest.mark.full
 def test_measure_storage_compares_with_dense() -> None:
     report = measure_storage("resnet8", [0.9], ["packed", "packed"], "float32", seconds=0.0, threads=1)
     dense, packed = report.results
@@ -21,6 +22,7 @@ def test_measure_storage_compares_with_dense() -> None:
     assert report.to_dict()["seed"] == 0
 
 
+@pytest.mark.slow("it exports and measures every storage")
 def test_the_command(run_command: Any, tmp_path: Path) -> None:
     done = run_command(
         "runtime_tests.storage", "resnet8", "--zeros", 0.9, "--storage", "packed", "--seconds", 0, "--json", "a.json",

@@ -11,6 +11,7 @@ from runtime_tests.matrix.zoo_file import export_zoo_file, file_path
 from tests.runtime_tests.matrix.small import small
 
 
+@pytest.mark.full
 @pytest.mark.slow("a recurrent network, written out step by step, in three files")
 def test_networks_beyond_mlperf_tiny_are_timed_without_quantize_static(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
