@@ -121,6 +121,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow("it calibrates and exports")
 @pytest.mark.parametrize(
     "name",
     [n if n in ("resnet8", "gru", "tiny_vit") else pytest.param(n, marks=pytest.mark.full) for n in models.MODELS],
