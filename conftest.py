@@ -16,8 +16,10 @@ pytest_plugins = ["pytester", "tests.plugins.commands", "tests.plugins.cpu_limit
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every test begin with the same random numbers, and reports be as wide as in a log."""
     torch.manual_seed(0)
+    monkeypatch.setenv("COLUMNS", "100")
 
 
 @pytest.fixture

@@ -84,13 +84,14 @@ def run_export(backend: Backend, argv: list[str] | None) -> int:
         print(f"{output}: not written, {error}", file=sys.stderr)
         return cli.EXIT_FAILED
     if note:
-        report = dataclasses.replace(report, notes=(*report.notes, note))
+        print(f"note: {note}", file=sys.stderr)
     if str(arguments.json) != "-":
         print(report)
         smaller = report.details.smaller(report)
         if smaller:
             words = sys.argv[1:] if argv is None else argv
             print(f"to copy               {_with_flags(backend, words, smaller)}")
+    report = dataclasses.replace(report, notes=(*report.notes, *([note] if note else [])))
     cli.write_json(arguments.json, report.to_dict())
     return 0
 

@@ -5,6 +5,7 @@ The file appears under its name only after the check held. This is all that an e
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,7 +29,9 @@ UNUSED = StoredWeight("unused", "", 0, "")
 
 
 @autocast_off()
-def publish(backend: Backend, model: nn.Module, example_inputs: Inputs, path: Path, request: ExportRequest) -> Report:
+def publish(
+    backend: Backend, model: nn.Module, example_inputs: Inputs, path: Path, request: ExportRequest
+) -> Report[Any]:
     """Write a network as a file of a backend. An autocast around the call is switched off: files compute in float32.
 
     Args:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from codeq.quantizer.grid import WeightEncoding
 from codeq.toolkit.table import fold_line, format_bytes, format_ratio, render_table
@@ -79,15 +79,18 @@ class Details(Protocol):
     def to_dict(self) -> dict[str, Any]:
         """Give it to machines, with plain types."""
 
-    def remarks(self, report: "Report") -> Sequence[tuple[str, str]]:
+    def remarks(self, report: "Report[Any]") -> Sequence[tuple[str, str]]:
         """Give it to people: labels and texts, one line each."""
 
-    def smaller(self, report: "Report") -> Mapping[str, str]:
+    def smaller(self, report: "Report[Any]") -> Mapping[str, str]:
         """Give flags with which the command would have written a smaller file; none where there is no such."""
 
 
+DetailsT = TypeVar("DetailsT", bound=Details, covariant=True)
+
+
 @dataclass(frozen=True)
-class Report:
+class Report(Generic[DetailsT]):
     """The result of an export; `print(report)` shows it, `to_dict` is for machines.
 
     Attributes:
@@ -111,7 +114,7 @@ class Report:
     weights: tuple[WeightReport, ...]
     verdict: Verdict
     folded_batch_norms: int
-    details: Details
+    details: DetailsT
     skipped_folds: dict[str, str] = field(default_factory=dict)
     activations: ActivationReport | None = None
     notes: tuple[str, ...] = ()

@@ -61,7 +61,7 @@ def run_batches(runner: Runner, inputs: Sequence[Tensor], batch_size: int) -> li
     """Compute all outputs for all inputs, fed `batch_size` at a time and concatenated; a last batch may be smaller."""
     chunks = []
     for batch in batches(inputs, batch_size):
-        prepared = runner.prepare([tensor.contiguous().numpy() for tensor in batch])
+        prepared = runner.prepare([tensor.detach().contiguous().numpy() for tensor in batch])
         chunks.append([np.array(values) for values in runner.finish(runner.run(prepared))])
     return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
@@ -84,11 +84,11 @@ def check_inputs(runner: Runner, path: Path, inputs: Sequence[Tensor], names: Se
     if names and tuple(names) != wanted:
         raise ExportError(f"{path}: takes {', '.join(wanted)}, found {', '.join(names)}")
     for slot, tensor in zip(runner.inputs, inputs, strict=True):
-        found = tuple(tensor.shape)
+        found, dtype = tuple(tensor.shape), tensor.detach().numpy().dtype
         expected = slot.at_batch(found[0])[1:] if slot.shape else None
-        if expected != found[1:] or len(slot.shape) != tensor.ndim or np.dtype(slot.dtype) != tensor.numpy().dtype:
+        if expected != found[1:] or len(slot.shape) != tensor.ndim or np.dtype(slot.dtype) != dtype:
             sizes = ["N" if size is None else size for size in slot.shape]
             raise ExportError(
-                f"{path}: input {slot.name!r} takes {slot.dtype} {sizes}, found {tensor.numpy().dtype} {list(found)}; "
+                f"{path}: input {slot.name!r} takes {slot.dtype} {sizes}, found {dtype} {list(found)}; "
                 "is it the file of another network?"
             )

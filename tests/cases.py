@@ -573,7 +573,7 @@ on_codes("pool", lambda m, x: m.three(F.adaptive_avg_pool2d(m.one(x), 1)), {"ada
 on_codes(
     "concatenation of grids", lambda m, x: m.six(torch.cat([F.relu(m.one(x)), m.two(x)], 1)), {"cat": "CONCATENATION"}
 )
-on_codes("concatenation", lambda m, x: m.six(torch.cat([m.one(x), m.two(x)], 1)), {"cat": "CONCATENATION"})
+on_codes("concatenation", lambda m, x: m.six(torch.cat([m.one(x), m.two(x)], 1)), {"two": "CONV_2D", "six": "CONV_2D"})
 on_codes("max pool", lambda m, x: m.three(F.max_pool2d(m.one(x), 3, 2, 1)), {"one": "CONV_2D", "three": "CONV_2D"})
 on_codes("relu6", lambda m, x: m.three(F.relu6(4 * m.one(x))), {"three": "CONV_2D"})
 

@@ -186,8 +186,11 @@ def test_training_names_no_runtime() -> None:
 
 
 def test_no_public_class_has_two_homes() -> None:
+    """Networks aside: each file of models/ has blocks of its own, and is read alone."""
     homes: dict[str, list[str]] = defaultdict(list)
     for name in modules():
+        if name.startswith("models."):
+            continue
         for node in tree(name).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes[node.name].append(name)

@@ -1,4 +1,4 @@
-"""The README's Python runs as printed, its options exist, and links of all pages lead somewhere."""
+"""The README's Python runs as printed, and its options exist."""
 
 import re
 from importlib import import_module
@@ -9,7 +9,6 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parent.parent
-PAGES = [Path("README.md"), Path("CHANGELOG.md"), *sorted(path.relative_to(ROOT) for path in ROOT.glob("docs/**/*.md"))]
 README = (ROOT / "README.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
@@ -53,9 +52,3 @@ def test_every_option_named_for_a_command_exists(module: str, capsys: pytest.Cap
     assert lines
     for option in {option for line in lines for option in re.findall(r"(?<= )--?[a-z-]+", line) if option != "-m"}:
         assert option in known, option
-
-
-@pytest.mark.parametrize("page", PAGES, ids=str)
-def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text()):
-        assert (ROOT / page.parent / target).exists(), target

@@ -1,12 +1,12 @@
 """Say what the network may cost instead of lambda: a controller that steers lambda until training gives that cost.
 
-Lambda makes every theta_dz fall by one factor per step, exp(-rate) with rate = 10 * theta_lr * lambda (optim.py). The
-controller chooses that factor. It knows the plant: what a network would cost with all thetas times a factor follows
-from the weights as they are, by counting. So every few steps it reads the weights, finds the factor that puts the cost
-on a planned curve, and sets lambda accordingly; lambda becomes negative where zeros must give way again. The curve is
-the cubic ramp of Zhu & Gupta 2017, "To prune, or not to prune", arXiv:1710.01878, equation 1. When grids freeze, one
-more factor, found on the exact weights, puts the cost on the target. Weights train on and cross the borders of frozen
-grids; where the cost has drifted by a tenth of its margin, it is put back in the same way.
+Lambda makes every theta_dz fall by one factor per step, exp(-rate) with rate = 10 * theta_lr * lambda (see
+param_groups.py). The controller chooses that factor. It knows the plant: what a network would cost with all thetas
+times a factor follows from the weights as they are, by counting. So every few steps it reads the weights, finds the
+factor that puts the cost on a planned curve, and sets lambda accordingly; lambda becomes negative where zeros must give
+way again. The curve is the cubic ramp of Zhu & Gupta 2017, "To prune, or not to prune", arXiv:1710.01878, equation 1.
+When grids freeze, one more factor, found on the exact weights, puts the cost on the target. Weights train on and cross
+the borders of frozen grids; where the cost has drifted by a tenth of its margin, it is put back in the same way.
 
 Learned bits fall by the same factor, but each layer at its own speed: faster where a bit saves much and hurts little.
 Taking a bit from a weight doubles its step size, which in a second-order model of the loss costs h step_size^2 / 8, h

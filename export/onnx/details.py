@@ -52,7 +52,7 @@ class OnnxDetails:
         """Whether sums of two u8 x s8 products fit into int16, as old x86 kernels hold them; None for float files."""
         return None if self.largest_code is None else self.largest_code <= SAFE_CODE
 
-    def smaller(self, report: Report) -> Mapping[str, str]:
+    def smaller(self, report: Report[Any]) -> Mapping[str, str]:
         better = self.packed_bytes < report.size_bytes and self.storage not in PACKING
         return {"--storage": "packed"} if better else {}
 
@@ -62,7 +62,7 @@ class OnnxDetails:
             "safe_without_vnni": self.safe_without_vnni,
         }
 
-    def remarks(self, report: Report) -> Sequence[tuple[str, str]]:
+    def remarks(self, report: Report[Any]) -> Sequence[tuple[str, str]]:
         remarks = []
         if report.weights:
             ratio = format_ratio(report.size_bytes, report.entropy_bytes)

@@ -13,6 +13,7 @@ from codeq.activations.encoding import ActivationEncoding
 from codeq.activations.methods import Method
 from codeq.graph.inputs import Inputs
 from export.onnx.backend import ONNX
+from export.onnx.details import OnnxDetails
 from export.onnx.options import DEFAULT_TARGET, EXTERNAL_DATA_THRESHOLD, OnnxRequest
 from export.onnx.storage.kinds import Storage
 from export.options import Activations, Quantization
@@ -40,7 +41,7 @@ def export_onnx(
     ranges: Method = "mse",
     activations_except: Sequence[str] = (),
     activation_encodings: Mapping[str, ActivationEncoding] | None = None,
-) -> Report:
+) -> Report[OnnxDetails]:
     """Write a network as an ONNX file whose weights are exactly those it was trained with.
 
     The lowering of weights is exact. With float32 activations, outputs differ from PyTorch's by the order of float32

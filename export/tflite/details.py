@@ -16,8 +16,8 @@ class TfliteDetails:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def remarks(self, report: Report) -> Sequence[tuple[str, str]]:
+    def remarks(self, report: Report[Any]) -> Sequence[tuple[str, str]]:
         return [("operators", ", ".join(f"{count} {code}" for code, count in self.operators.items()))]
 
-    def smaller(self, report: Report) -> Mapping[str, str]:
+    def smaller(self, report: Report[Any]) -> Mapping[str, str]:
         return {}

@@ -16,6 +16,7 @@ from export.options import Activations, Quantization
 from export.publish import publish
 from export.report import Report
 from export.tflite.backend import TFLITE
+from export.tflite.details import TfliteDetails
 from export.tflite.options import WRITER, Io, Layout, Sparse, TfliteRequest, Writer
 
 
@@ -39,7 +40,7 @@ def export_tflite(
     ranges: Method = "mse",
     activations_except: Sequence[str] = (),
     activation_encodings: Mapping[str, ActivationEncoding] | None = None,
-) -> Report:
+) -> Report[TfliteDetails]:
     """Write a network as a .tflite file whose weights are exactly those it was trained with.
 
     With float32 activations each weight is int8 codes behind one DEQUANTIZE; outputs differ from PyTorch's by the order

@@ -31,7 +31,7 @@ from export.program.names import codes_name
 from export.program.program import ReferenceProgram, WeightRecord, add_tensor, constant_value, remove_unused_tensors
 from export.tflite.build import Build
 from export.tflite.file.edit import ModelEditor
-from export.tflite.file.graph import Graph, Quantization
+from export.tflite.file.graph import Graph, TensorGrid
 from export.tflite.file.graph import Tensor as FileTensor
 from export.tflite.file.operator_versions import PER_CHANNEL_DEQUANTIZE
 from export.tflite.weights.form import FLOATS, StoredForm
@@ -183,7 +183,7 @@ def _store(editor: ModelEditor, tensor: int, record: WeightRecord, layout: Store
     codes = layout.store(encoding.codes.numpy())
     axis = 0 if encoding.axis is None else _stored_axis(layout, encoding.axis)
     scale = encoding.scale.reshape(-1).numpy()
-    grid = Quantization(scale, 0, axis)
+    grid = TensorGrid(scale, 0, axis)
     version = PER_CHANNEL_DEQUANTIZE if scale.size > 1 else 2
     stored = editor.add_tensor(codes_name(name), codes.shape, codes, grid)
     editor.rename_tensor(tensor, name)

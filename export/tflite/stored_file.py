@@ -23,6 +23,8 @@ from export.tflite.runtime import schema
 from export.tflite.weights.form import HYBRID_OPERATORS
 from export.tflite.weights.layout import Order, StoredLayout
 
+SHAPES = frozenset({"RESHAPE", "TRANSPOSE"})
+"""Operators that only give values another shape or order."""
 DAMAGED = (struct.error, IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading a flatbuffer raises whose offsets lead nowhere, and JSON of another form."""
 
@@ -150,9 +152,10 @@ def _read_orders(path: Path, layout: Any) -> tuple[dict[str, StoredLayout], dict
 
 @dataclass(frozen=True)
 class _Operator:
-    """One operator of a file: the schema's name, the tensor that it makes, and what its first operands are."""
+    """One operator of a file: the schema's name, its first operand and its result, and what the operands are."""
 
     code: str
+    first: str
     output: str
     reads_codes: bool
     is_hybrid: bool
@@ -177,10 +180,12 @@ def _operators(content: Any) -> list[_Operator]:
     found = []
     for operator in subgraph.operators:
         kind = content.operatorCodes[operator.opcodeIndex].builtinCode
-        operands = [subgraph.tensors[number].type for number in operator.inputs if number >= 0]
+        tensors = [subgraph.tensors[number] for number in operator.inputs if number >= 0]
+        operands = [tensor.type for tensor in tensors]
         found.append(
             _Operator(
                 names[kind],
+                text_of(tensors[0].name) if tensors else "",
                 text_of(subgraph.tensors[operator.outputs[0]].name),
                 reads_codes=operands[:1] == [fb.TensorType.INT8],
                 is_hybrid=kind in hybrid and operands[0] == fb.TensorType.FLOAT32 and operands[1] in codes,
@@ -190,8 +195,16 @@ def _operators(content: Any) -> list[_Operator]:
 
 
 def _kernels(operators: Iterable[_Operator], codes: Iterable[str]) -> dict[str, str]:
-    made = {operator.output: operator.code for operator in operators if operator.reads_codes}
-    return {name: made[codes_name(name)] for name in codes if codes_name(name) in made}
+    """The operator that computes each quantized activation on codes, behind those that only give it another shape."""
+    makers = {operator.output: operator for operator in operators if operator.reads_codes}
+    found = {}
+    for name in codes:
+        maker = makers.get(codes_name(name))
+        while maker is not None and maker.code in SHAPES and maker.first in makers:
+            maker = makers[maker.first]
+        if maker is not None:
+            found[name] = maker.code
+    return found
 
 
 def check_grids(file: TfliteFile) -> tuple[WeightCheck, ...]:

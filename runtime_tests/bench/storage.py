@@ -126,7 +126,7 @@ def measure_storage(
                     session_over_dense=result.session_ms / dense.session_ms,
                     latency_over_dense=result.latency_ms / dense.latency_ms,
                     memory_over_dense_bytes=result.peak_memory_bytes - dense.peak_memory_bytes,
-                    transient_bytes=_transient_bytes(report),
+                    transient_bytes=report.details.transient_bytes,
                     bench=replace(result, path=Path(result.path).name),
                 )
             )
@@ -134,7 +134,9 @@ def measure_storage(
     return StorageReport(name, activations, largest, tuple(results))
 
 
-def _export(model: nn.Module, inputs: Tensor, path: Path, storage: Storage, activations: Activations) -> Report:
+def _export(
+    model: nn.Module, inputs: Tensor, path: Path, storage: Storage, activations: Activations
+) -> Report[OnnxDetails]:
     return export_onnx(
         model,
         (inputs[:2],),
@@ -144,9 +146,3 @@ def _export(model: nn.Module, inputs: Tensor, path: Path, storage: Storage, acti
         calibration=inputs if activations == "int8" else None,
         check_inputs=(inputs[:1],),
     )
-
-
-def _transient_bytes(report: Report) -> int:
-    """What a session needs for a moment to decode the weights."""
-    assert isinstance(report.details, OnnxDetails)
-    return report.details.transient_bytes

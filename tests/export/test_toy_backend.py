@@ -286,6 +286,7 @@ def test_a_file_that_does_not_hold_is_not_published(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow("five commands")
 def test_the_commands_know_it(
     checkpoint_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -160,6 +160,7 @@ def test_the_command_goes_red_when_file_and_network_part_ways(
     assert json.loads((tmp_path / "verdict.json").read_text())["ok"] is False
 
 
+@pytest.mark.slow("it exports and compares")
 def test_the_command_holds_an_integer_file(run_command: Any, checkpoint_path: Path, tmp_path: Path) -> None:
     loaded = codeq.load(checkpoint_path)
     x = loaded.held_inputs

@@ -42,7 +42,7 @@ def test_a_file_that_does_not_hold_is_a_row_and_exit_status_1(
     assert all((file["failure"] or file["refused"]) and file["size_bytes"] is None for file in values["files"])
 
 
-@pytest.mark.slow("every kind of file of a network")
+@pytest.mark.full
 @pytest.mark.usefixtures("no_processes")
 def test_the_command(run_command: Any, tmp_path: Path) -> None:
     done = run_command(

@@ -10,7 +10,7 @@ from codeq.graph.nodes import is_constant, layer_names, state_name
 from export.program.codes import UINT8_TO_INT8
 from export.program.names import scope_name
 from export.program.program import ReferenceProgram, WeightRecord, constant_value
-from export.tflite.file.graph import Quantization, Tensor
+from export.tflite.file.graph import Tensor, TensorGrid
 from export.tflite.weights.layout import Order
 
 quantize = torch.ops.codeq.quantize.default
@@ -39,7 +39,7 @@ class ProgramReader:
         name = "" if node.target is quantize else scope_name(node)
         return name or self._names.get(node, node.name)
 
-    def like(self, node: Node, order: Order, quantization: Quantization | None = None, *, name: str = "") -> Tensor:
+    def like(self, node: Node, order: Order, quantization: TensorGrid | None = None, *, name: str = "") -> Tensor:
         """Describe a tensor of the file for a node's shape, its axes in some order: codes on a grid, else floats."""
         shape, open_axes = self.shape(node), self.open_axes(node)
         return Tensor(
@@ -55,12 +55,12 @@ class ProgramReader:
         value = constant_value(self.program, node) if isinstance(node, Node) else None
         return None if value is None else value.detach().numpy()
 
-    def grid(self, quantizer: Node) -> Quantization:
+    def grid(self, quantizer: Node) -> TensorGrid:
         """Give the grid of a quantizer of activations, as int8."""
         scale, zero_point = self.constant(quantizer.args[1]), self.constant(quantizer.args[2])
         assert scale is not None
         assert zero_point is not None
-        return Quantization(scale.reshape(1), int(zero_point) + UINT8_TO_INT8)
+        return TensorGrid(scale.reshape(1), int(zero_point) + UINT8_TO_INT8)
 
     def weight_record(self, weight: Node) -> WeightRecord:
         """Find the record of the weight whose codes a dequantize reads."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from export.tflite.file.graph import Quantization
+from export.tflite.file.graph import TensorGrid
 from export.tflite.weights.layout import Order
 
 
@@ -37,5 +37,5 @@ class Value:
 
     tensor: int
     order: Order
-    quantization: Quantization | None = None
+    quantization: TensorGrid | None = None
     joined: JoinedAxes | None = None

@@ -17,14 +17,14 @@ from torch.fx import Node
 from codeq.graph.nodes import is_constant
 from codeq.graph.operators import CLAMPS
 from export.program.names import codes_name, scope_name
+from export.tflite.builder.destination import Destination
 from export.tflite.builder.graph_writer import GraphWriter
 from export.tflite.builder.per_input import per_input_constant, repeat_per_input
 from export.tflite.builder.program_reader import ProgramReader, dequantize, quantize
 from export.tflite.builder.refusal import CannotLower
-from export.tflite.builder.target import Target
 from export.tflite.builder.value import Value
 from export.tflite.builder.weight_writer import WeightWriter
-from export.tflite.file.graph import Quantization
+from export.tflite.file.graph import TensorGrid
 from export.tflite.weights.layout import Order, StoredLayout, flat_order, identity
 
 
@@ -100,8 +100,8 @@ class Values:
         operands: Sequence[Value | int],
         order: Order,
         *,
-        target: Target | None = None,
-        quantization: Quantization | None = None,
+        target: Destination | None = None,
+        quantization: TensorGrid | None = None,
         version: int | None = None,
         **options: Any,
     ) -> None:
@@ -113,7 +113,7 @@ class Values:
             target: Where the result goes; None takes the node itself.
             quantization: Of a result that is codes without a quantizer: what moves values keeps their grid.
         """
-        target = target or Target(node)
+        target = target or Destination(node)
         name = target.node.name if target.quantization is None else codes_name(scope_name(target.node))
         like = self._program.like(node, order, target.quantization or quantization, name=name)
         self.set(target.node, self._writer.operator(code, operands, like, order, version=version, **options))

@@ -16,7 +16,7 @@ from export.tflite.builder.graph_writer import GraphWriter
 from export.tflite.builder.program_reader import ProgramReader, dequantize
 from export.tflite.builder.refusal import CannotLower
 from export.tflite.builder.value import Value
-from export.tflite.file.graph import Quantization, Tensor
+from export.tflite.file.graph import Tensor, TensorGrid
 from export.tflite.file.operator_versions import INT4_DEQUANTIZE, PER_CHANNEL_DEQUANTIZE
 from export.tflite.weights.form import FLOATS, Reader, StoredForm, WeightForms, is_exact
 from export.tflite.weights.layout import StoredLayout, identity
@@ -83,10 +83,10 @@ class WeightWriter:
         if record.name in self.layouts:
             raise CannotLower(f"{record.name} is used by two layers that want it in different orders")
         axis = record.encoding.axis
-        grid = Quantization(self._program.weight_scale(node), 0, 0 if axis is None else layout.order.index(axis))
+        grid = TensorGrid(self._program.weight_scale(node), 0, 0 if axis is None else layout.order.index(axis))
         codes = layout.store(record.encoding.codes.numpy())
         if channel_axis is not None and grid.scale.size == 1:
-            grid = Quantization(np.repeat(grid.scale, codes.shape[channel_axis]), 0, channel_axis)
+            grid = TensorGrid(np.repeat(grid.scale, codes.shape[channel_axis]), 0, channel_axis)
         stored = self.forms.choose(codes, grid.scale.size, replace(reader, layers_only=is_read_by_layers(node)))
         name = self._writer.unused_name(codes_name(record.name))
         tensor = Tensor(name, codes.shape, codes.dtype, codes, grid, form=stored.form)

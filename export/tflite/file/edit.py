@@ -16,7 +16,7 @@ from export.tflite.file.flatbuffer import (
     read,
     set_options,
 )
-from export.tflite.file.graph import Quantization
+from export.tflite.file.graph import TensorGrid
 from export.tflite.runtime import schema
 
 
@@ -56,7 +56,7 @@ class ModelEditor:
         return found
 
     def add_tensor(
-        self, name: str, shape: Sequence[int], data: np.ndarray | None = None, quantization: Quantization | None = None
+        self, name: str, shape: Sequence[int], data: np.ndarray | None = None, quantization: TensorGrid | None = None
     ) -> int:
         """Append a tensor, float32 where it is computed; its number."""
         fb = schema()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from export.errors import ExportError
-from export.tflite.file.graph import Graph, Quantization, Tensor
+from export.tflite.file.graph import Graph, Tensor, TensorGrid
 from export.tflite.file.nibbles import pack, unpack
 from export.tflite.file.operator_versions import OPERATORS
 from export.tflite.file.sparse import CompressedRows, compress
@@ -52,15 +52,15 @@ class _Grids:
     """Packs grids of tensors: equal tables and equal zero points of channels once, where they are first met."""
 
     def __init__(self) -> None:
-        self.tables: dict[Quantization, int] = {}
+        self.tables: dict[TensorGrid, int] = {}
         self.zero_points: dict[tuple[int, int], int] = {}
 
-    def pack(self, quantization: Quantization, builder: Any) -> int:
+    def pack(self, quantization: TensorGrid, builder: Any) -> int:
         if quantization not in self.tables:
             self.tables[quantization] = self._pack(quantization, builder)
         return self.tables[quantization]
 
-    def _pack(self, quantization: Quantization, builder: Any) -> int:
+    def _pack(self, quantization: TensorGrid, builder: Any) -> int:
         fb = schema()
         key = (quantization.zero_point, len(quantization.scale))
         if key not in self.zero_points:
@@ -77,7 +77,7 @@ class _Grids:
 class _Grid:
     """Packs as the schema's `QuantizationParametersT`, one of `grids`."""
 
-    quantization: Quantization
+    quantization: TensorGrid
     grids: _Grids
 
     def Pack(self, builder: Any) -> int:

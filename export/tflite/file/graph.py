@@ -25,14 +25,14 @@ Form = Literal["dense", "csr", "int4"]
 
 
 @dataclass(frozen=True, eq=False)
-class Quantization:
+class TensorGrid:
     """Describes the grid of a tensor: `scale` float32 `(1,)` or `(C,)` along `axis`, one `zero_point` for all."""
 
     scale: np.ndarray
     zero_point: int = 0
     axis: int = 0
 
-    def same_as(self, other: "Quantization | None") -> bool:
+    def same_as(self, other: "TensorGrid | None") -> bool:
         """Tell whether two grids have the same codes for the same values."""
         return other is not None and (
             np.array_equal(self.scale, other.scale) and self.zero_point == other.zero_point and self.axis == other.axis
@@ -50,7 +50,7 @@ class Tensor:
     shape: tuple[int, ...]
     dtype: np.dtype
     data: np.ndarray | None = None
-    quantization: Quantization | None = None
+    quantization: TensorGrid | None = None
     open_batch: tuple[int, ...] = ()
     form: Form = "dense"
 

@@ -12,8 +12,8 @@ from torch.fx import Node
 
 from codeq.graph.operators import CLAMPS
 from export.tflite.builder.builder import Builder
+from export.tflite.builder.destination import FUSED_CLAMPS
 from export.tflite.builder.refusal import CannotLower
-from export.tflite.builder.target import FUSED_CLAMPS
 from export.tflite.file.graph import RELU, RELU6, RELU_N1_TO_1
 from export.tflite.operators.registry import lowers
 

@@ -11,8 +11,8 @@ import torch
 from torch.fx import Node
 
 from export.tflite.builder.builder import Builder
+from export.tflite.builder.destination import find_destination
 from export.tflite.builder.refusal import CannotLower
-from export.tflite.builder.target import find_target
 from export.tflite.builder.value import Value
 from export.tflite.file.graph import Tensor
 from export.tflite.operators.registry import lowers
@@ -40,7 +40,7 @@ def lower_arithmetic(build: Builder, node: Node) -> None:
     computed = [operand for operand in full if operand in build.values]
     order = build.values.read((computed or full)[0]).order if full else identity(rank)
     integer = code in ON_CODES and build.values.are_codes(*node.args)
-    target = find_target(build.program, node, integer=integer)
+    target = find_destination(build.program, node, integer=integer)
     integer = target.quantization is not None
     operands = [read_broadcast(build, operand, order, integer=integer) for operand in node.args]
     if target.quantization is not None:

@@ -16,8 +16,8 @@ from torch.fx import Node
 from export.program.arguments import Pair, fill, pair
 from export.program.names import codes_name, scope_name
 from export.tflite.builder.builder import Builder
+from export.tflite.builder.destination import find_destination
 from export.tflite.builder.refusal import CannotLower
-from export.tflite.builder.target import find_target
 from export.tflite.builder.value import JoinedAxes, Value
 from export.tflite.builder.weight_writer import is_plain
 from export.tflite.file.graph import Tensor
@@ -46,7 +46,7 @@ def lower_convolution(build: Builder, node: Node) -> None:
 
     code = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
     integer = build.values.are_codes(source) and is_plain(weight)
-    target = find_target(build.program, node, integer=integer)
+    target = find_destination(build.program, node, integer=integer)
     integer = target.quantization is not None
     image = read_image(build, source, integer=integer)
     sizes, wanted = _image(build.program.shape(source)[2:], 1), _image(build.program.shape(node)[2:], 1)

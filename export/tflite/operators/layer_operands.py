@@ -10,11 +10,11 @@ from torch.fx import Node
 
 from export.program.names import codes_name
 from export.tflite.builder.builder import Builder
+from export.tflite.builder.destination import Destination
 from export.tflite.builder.refusal import CannotLower
-from export.tflite.builder.target import Target
 from export.tflite.builder.value import Value
 from export.tflite.builder.weight_writer import is_plain
-from export.tflite.file.graph import Quantization, Tensor
+from export.tflite.file.graph import Tensor, TensorGrid
 from export.tflite.file.operator_versions import layer_version
 from export.tflite.operators.requantization import check_requantization
 from export.tflite.weights.form import FLOATS, HYBRID_OPERATORS, Reader
@@ -38,7 +38,7 @@ def layer_operands(
     weight: Node,
     bias: Node | None,
     layout: StoredLayout,
-    target: Target,
+    target: Destination,
 ) -> LayerOperands:
     """Add the weight and the bias of a layer, and note it where it computes on codes.
 
@@ -83,5 +83,5 @@ def _integer_bias(build: Builder, node: Node | None, channels: int, scale: np.nd
         found = build.program.constant(node.args[0])
         assert found is not None
         codes = found
-    name, grid = build.writer.unused_name(codes_name(f"{layer}.bias")), Quantization(scale.reshape(-1))
+    name, grid = build.writer.unused_name(codes_name(f"{layer}.bias")), TensorGrid(scale.reshape(-1))
     return build.writer.add_tensor(Tensor(name, codes.shape, codes.dtype, codes, grid))

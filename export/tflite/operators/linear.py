@@ -14,8 +14,8 @@ from torch.fx import Node
 
 from export.program.arguments import fill
 from export.tflite.builder.builder import Builder
+from export.tflite.builder.destination import find_destination
 from export.tflite.builder.refusal import CannotLower
-from export.tflite.builder.target import find_target
 from export.tflite.builder.value import JoinedAxes
 from export.tflite.builder.weight_writer import is_plain
 from export.tflite.operators.layer_operands import layer_operands
@@ -35,7 +35,7 @@ def lower_linear(build: Builder, node: Node) -> None:
     assert isinstance(x, Node)
     outputs, inputs = build.program.shape(weight)
     integer = build.values.are_codes(x) and is_plain(weight)
-    target = find_target(build.program, node, integer=integer)
+    target = find_destination(build.program, node, integer=integer)
     integer = target.quantization is not None
     value = build.values.read(x, (0, 1)) if integer else build.values.read_float(x, (0, 1))
     columns = value.joined or JoinedAxes((inputs,), (0,))

@@ -15,8 +15,8 @@ from torch.fx import Node
 from export.program.arguments import fill
 from export.program.fold_batch_norm import channel_factors
 from export.tflite.builder.builder import Builder
+from export.tflite.builder.destination import find_destination
 from export.tflite.builder.refusal import CannotLower
-from export.tflite.builder.target import find_target
 from export.tflite.operators.arithmetic import read_broadcast
 from export.tflite.operators.registry import lowers
 
@@ -37,7 +37,7 @@ def lower_batch_norm(build: Builder, node: Node) -> None:
     value = build.values.read_float(x)
     shape = [1] * len(value.order)
     shape[value.order.index(1)] = -1
-    target = find_target(build.program, node)
+    target = find_destination(build.program, node)
     like = build.program.like(node, value.order, name=f"{node.name}/scaled")
     scaled = build.writer.operator(
         "MUL", [value, build.writer.number(factors.astype(np.float32).reshape(shape))], like, value.order

@@ -12,8 +12,8 @@ from codeq.graph.operators import CLAMPS
 from export.program.arguments import Pair, fill, pair
 from export.program.codes import UINT8_TO_INT8
 from export.tflite.builder.builder import Builder
+from export.tflite.builder.destination import Destination, find_destination
 from export.tflite.builder.refusal import CannotLower
-from export.tflite.builder.target import Target, find_target
 from export.tflite.builder.value import Value
 from export.tflite.file.graph import Tensor
 from export.tflite.operators.convolution import pad_image, read_image
@@ -129,14 +129,14 @@ def is_non_negative(build: Builder, node: Node, value: Value) -> bool:
 
 def _mean_of_image(build: Builder, node: Node, x: Node) -> None:
     """Write MEAN, on codes where no clamp follows that it would have to apply."""
-    target = find_target(build.program, node, integer=build.values.are_codes(x))
+    target = find_destination(build.program, node, integer=build.values.are_codes(x))
     integer = target.quantization is not None and not target.activation
     if integer:
         build.integer[build.program.name(node)] = "MEAN"
     image = read_image(build, x, integer=integer)
     axes = build.writer.indices((1, 2), "axes")
     build.values.result(
-        node, "MEAN", [image, axes], CHANNELS_LAST[4], target=target if integer else Target(node), keepDims=True
+        node, "MEAN", [image, axes], CHANNELS_LAST[4], target=target if integer else Destination(node), keepDims=True
     )
 
 

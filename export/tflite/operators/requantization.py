@@ -8,7 +8,7 @@ It refuses a factor of 256 or more, and would then leave the layer to a kernel w
 import numpy as np
 
 from export.errors import DeclinedError
-from export.tflite.file.graph import Quantization
+from export.tflite.file.graph import TensorGrid
 
 LARGEST_FACTOR = 256.0
 RATIOS = {"ADD": (2.0**-10, 2.0**8), "MUL": (2.0**-16, 2.0**8), "QUANTIZE": (2.0**-8, 2.0**7)}
@@ -17,7 +17,7 @@ RATIOS = {"ADD": (2.0**-10, 2.0**8), "MUL": (2.0**-16, 2.0**8), "QUANTIZE": (2.0
 Source: TensorFlow, xnnpack_delegate.cc (ADD, MUL), and XNNPACK, convert-nc.c (codes to another grid)."""
 
 
-def check_requantization(layer: str, sum_scale: np.ndarray, output: Quantization | None) -> None:
+def check_requantization(layer: str, sum_scale: np.ndarray, output: TensorGrid | None) -> None:
     """See that a layer's sums can be brought to its output's grid.
 
     Args:
@@ -38,7 +38,7 @@ def check_requantization(layer: str, sum_scale: np.ndarray, output: Quantization
         )
 
 
-def check_ratio(layer: str, code: str, scale: np.ndarray, output: Quantization) -> None:
+def check_ratio(layer: str, code: str, scale: np.ndarray, output: TensorGrid) -> None:
     """See that codes can be brought to another grid by an operator other than a layer with weights.
 
     Raises:

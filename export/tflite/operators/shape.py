@@ -8,10 +8,10 @@ from torch.fx import Node
 
 from export.program.arguments import fill
 from export.tflite.builder.builder import Builder
+from export.tflite.builder.destination import Destination, find_destination
 from export.tflite.builder.refusal import CannotLower
-from export.tflite.builder.target import Target, find_target
 from export.tflite.builder.value import Value
-from export.tflite.file.graph import Quantization, Tensor
+from export.tflite.file.graph import Tensor, TensorGrid
 from export.tflite.operators.convolution import CONVOLUTIONS
 from export.tflite.operators.linear import flatten_columns
 from export.tflite.operators.registry import lowers
@@ -156,13 +156,13 @@ def lower_concatenation(build: Builder, node: Node) -> None:
     computed = [part for part in parts if part in build.values]
     order = build.values.read((computed or parts)[0]).order
     integer = build.values.are_codes(*parts)
-    target = find_target(build.program, node, integer=integer)
+    target = find_destination(build.program, node, integer=integer)
     grids = [build.values.read(part).quantization for part in parts]
     grid = target.quantization
     if integer and grid is None and all(g is not None and g.same_as(grids[0]) for g in grids):
         grid = grids[0]
     if grid is None or target.activation:
-        target = Target(node)
+        target = Destination(node)
         operands = [build.values.read_float(part, order) for part in parts]
         grid = None
     else:
@@ -173,7 +173,7 @@ def lower_concatenation(build: Builder, node: Node) -> None:
     )
 
 
-def _on_grid(build: Builder, node: Node, value: Value, grid: Quantization) -> Value:
+def _on_grid(build: Builder, node: Node, value: Value, grid: TensorGrid) -> Value:
     if value.quantization is None or grid.same_as(value.quantization):
         return value
     check_ratio(build.program.name(node), "QUANTIZE", value.quantization.scale, grid)

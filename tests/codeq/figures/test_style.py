@@ -84,5 +84,6 @@ def test_saving_refuses(make_run: MakeRun, tmp_path: Path) -> None:
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch, make_run: MakeRun) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(CodeqError, match=r"^figures need matplotlib: pip install 'codeq\[figures\]'$"):
+    expected = r"^figures need matplotlib: pip install '.\[figures\]' in a clone of this project$"
+    with pytest.raises(CodeqError, match=expected):
         draw_layers(make_run())

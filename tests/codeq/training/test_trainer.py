@@ -54,16 +54,16 @@ RESUMED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("kind", "stop_after", "fraction"),
     [
-        ("fixed", 1, 0.5),
-        ("fixed", 3, 0.5),
-        ("fixed", 2, 0.4),
-        ("mixed", 1, 0.4),
-        ("int8", 1, 0.5),
-        ("int8", 3, 0.4),
-        ("budget", 1, 0.5),
-        ("budget", 3, 0.4),
-        ("mixed_budget", 1, 0.5),
-        ("sgd", 2, 0.4),
+        pytest.param("fixed", 1, 0.5, marks=pytest.mark.slow("three trainings")),
+        pytest.param("fixed", 3, 0.5, marks=pytest.mark.full),
+        pytest.param("fixed", 2, 0.4, marks=pytest.mark.full),
+        pytest.param("mixed", 1, 0.4, marks=pytest.mark.full),
+        pytest.param("int8", 1, 0.5, marks=pytest.mark.slow("three trainings")),
+        pytest.param("int8", 3, 0.4, marks=pytest.mark.full),
+        pytest.param("budget", 1, 0.5, marks=pytest.mark.full),
+        pytest.param("budget", 3, 0.4, marks=pytest.mark.full),
+        pytest.param("mixed_budget", 1, 0.5, marks=pytest.mark.slow("three trainings")),
+        pytest.param("sgd", 2, 0.4, marks=pytest.mark.full),
     ],
 )
 def test_resume_is_bit_identical(kind: str, stop_after: int, fraction: float, tmp_path: Path) -> None:
@@ -177,13 +177,19 @@ def test_weights_that_break_in_the_last_step_replace_nothing(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("changes", "kind"),
     [
-        ({"sparsity": 0.8}, "sparsity"),
-        ({"bops": 0.03}, "bops"),
-        ({"size": 12_000.0, "optimizer": "sgd", "lr": 0.05, "weight_decay": 1e-2}, "size"),
-        ({"bops": 0.03, "bits": None}, "bops"),
-        ({"sparsity": 0.8, "theta_init": 0.5, "bits": 2}, "sparsity"),
+        pytest.param({"sparsity": 0.8}, "sparsity", id="sparsity", marks=pytest.mark.full),
+        pytest.param({"bops": 0.03}, "bops", id="bops", marks=pytest.mark.full),
+        pytest.param(
+            {"size": 12_000.0, "optimizer": "sgd", "lr": 0.05, "weight_decay": 1e-2},
+            "size",
+            id="size_sgd",
+            marks=pytest.mark.full,
+        ),
+        pytest.param({"bops": 0.03, "bits": None}, "bops", id="bops_mixed", marks=pytest.mark.slow("it trains")),
+        pytest.param(
+            {"sparsity": 0.8, "theta_init": 0.5, "bits": 2}, "sparsity", id="sparsity_2_bits", marks=pytest.mark.full
+        ),
     ],
-    ids=["sparsity", "bops", "size_sgd", "bops_mixed", "sparsity_2_bits"],
 )
 def test_a_budget_is_met(changes: dict[str, Any], kind: str, tmp_path: Path) -> None:
     config = replace(SHORT, epochs=16, batch_size=32, lambda_dz=None, freeze_fraction=0.25, **changes)

@@ -49,7 +49,7 @@ def test_the_command_alone_does_the_right_thing(run_process: Any, checkpoint_pat
     )
     values = json.loads(report.stdout)
     assert values["parity"]["inputs"] == 7
-    assert values["opset"] == 17
+    assert values["details"]["opset"] == 17
     assert {weight["storage"] for weight in values["weights"]} == {"dense"}
 
 
@@ -236,6 +236,7 @@ def test_killed_at_any_moment_it_leaves_no_file_or_the_old_one(
         target.unlink(missing_ok=True)
 
 
+@pytest.mark.slow("two exports by the command")
 def test_integer_files_on_the_command_line(run_command: Any, checkpoint_path: Path, tmp_path: Path) -> None:
     loaded = codeq.load(checkpoint_path)
     assert loaded.held_inputs is not None
@@ -250,7 +251,7 @@ def test_integer_files_on_the_command_line(run_command: Any, checkpoint_path: Pa
     options = ["--calibration", tmp_path / "inputs.npz", "--ranges", "percentile", "--activations-except", "block1.*"]
     report = run_command(*common, *options, "--activations-except", "Linear", "--force", "--json", "-", cwd=tmp_path)
     values = json.loads(report.stdout)
-    kernels = {kernel["name"]: kernel for kernel in values["activations"]["kernels"]}
+    kernels = {kernel["name"]: kernel for kernel in values["parity"]["kernels"]}
     assert values["activations"]["ranges"] == "percentile"
     assert values["activations"]["exclude"] == ["block1.*", "Linear"]
     assert kernels["block1.add"] == {
@@ -261,7 +262,8 @@ def test_integer_files_on_the_command_line(run_command: Any, checkpoint_path: Pa
         "integer": False,
     }
     assert kernels["block2.conv1"]["kernel"] == "QLinearConv"
-    assert values["parity"]["integer"]["ok"]
+    assert values["parity"]["ok"]
+    assert all(check["ok"] for check in values["parity"]["codes"])
 
 
 def test_bad_input_about_activations(run_command: Any, checkpoint_path: Path, tmp_path: Path) -> None:
@@ -326,6 +328,7 @@ def test_networks_that_cannot_be_exported_are_refused_in_one_line(
         assert not (tmp_path / "net.onnx").exists()
 
 
+@pytest.mark.slow("it trains and exports")
 def test_training_with_int8_makes_integer_files_the_default(run_command: Any, tmp_path: Path) -> None:
     done = run_command("codeq.train", "--epochs", 1, "--activations", "int8", "-o", tmp_path / "net.pt")
     assert done.returncode == 0, done.stderr

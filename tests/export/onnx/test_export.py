@@ -70,6 +70,7 @@ def test_weights_are_int8_codes_behind_one_dequantize_each(checkpoint_path: Path
     assert report.verdict.ok
 
 
+@pytest.mark.slow("a file in each storage")
 def test_sparse_initializers_are_where_they_pay(checkpoint_path: Path, tmp_path: Path) -> None:
     model, x = resnet8(checkpoint_path)
     sizes = {}
@@ -136,6 +137,7 @@ def test_opsets_that_cannot_be_written(checkpoint_path: Path, opset: int, messag
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow("two files of one network")
 @pytest.mark.parametrize("storage", ["auto", "dense", "sparse"])
 def test_external_data(checkpoint_path: Path, storage: Any, tmp_path: Path) -> None:
     model, x = resnet8(checkpoint_path)
@@ -314,6 +316,7 @@ def test_overwriting_needs_force(checkpoint_path: Path, tmp_path: Path) -> None:
     assert path.read_bytes() != b"old"
 
 
+@pytest.mark.slow("five exports")
 def test_a_stale_data_file_goes_and_a_foreign_one_stays(checkpoint_path: Path, tmp_path: Path) -> None:
     model, x = resnet8(checkpoint_path)
     path, data = tmp_path / "net.onnx", tmp_path / "net.onnx.data"
@@ -389,6 +392,7 @@ def test_debug_info_is_shipped_only_where_asked(checkpoint_path: Path, tmp_path:
     assert full.ByteSize() > 1.5 * lean.ByteSize()
 
 
+@pytest.mark.slow("two exports")
 def test_the_report_says_what_packed_would_save(checkpoint_path: Path, tmp_path: Path) -> None:
     model, x = resnet8(checkpoint_path)
     report, _ = exported(model, (x,), tmp_path / "auto.onnx")
@@ -396,7 +400,7 @@ def test_the_report_says_what_packed_would_save(checkpoint_path: Path, tmp_path:
     assert report.details.packed_bytes == pytest.approx(packed.size_bytes, abs=60)
     assert "with packed" in str(report)
     assert "with packed" not in str(packed)
-    assert packed.storage == "packed"
+    assert packed.details.storage == "packed"
     assert packed.details.ir_version == proto.ir_version == 8
     assert packed.details.oldest_onnxruntime == "1.17"
     assert packed.details.decoder_bytes > 0
@@ -432,7 +436,7 @@ def test_weights_that_stayed_float_have_their_own_line(grid: str, storage: Any, 
     values = 4 * sum(math.prod(shape) for shape in matrices)
     assert values < report.details.float_weight_bytes < values + 200
     assert f"float weights         {format_bytes(report.details.float_weight_bytes)} in 4 tensors" in str(report)
-    assert report.to_dict()["float_weight_bytes"] == report.details.float_weight_bytes
+    assert report.to_dict()["details"]["float_weight_bytes"] == report.details.float_weight_bytes
     stored = sum(weight.size_bytes for weight in report.weights)
     assert report.details.overhead_bytes + report.details.float_weight_bytes + stored == report.size_bytes
     inspection = inspect_file(tmp_path / "net.onnx")

@@ -190,6 +190,6 @@ def test_grid_limit_63_is_reported_as_safe(tmp_path: Path) -> None:
         codeq.freeze(model)
         report, tensors = export(model.eval(), tmp_path / f"{limit}.onnx")
         assert report.activations is not None
-        assert report.activations.safe_without_vnni == safe
+        assert report.details.safe_without_vnni == safe
         assert (np.abs(tensors["conv.weight_quantized"]).max() <= 63) == safe
         assert ("safe" in str(report)) == safe

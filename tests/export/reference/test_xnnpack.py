@@ -7,7 +7,7 @@ from torch import fx
 
 from export.reference.machine import Codes, _clamp
 from export.reference.xnnpack import XNNPACK
-from export.tflite.file.graph import Graph, Quantization
+from export.tflite.file.graph import Graph, TensorGrid
 from export.tflite.file.graph import Tensor as FileTensor
 
 aten = torch.ops.aten
@@ -33,7 +33,7 @@ def test_products_are_rounded_with_the_other_values() -> None:
     assert not pending.zero_inside
 
 
-def kernel_mean(codes: np.ndarray, x: Quantization, y: Quantization) -> np.ndarray:
+def kernel_mean(codes: np.ndarray, x: TensorGrid, y: TensorGrid) -> np.ndarray:
     """What LiteRT computes of int8 codes `(N, H, W, C)`."""
     from export.tflite.file.flatbuffer import write
     from export.tflite.run import allocate, open_interpreter
@@ -67,7 +67,7 @@ def test_means_next_to_ties_are_the_kernel_s() -> None:
         scale = torch.tensor(0.02 * largest / (int(rng.integers(1, 250)) + 0.5), dtype=torch.float32)
         steps = mean(node(aten.adaptive_avg_pool2d.default), x, [1, 1]).steps(scale, result_zero + 128.0)
         expected = steps.round().clamp(0, 255).permute(0, 2, 3, 1).numpy() - 128
-        grids = (Quantization(np.float32([0.02]), zero), Quantization(scale.reshape(1).numpy(), result_zero))
+        grids = (TensorGrid(np.float32([0.02]), zero), TensorGrid(scale.reshape(1).numpy(), result_zero))
         assert np.array_equal(kernel_mean(int8, *grids), expected)
 
 

@@ -9,7 +9,7 @@ import pytest
 from runtime_tests.bench.storage import measure_storage
 
 
-@pytest.mark.slow("two exports of a network, one of them packed")
+@pytest.mark.full
 @pytest.mark.usefixtures("no_processes")
 def test_measure_storage_compares_with_dense() -> None:
     report = measure_storage("resnet8", [0.9], ["packed", "packed"], "float32", seconds=0.0, threads=1)
@@ -23,7 +23,7 @@ def test_measure_storage_compares_with_dense() -> None:
     assert report.to_dict()["seed"] == 0
 
 
-@pytest.mark.slow("two exports of a network, one of them packed")
+@pytest.mark.slow("it exports and measures every storage")
 @pytest.mark.usefixtures("no_processes")
 def test_the_command(run_command: Any, tmp_path: Path) -> None:
     done = run_command(

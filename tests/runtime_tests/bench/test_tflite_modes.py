@@ -13,8 +13,8 @@ from runtime_tests.tflite_modes import main
 MEASURED = ("float32", "int8", "int8-dense", "hybrid")
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("no_processes")
-@pytest.mark.slow("four exports of a network, each checked on 64 images")
 def test_every_kind_is_written_held_and_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from runtime_tests.matrix.zoo_file import export_zoo_file, file_path
 from tests.runtime_tests.matrix.small import small
 
 
-@pytest.mark.slow("a recurrent network, written out step by step, in three files")
+@pytest.mark.full
 @pytest.mark.usefixtures("no_processes")
 def test_networks_beyond_mlperf_tiny_are_timed_without_quantize_static(tmp_path: Path) -> None:
     model, inputs = small("gru")

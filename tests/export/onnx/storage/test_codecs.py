@@ -105,6 +105,7 @@ def check(codes: np.ndarray, folder: Path, *, functions: bool = True, opset: int
         assert running == ["Mul"] * len(parts)
 
 
+@pytest.mark.slow("every codec, many shapes")
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     shape=st.lists(st.integers(1, 11), min_size=1, max_size=4).map(tuple),

@@ -6,10 +6,10 @@ import pytest
 from export.tflite.builder.graph_writer import GraphWriter
 from export.tflite.builder.refusal import CannotLower
 from export.tflite.builder.value import Value
-from export.tflite.file.graph import Quantization, Tensor
+from export.tflite.file.graph import Tensor, TensorGrid
 
 FLOAT, INT8 = np.dtype(np.float32), np.dtype(np.int8)
-GRID = Quantization(np.array([0.5], np.float32), 3)
+GRID = TensorGrid(np.array([0.5], np.float32), 3)
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from export.tflite.builder.builder import Builder
+from export.tflite.builder.destination import Destination
 from export.tflite.builder.refusal import CannotLower
-from export.tflite.builder.target import Target
 from export.tflite.builder.value import JoinedAxes, Value
-from export.tflite.file.graph import Quantization
+from export.tflite.file.graph import TensorGrid
 from export.tflite.weights.form import WeightForms
 
-GRID = Quantization(np.array([0.5], np.float32), 3)
+GRID = TensorGrid(np.array([0.5], np.float32), 3)
 NHWC = (0, 2, 3, 1)
 
 
@@ -83,7 +83,7 @@ def test_constants_are_written_where_they_are_read(program: Any) -> None:
 def test_a_result_goes_to_its_target(program: Any) -> None:
     build, x, product = make(program)
     (relu,) = product.users
-    build.values.result(product, "MUL", [build.values.read(x), 0], (0, 1, 2, 3), target=Target(relu, 1))
+    build.values.result(product, "MUL", [build.values.read(x), 0], (0, 1, 2, 3), target=Destination(relu, 1))
     assert relu in build.values
     assert product not in build.values
     assert build.writer.tensor(build.values.read(relu)).name == relu.name

@@ -8,7 +8,7 @@ pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install '.
 from export.errors import ExportError
 from export.tflite.file import flatbuffer
 from export.tflite.file.flatbuffer import ALIGNMENT, read, read_metadata, tensors_by_name, with_outputs, write
-from export.tflite.file.graph import Graph, Quantization, Tensor
+from export.tflite.file.graph import Graph, Tensor, TensorGrid
 from export.tflite.weights.layout import StoredLayout
 
 pytestmark = pytest.mark.quick
@@ -19,7 +19,7 @@ FLOAT = np.dtype(np.float32)
 def scaled(codes: np.ndarray) -> Graph:
     """x + dequantize(codes)."""
     graph = Graph()
-    grid = Quantization(np.array([0.5, 0.25], np.float32), 0, 0)
+    grid = TensorGrid(np.array([0.5, 0.25], np.float32), 0, 0)
     x = graph.add_tensor(Tensor("x", (1, 3), FLOAT, open_batch=(0,)))
     stored = graph.add_tensor(Tensor("w_quantized", codes.shape, codes.dtype, codes, grid))
     same = graph.add_tensor(Tensor("w_again", codes.shape, codes.dtype, codes, grid))

@@ -9,22 +9,22 @@ from torch.fx import Node
 
 from codeq.graph.operators import CLAMPS
 from export.tflite.builder.program_reader import ProgramReader, quantize
-from export.tflite.file.graph import NO_ACTIVATION, RELU, RELU6, RELU_N1_TO_1, Quantization
+from export.tflite.file.graph import NO_ACTIVATION, RELU, RELU6, RELU_N1_TO_1, TensorGrid
 
 FUSED_CLAMPS = {(0.0, float("inf")): RELU, (0.0, 6.0): RELU6, (-1.0, 1.0): RELU_N1_TO_1}
 """Clamps that an operator applies itself, by their limits."""
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class Destination:
     """Says what an operator's result stands for: a node, the clamp that the operator applies, the grid of its codes."""
 
     node: Node
     activation: int = NO_ACTIVATION
-    quantization: Quantization | None = None
+    quantization: TensorGrid | None = None
 
 
-def find_target(program: ProgramReader, node: Node, *, integer: bool = False) -> Target:
+def find_destination(program: ProgramReader, node: Node, *, integer: bool = False) -> Destination:
     """Find what the result of a node's operator stands for.
 
     Args:
@@ -40,8 +40,8 @@ def find_target(program: ProgramReader, node: Node, *, integer: bool = False) ->
             last, activation = user, FUSED_CLAMPS[limits]
     user = _only_user(last)
     if integer and user is not None and user.target is quantize:
-        return Target(user, activation, program.grid(user))
-    return Target(last, activation)
+        return Destination(user, activation, program.grid(user))
+    return Destination(last, activation)
 
 
 def _only_user(node: Node) -> Node | None:

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from export.reference.xnnpack import XNNPACK
+from export.tflite.builder.destination import FUSED_CLAMPS, find_destination
 from export.tflite.builder.program_reader import ProgramReader, quantize
-from export.tflite.builder.target import FUSED_CLAMPS, find_target
 from export.tflite.file.graph import NO_ACTIVATION, RELU, RELU6
 
 
@@ -37,7 +37,7 @@ CLAMPS: dict[str, tuple[Callable[[Tensor], Tensor], int, str]] = {
 def test_clamps(program: Any, between: Callable[[Tensor], Tensor], activation: int, last: str) -> None:
     reader = ProgramReader(program(Net(between), (2, 5, 5)))
     one = next(node for node in reader.program.exported.graph.nodes if "conv2d" in str(node.target))
-    target = find_target(reader, one)
+    target = find_destination(reader, one)
     assert target.activation == activation
     assert f".{last}." in str(target.node.target)
     assert target.quantization is None
@@ -47,7 +47,7 @@ def test_clamps(program: Any, between: Callable[[Tensor], Tensor], activation: i
 def test_a_quantizer_is_for_operators_on_codes(program: Any, integer: bool) -> None:
     reader = ProgramReader(program(Net(lambda x: x), (2, 5, 5), "int8"))
     one = next(node for node in reader.program.exported.graph.nodes if "conv2d" in str(node.target))
-    target = find_target(reader, one, integer=integer)
+    target = find_destination(reader, one, integer=integer)
     assert (target.quantization is not None) == integer
     assert (target.node.target is quantize) == integer
 
