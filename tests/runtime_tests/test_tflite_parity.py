@@ -198,3 +198,16 @@ def test_a_file_is_approximate_by_its_operators(checkpoint_path: Path, tmp_path:
         file = read_file(export(checkpoint_path, tmp_path / name, "float32", hybrid=hybrid))
         assert file.approximate == hybrid
         assert "hybrid" not in json.dumps(file.metadata.layout)
+
+
+def test_a_hybrid_file_says_how_far_off_it_is(checkpoint_path: Path, tmp_path: Path) -> None:
+    """Its outputs are approximate, its weights are held as ever, a wrong one fails."""
+    path = export(checkpoint_path, tmp_path, "float32", hybrid=True)
+    verdict = verdict_of(checkpoint_path, path)
+    assert verdict.ok
+    assert verdict.approximate
+    assert "outputs off by" in verdict.summary
+    assert f"{verdict.max_abs_error:.1e}" in verdict.summary
+    assert {check.setting for check in verdict.outputs} == {"xnnpack", "builtin"}
+    broken = verdict_of(checkpoint_path, changed(path, tmp_path, flip_a_code))
+    assert broken.first_failure.startswith("block1.conv1.weight: its codes are not those that were exported")

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import codeq
+from export import check_parity
 from export.errors import ExportError
 from export.options import Quantization
 from export.program.prepare import prepare_program
@@ -72,6 +73,11 @@ def test_codes_replace_floats(converted: Any, tmp_path: Path, kind: str, grid: s
     assert report.details.operators["DEQUANTIZE"] == 4
     assert report.details.operators.get("SIGN", 0) == (4 if grid == "paper" else 0)
     assert {weight.name: weight.storage for weight in report.weights}["unused.weight"] == "unused"
+    # Read back, it is held one input at a time.
+    verdict = check_parity(path, model, x)
+    assert verdict.ok, verdict
+    assert {check.batch_size for check in verdict.outputs} == {1}
+    assert (verdict.inputs, len(verdict.weights)) == (len(x), 5)
     stored = tensors_by_name(read(path.read_bytes()))
     floats = [name for name, (data, _) in stored.items() if data is not None and data.dtype == np.float32]
     assert not any("weight" in name and "shift" not in name for name in floats)
