@@ -41,7 +41,7 @@ def test_an_entry_may_be_the_backend_itself(plain: Any) -> None:
 
 
 def test_an_unknown_name_lists_those_there_are() -> None:
-    with pytest.raises(ExportError, match="^backend 'coreml', expected one of onnx, tflite$"):
+    with pytest.raises(ExportError, match=r"^backend 'coreml', expected one of onnx, tflite$"):
         get_backend("coreml")
 
 

@@ -24,12 +24,13 @@ pytestmark = pytest.mark.quick
 
 HOLDS = Verdict("none", "1", 2, (), (OutputCheck("y", "eager", 1, 0.0, 1.0, 1.0, 0, True),))
 FAILS = dataclasses.replace(HOLDS, outputs=(OutputCheck.failed("y", "eager", 1, "off by one"),))
+METADATA = FileMetadata((), None, {}, {})
 
 
 @dataclasses.dataclass
 class Stored:
     path: Path
-    metadata: FileMetadata = FileMetadata((), None, {}, {})
+    metadata: FileMetadata = METADATA
     fixed_batch: int | None = None
     approximate: bool = False
 
