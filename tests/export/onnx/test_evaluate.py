@@ -35,5 +35,5 @@ def test_values_by_name() -> None:
 
 
 def test_what_cannot_be_computed_names_the_file() -> None:
-    with pytest.raises(ExportError, match="^net.onnx: "):
+    with pytest.raises(ExportError, match=r"^net\.onnx: "):
         compute_values(MODEL, SOURCE, ["u"], "disable_all", {})

@@ -40,7 +40,7 @@ def test_a_file_carries_its_options(activations: str, options: dict[str, str], s
 
 
 def test_other_options_are_refused() -> None:
-    with pytest.raises(ExportError, match="^net: asks for the session options evil.library, which a file may not set"):
+    with pytest.raises(ExportError, match=r"^net: asks for the session options evil\.library, which"):
         read_metadata(described({"evil.library": "x.so", **EXACT_SESSION_OPTIONS}), "net")
     with pytest.raises(ExportError, match="no session_options"):
         read_metadata(described(None), "net")

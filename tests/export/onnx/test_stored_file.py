@@ -38,5 +38,5 @@ def test_the_data_that_a_file_names_belongs_to_it(tmp_path: Path) -> None:
 def test_a_file_of_another_writer_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     onnx.save(helper.make_model(helper.make_graph([], "g", [], [])), path)
-    with pytest.raises(ExportError, match="expected a file written by export.onnx"):
+    with pytest.raises(ExportError, match=r"expected a file written by export\.onnx"):
         read_file(path)
