@@ -7,11 +7,13 @@ import ast
 import re
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from tests.mirrors import TESTED_BY
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("models", "codeq", "export", "runtime_tests", "codeq_cli")
@@ -243,3 +245,75 @@ def test_the_exporters_take_what_their_requests_define() -> None:
         parameters = inspect.signature(function).parameters.values()
         keywords = {item.name: item.default for item in parameters if item.kind is item.KEYWORD_ONLY}
         assert keywords == fields
+
+
+def _mirror(path: Path) -> Path:
+    """Where the tests of a module are: those of `python -m package` are those of its command."""
+    name = "command" if path.stem == "__main__" else path.stem
+    return Path("tests", path.parent, f"test_{name}.py")
+
+
+def _mentions(text: str, module: str) -> bool:
+    """Whether a test imports a module, or a name of it from one of its packages, or runs it with `python -m`."""
+    public = {node.name for node in tree(module).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and module in node.value.split():
+            return True
+        if isinstance(node, ast.Import) and any(alias.name == module for alias in node.names):
+            return True
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = {alias.name for alias in node.names}
+            if node.module == module or module in {f"{node.module}.{name}" for name in names}:
+                return True
+            if module.startswith(f"{node.module}.") and names & public:
+                return True
+    return False
+
+
+def _untested(name: str, path: Path, tested_by: Mapping[str, str]) -> str:
+    """Why a module does not count as tested; empty where it does."""
+    entry = tested_by.get(path.as_posix())
+    if (ROOT / _mirror(path)).exists():
+        return f"has a mirror: take it out of tests/mirrors.py, where it says {entry!r}" if entry else ""
+    if entry is None:
+        return f"has no {_mirror(path)}, and no entry in tests/mirrors.py"
+    words = entry.split()
+    if not all(word.endswith(".py") for word in words):
+        missing = [word for word in words if word.startswith("tests/") and not (ROOT / word).exists()]
+        return f"names {missing[0]}, which is not there" if missing else "" if len(words) > 2 else "has no reason"
+    for word in words:
+        if not (ROOT / word).exists():
+            return f"names {word}, which is not there"
+        if not _mentions((ROOT / word).read_text(), name):
+            return f"names {word}, which does not import it"
+    return ""
+
+
+def test_every_module_has_its_test() -> None:
+    paths = {name: path.relative_to(ROOT) for name, path in modules().items() if path.name != "__init__.py"}
+    wrong = {str(path): _untested(name, path, TESTED_BY) for name, path in paths.items()}
+    gone = [path for path in TESTED_BY if path not in wrong]
+    assert not [f"{path} {reason}" for path, reason in wrong.items() if reason]
+    assert not gone, "modules that are gone stand in tests/mirrors.py"
+
+
+@pytest.mark.parametrize(
+    ("tested_by", "reason"),
+    [
+        ({}, "no entry"),
+        ({"codeq/version.py": "a constant"}, "has no reason"),
+        ({"codeq/version.py": "tests/test_nothing.py"}, "which is not there"),
+        ({"codeq/version.py": "shown by tests/test_nothing.py alone"}, "which is not there"),
+        ({"codeq/version.py": "tests/codeq/toolkit/test_suggest.py"}, "which does not import it"),
+        ({"codeq/version.py": "tests/codeq/toolkit/test_versions.py"}, ""),
+        ({"codeq/version.py": "one constant, nothing else"}, ""),
+    ],
+)
+def test_what_counts_as_tested(tested_by: dict[str, str], reason: str) -> None:
+    found = _untested("codeq.version", Path("codeq/version.py"), tested_by)
+    assert (reason in found) if reason else not found
+
+
+def test_an_entry_for_a_mirrored_module_must_go() -> None:
+    entry = {"codeq/cost.py": "tests/codeq/test_cost.py"}
+    assert "take it out" in _untested("codeq.cost", Path("codeq/cost.py"), entry)

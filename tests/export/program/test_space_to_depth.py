@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import codeq
 from export import export_onnx
+from export.program.space_to_depth import rearrange_kernel, restore_kernel
 
 
 def export(conv: nn.Conv2d, size: tuple[int, int], path: Path, **options: Any) -> tuple[list[str], bool]:
@@ -71,3 +72,20 @@ def test_an_input_with_other_readers_is_left_alone(tmp_path: Path) -> None:
 def test_excluded_and_float_files_are_left_alone(tmp_path: Path) -> None:
     operators, _ = export(nn.Conv2d(3, 4, 7, 2, 3), (14, 14), tmp_path / "a.onnx", activations_except=["0"])
     assert "SpaceToDepth" not in operators
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("kernel", [(5, 5), (6, 7), (7, 7)])
+@pytest.mark.parametrize("offset", [(0, 0), (1, 0), (1, 1)])
+def test_a_rearranged_kernel_comes_back(kernel: tuple[int, int], offset: tuple[int, int], rng: torch.Generator) -> None:
+    weight = torch.randint(-9, 10, (4, 3, *kernel), generator=rng).float()
+    rearranged = rearrange_kernel(weight, offset)
+    assert rearranged.shape == (4, 12, (kernel[0] + offset[0] + 1) // 2, (kernel[1] + offset[1] + 1) // 2)
+    restored = restore_kernel(rearranged, offset, tuple(weight.shape))
+    assert restored is not None
+    assert torch.equal(restored, weight)
+    # Something beside the kernel: not its rearrangement.
+    free = (rearrange_kernel(torch.ones_like(weight), offset) == 0).nonzero()
+    if len(free):
+        rearranged[tuple(free[0])] = 1.0
+        assert restore_kernel(rearranged, offset, tuple(weight.shape)) is None

@@ -1,0 +1,37 @@
+"""What an ONNX file's report has of its own."""
+
+import dataclasses
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from export.onnx.details import OnnxDetails
+
+pytestmark = pytest.mark.quick
+
+DETAILS = OnnxDetails(13, 8, "1.10", "auto", 0, 0, 900, 100, {"rnn.W": 40, "rnn.R": 2}, None, None)
+REPORT: Any = SimpleNamespace(size_bytes=1000, entropy_bytes=500.0, weights=("fc.weight",))
+
+
+@pytest.mark.parametrize(
+    ("packed", "storage", "flags"),
+    [(900, "auto", {"--storage": "packed"}), (1000, "auto", {}), (900, "packed", {}), (900, "smallest", {})],
+)
+def test_packed_is_proposed_where_it_is_smaller(packed: int, storage: str, flags: dict[str, str]) -> None:
+    details = dataclasses.replace(DETAILS, packed_bytes=packed, storage=storage)
+    assert details.smaller(REPORT) == flags
+    assert ("with packed" in dict(details.remarks(REPORT))) == bool(flags)
+
+
+@pytest.mark.parametrize(("largest", "safe"), [(None, None), (63, True), (64, False)])
+def test_which_codes_are_safe_on_old_x86(largest: int | None, safe: bool | None) -> None:
+    details = dataclasses.replace(DETAILS, largest_code=largest)
+    assert details.safe_without_vnni is safe
+    assert details.to_dict()["safe_without_vnni"] is safe
+    assert ("x86 without VNNI" in dict(details.remarks(REPORT))) == (safe is not None)
+
+
+def test_float_weights_are_summed() -> None:
+    assert DETAILS.to_dict()["float_weight_bytes"] == 42
+    assert dict(DETAILS.remarks(REPORT))["float weights"] == "42 B in 2 tensors"

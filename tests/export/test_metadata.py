@@ -1,0 +1,74 @@
+"""What a file says about itself comes back as it was written, and damage is one line."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from codeq.activations.encoding import ActivationEncoding
+from export.errors import ExportError
+from export.metadata import FORMAT_VERSION, KEY, FileMetadata, WeightMetadata, metadata_props, parse_metadata
+
+pytestmark = pytest.mark.quick
+
+WEIGHT = WeightMetadata("fc.weight", "fc.weight", "bn", 0, 4, 7, 1, 2, False, "ab")
+FILE = FileMetadata(
+    (WEIGHT,),
+    "cd",
+    {"mean": [0.5]},
+    {"codeq": "?"},
+    {"input": ActivationEncoding(0.5, 3)},
+    ("fc",),
+    "packed",
+    "portable",
+)
+
+
+def text(**changes: Any) -> str:
+    values = {field.name: getattr(FILE, field.name) for field in dataclasses.fields(FILE)} | changes
+    return metadata_props(values.pop("weights"), **values)[KEY]
+
+
+def test_it_comes_back() -> None:
+    assert parse_metadata(text(), "net") == FILE
+    options: dict[str, Any] = {"session_options": {"a": "1"}, "layout": {"io": "nhwc"}, "activations": None}
+    found = parse_metadata(text(**options, activations_except=()), "net")
+    assert found == dataclasses.replace(FILE, **options, activations_except=())
+
+
+def test_our_own_version_is_in_it() -> None:
+    from codeq import __version__
+
+    assert parse_metadata(text(versions={"torch": "2"}), "net").versions == {"codeq": __version__, "torch": "2"}
+
+
+def test_a_newer_file_is_refused() -> None:
+    newer = json.dumps(json.loads(text()) | {"format_version": FORMAT_VERSION + 1})
+    with pytest.raises(ExportError, match=r"^net: metadata version 3 is newer than 2; upgrade codeq$"):
+        parse_metadata(newer, "net")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": 3},
+        {"weights": [{"name": "x"}]},
+        {"weights": [dataclasses.asdict(WEIGHT) | {"bit_width": "4"}]},
+        {"weights": [dataclasses.asdict(WEIGHT) | {"space_to_depth": [2, 0]}]},
+        {"activations": {"input": {"scale": -1.0, "zero_point": 0}}},
+        {"format_version": "two"},
+        {"preprocessing": []},
+        {"session_options": ["a"]},
+    ],
+)
+def test_damage_is_one_line(change: dict[str, Any]) -> None:
+    with pytest.raises(ExportError, match=r"^net: its 'codeq' metadata is damaged") as raised:
+        parse_metadata(json.dumps(json.loads(text()) | change), "net")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("damaged", ["", "[]", "{}", "{"])
+def test_what_is_no_metadata(damaged: str) -> None:
+    with pytest.raises(ExportError, match="is damaged"):
+        parse_metadata(damaged, "net")
