@@ -96,7 +96,6 @@ TESTED_BY: Mapping[str, str] = {
     "runtime_tests/agreement/runtimes.py": "tests/runtime_tests/test_runtimes.py runs the command",
     "runtime_tests/agreement/runtimes_report.py": "tests/runtime_tests/agreement/test_comparison.py",
     "runtime_tests/bench/__main__.py": "tests/export/test_toy_backend.py",
-    "runtime_tests/bench/training_step.py": "minutes of training; tests/plugins/test_commands.py starts its command",
     "runtime_tests/compare.py": "tests/runtime_tests/bench/test_four_files.py",
     "runtime_tests/matrix/report.py": "tests/runtime_tests/matrix/test_zoo_file.py",
     "runtime_tests/matrix/run.py": "tests/runtime_tests/test_zoo.py",
