@@ -59,6 +59,7 @@ def test_a_shared_weight_counts_once() -> None:
     assert counted._cost(counted._read(exact=True)) == pytest.approx(cost.relative_bops, rel=1e-3)
 
 
+@pytest.mark.slow("two hundred steps of a controller")
 @pytest.mark.parametrize(
     ("kind", "target", "bits"),
     [("sparsity", 0.5, 4), ("sparsity", 0.9, 4), ("sparsity", 0.2, None), ("bops", 0.04, 4), ("bops", 0.02, None),
