@@ -192,10 +192,9 @@ def _weight_reports(prepared: Prepared, written: Written) -> tuple[WeightReport,
 def _activation_report(program: ReferenceProgram, request: ExportRequest) -> ActivationReport | None:
     if program.activations is None:
         return None
-    codes = [record.encoding.codes for record in program.weights.values()]
     return ActivationReport(
         ranges=request.quantization.source,
         tensors=len(program.activations.encodings),
-        largest_code=max((int(tensor.abs().max()) for tensor in codes if tensor.numel()), default=0),
+        largest_code=program.largest_code(),
         exclude=program.activations.exclude,
     )

@@ -83,7 +83,7 @@ def write_onnx(prepared: Prepared, request: OnnxRequest, staged: Path) -> Writte
         weight_bytes=sum(weight.size_bytes for weight in stored.values()),
         float_weights=floats,
         external_data=_data_name(staged) if external else None,
-        largest_code=None if program.activations is None else _largest_code(program),
+        largest_code=None if program.activations is None else program.largest_code(),
     )
     companion = (_data_name(staged),)
     return Written(stored, details, companions=companion if external else (), stale=() if external else companion)
@@ -149,11 +149,6 @@ def _stored_weights(
         elif value_names.get(record.name) is not None:
             stored[record.name] = StoredWeight("shared", "", 0, lowering)
     return stored
-
-
-def _largest_code(program: ReferenceProgram) -> int:
-    codes = [record.encoding.codes for record in program.weights.values()]
-    return max((int(tensor.abs().max()) for tensor in codes if tensor.numel()), default=0)
 
 
 def _details(

@@ -40,8 +40,7 @@ def compare_output(
     wide, other = expected.astype(np.float64), found.astype(np.float64)
     error = float(np.abs(wide - other).max(initial=0))
     tolerance = tolerance_of(expected)
-    norms = float(np.linalg.norm(wide) * np.linalg.norm(other))
-    cosine = float((wide * other).sum() / norms) if norms else 1.0
+    cosine = _cosine(wide, other)
     differences = int((expected.argmax(1) != found.argmax(1)).sum()) if expected.ndim > 1 else 0
     reason = ""
     if error > tolerance:
@@ -91,9 +90,7 @@ def compare_with_reference(
         disputed = int((margin > NEAR_TIE * largest).sum())
         reason = f"argmax differs in {disputed} places" if disputed else ""
     if np.isfinite(error):
-        wide, other = expected.astype(np.float64), found.astype(np.float64)
-        norms = float(np.linalg.norm(wide) * np.linalg.norm(other))
-        cosine = float((wide * other).sum() / norms) if norms else 1.0
+        cosine = _cosine(expected.astype(np.float64), found.astype(np.float64))
     return OutputCheck(
         name,
         setting,
@@ -171,3 +168,8 @@ def largest_difference(expected: np.ndarray, found: np.ndarray) -> float:
     if expected.shape != found.shape or not (np.isfinite(expected).all() and np.isfinite(found).all()):
         return float("inf")
     return float(np.abs(expected.astype(np.float64) - found.astype(np.float64)).max(initial=0))
+
+
+def _cosine(first: np.ndarray, second: np.ndarray) -> float:
+    norms = float(np.linalg.norm(first) * np.linalg.norm(second))
+    return float((first * second).sum() / norms) if norms else 1.0

@@ -90,6 +90,11 @@ class ReferenceProgram:
     skipped_folds: dict[str, str] = field(default_factory=dict)
     activations: ActivationRecord | None = None
 
+    def largest_code(self) -> int:
+        """Give the largest magnitude of any weight's codes; 0 where there is none."""
+        codes = [record.encoding.codes for record in self.weights.values()]
+        return max((int(tensor.abs().max()) for tensor in codes if tensor.numel()), default=0)
+
     def run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Compute in PyTorch, activations fake-quantized where they are quantized; outputs flattened to a tuple."""
         with torch.no_grad():

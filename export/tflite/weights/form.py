@@ -16,7 +16,6 @@ What LiteRT gets wrong is not written (measured with ai-edge-litert 2.3):
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -25,9 +24,8 @@ from export.tflite.file.graph import Form
 from export.tflite.file.nibbles import LARGEST, SMALLEST, fits
 from export.tflite.file.sparse import compress
 from export.tflite.group_reasons import group_reasons
+from export.tflite.options import Sparse
 
-Sparse = Literal["auto", "off"]
-SPARSE: tuple[Sparse, ...] = ("auto", "off")
 DENSIFY_BYTES = 320
 """Of the operator, its result and the tables that say which axis is compressed; measured for four dimensions."""
 DEQUANTIZE = "DEQUANTIZE"
