@@ -872,6 +872,7 @@ foreign(
     lambda: _attention(batch_first=False, add_bias_kv=True),
     (SEQUENCES,),
     {"attention.linear": "QGemm", "attention.linear_1": "QGemm", "head": "QGemm", "attention.softmax": NORMS},
+    shown=(),
 )
 foreign(
     "attention_of_other_widths",
@@ -879,6 +880,7 @@ foreign(
     lambda: _attention(kdim=12, vdim=10),
     (SEQUENCES, (6, 7, 12), (6, 7, 10)),
     {f"attention.{name}": "QGemm" for name in ("linear", "linear_1", "linear_2", "linear_3")} | {"head": "QGemm"},
+    shown=(),
 )
 foreign(
     "cross_attention",
@@ -914,6 +916,7 @@ foreign(
         "encoder.layers.0.linear2": "QGemm",
         "encoder.layers.0.self_attn.scaled_dot_product_attention": SOFTMAX,
     },
+    shown=(),
 )
 foreign(
     "encoder_layer",
@@ -934,7 +937,7 @@ foreign(
     ),
     ((3, 5, 16),),
     paper=True,
-    shown=("onnx-paper",),
+    shown=(),
 )
 foreign(
     "scaled_dot_product_attention",

@@ -391,7 +391,7 @@ def test_processes_with_different_data_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "0" / "a.pt").exists()
 
 
-@pytest.mark.slow("two processes under torchrun")
+@pytest.mark.full
 def test_two_processes_write_one_run(tmp_path: Path) -> None:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     options = ["codeq.train", "--epochs", "1", "--lambda-dz", "0.1", "--threads", "1", "-o", "a.pt"]

@@ -124,7 +124,7 @@ SMALL = {
 @pytest.mark.slow("it calibrates and exports")
 @pytest.mark.parametrize(
     "name",
-    [n if n in ("resnet8", "gru", "tiny_vit") else pytest.param(n, marks=pytest.mark.full) for n in models.MODELS],
+    [n if n == "resnet8" else pytest.param(n, marks=pytest.mark.full) for n in models.MODELS],
 )
 def test_training_and_export_name_the_same_tensors(name: str, tmp_path: Path, rng: torch.Generator) -> None:
     model = attached(models.create(name, **SMALL.get(name, {})))

@@ -56,7 +56,7 @@ def test_progress_of_part_of_the_epochs(make_run: MakeRun) -> None:
     assert figure.axes[2].collections[0].get_coordinates()[0, :, 0].tolist() == [4.5, 7, 9.5]
 
 
-@pytest.mark.parametrize("layers", [1, 53, 300])
+@pytest.mark.parametrize("layers", [1, 53, pytest.param(300, marks=pytest.mark.full)])
 def test_networks_of_any_depth_are_readable(make_run: MakeRun, layers: int) -> None:
     run = make_run("efficientnet-b0-mixed-precision-s1", layers=layers, epochs=30)
     for figure in (draw_layers(run), draw_progress(run)):
@@ -96,7 +96,13 @@ def test_weights_by_hand(make_run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layers", "panels", "title"), [(25, 24, "net"), (53, 24, "net: 24 of 52 layers, 28 left out")]
+    ("layers", "panels", "title"),
+    [
+        pytest.param(25, 24, "net", marks=pytest.mark.full),
+        pytest.param(
+            53, 24, "net: 24 of 52 layers, 28 left out", marks=pytest.mark.slow("matplotlib draws two dozen panels")
+        ),
+    ],
 )
 def test_weights_of_many_layers(make_run: MakeRun, layers: int, panels: int, title: str) -> None:
     figure = draw_weights(make_run(layers=layers))

@@ -59,13 +59,27 @@ def test_a_shared_weight_counts_once() -> None:
     assert counted._cost(counted._read(exact=True)) == pytest.approx(cost.relative_bops, rel=1e-3)
 
 
+BUDGETS = [
+    ("sparsity", 0.5, 4),
+    ("sparsity", 0.9, 4),
+    ("sparsity", 0.2, None),
+    ("bops", 0.04, 4),
+    ("bops", 0.02, None),
+    ("size", 20_000, 4),
+    ("size", 12_000, None),
+]
+SHOWN = [("sparsity", 0.2, None, 0.4), ("bops", 0.04, 4, 3.0), ("size", 12_000, None, 3.0)]
+
+
 @pytest.mark.slow("two hundred steps of a controller")
 @pytest.mark.parametrize(
-    ("kind", "target", "bits"),
-    [("sparsity", 0.5, 4), ("sparsity", 0.9, 4), ("sparsity", 0.2, None), ("bops", 0.04, 4), ("bops", 0.02, None),
-     ("size", 20_000, 4), ("size", 12_000, None)],
-)  # fmt: skip
-@pytest.mark.parametrize("theta", [3.0, 0.4])
+    ("kind", "target", "bits", "theta"),
+    [
+        pytest.param(*budget, theta, marks=[] if (*budget, theta) in SHOWN else pytest.mark.full)
+        for budget in BUDGETS
+        for theta in (3.0, 0.4)
+    ],
+)
 def test_weights_that_move_end_on_target(kind: str, target: float, bits: int | None, theta: float) -> None:
     model = attached(bits, theta)
     steered = controller(model, kind, target, steps=200)

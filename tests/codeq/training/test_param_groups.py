@@ -115,8 +115,8 @@ def zeros_after_training(kind: type[torch.optim.Optimizer], lambda_dz: float) ->
     return codeq.summary(model, (1, 8, 8)).sparsity
 
 
-@pytest.mark.slow("trains two networks")
-@pytest.mark.parametrize("lambda_dz", [pytest.param(0.01, marks=pytest.mark.full), 0.05])
+@pytest.mark.full
+@pytest.mark.parametrize("lambda_dz", [0.01, 0.05])
 def test_the_same_lambda_gives_the_same_zeros_under_adamw_and_sgd(lambda_dz: float) -> None:
     sgd = zeros_after_training(torch.optim.SGD, lambda_dz)
     assert 0.3 < sgd < 0.95

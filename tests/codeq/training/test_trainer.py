@@ -54,11 +54,11 @@ RESUMED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("kind", "stop_after", "fraction"),
     [
-        pytest.param("fixed", 1, 0.5, marks=pytest.mark.slow("three trainings")),
+        pytest.param("fixed", 1, 0.5, marks=pytest.mark.full),
         pytest.param("fixed", 3, 0.5, marks=pytest.mark.full),
         pytest.param("fixed", 2, 0.4, marks=pytest.mark.full),
         pytest.param("mixed", 1, 0.4, marks=pytest.mark.full),
-        pytest.param("int8", 1, 0.5, marks=pytest.mark.slow("three trainings")),
+        pytest.param("int8", 1, 0.5, marks=pytest.mark.full),
         pytest.param("int8", 3, 0.4, marks=pytest.mark.full),
         pytest.param("budget", 1, 0.5, marks=pytest.mark.full),
         pytest.param("budget", 3, 0.4, marks=pytest.mark.full),
@@ -185,7 +185,7 @@ def test_weights_that_break_in_the_last_step_replace_nothing(tmp_path: Path) -> 
             id="size_sgd",
             marks=pytest.mark.full,
         ),
-        pytest.param({"bops": 0.03, "bits": None}, "bops", id="bops_mixed", marks=pytest.mark.slow("it trains")),
+        pytest.param({"bops": 0.03, "bits": None}, "bops", id="bops_mixed", marks=pytest.mark.full),
         pytest.param(
             {"sparsity": 0.8, "theta_init": 0.5, "bits": 2}, "sparsity", id="sparsity_2_bits", marks=pytest.mark.full
         ),

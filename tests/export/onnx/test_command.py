@@ -328,7 +328,7 @@ def test_networks_that_cannot_be_exported_are_refused_in_one_line(
         assert not (tmp_path / "net.onnx").exists()
 
 
-@pytest.mark.slow("it trains and exports")
+@pytest.mark.full
 def test_training_with_int8_makes_integer_files_the_default(run_command: Any, tmp_path: Path) -> None:
     done = run_command("codeq.train", "--epochs", 1, "--activations", "int8", "-o", tmp_path / "net.pt")
     assert done.returncode == 0, done.stderr

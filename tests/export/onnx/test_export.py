@@ -105,7 +105,7 @@ def test_two_exports_are_byte_identical(checkpoint_path: Path, tmp_path: Path) -
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("bits", [2, *(pytest.param(bits, marks=pytest.mark.full) for bits in (4, 8))])
 def test_the_papers_grid_exports_exactly(make_checkpoint: Callable[..., Path], bits: int, tmp_path: Path) -> None:
     model, x = resnet8(make_checkpoint(grid="paper", bits=bits, theta=0.9))
     report, proto = exported(model, (x,), tmp_path / "net.onnx")
@@ -118,7 +118,7 @@ def test_the_papers_grid_exports_exactly(make_checkpoint: Callable[..., Path], b
     assert np.abs(onnx.numpy_helper.to_array(codes)).max() == 2 ** (bits - 1) - 1
 
 
-@pytest.mark.parametrize("opset", [14, 18, 21])
+@pytest.mark.parametrize("opset", [14, pytest.param(18, marks=pytest.mark.full), 21])
 def test_an_asked_for_opset_is_written(checkpoint_path: Path, opset: int, tmp_path: Path) -> None:
     model, x = resnet8(checkpoint_path)
     report, proto = exported(model, (x,), tmp_path / "net.onnx", opset=opset)
@@ -138,7 +138,9 @@ def test_opsets_that_cannot_be_written(checkpoint_path: Path, opset: int, messag
 
 
 @pytest.mark.slow("two files of one network")
-@pytest.mark.parametrize("storage", ["auto", "dense", "sparse"])
+@pytest.mark.parametrize(
+    "storage", ["auto", *(pytest.param(storage, marks=pytest.mark.full) for storage in ("dense", "sparse"))]
+)
 def test_external_data(checkpoint_path: Path, storage: Any, tmp_path: Path) -> None:
     model, x = resnet8(checkpoint_path)
     path = tmp_path / "net.onnx"
@@ -316,7 +318,7 @@ def test_overwriting_needs_force(checkpoint_path: Path, tmp_path: Path) -> None:
     assert path.read_bytes() != b"old"
 
 
-@pytest.mark.slow("five exports")
+@pytest.mark.full
 def test_a_stale_data_file_goes_and_a_foreign_one_stays(checkpoint_path: Path, tmp_path: Path) -> None:
     model, x = resnet8(checkpoint_path)
     path, data = tmp_path / "net.onnx", tmp_path / "net.onnx.data"
@@ -424,7 +426,7 @@ class Left(nn.Module):
 
 
 @pytest.mark.parametrize("grid", ["integer", "paper"])
-@pytest.mark.parametrize("storage", ["dense", "packed"])
+@pytest.mark.parametrize("storage", [pytest.param("dense", marks=pytest.mark.full), "packed"])
 def test_weights_that_stayed_float_have_their_own_line(grid: str, storage: Any, tmp_path: Path) -> None:
     model = Left()
     codeq.attach(model, exclude=["left", "gru"], grid=grid)

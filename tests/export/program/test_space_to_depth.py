@@ -24,8 +24,14 @@ def export(conv: nn.Conv2d, size: tuple[int, int], path: Path, **options: Any) -
     return [node.op_type for node in onnx.load(path).graph.node], report.verdict.ok
 
 
-@pytest.mark.parametrize("kernel", [5, 6, 7])
-@pytest.mark.parametrize("padding", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    ("kernel", "padding"),
+    [
+        pytest.param(kernel, padding, marks=[] if (kernel, padding) in ((5, 2), (6, 0), (7, 3)) else pytest.mark.full)
+        for kernel in (5, 6, 7)
+        for padding in (0, 1, 2, 3)
+    ],
+)
 def test_stride_two_convolutions_on_images(kernel: int, padding: int, tmp_path: Path) -> None:
     operators, ok = export(nn.Conv2d(3, 4, kernel, 2, padding), (14, 18), tmp_path / "net.onnx")
     assert ok

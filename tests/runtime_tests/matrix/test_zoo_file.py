@@ -22,9 +22,7 @@ NEEDS_LITERT = pytest.mark.skipif(not is_installed(all_runtimes()["litert"]), re
 SHOWN = {
     ("resnet8", "int8", "packed"),
     ("resnet8", "float32", "auto"),
-    ("mobilenet_v1", "int8", "auto"),
     ("tiny_vit", "int8", "auto"),
-    ("gru", "float32", "auto"),
     ("resnet8", "int8"),
     ("gru", "float32"),
 }
