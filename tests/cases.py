@@ -63,7 +63,6 @@ class Case:
         opset: Of the weight-only .onnx file.
         folded: BatchNorms that are folded.
         refused: Runs that must be refused, where the other modes of a backend are not.
-        faults: Runs that fail today, with the reason; such a test fails when the fault is mended, and the line goes.
         shown: Runs that the tier `test` has, such as "onnx-int8".
     """
 
@@ -79,7 +78,6 @@ class Case:
     opset: int | None = None
     folded: int | None = None
     refused: Mapping[str, Refused] = field(default_factory=dict)
-    faults: Mapping[str, str] = field(default_factory=dict)
     shown: tuple[str, ...] = ()
 
 
@@ -114,8 +112,6 @@ def read(
     body: Body,
     onnx: Expected,
     tflite: Expected = None,
-    *,
-    faults: Mapping[str, str] | None = None,
 ) -> None:
     """A case whose layers are those of READ_LAYERS that the body names."""
 
@@ -123,10 +119,7 @@ def read(
         return Net(body, **{layer: make() for layer, make in READ_LAYERS.items() if layer in body.__code__.co_names})
 
     expected = {} if tflite is None else tflite
-    add(
-        f"{name}, read",
-        Case(guards, network, ((8, 3, 12, 12),), onnx, expected, faults=faults or {}, shown=("onnx-int8",)),
-    )
+    add(f"{name}, read", Case(guards, network, ((8, 3, 12, 12),), onnx, expected, shown=("onnx-int8",)))
 
 
 BOTH = {"conv": "QLinearConv", "reader": "QLinearConv"}
@@ -289,7 +282,6 @@ read(
     "the batch is not the first dimension inside",
     lambda m, x: m.fc(F.relu(m.wide(m.conv(x).flatten(2).permute(2, 0, 1)))).permute(1, 0, 2),
     {"wide": "QGemm", "fc": "QGemm"},
-    faults={"tflite-int8": "LiteRT's codes are compared in another order than the reference's"},
 )
 read(
     "pad", "zeros are the zero point", lambda m, x: m.reader(F.pad(m.conv(x), (1, 0, 2, 0))), {"reader": "QLinearConv"}
@@ -697,10 +689,11 @@ def foreign(
     onnx: Expected = None,
     tflite: Expected = None,
     *,
+    dead_zone: float | None = 0.5,
     shown: tuple[str, ...] = ("onnx-int8",),
     **more: Any,
 ) -> None:
-    add(f"network: {name}", Case(guards, network, inputs, onnx or {}, tflite, dead_zone=0.5, shown=shown, **more))
+    add(f"network: {name}", Case(guards, network, inputs, onnx or {}, tflite, dead_zone=dead_zone, shown=shown, **more))
 
 
 def _tied_embedding() -> nn.Module:
@@ -865,6 +858,7 @@ foreign(
     _attention,
     (SEQUENCES,),
     {"attention.linear": "QGemm", "attention.linear_1": "QGemm", "head": "QGemm"},
+    {},
 )
 foreign(
     "attention_sequence_first",
@@ -1119,6 +1113,7 @@ foreign(
     ((3, 3, 9, 9),),
     None,
     paper=True,
+    dead_zone=None,
     shown=("onnx-paper",),
 )
 foreign(

@@ -29,8 +29,6 @@ def runs() -> Iterator[Any]:
                     continue
                 run = f"{backend}-{mode}"
                 marks = [] if run in case.shown else [pytest.mark.full]
-                if run in case.faults:
-                    marks.append(pytest.mark.xfail(reason=case.faults[run], strict=True))
                 marks += [pytest.mark.quick] if f"{run}-{name}" in QUICK else []
                 yield pytest.param(backend, mode, case, id=f"{run}-{name}", marks=marks)
 
@@ -89,9 +87,7 @@ def _check_onnx(report: Report, case: Case, model: nn.Module, mode: str) -> None
     assert len(report.verdict.weights) == len(names)
     if mode == "int8":
         _check_kernels(case.onnx, report)
-        assert report.verdict.codes
-        differing = {check.name: check.differing for check in report.verdict.codes if check.exact}
-        assert not any(differing.values()), differing
+        _check_codes(report)
         return
     _check_stored(report, case)
     if case.storages is not None:
@@ -111,15 +107,23 @@ def _check_stored(report: Report, case: Case) -> None:
     assert codes == stored
     total = sum(weight.float32_bytes for weight in report.weights)
     zeros = sum(weight.sparsity * weight.float32_bytes for weight in report.weights)
-    assert case.dead_zone is None or not total or 0.5 < zeros / total <= 1
+    assert case.dead_zone is None or not total or 0.6 < zeros / total < 0.95, zeros / total
 
 
 def _check_tflite(report: Any, case: Case, model: nn.Module, mode: str) -> None:
     assert len(report.weights) == len(list(quantized_weights(model)))
     if mode == "int8":
         _check_kernels(case.tflite, report)
+        _check_codes(report)
         return
     assert {name: report.details.operators.get(name) for name in case.operators} == case.operators
+
+
+def _check_codes(report: Report) -> None:
+    """Where a kernel is exact, no code differs from the reference's."""
+    assert report.verdict.codes
+    differing = {check.name: check.differing for check in report.verdict.codes if check.exact}
+    assert not any(differing.values()), differing
 
 
 def _check_kernels(expected: Kernels, report: Report) -> None:
