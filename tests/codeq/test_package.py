@@ -15,6 +15,7 @@ def test_every_public_name_is_there_and_shown() -> None:
     assert set(codeq._HOME) == set(codeq.__all__)
 
 
+@pytest.mark.slow("a process of its own")
 def test_submodules_are_attributes() -> None:
     program = "import codeq; print(codeq.cost.FLOAT_BITS, codeq.attach.__name__)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

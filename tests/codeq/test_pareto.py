@@ -14,6 +14,7 @@ FIGURES = ["pareto-bops", "pareto-bytes"]
 PER_RUN = ["layers", "progress", "weights"]
 
 
+@pytest.mark.slow("matplotlib draws")
 def test_table_and_figures(run_command: Command, write_log: Write, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     runs.mkdir()

@@ -298,6 +298,7 @@ def test_a_run_shows_bits_and_zeros_moving(run_command: Any, tmp_path: Path) -> 
     assert codeq.load(tmp_path / "best.pt").metrics["test_accuracy"] >= max(e["test_accuracy"] for e in run.epochs[5:])
 
 
+@pytest.mark.slow("it trains")
 def test_a_budget_that_was_missed_is_exit_code_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

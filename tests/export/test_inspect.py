@@ -129,12 +129,14 @@ def test_the_inspection_agrees_with_the_export(storage: Storage, files: Any, che
     assert report.details.packed_bytes == pytest.approx(files("packed").stat().st_size, abs=60)
 
 
+@pytest.mark.slow("a file in each storage")
 def test_a_packed_file_is_much_smaller(files: Any) -> None:
     sizes = {storage: files(storage).stat().st_size for storage in STORAGES}
     assert sizes["smallest"] <= sizes["packed"] < 0.5 * sizes["auto"]
     assert sizes["auto"] <= min(sizes["dense"], sizes["sparse"])
 
 
+@pytest.mark.slow("two exports")
 def test_two_packed_exports_are_byte_identical(checkpoint: codeq.Checkpoint, files: Any, tmp_path: Path) -> None:
     inputs = checkpoint.held_inputs
     assert inputs is not None

@@ -91,6 +91,7 @@ def test_a_file_takes_and_gives_what_the_network_names(activations: Any, tmp_pat
         check_parity(path, model, {"input_ids": ids, "labels": mask})
 
 
+@pytest.mark.slow("two exports")
 @ACTIVATIONS
 def test_one_input_by_position_is_input_and_by_name_has_its_name(activations: Any, tmp_path: Path) -> None:
     model = attached(Encoder())

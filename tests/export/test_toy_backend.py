@@ -277,6 +277,7 @@ def test_a_changed_code_is_seen(loaded: Checkpoint, tmp_path: Path) -> None:
     assert "fc.weight: 1 of" in check_parity(path, loaded.model, loaded.held_inputs).first_failure
 
 
+@pytest.mark.slow("three exports")
 def test_a_file_that_does_not_hold_is_not_published(
     loaded: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], dict[str, Tensor], list[str],
 SHOWN = ("vit", "int8")
 
 
+@pytest.mark.slow("a network of transformers")
 @pytest.mark.parametrize(
     ("name", "activations"),
     [

@@ -20,12 +20,13 @@ from export.onnx.sessions import LEVELS
 from export.parity.outputs import BATCH_SIZES
 
 
+@pytest.mark.slow("it exports and compares")
 @pytest.mark.parametrize(
     ("bits", "grid", "storage"),
     [
         (2, "integer", "auto"),
-        (4, "integer", "dense"),
-        (8, "integer", "auto"),
+        pytest.param(4, "integer", "dense", marks=pytest.mark.full),
+        pytest.param(8, "integer", "auto", marks=pytest.mark.full),
         (4, "paper", "auto"),
     ],
 )
@@ -50,6 +51,7 @@ def test_the_contract_holds(
     assert report.skipped_folds == {}
 
 
+@pytest.mark.slow("it exports and compares")
 @pytest.mark.parametrize(
     ("name", "size", "bits"),
     [
@@ -119,6 +121,7 @@ def test_the_command_compares_accuracy_on_a_test_set(run_command: Any, files: tu
     assert values["accuracy"]["pytorch"] == values["accuracy"]["onnxruntime"]
 
 
+@pytest.mark.slow("it exports and compares")
 def test_the_command_takes_folders_of_images_at_the_networks_size(run_command: Any, tmp_path: Path) -> None:
     for split, count in (("train", 1), ("val", 53)):
         for label in range(2):

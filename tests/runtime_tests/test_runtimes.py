@@ -36,6 +36,7 @@ def run(arguments: list[Any]) -> int:
     return runtimes.main(list(map(str, arguments)))
 
 
+@pytest.mark.slow("three runtimes")
 def test_the_command(run_command: Any, checkpoint_path: Path, files: list[Path], tmp_path: Path) -> None:
     report = tmp_path / "runtimes.json"
     done = run_command("runtime_tests.runtimes", checkpoint_path, *files, "--json", report)

@@ -128,6 +128,7 @@ def give_gradients(model: nn.Module, scales: dict[str, float] | None = None) -> 
         weight.original.grad = gradient * (scales or {}).get(weight.name, 1.0)
 
 
+@pytest.mark.slow("two hundred steps of a controller")
 @pytest.mark.parametrize(("kind", "target"), [("bops", 0.02), ("size", 12_000)])
 def test_bits_go_to_the_layers_whose_gradients_are_large(kind: str, target: float) -> None:
     model = attached(None)
@@ -141,6 +142,7 @@ def test_bits_go_to_the_layers_whose_gradients_are_large(kind: str, target: floa
     assert bits[names[5]] < min(others) <= max(others) < bits[names[2]]
 
 
+@pytest.mark.slow("two hundred steps of a controller")
 def test_bits_that_rise_go_to_the_layers_whose_gradients_are_large() -> None:
     model = attached(None, theta=0.4)
     names = [weight.name for weight in quantized_weights(model)]

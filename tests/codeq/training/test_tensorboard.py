@@ -73,6 +73,7 @@ def test_without_tensorboard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert not (tmp_path / "logs").exists()
 
 
+@pytest.mark.slow("a process of its own")
 def test_nothing_of_third_parties_on_the_screen(tmp_path: Path) -> None:
     program = (
         "from codeq.training.tensorboard import TensorBoardLog\n"

@@ -147,6 +147,7 @@ def test_a_diverging_run_names_the_file_that_holds_the_last_good_epoch(tmp_path:
     assert not (tmp_path / "other.pt").exists()
 
 
+@pytest.mark.slow("it trains")
 def test_int8_activations_are_learned_and_stored(tmp_path: Path) -> None:
     config = replace(SHORT, activations="int8")
     result = train(config, tmp_path / "a.pt")
@@ -208,6 +209,7 @@ def test_without_budget_or_lambda_the_aim_is_90_percent_zeros() -> None:
     assert TrainConfig(lambda_dz=0.1).budget is TrainConfig(bits=32).budget is None
 
 
+@pytest.mark.slow("it trains")
 def test_an_unreachable_budget_stops_the_run_half_way(tmp_path: Path) -> None:
     steps = []
     config = replace(SHORT, epochs=12, lambda_dz=None, sparsity=0.985, freeze_fraction=0.2)
@@ -231,6 +233,7 @@ def test_the_paper_recipe_is_the_published_operator() -> None:
     assert trainer.state.controller is None
 
 
+@pytest.mark.slow("it trains twice")
 def test_a_teacher_is_listened_to(tmp_path: Path) -> None:
     train(replace(SHORT, bits=32, lambda_dz=None, epochs=6), tmp_path / "float.pt")
     taught = replace(SHORT, teacher=str(tmp_path / "float.pt"), teacher_weight=1.0)
@@ -284,6 +287,7 @@ def test_a_run_starts_from_given_weights(tmp_path: Path) -> None:
     assert trainer.evaluate(trainer.data.test) > 0.9
 
 
+@pytest.mark.slow("it trains")
 def test_the_best_epoch_is_kept_of_those_on_frozen_grids(tmp_path: Path) -> None:
     config = replace(SHORT, epochs=6, freeze_fraction=0.5)
     trainer = Trainer(config)
@@ -328,6 +332,7 @@ def test_the_records_tell_the_run(tmp_path: Path) -> None:
     assert records[4]["test_accuracy"] == result.test_accuracy
 
 
+@pytest.mark.slow("it trains")
 def test_autocast_trains_and_keeps_grids_in_float32(tmp_path: Path) -> None:
     result = train(replace(SHORT, autocast="bfloat16", epochs=6), tmp_path / "a.pt")
     assert result.test_accuracy > 0.7

@@ -19,8 +19,10 @@ import codeq
 import models
 
 
-@pytest.mark.slow("processes of their own: nothing of the suite may add to stderr")
-def test_the_command_alone_does_the_right_thing(run_process: Any, checkpoint_path: Path, tmp_path: Path) -> None:
+@pytest.mark.slow("a process of its own: nothing of the suite may add to stderr")
+def test_the_command_alone_does_the_right_thing(
+    run_process: Any, run_command: Any, checkpoint_path: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "net.pt"
     path.write_bytes(checkpoint_path.read_bytes())
     done = run_process("export.onnx", "net.pt", cwd=tmp_path)
@@ -32,7 +34,7 @@ def test_the_command_alone_does_the_right_thing(run_process: Any, checkpoint_pat
     assert done.stderr == "note: the checkpoint holds 16 inputs, not 64\n"  # and no third-party noise
     assert sorted(file.name for file in tmp_path.iterdir()) == ["net.onnx", "net.pt"]
 
-    report = run_process(
+    report = run_command(
         "export.onnx",
         "net.pt",
         "-o",
@@ -53,6 +55,7 @@ def test_the_command_alone_does_the_right_thing(run_process: Any, checkpoint_pat
     assert {weight["storage"] for weight in values["weights"]} == {"dense"}
 
 
+@pytest.mark.slow("eight commands")
 def test_a_network_of_ones_own_is_named_on_the_command_line(run_command: Any, tmp_path: Path) -> None:
     (tmp_path / "mynet.py").write_text(
         "from torch import nn\n\ndef tiny():\n    return nn.Sequential(nn.Flatten(), nn.Linear(12, 3))\n\n"
@@ -188,16 +191,13 @@ def test_help_fits_the_screen_and_ends_with_an_example(run_command: Any, module:
     assert done.stdout.splitlines()[-1].startswith(f"  python -m {module} ")
 
 
-@pytest.mark.slow("processes of their own")
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("stop", "old", "delays"),
     [
-        pytest.param(signal.SIGTERM, b"old", (0.0,), id="once"),
-        *(
-            pytest.param(stop, old, (0.0, 0.1), id=f"{stop.name}-{old}", marks=pytest.mark.full)
-            for stop in (signal.SIGTERM, signal.SIGKILL)
-            for old in (None, b"old")
-        ),
+        pytest.param(stop, old, (0.0, 0.1), id=f"{stop.name}-{old}")
+        for stop in (signal.SIGTERM, signal.SIGKILL)
+        for old in (None, b"old")
     ],
 )
 def test_killed_at_any_moment_it_leaves_no_file_or_the_old_one(

@@ -98,6 +98,7 @@ def test_dense_file_passes_the_full_checker(checkpoint_path: Path, tmp_path: Pat
     onnx.checker.check_model(tmp_path / "net.onnx", full_check=True)
 
 
+@pytest.mark.slow("two exports")
 def test_two_exports_are_byte_identical(checkpoint_path: Path, tmp_path: Path) -> None:
     for name in ("a.onnx", "b.onnx"):
         model, x = resnet8(checkpoint_path)
@@ -217,6 +218,7 @@ def test_the_report_counts_what_is_in_the_file(checkpoint_path: Path, tmp_path: 
     assert max(map(len, text.splitlines())) <= 100 + len(str(tmp_path))
 
 
+@pytest.mark.slow("two exports")
 def test_metadata_says_where_the_file_comes_from(checkpoint_path: Path, tmp_path: Path) -> None:
     model, x = resnet8(checkpoint_path)
     _, proto = exported(model, (x,), tmp_path / "net.onnx", checkpoint_sha256="ab" * 32, preprocessing={"mean": [0.5]})
@@ -385,6 +387,7 @@ def test_a_float64_network_is_refused_in_a_line(tmp_path: Path) -> None:
         export_onnx(model.double(), (torch.randn(3, 4).double(),), tmp_path / "net.onnx")
 
 
+@pytest.mark.slow("two exports")
 def test_debug_info_is_shipped_only_where_asked(checkpoint_path: Path, tmp_path: Path) -> None:
     model, x = resnet8(checkpoint_path)
     _, lean = exported(model, (x,), tmp_path / "lean.onnx")
@@ -425,6 +428,7 @@ class Left(nn.Module):
         return self.fc(self.left(states[:, -1]))
 
 
+@pytest.mark.slow("a recurrent layer")
 @pytest.mark.parametrize("grid", ["integer", "paper"])
 @pytest.mark.parametrize("storage", [pytest.param("dense", marks=pytest.mark.full), "packed"])
 def test_weights_that_stayed_float_have_their_own_line(grid: str, storage: Any, tmp_path: Path) -> None:

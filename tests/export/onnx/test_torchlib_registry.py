@@ -55,6 +55,7 @@ def test_the_private_names_are_there() -> None:
     assert [hook.name for hook in hooks] == ["function_ir", "op_signature_from_function"]
 
 
+@pytest.mark.slow("two exports")
 def test_a_second_export_parses_nothing(parsed: list[str], tmp_path: Path) -> None:
     first = export(tmp_path / "first.onnx")
     assert len(parsed) > 300, RENAMED

@@ -177,6 +177,7 @@ def test_a_fixed_batch_and_external_data(tmp_path: Path) -> None:
     assert report.verdict.ok
 
 
+@pytest.mark.full
 def test_two_exports_are_byte_identical(tmp_path: Path) -> None:
     for name in ("a.onnx", "b.onnx"):
         export(net(), tmp_path / name)

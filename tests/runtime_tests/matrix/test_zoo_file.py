@@ -24,7 +24,6 @@ SHOWN = {
     ("resnet8", "float32", "auto"),
     ("tiny_vit", "int8", "auto"),
     ("resnet8", "int8"),
-    ("gru", "float32"),
 }
 """Files of the tier `test`; the others are in `full`."""
 
@@ -51,6 +50,7 @@ def test_the_contract_holds(name: str, activations: Any, storage: Any, tmp_path:
     assert file.integer_layers + file.float_layers == len(file.kernels)
 
 
+@pytest.mark.slow("every check of a network's file")
 @NEEDS_LITERT
 @pytest.mark.parametrize(("name", "activations"), matrix(SMALL, ACTIVATIONS))
 def test_the_contract_of_litert_holds(name: str, activations: Any, tmp_path: Path) -> None:

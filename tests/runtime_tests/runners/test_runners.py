@@ -49,6 +49,7 @@ def hold(path: Path, runtime: str, x: Tensor, expected: np.ndarray) -> Any:
     return runner
 
 
+@pytest.mark.slow("OpenVINO compiles the file")
 @NEEDS["openvino"]
 @pytest.mark.parametrize(
     ("storage", "target"),
@@ -83,6 +84,7 @@ def test_openvino_quantizes_inputs_of_linear_layers_unless_told(network: Any, tm
     assert error < 0.1 * np.abs(expected).max()
 
 
+@pytest.mark.slow("OpenVINO compiles the file")
 @NEEDS["openvino"]
 def test_openvinos_codes_are_the_references_up_to_ties(network: Any, tmp_path: Path) -> None:
     from export.parity.codes import TIE_DISTANCE, Substitute
@@ -103,6 +105,7 @@ def test_openvinos_codes_are_the_references_up_to_ties(network: Any, tmp_path: P
     assert all(count.max_step <= 1 and count.tie_distance <= TIE_DISTANCE for count in counts.values())
 
 
+@pytest.mark.slow("OpenVINO compiles the file")
 @NEEDS["openvino"]
 def test_openvino_adds_before_it_rounds(network: Any, tmp_path: Path) -> None:
     model, x, _ = network
@@ -165,6 +168,7 @@ def test_litert_computes_what_pytorch_does(network: Any, channels_last: bool, tm
     assert runner.inputs[0].shape == (None, 1, 8, 8)
 
 
+@pytest.mark.slow("OpenVINO compiles the file")
 @NEEDS["litert"]
 def test_codes_of_both_formats_are_in_pytorchs_order(network: Any, tmp_path: Path) -> None:
     from export.tflite import export_tflite
