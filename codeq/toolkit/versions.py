@@ -8,7 +8,7 @@ LIBRARIES = ("torch", "onnxruntime")
 
 
 def describe_versions() -> str:
-    """Name our version and those of the libraries that are installed, e.g. "codeq 0.1.0, torch 2.13.0"."""
+    """Name our version and those of the libraries that are installed, e.g. "codeq 0.2.0, torch 2.13.0"."""
     parts = [f"codeq {__version__}"]
     for library in LIBRARIES:
         try:
