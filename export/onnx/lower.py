@@ -21,6 +21,7 @@ from onnxscript import opset18 as op
 
 from codeq.errors import first_line
 from codeq.graph.nodes import input_names, layer_names, operator_name, output_names
+from codeq.graph.source_line import source_line
 from codeq.toolkit.quiet import quiet_torch
 from export.errors import ExportError
 from export.onnx.opset import NEWEST_OPSET, lowest_opset, lowest_version, stamp_opset
@@ -297,5 +298,6 @@ def _exporter_reason(error: BaseException, program: ReferenceProgram) -> str:
 def _place(operator: str, program: ReferenceProgram) -> str:
     """Where a network uses an operator; the exporter may have decomposed it into one of a similar name."""
     names = layer_names(program.exported.graph)
-    places = [name for node, name in names.items() if operator in operator_name(node)]
+    found = [(name, source_line(node)) for node, name in names.items() if operator in operator_name(node)]
+    places = [f"{name} in {line}" if line else name for name, line in found]
     return f" (at {', '.join(places[:3])})" if places else ""

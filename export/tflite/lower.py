@@ -10,6 +10,7 @@ from torch.fx import Graph, Node
 
 from codeq.activations.moves import is_move
 from codeq.graph.nodes import input_names, is_constant, operator_name, output_names
+from codeq.graph.source_line import source_line
 from export.errors import DeclinedError
 from export.program.names import codes_name, scope_name
 from export.program.program import ReferenceProgram
@@ -75,7 +76,9 @@ def _lower(build: Builder, node: Node) -> None:
         lowering(build, node)
     except CannotLower as error:
         operator = operator_name(node) or str(node.target)
-        raise DeclinedError(f"{build.program.name(node)}: {operator}: {error}") from error
+        line = source_line(node)
+        place = f" ({line})" if line else ""
+        raise DeclinedError(f"{build.program.name(node)}: {operator}: {error}{place}") from error
 
 
 def _add_inputs(build: Builder, graph: Graph, names: Sequence[str], *, channels_last: bool, codes: bool) -> None:
