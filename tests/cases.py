@@ -633,7 +633,7 @@ add(
         lambda: Net(lambda m, x: m.conv(x).flatten(1), conv=nn.Conv3d(1, 2, 3)),
         ((8, 1, 5, 5, 5),),
         {"conv": "QLinearConv"},
-        Refused("conv: conv3d: has no lowering to LiteRT; --backend litert-torch may have one, and export.onnx"),
+        Refused("conv: conv3d: has no lowering to LiteRT; --backend litert-torch may, and export.onnx may take it"),
         shown=("tflite-float32",),
     ),
 )

@@ -57,6 +57,10 @@ def build_graph(
     return build.finish(channels_last_io=channels_last_io, codes_io=codes_io)
 
 
+WAY_OUT = "export.onnx may take it"
+"""Refusals of an operator's arguments end with it: tests/export/test_cases.py follows the advice."""
+
+
 def _has_operator(build: Builder, node: Node) -> bool:
     """Tell whether a node is lowered: not what is a constant, a number, or done by another operator."""
     if node.op != "call_function" or is_constant(node) or is_size(node) or build.values.is_done(node):
@@ -72,13 +76,14 @@ def _lower(build: Builder, node: Node) -> None:
         if dtype not in COMPUTED and not is_move(node):
             raise CannotLower(f"it computes {dtype}, expected torch.float32")
         if lowering is None:
-            raise CannotLower("has no lowering to LiteRT; --backend litert-torch may have one, and export.onnx")
+            raise CannotLower(f"has no lowering to LiteRT; --backend litert-torch may, and {WAY_OUT}")
         lowering(build, node)
     except CannotLower as error:
         operator = operator_name(node) or str(node.target)
+        reason = str(error) if WAY_OUT in str(error) else f"{error}; {WAY_OUT}"
         line = source_line(node)
         place = f" ({line})" if line else ""
-        raise DeclinedError(f"{build.program.name(node)}: {operator}: {error}{place}") from error
+        raise DeclinedError(f"{build.program.name(node)}: {operator}: {reason}{place}") from error
 
 
 def _add_inputs(build: Builder, graph: Graph, names: Sequence[str], *, channels_last: bool, codes: bool) -> None:
