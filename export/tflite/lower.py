@@ -20,14 +20,20 @@ from export.tflite.builder.program_reader import dequantize, is_size, quantize
 from export.tflite.builder.refusal import CannotLower
 from export.tflite.builder.value import Value
 from export.tflite.operators import families  # noqa: F401, fills the registry
-from export.tflite.operators.registry import LOWERINGS
+from export.tflite.operators.registry import LOWERINGS, OF_ANY_TYPE
 from export.tflite.passes.bring_into_form import bring_into_form
 from export.tflite.weights.form import WeightForms
 from export.tflite.weights.layout import CHANNELS_LAST, Order, identity
 
 COMPUTED = frozenset({torch.float32, torch.uint8})
 """Values and codes; of other types operators only move values."""
-INPUTS = {torch.float32: np.float32, torch.int64: np.int64, torch.int32: np.int32}
+INPUTS = {
+    torch.float32: np.float32,
+    torch.int64: np.int64,
+    torch.int32: np.int32,
+    torch.uint8: np.uint8,
+    torch.bool: np.bool_,
+}
 
 
 def build_graph(
@@ -73,7 +79,7 @@ def _lower(build: Builder, node: Node) -> None:
     lowering = LOWERINGS.get(node.target)
     try:
         dtype = getattr(node.meta["val"], "dtype", torch.float32)
-        if dtype not in COMPUTED and not is_move(node):
+        if dtype not in COMPUTED and node.target not in OF_ANY_TYPE and not is_move(node):
             raise CannotLower(f"it computes {dtype}, expected torch.float32")
         if lowering is None:
             raise CannotLower(f"has no lowering to LiteRT; --backend litert-torch may, and {WAY_OUT}")

@@ -13,6 +13,9 @@ from export.program.program import ReferenceProgram, WeightRecord, constant_valu
 from export.tflite.file.graph import Tensor, TensorGrid
 from export.tflite.weights.layout import Order
 
+PLAIN_TYPES = {torch.bool: np.bool_, torch.int64: np.int64, torch.int32: np.int32}
+"""Of values that are neither floats nor codes."""
+
 quantize = torch.ops.codeq.quantize.default
 dequantize = torch.ops.codeq.dequantize.default
 
@@ -40,12 +43,13 @@ class ProgramReader:
         return name or self._names.get(node, node.name)
 
     def like(self, node: Node, order: Order, quantization: TensorGrid | None = None, *, name: str = "") -> Tensor:
-        """Describe a tensor of the file for a node's shape, its axes in some order: codes on a grid, else floats."""
+        """Describe a tensor for a node's shape, its axes in some order: codes on a grid, else PyTorch's type."""
         shape, open_axes = self.shape(node), self.open_axes(node)
+        kind = PLAIN_TYPES.get(node.meta["val"].dtype, np.float32)
         return Tensor(
             name or node.name,
             tuple(shape[axis] for axis in order),
-            np.dtype(np.float32 if quantization is None else np.int8),
+            np.dtype(kind if quantization is None else np.int8),
             quantization=quantization,
             open_batch=tuple(place for place, axis in enumerate(order) if axis in open_axes),
         )

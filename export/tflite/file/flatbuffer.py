@@ -23,7 +23,14 @@ ALIGNMENT = 16
 LIMIT = 2**31 - 1
 """Bytes of a flatbuffer: its offsets are signed 32-bit numbers."""
 SIGNATURE = "serving_default"
-TYPES = {"float32": "FLOAT32", "int32": "INT32", "int64": "INT64", "int8": "INT8", "bool": "BOOL"}
+TYPES = {
+    "float32": "FLOAT32",
+    "int32": "INT32",
+    "int64": "INT64",
+    "int8": "INT8",
+    "uint8": "UINT8",
+    "bool": "BOOL",
+}
 """numpy's names of types to the schema's."""
 INDEX_VECTORS = {"uint8": "Uint8Vector", "uint16": "Uint16Vector", "int32": "Int32Vector"}
 """numpy's names of the types of positions to the schema's."""

@@ -7,6 +7,7 @@ from export.tflite.operators import (
     convolution,
     embedding,
     linear,
+    logic,
     normalisation,
     pooling,
     quantizer,
@@ -14,6 +15,7 @@ from export.tflite.operators import (
     resize,
     shape,
     space_to_depth,
+    unary,
 )
 
 FAMILIES = (
@@ -23,6 +25,7 @@ FAMILIES = (
     convolution,
     embedding,
     linear,
+    logic,
     normalisation,
     pooling,
     quantizer,
@@ -30,4 +33,5 @@ FAMILIES = (
     resize,
     shape,
     space_to_depth,
+    unary,
 )
