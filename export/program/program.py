@@ -4,6 +4,7 @@ It runs in PyTorch, and every runtime's file is made from it. The helpers below 
 """
 
 import copy
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -158,7 +159,7 @@ def add_tensor(program: ReferenceProgram, name: str, value: Tensor) -> Node:
         raise ExportError(f"the network's own tensor {name!r} has the name of one that the export adds; rename it")
     first = next(iter(graph.nodes))
     taken = {node.name for node in graph.nodes}
-    label = "b_" + name.replace(".", "_")
+    label = re.sub(r"\W", "_", f"b_{name}")
     while label in taken:
         label += "_"
     with graph.inserting_before(first):
