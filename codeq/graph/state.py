@@ -92,6 +92,8 @@ def _carried(output: Node, written: Mapping[str, tuple[Node, Node]]) -> list[str
 def _make_io(exported: ExportedProgram, name: str, node: Node, value: Node) -> None:
     """Make a buffer the last input, and what a call leaves in it the last output."""
     graph, signature = exported.graph, exported.graph_signature
+    if any(other.meta.get("input_name") == name for other in graph.nodes):
+        raise TraceError(f"the network has an argument and a buffer named {name!r}; rename one")
     spec = next(spec for spec in signature.input_specs if spec.arg.name == node.name)
     last = [other for other in graph.nodes if other.op == "placeholder"][-1]
     if last is not node:
@@ -109,7 +111,10 @@ def _make_io(exported: ExportedProgram, name: str, node: Node, value: Node) -> N
 
 def _describe_call(exported: ExportedProgram) -> None:
     """Let the program take its inputs by position, and give a tuple."""
-    call = exported.module_call_graph[0].signature
-    inputs = len(exported.graph_signature.user_inputs)
-    call.in_spec = tree_structure((tuple(range(inputs)), {}))
-    call.out_spec = tree_structure(tuple(range(len(exported.graph_signature.user_outputs))))
+    call, signature = exported.module_call_graph[0].signature, exported.graph_signature
+    assert call is not None
+    call.in_spec = tree_structure((tuple(signature.user_inputs), {}))
+    call.out_spec = tree_structure(tuple(signature.user_outputs))
+    call.forward_arg_names = list(map(str, signature.user_inputs))
+    positional, keywords = exported.example_inputs
+    exported.example_inputs = ((*positional, *keywords.values(), *state_tensors(exported).values()), {})

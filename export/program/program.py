@@ -109,6 +109,7 @@ def build_reference_program(
     *,
     names: tuple[str, ...] = (),
     dynamic_batch: bool = True,
+    keep_state: bool = False,
 ) -> ReferenceProgram:
     """Trace a network with its codes in place of its float weights. The network itself is not changed.
 
@@ -118,9 +119,11 @@ def build_reference_program(
         encodings: From `codeq.encode(model)`.
         names: Of the arguments that the inputs are, where they are given by name.
         dynamic_batch: Leave the batch size open. The network must then not depend on it.
+        keep_state: Make buffers that one call leaves for the next inputs and outputs, the last of both.
 
     Raises:
-        ExportError: torch.export refuses the network, or it computes in half precision; the reason in one line.
+        ExportError: torch.export refuses the network, it computes in half precision, or it has state that is not to be
+            kept; the reason in one line.
     """
     traced = copy.deepcopy(model).eval()
     weights = {}
@@ -134,7 +137,9 @@ def build_reference_program(
         parameter.requires_grad_(False)
 
     try:
-        exported = trace(traced, example_inputs, names, dynamic_batch=dynamic_batch)
+        exported = trace(
+            traced, example_inputs, names, dynamic_batch=dynamic_batch, state="io" if keep_state else "refuse"
+        )
     except TraceError as error:
         raise ExportError(str(error)) from error
     return ReferenceProgram(exported, weights)
