@@ -78,7 +78,7 @@ def run_export(backend: Backend, argv: list[str] | None) -> int:
     )
     try:
         with cli.spinner(f"exporting {arguments.checkpoint}"):
-            report = publish(backend, loaded.model, (inputs[:2],), output, request)
+            report = publish(backend, loaded.model, (inputs[: 2 if request.open_batch else 1],), output, request)
     except ParityError as error:
         print(error.verdict)
         print(f"{output}: not written, {error}", file=sys.stderr)

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from codeq.activations.encoding import ActivationEncoding
 from codeq.version import __version__
 from export.errors import ExportError
@@ -45,11 +47,45 @@ class WeightMetadata:
 
 
 @dataclass(frozen=True)
+class StateMetadata:
+    """A tensor that one call leaves for the next: an output of the file that is its input the next time.
+
+    `input` is the name of the network's buffer. `initial` is what the first call takes, in C order; one number where
+    all are equal.
+    """
+
+    input: str
+    output: str
+    dtype: str
+    shape: tuple[int, ...]
+    initial: tuple[float, ...] | float
+
+    @classmethod
+    def of(cls, name: str, output: str, value: np.ndarray) -> "StateMetadata":
+        """Describe the buffer `name` by the value that it starts with."""
+        numbers = tuple(value.ravel().tolist())
+        initial = numbers[0] if len(set(numbers)) == 1 else numbers
+        return cls(name, output, str(value.dtype), value.shape, initial)
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.input, str) and isinstance(self.output, str)):
+            raise TypeError(f"state {self.input!r} is described by values of the wrong type")
+        object.__setattr__(self, "shape", tuple(self.shape))
+        self.initial_value()
+
+    def initial_value(self) -> np.ndarray:
+        """Give what the first call takes."""
+        values = np.asarray(self.initial, np.dtype(self.dtype))
+        return np.broadcast_to(values, self.shape).copy() if values.ndim == 0 else values.reshape(self.shape)
+
+
+@dataclass(frozen=True)
 class FileMetadata:
     """The metadata of a file, `storage` and `target` as they were asked for.
 
     `activations` is the grid of every quantized tensor, None where activations are float. `session_options` are what
     the runtime must be opened with, and `layout` says how tensors lie in the file; None where the format has none.
+    `state` comes last among inputs and outputs, in this order.
     """
 
     weights: tuple[WeightMetadata, ...]
@@ -62,6 +98,7 @@ class FileMetadata:
     target: str = ""
     session_options: Mapping[str, str] | None = None
     layout: Mapping[str, Any] | None = None
+    state: tuple[StateMetadata, ...] = ()
 
 
 def metadata_props(
@@ -76,6 +113,7 @@ def metadata_props(
     target: str,
     session_options: Mapping[str, str] | None = None,
     layout: Mapping[str, Any] | None = None,
+    state: Iterable[StateMetadata] = (),
 ) -> dict[str, str]:
     """Make the entry that an export adds to a file, one JSON text.
 
@@ -85,6 +123,7 @@ def metadata_props(
         activations, activations_except: Likewise; None where activations are float.
         session_options: What the runtime must be opened with; None where the format has none.
         layout: How tensors lie in the file; None where that goes without saying.
+        state: What one call leaves for the next.
     """
     content: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
@@ -99,6 +138,9 @@ def metadata_props(
         content["session_options"] = dict(session_options)
     if layout is not None:
         content["layout"] = layout
+    described = [asdict(tensor) for tensor in state]
+    if described:
+        content["state"] = described
     if activations is not None:
         content["activations"] = {name: asdict(encoding) for name, encoding in activations.items()}
         content["activations_except"] = list(activations_except)
@@ -139,6 +181,7 @@ def parse_metadata(text: str, path: object) -> FileMetadata:
             target=str(content.get("target", "")),
             session_options=None if options is None else {str(key): str(value) for key, value in options.items()},
             layout=content.get("layout"),
+            state=tuple(StateMetadata(**tensor) for tensor in content.get("state", ())),
         )
         if not all(isinstance(part, dict) for part in (metadata.versions, metadata.preprocessing)):
             raise TypeError("versions and preprocessing are no mappings")

@@ -101,6 +101,11 @@ class ExportRequest:
         return True
 
     @property
+    def keep_state(self) -> bool:
+        """Whether buffers that one call leaves for the next become inputs and outputs of the file."""
+        return False
+
+    @property
     def batch_size(self) -> int | None:
         """The batch size of the file, where it is not open; None takes that of the example inputs."""
         return None

@@ -13,6 +13,7 @@ from torch import nn
 from codeq.graph.autocast import autocast_off
 from codeq.graph.eval_mode import eval_mode
 from codeq.graph.inputs import Inputs, join_inputs
+from codeq.graph.state import dropped_writes
 from codeq.toolkit.files import check_writable, staging_folder
 from export.backend import Backend, OnProgress, StoredFile, StoredWeight, Written, backend_of
 from export.options import ExportRequest
@@ -58,6 +59,7 @@ def publish(
         request.quantization,
         check_inputs=request.check_inputs,
         open_batch=request.open_batch,
+        keep_state=request.keep_state,
     )
     replaced = output.exists()
     with staging_folder(output) as folder:
@@ -85,7 +87,7 @@ def publish(
         skipped_folds=program.skipped_folds,
         activations=_activation_report(program, request),
         details=written.details(size_bytes),
-        notes=written.notes,
+        notes=(*written.notes, *map(_dropped_note, dropped_writes(program.exported))),
     )
 
 
@@ -102,7 +104,7 @@ def check_stored(
     Args:
         backend: Of the file.
         stored: From its `read`.
-        model: The network; run in eval mode, its modes left as they were.
+        model: The network; run in eval mode, its modes and buffers left as they were.
         inputs: Held inputs, batch first; fewer than a batch are repeated.
         program: What the file was made from; None rebuilds it from the network and the file's own grids.
         on_progress: Called with the share done, 0 to 1, and what was just finished.
@@ -119,8 +121,9 @@ def check_stored(
     runner.open()
     check_inputs(runner, stored.path, tensors, names)
     del runner
-    held = hold_inputs(model, inputs, fixed_batch=stored.fixed_batch)
     metadata = stored.metadata
+    state = [tensor.input for tensor in metadata.state]
+    held = hold_inputs(model, inputs, fixed_batch=stored.fixed_batch, state=state)
     with eval_mode(model), torch.no_grad():
         if metadata.activations is None:
             program = None
@@ -170,6 +173,10 @@ def check_parity(
 def _first(model: nn.Module, inputs: Inputs, count: int) -> Inputs:
     tensors, names = take_inputs(model, inputs)
     return join_inputs(tuple(tensor[:count] for tensor in tensors), names)
+
+
+def _dropped_note(name: str) -> str:
+    return f"{name}: forward writes it and no output reads it; the file leaves it out"
 
 
 def _weight_reports(prepared: Prepared, written: Written) -> tuple[WeightReport, ...]:

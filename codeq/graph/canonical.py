@@ -2,7 +2,6 @@
 
 In place, exact up to the order of sums:
 
-relu_(x), x later read                ->  y = relu(x), y read instead
 silu(x)                               ->  mul(x, sigmoid(x)): both have integer kernels
 mean(x, (2, 3)) of an image           ->  adaptive_avg_pool2d(x, 1): a mean has no integer kernel
 adaptive_avg_pool1d(x, 1)             ->  the same of an image of one row
@@ -17,8 +16,9 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from codeq.errors import TraceError
-from codeq.graph.nodes import insert_call, layer_names, operator_name, replace_node
+from codeq.graph.nodes import insert_call, layer_names, replace_node
 from codeq.graph.operators import CLAMPS
+from codeq.graph.writes import writes_in_place
 
 aten = torch.ops.aten
 
@@ -30,8 +30,6 @@ def canonicalize(exported: ExportedProgram) -> None:
     for node in list(exported.graph.nodes):
         if node.op != "call_function":
             continue
-        if _writes_in_place(node):
-            node = _out_of_place(exported, node)
         if node.target is aten.silu.default:
             (x,) = node.args
             new = insert_call(node, aten.mul.Tensor, (x, insert_call(node, aten.sigmoid.default, (x,))))
@@ -54,51 +52,13 @@ def merge_equal(exported: ExportedProgram) -> None:
     """
     seen: dict[Any, Node] = {}
     for node in list(exported.graph.nodes):
-        if node.op != "call_function" or _writes_in_place(node) or node.target in NOT_MERGED:
+        if node.op != "call_function" or writes_in_place(node) or node.target in NOT_MERGED:
             continue
         key = (node.target, str(node.args), str(node.kwargs))  # nodes print as their names, which are unique
         first = seen.setdefault(key, node)
         if first is not node:
             replace_node(exported, node, first)
     exported.graph_module.recompile()
-
-
-def _writes_in_place(node: Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and schema.is_mutable and operator_name(node).endswith("_") and len(node.args) > 0
-
-
-def _out_of_place(exported: ExportedProgram, node: Node) -> Node:
-    """Where nothing sees the write but what reads the written tensor; else, as for an input, it stays in place."""
-    written = node.args[0]
-    packet = getattr(aten, operator_name(node).removesuffix("_"), None)
-    functional = getattr(packet, getattr(node.target, "_overloadname", ""), None)
-    if functional is None or not isinstance(written, Node) or written.op != "call_function":
-        return node
-    if _is_seen_elsewhere(written, node):
-        return node
-    # What reads the tensor later reads this node already: tracing follows the tensor.
-    new = insert_call(node, functional, node.args, node.kwargs)
-    replace_node(exported, node, new)
-    return new
-
-
-def _is_seen_elsewhere(written: Node, node: Node) -> bool:
-    """Whether a write shows in a value that is neither `written` nor made of it: in what it is a view of, or a view."""
-    if any(_is_view(user) for user in written.users if user is not node):
-        return True
-    while _is_view(written):
-        source = written.all_input_nodes[0] if written.all_input_nodes else written
-        if len(written.all_input_nodes) != 1 or source.op != "call_function" or len(source.users) > 1:
-            return True
-        written = source
-    return False
-
-
-def _is_view(node: Node) -> bool:
-    """Whether a node's result may share memory with another's; so too where that is not known."""
-    schema = getattr(node.target, "_schema", None)
-    return schema is None or any(result.alias_info is not None for result in schema.returns)
 
 
 def _pool_mean(exported: ExportedProgram, node: Node) -> None:
@@ -151,13 +111,11 @@ def _clamp_before_reshape(exported: ExportedProgram, node: Node) -> None:
 
 
 def refuse_writes(exported: ExportedProgram) -> None:
-    """Refuse a network that writes into a view of a tensor or into its input: a quantizer would come in between.
+    """Refuse a network with a write that codeq/graph/writes.py could not follow: a quantizer would come in between.
 
     Raises:
         TraceError: Naming the operator.
     """
     for node, name in layer_names(exported.graph).items():
-        if _writes_in_place(node):
-            raise TraceError(
-                f"{name} writes into a view of another tensor, or into an input, in place; use the operator without _"
-            )
+        if writes_in_place(node):
+            raise TraceError(f"{name} writes in place into a view that cannot be followed; use the operator without _")

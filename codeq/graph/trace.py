@@ -9,31 +9,42 @@ from torch.fx import Graph
 
 from codeq.errors import TraceError, first_line
 from codeq.graph.autocast import autocast_off
+from codeq.graph.dead_code import remove_dead_code
 from codeq.graph.inputs import named_outputs
 from codeq.graph.nodes import is_constant, operator_name, scope
 from codeq.graph.regions import inline_regions
 from codeq.graph.single_head import add_head_axis
+from codeq.graph.state import State, settle_state, state_tensors
+from codeq.graph.writes import functionalize
 from codeq.toolkit.quiet import quiet_torch
 
 HALF_PRECISION = frozenset({torch.bfloat16, torch.float16})
 
 
 def trace(
-    model: nn.Module, example_inputs: tuple[Tensor, ...], names: tuple[str, ...] = (), *, dynamic_batch: bool = True
+    model: nn.Module,
+    example_inputs: tuple[Tensor, ...],
+    names: tuple[str, ...] = (),
+    *,
+    dynamic_batch: bool = True,
+    state: State = "refuse",
 ) -> ExportedProgram:
     """Trace a network with torch.export, in float32: an autocast around the call is switched off.
 
     Outputs are flattened to a tuple, those that are None left out. `input_names` and `output_names` say what is what.
+    The graph computes each value once, and only what an output reads; what the network writes into its own tensors is
+    settled as codeq/graph/state.py says.
 
     Args:
         model: In the mode in which it is to be traced.
         example_inputs: Float or integer tensors whose first dimension is the batch.
         names: Of the arguments that they are, as `split_inputs` gives them; none if they go by position.
         dynamic_batch: Leave the batch size open. The network must then not depend on it.
+        state: What becomes of buffers that one call leaves for the next.
 
     Raises:
-        TraceError: torch.export refuses the network (its reason in one line), an output is no tensor, or the network
-            computes in half precision, as under an autocast of its own.
+        TraceError: torch.export refuses the network (its reason in one line), an output is no tensor, the network
+            computes in half precision, as under an autocast of its own, or it keeps state that is refused.
     """
     # torch.export takes a batch of 1 for a constant, and one tensor in two places for one input.
     example_inputs = tuple(torch.cat([x, x]) if dynamic_batch and len(x) == 1 else x.clone() for x in example_inputs)
@@ -65,25 +76,36 @@ def trace(
     finally:
         hook.remove()
     inline_regions(exported)
+    _name_inputs(exported, names)
+    _mark_constants(exported)
+    settle_state(exported, functionalize(exported), state)
+    remove_dead_code(exported)
+    _mark_constants(exported)
     _refuse_half_precision(exported.graph, type(model).__name__)
-    _describe(exported, names, tuple(answered))
+    _name_outputs(exported, tuple(answered))
     add_head_axis(exported)
     return exported
 
 
-def _describe(exported: ExportedProgram, names: tuple[str, ...], outputs: tuple[str, ...]) -> None:
-    """Note for every node whether it is constant, and the names of inputs and outputs."""
+def _name_inputs(exported: ExportedProgram, names: tuple[str, ...]) -> None:
     targets = {spec.arg.name: spec.target for spec in exported.graph_signature.input_specs}
     inputs = [node for node in exported.graph.nodes if node.op == "placeholder" and targets[node.name] is None]
     names = names or (("input",) if len(inputs) == 1 else tuple(node.name for node in inputs))
     for node, name in zip(inputs, names, strict=True):
         node.meta["input_name"] = name
+
+
+def _mark_constants(exported: ExportedProgram) -> None:
+    """Note for every node whether it is constant: parameters, buffers and what is made of them alone."""
     for node in exported.graph.nodes:
         if node.op == "placeholder":
-            node.meta["constant"] = targets[node.name] is not None
+            node.meta["constant"] = "input_name" not in node.meta
         else:
             node.meta["constant"] = node.op != "output" and all(map(is_constant, node.all_input_nodes))
-    exported.graph.output_node().meta["output_names"] = outputs
+
+
+def _name_outputs(exported: ExportedProgram, names: tuple[str, ...]) -> None:
+    exported.graph.output_node().meta["output_names"] = (*names, *state_tensors(exported))
 
 
 def _refuse_half_precision(graph: Graph, network: str) -> None:

@@ -14,7 +14,7 @@ from codeq.activations.methods import Method
 from codeq.graph.inputs import Inputs
 from export.onnx.backend import ONNX
 from export.onnx.details import OnnxDetails
-from export.onnx.options import DEFAULT_TARGET, EXTERNAL_DATA_THRESHOLD, OnnxRequest
+from export.onnx.options import DEFAULT_TARGET, EXTERNAL_DATA_THRESHOLD, OnnxRequest, State
 from export.onnx.storage.kinds import Storage
 from export.options import Activations, Quantization
 from export.publish import publish
@@ -32,6 +32,7 @@ def export_onnx(
     opset: int | None = None,
     force: bool = False,
     check_inputs: Inputs | None = None,
+    state: State = "refuse",
     dynamic_batch: bool = True,
     preprocessing: Mapping[str, list[float]] | None = None,
     checkpoint_sha256: str | None = None,
@@ -60,7 +61,7 @@ def export_onnx(
             tuple in the order of the network's arguments, or a mapping of argument names to tensors (what torch.export
             and torch.onnx.export take as `kwargs`; a tokenizer's result as it is). Float, integer or boolean.
         path: Target. With external data, `<path>.data` appears beside it.
-        storage, target, debug_info, opset, dynamic_batch, external_data_threshold: As in `OnnxRequest`.
+        storage, target, debug_info, opset, state, dynamic_batch, external_data_threshold: As in `OnnxRequest`.
         force: Overwrite.
         check_inputs: Held inputs for the parity check, in the same form; None takes `example_inputs`.
         preprocessing, checkpoint_sha256: Recorded in the file.
@@ -96,6 +97,7 @@ def export_onnx(
         target=target,
         debug_info=debug_info,
         opset=opset,
+        state=state,
         dynamic_batch=dynamic_batch,
         external_data_threshold=external_data_threshold,
     )

@@ -16,6 +16,7 @@ from codeq.activations.calibrate import calibrate
 from codeq.activations.encoding import ActivationEncoding
 from codeq.activations.plan import ActivationPlan
 from codeq.graph.inputs import Inputs, join_inputs
+from codeq.graph.state import state_tensors
 from codeq.quantizer.attach import encode, quantized_weights
 from codeq.quantizer.grid import WeightEncoding
 from export.errors import ExportError
@@ -62,6 +63,7 @@ def prepare_program(
     *,
     check_inputs: Inputs | None = None,
     open_batch: bool = True,
+    keep_state: bool = False,
 ) -> Prepared:
     """Trace a network and bring it into the form that files are made from.
 
@@ -71,6 +73,7 @@ def prepare_program(
         quantization: Of activations.
         check_inputs: Held inputs for the check, in the same form; None takes the example.
         open_batch: Leave the batch size open.
+        keep_state: As for `build_reference_program`.
 
     Raises:
         ExportError: The network or an option cannot be exported.
@@ -80,7 +83,13 @@ def prepare_program(
     example, names = take_inputs(model, example_inputs)
     held = _like_example(model, "check_inputs", check_inputs, example, names)
     given = _like_example(model, "calibration", quantization.calibration, example, names)
-    program = build_reference_program(model, example, encodings, names=names, dynamic_batch=open_batch)
+    program = build_reference_program(
+        model, example, encodings, names=names, dynamic_batch=open_batch, keep_state=keep_state
+    )
+    if keep_state and not state_tensors(program.exported):
+        raise ExportError(
+            f"--state io: {type(model).__name__} has no buffer that one call leaves for the next; leave it out"
+        )
     folded = fold_batch_norm(program)
     if quantization.activations == "int8":
         rows = torch.arange(COMPARED_INPUTS if open_batch else len(example[0]))

@@ -4,6 +4,7 @@ It runs in PyTorch, and every runtime's file is made from it. The helpers below 
 """
 
 import copy
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -108,6 +109,7 @@ def build_reference_program(
     *,
     names: tuple[str, ...] = (),
     dynamic_batch: bool = True,
+    keep_state: bool = False,
 ) -> ReferenceProgram:
     """Trace a network with its codes in place of its float weights. The network itself is not changed.
 
@@ -117,9 +119,11 @@ def build_reference_program(
         encodings: From `codeq.encode(model)`.
         names: Of the arguments that the inputs are, where they are given by name.
         dynamic_batch: Leave the batch size open. The network must then not depend on it.
+        keep_state: Make buffers that one call leaves for the next inputs and outputs, the last of both.
 
     Raises:
-        ExportError: torch.export refuses the network, or it computes in half precision; the reason in one line.
+        ExportError: torch.export refuses the network, it computes in half precision, or it has state that is not to be
+            kept; the reason in one line.
     """
     traced = copy.deepcopy(model).eval()
     weights = {}
@@ -133,7 +137,9 @@ def build_reference_program(
         parameter.requires_grad_(False)
 
     try:
-        exported = trace(traced, example_inputs, names, dynamic_batch=dynamic_batch)
+        exported = trace(
+            traced, example_inputs, names, dynamic_batch=dynamic_batch, state="io" if keep_state else "refuse"
+        )
     except TraceError as error:
         raise ExportError(str(error)) from error
     return ReferenceProgram(exported, weights)
@@ -158,7 +164,7 @@ def add_tensor(program: ReferenceProgram, name: str, value: Tensor) -> Node:
         raise ExportError(f"the network's own tensor {name!r} has the name of one that the export adds; rename it")
     first = next(iter(graph.nodes))
     taken = {node.name for node in graph.nodes}
-    label = "b_" + name.replace(".", "_")
+    label = re.sub(r"\W", "_", f"b_{name}")
     while label in taken:
         label += "_"
     with graph.inserting_before(first):
