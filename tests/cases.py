@@ -584,8 +584,8 @@ def on_codes(name: str, body: Body, tflite: Kernels, onnx: Expected = None) -> N
     add(f"{name}, on codes", Case(guards, network, ((8, 3, 10, 8),), onnx or {}, tflite, shown=("tflite-int8",)))
 
 
-on_codes("add", lambda m, x: m.one(x) + m.two(x), {"add": "ADD"})
-on_codes("add with relu", lambda m, x: F.relu(m.one(x) + m.two(x)), {"add": "ADD"})
+on_codes("add", lambda m, x: m.three(m.one(x) + m.two(x)), {"add": "ADD"})
+on_codes("add with relu", lambda m, x: m.three(F.relu(m.one(x) + m.two(x))), {"add": "ADD"})
 on_codes("mul", lambda m, x: m.three(m.one(x) * m.two(x)), {"mul": "MUL"})
 on_codes("pool", lambda m, x: m.three(F.adaptive_avg_pool2d(m.one(x), 1)), {"adaptive_avg_pool2d": "MEAN"})
 on_codes(

@@ -10,7 +10,7 @@ from torch.fx import Graph
 from codeq.errors import TraceError, first_line
 from codeq.graph.autocast import autocast_off
 from codeq.graph.inputs import named_outputs
-from codeq.graph.nodes import is_constant, operator_name, scope
+from codeq.graph.nodes import depends_on_input, is_constant, operator_name, scope
 from codeq.graph.regions import inline_regions
 from codeq.graph.single_head import add_head_axis
 from codeq.toolkit.quiet import quiet_torch
@@ -83,6 +83,7 @@ def _describe(exported: ExportedProgram, names: tuple[str, ...], outputs: tuple[
             node.meta["constant"] = targets[node.name] is not None
         else:
             node.meta["constant"] = node.op != "output" and all(map(is_constant, node.all_input_nodes))
+        depends_on_input(node)  # noted in the graph's order, so that no chain is too deep to follow
     exported.graph.output_node().meta["output_names"] = outputs
 
 
