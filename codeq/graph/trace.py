@@ -10,6 +10,7 @@ from torch.fx import Graph
 from codeq.errors import TraceError, first_line
 from codeq.graph.autocast import autocast_off
 from codeq.graph.inputs import named_outputs
+from codeq.graph.no_ops import remove_no_ops
 from codeq.graph.nodes import depends_on_input, is_constant, operator_name, scope
 from codeq.graph.regions import inline_regions
 from codeq.graph.single_head import add_head_axis
@@ -67,7 +68,10 @@ def trace(
     inline_regions(exported)
     _refuse_half_precision(exported.graph, type(model).__name__)
     _describe(exported, names, tuple(answered))
+    remove_no_ops(exported)
     add_head_axis(exported)
+    for node in exported.graph.nodes:
+        depends_on_input(node)  # noted in the graph's order, so that no chain is too deep to follow
     return exported
 
 
@@ -83,7 +87,6 @@ def _describe(exported: ExportedProgram, names: tuple[str, ...], outputs: tuple[
             node.meta["constant"] = targets[node.name] is not None
         else:
             node.meta["constant"] = node.op != "output" and all(map(is_constant, node.all_input_nodes))
-        depends_on_input(node)  # noted in the graph's order, so that no chain is too deep to follow
     exported.graph.output_node().meta["output_names"] = outputs
 
 
