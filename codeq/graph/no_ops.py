@@ -15,7 +15,7 @@ from codeq.graph.nodes import operator_name
 
 aten = torch.ops.aten
 
-CASTS = frozenset({"to", "_to_copy", "type_as", "alias", "positive", "resolve_conj", "resolve_neg", "lift_fresh"})
+CASTS = frozenset({"to", "type_as", "alias", "positive", "resolve_conj", "resolve_neg", "lift_fresh"})
 COPIES = frozenset({"contiguous", "clone", "_to_copy"})
 """Operators that may give a tensor memory of its own: a write into one of both shows in the other without them."""
 MEMORY_READERS = frozenset({"as_strided", "view_as_real", "view_as_complex"})
@@ -30,21 +30,23 @@ def remove_no_ops(exported: ExportedProgram) -> None:
     kept = {"detach"} if trains else set()
     if names & MEMORY_READERS or any(map(_writes, graph.nodes)):
         kept |= COPIES
-    removed = False
+    reordered: set[Node] = set()
     for node in list(graph.nodes):
         if operator_name(node) == "_assert_tensor_metadata":
             graph.erase_node(node)
         elif operator_name(node) not in kept and _changes_nothing(node) and _may_go(node):
             source = node.args[0]
             assert isinstance(source, Node)
-            node.replace_all_uses_with(source)
             exported.graph_signature.replace_all_uses(node.name, source.name)
+            if not source.meta["val"].is_contiguous():
+                reordered.update(node.users)
+            node.replace_all_uses_with(source)
             graph.erase_node(node)
-            removed = True
-    if removed:
-        for node in graph.nodes:  # a view asks for memory in order, which a copy may have made
-            if node.target is aten.view.default:
-                node.target = aten.reshape.default
+    for node in graph.nodes:  # a view asks for memory in the order that the copy had made
+        if any(operand in reordered for operand in node.all_input_nodes):
+            reordered.add(node)
+        if node in reordered and node.target is aten.view.default:
+            node.target = aten.reshape.default
     exported.graph_module.recompile()
 
 
