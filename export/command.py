@@ -85,6 +85,8 @@ def run_export(backend: Backend, argv: list[str] | None) -> int:
         return cli.EXIT_FAILED
     if note:
         print(f"note: {note}", file=sys.stderr)
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     if str(arguments.json) != "-":
         print(report)
         smaller = report.details.smaller(report)

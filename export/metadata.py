@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,8 @@ class StateMetadata:
 class FileMetadata:
     """The metadata of a file, `storage` and `target` as they were asked for.
 
-    `activations` is the grid of every quantized tensor, None where activations are float. `session_options` are what
+    `activations` is the grid of every quantized tensor, None where activations are float; `activations_too_wide` names
+    tensors that 8 bits cannot hold, with the reason. `session_options` are what
     the runtime must be opened with, and `layout` says how tensors lie in the file; None where the format has none.
     `state` comes last among inputs and outputs, in this order.
     """
@@ -99,6 +100,7 @@ class FileMetadata:
     session_options: Mapping[str, str] | None = None
     layout: Mapping[str, Any] | None = None
     state: tuple[StateMetadata, ...] = ()
+    activations_too_wide: Mapping[str, str] = field(default_factory=dict)
 
 
 def metadata_props(
@@ -114,6 +116,7 @@ def metadata_props(
     session_options: Mapping[str, str] | None = None,
     layout: Mapping[str, Any] | None = None,
     state: Iterable[StateMetadata] = (),
+    activations_too_wide: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Make the entry that an export adds to a file, one JSON text.
 
@@ -124,6 +127,7 @@ def metadata_props(
         session_options: What the runtime must be opened with; None where the format has none.
         layout: How tensors lie in the file; None where that goes without saying.
         state: What one call leaves for the next.
+        activations_too_wide: Tensors that 8 bits cannot hold, with the reason.
     """
     content: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
@@ -144,6 +148,8 @@ def metadata_props(
     if activations is not None:
         content["activations"] = {name: asdict(encoding) for name, encoding in activations.items()}
         content["activations_except"] = list(activations_except)
+        if activations_too_wide:
+            content["activations_too_wide"] = dict(activations_too_wide)
     return {KEY: json.dumps(content, separators=(",", ":"), sort_keys=True)}
 
 
@@ -182,6 +188,7 @@ def parse_metadata(text: str, path: object) -> FileMetadata:
             session_options=None if options is None else {str(key): str(value) for key, value in options.items()},
             layout=content.get("layout"),
             state=tuple(StateMetadata(**tensor) for tensor in content.get("state", ())),
+            activations_too_wide={str(k): str(v) for k, v in content.get("activations_too_wide", {}).items()},
         )
         if not all(isinstance(part, dict) for part in (metadata.versions, metadata.preprocessing)):
             raise TypeError("versions and preprocessing are no mappings")

@@ -133,6 +133,7 @@ def check_stored(
                 join_inputs(held.inputs, held.names),
                 metadata.activations,
                 exclude=metadata.activations_except,
+                too_wide=metadata.activations_too_wide,
                 fixed_batch=stored.fixed_batch,
             )
         return backend.check(stored, model, held, program, on_progress)

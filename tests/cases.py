@@ -584,8 +584,8 @@ def on_codes(name: str, body: Body, tflite: Kernels, onnx: Expected = None) -> N
     add(f"{name}, on codes", Case(guards, network, ((8, 3, 10, 8),), onnx or {}, tflite, shown=("tflite-int8",)))
 
 
-on_codes("add", lambda m, x: m.one(x) + m.two(x), {"add": "ADD"})
-on_codes("add with relu", lambda m, x: F.relu(m.one(x) + m.two(x)), {"add": "ADD"})
+on_codes("add", lambda m, x: m.three(m.one(x) + m.two(x)), {"add": "ADD"})
+on_codes("add with relu", lambda m, x: m.three(F.relu(m.one(x) + m.two(x))), {"add": "ADD"})
 on_codes("mul", lambda m, x: m.three(m.one(x) * m.two(x)), {"mul": "MUL"})
 on_codes("pool", lambda m, x: m.three(F.adaptive_avg_pool2d(m.one(x), 1)), {"adaptive_avg_pool2d": "MEAN"})
 on_codes(
@@ -1186,3 +1186,193 @@ foreign(
     paper=True,
     shown=("onnx-paper",),
 )
+
+
+# 7. What people put between the layers: extreme values, zeros, casts that change nothing.
+
+KEEP = torch.ones(8, 6)
+KEEP[:4, 4:] = 0
+
+
+def _masked(mask: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], nn.Module]:
+    """Attention whose scores are masked by `mask(scores, keep)`."""
+
+    def body(m: Any, x: Tensor, keep: Tensor) -> Tensor:
+        scores = mask(torch.matmul(m.q(x), m.k(x).transpose(1, 2)) * 0.25, keep.unsqueeze(1))
+        return m.out(scores.softmax(-1) @ m.v(x)).flatten(1)
+
+    return lambda: Net(body, **{name: nn.Linear(16, 16) for name in ("q", "k", "v", "out")})
+
+
+MASKED = "scores and a mask on one grid are nothing but the mask"
+EXTREMES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "a mask of -10000": lambda scores, keep: scores + (keep - 1) * 10000.0,
+    "a mask of the least float32": lambda scores, keep: scores + (keep - 1) * torch.finfo(torch.float32).max,
+}
+for name, mask in EXTREMES.items():
+    add(
+        f"extreme: {name}",
+        Case(
+            MASKED,
+            _masked(mask),
+            ((8, 6, 16), KEEP),
+            {"add": "float: nothing that reads it computes in integers", "out": "QGemm"},
+            {"q": "FULLY_CONNECTED", "add": "float: nothing that reads it computes in integers"},
+            shown=("onnx-int8",) if "10000" in name else (),
+        ),
+    )
+for name, mask in {
+    "masked with infinity": lambda scores, keep: scores.masked_fill(keep == 0, -torch.inf),
+    "where": lambda scores, keep: torch.where(keep > 0, scores, torch.finfo(torch.float32).min),
+}.items():
+    add(f"extreme: {name}", Case(MASKED, _masked(mask), ((8, 6, 16), KEEP), {"out": "QGemm"}, None))
+
+
+def _bordered(m: Any, x: Tensor) -> Tensor:
+    y = F.pad(m.one(x), (2, 2, 2, 2))
+    return m.two(y * torch.rsqrt((y * y).mean(1, keepdim=True) + 1e-6)).flatten(1)
+
+
+add(
+    "extreme: a norm of nothing",
+    Case(
+        "a border of zeros makes one factor a thousand times the others",
+        lambda: Net(_bordered, one=nn.Conv2d(3, 8, 3, padding=1), two=nn.Conv2d(8, 4, 3)),
+        ((8, 3, 10, 10),),
+        {"one": "QLinearConv", "mul_1": "float", "two": "QLinearConv"},
+        None,
+        shown=("onnx-int8",),
+    ),
+)
+
+
+def _conv_gru(m: Any, x: Tensor) -> Tensor:
+    """Three steps of a convolutional GRU that starts with zeros; x is (N, T, C, H, W)."""
+    h = torch.zeros(x.shape[0], 8, x.shape[3], x.shape[4])
+    for step in range(x.shape[1]):
+        frame = x[:, step]
+        z, r = torch.sigmoid(m.gates(torch.cat([frame, h], 1))).chunk(2, 1)
+        new = torch.tanh(m.state(torch.cat([frame, r * h], 1)))
+        h = h + z * (new - h)
+    return m.out(h).flatten(1)
+
+
+def _with(layer: nn.Module, **values: float) -> nn.Module:
+    """The layer with its parameters filled."""
+    for name, value in values.items():
+        nn.init.constant_(getattr(layer, name), value)
+    return layer
+
+
+ZEROS = "any grid would do for what is always zero"
+add(
+    "zeros: ConvGRU",
+    Case(
+        "a state that starts with zeros for every input",
+        lambda: Net(
+            _conv_gru,
+            gates=nn.Conv2d(11, 16, 3, padding=1),
+            state=nn.Conv2d(11, 8, 3, padding=1),
+            out=nn.Conv2d(8, 2, 1),
+        ),
+        ((8, 3, 3, 6, 5),),
+        {"gates": "QLinearConv", "state": "QLinearConv", "gates_2": "QLinearConv", "out": "QLinearConv"},
+        None,
+        shown=("onnx-int8",),
+    ),
+)
+add(
+    "zeros: a dead branch",
+    Case(
+        ZEROS,
+        lambda: Net(
+            lambda m, x: m.out(F.relu(m.one(x)) + m.two(F.relu(m.dead(x)))).flatten(1),
+            one=nn.Conv2d(3, 4, 3),
+            dead=_with(nn.Conv2d(3, 4, 3), bias=-1000.0),
+            two=nn.Conv2d(4, 4, 1),
+            out=nn.Conv2d(4, 2, 1),
+        ),
+        ((8, 3, 7, 6),),
+        {"dead": "QLinearConv", "two": "QLinearConv", "add": "QLinearAdd", "out": "QLinearConv"},
+        {"dead": "CONV_2D", "two": "CONV_2D", "add": "ADD", "out": "CONV_2D"},
+        shown=("onnx-int8", "tflite-int8"),
+    ),
+)
+add(
+    "zeros: layers of zeros",
+    Case(
+        ZEROS,
+        lambda: Net(
+            lambda m, x: m.out((z := m.zero(x)) + m.one(x) * z + m.one(x)).flatten(1),
+            one=nn.Conv2d(3, 4, 3),
+            zero=_with(nn.Conv2d(3, 4, 3, bias=False), weight=0.0),
+            out=nn.Conv2d(4, 2, 1),
+        ),
+        ((8, 3, 7, 6),),
+        {"one": "QLinearConv", "add": "QLinearAdd", "mul": "QLinearMul", "out": "QLinearConv"},
+        None,
+    ),
+)
+for name, zeros in {
+    "zeros": lambda x: torch.zeros(x.shape[0], 4, 5, 4),
+    "zeros_like": torch.zeros_like,
+    "new_zeros": lambda x: x.new_zeros(x.shape[0], 4, 1, 1),
+    "full": lambda x: torch.full((x.shape[0], 4, 1, 1), 0.25),
+}.items():
+    add(
+        f"zeros: + {name}",
+        Case(
+            "what depends on the batch size alone is no activation",
+            lambda zeros=zeros: Net(
+                lambda m, x: m.out((y := m.one(x)) + zeros(y)).flatten(1),
+                one=nn.Conv2d(3, 4, 3),
+                out=nn.Conv2d(4, 2, 1),
+            ),
+            ((8, 3, 7, 6),),
+            {"one": "QLinearConv", "add": "float: one operand is a constant", "out": "QLinearConv"},
+            {"one": "CONV_2D", "add": "float: one operand is a constant", "out": "CONV_2D"},
+            shown=("onnx-int8",) if name == "zeros" else (),
+        ),
+    )
+
+NO_OPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "float": lambda y, x: y.float(),
+    "to dtype": lambda y, x: y.to(x.dtype),
+    "type_as": lambda y, x: y.type_as(x),
+    "cpu": lambda y, x: y.cpu(),
+    "to device": lambda y, x: y.to(x.device),
+    "contiguous": lambda y, x: y.contiguous(),
+    "clone": lambda y, x: y.clone(),
+    "detach": lambda y, x: y.detach(),
+}
+
+
+def _with_no_ops(change: Callable[[Tensor, Tensor], Tensor]) -> Body:
+    def body(m: Any, x: Tensor) -> Tensor:
+        y = change(F.relu(change(m.norm(change(m.one(change(x, x)), x)), x)), x)
+        z = change(m.two(y), x) + change(y, x)
+        return change(m.out(change(z.view(z.shape[0], -1), x)), x)
+
+    return body
+
+
+for name, change in NO_OPS.items():
+    add(
+        f"no-op: {name}",
+        Case(
+            "a cast that changes nothing hides layers from each other",
+            lambda change=change: Net(
+                _with_no_ops(change),
+                one=nn.Conv2d(3, 4, 3, bias=False),
+                norm=nn.BatchNorm2d(4),
+                two=nn.Conv2d(4, 4, 3, padding=1),
+                out=nn.Linear(80, 5),
+            ),
+            ((8, 3, 7, 6),),
+            {"one": "QLinearConv", "two": "QLinearConv", "add": "QLinearAdd", "out": "QGemm"},
+            {"one": "CONV_2D", "two": "CONV_2D", "add": "ADD", "out": "float"},
+            folded=1,
+            operators={"CONV_2D": 2, "ADD": 1, "FULLY_CONNECTED": 1, "CAST": None},
+            shown=("onnx-int8", "tflite-int8") if name in ("float", "contiguous") else (),
+        ),
+    )

@@ -11,7 +11,7 @@ import torch
 from torch.fx import Node
 
 from codeq.activations.moves import is_move, joined
-from codeq.graph.nodes import is_constant, is_float_tensor, operator_name
+from codeq.graph.nodes import depends_on_input, is_float_tensor, operator_name
 
 aten = torch.ops.aten
 
@@ -91,7 +91,7 @@ INTEGER: Mapping[Any, Rule] = {
     aten.matmul.default: _PRODUCT,
     aten.bmm.default: _PRODUCT,
     aten.mm.default: _PRODUCT,
-    aten.add.Tensor: Rule("add", activations=(0, 1), refuse=_refuse_alpha),
+    aten.add.Tensor: Rule("add", activations=(0, 1), only_if_read=True, refuse=_refuse_alpha),
     aten.mul.Tensor: Rule("multiply", activations=(0, 1), only_if_read=True),
     aten.adaptive_avg_pool2d.default: Rule("adaptive_average_pool", only_if_read=True, refuse=_refuse_uneven),
     aten.avg_pool2d.default: Rule("average_pool", only_if_read=True, refuse=_refuse_ceil),
@@ -155,7 +155,7 @@ def refusal(node: Node, refuse_weight: Callable[[Node], str]) -> str:
     )
     if not all(isinstance(operand, Node) and is_float_tensor(operand) for operand in operands):
         return "one operand is a number"
-    if any(is_constant(operand) for operand in operands):
+    if not all(depends_on_input(operand) for operand in operands):
         return "one operand is a constant"
     if rule.has_weight:
         weight = node.args[WEIGHT_ARGUMENT]

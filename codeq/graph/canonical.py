@@ -6,6 +6,7 @@ silu(x)                               ->  mul(x, sigmoid(x)): both have integer 
 mean(x, (2, 3)) of an image           ->  adaptive_avg_pool2d(x, 1): a mean has no integer kernel
 adaptive_avg_pool1d(x, 1)             ->  the same of an image of one row
 linear(x) of three or more dimensions ->  reshape, linear of two, reshape: only that one takes an integer bias
+relu(detach(x))                       ->  detach(relu(x)): likewise
 relu(reshape(linear(x)))              ->  reshape(relu(linear(x))): a layer absorbs the clamp that directly follows
 """
 
@@ -41,7 +42,7 @@ def canonicalize(exported: ExportedProgram) -> None:
         elif node.target is aten.linear.default and node.meta["val"].ndim > 2:
             _flatten_linear(exported, node)
         elif node.target in CLAMPS:
-            _clamp_before_reshape(exported, node)
+            _clamp_before_reshape(exported, _clamp_before_detach(exported, node))
     exported.graph_module.recompile()
 
 
@@ -95,6 +96,17 @@ def _flatten_linear(exported: ExportedProgram, node: Node) -> None:
     flat = insert_call(node, aten.reshape.default, (x, [-1, x.meta["val"].shape[-1]]))
     linear = insert_call(node, aten.linear.default, (flat, *node.args[1:]))
     replace_node(exported, node, insert_call(node, aten.reshape.default, (linear, sizes)))
+
+
+def _clamp_before_detach(exported: ExportedProgram, node: Node) -> Node:
+    """Swap the two; returns the clamp. Only training has a detach left, and it must see the layers that a file has."""
+    detach = node.args[0]
+    if not isinstance(detach, Node) or detach.target is not aten.detach.default or len(detach.users) > 1:
+        return node
+    clamp = insert_call(node, node.target, (detach.args[0], *node.args[1:]), dict(node.kwargs))
+    replace_node(exported, node, insert_call(node, aten.detach.default, (clamp,)))
+    exported.graph.erase_node(detach)
+    return clamp
 
 
 def _clamp_before_reshape(exported: ExportedProgram, node: Node) -> None:

@@ -11,7 +11,8 @@ from codeq.errors import TraceError, first_line
 from codeq.graph.autocast import autocast_off
 from codeq.graph.dead_code import remove_dead_code
 from codeq.graph.inputs import named_outputs
-from codeq.graph.nodes import is_constant, operator_name, scope
+from codeq.graph.no_ops import remove_no_ops
+from codeq.graph.nodes import depends_on_input, is_constant, operator_name, scope
 from codeq.graph.regions import inline_regions
 from codeq.graph.single_head import add_head_axis
 from codeq.graph.state import State, settle_state, state_tensors
@@ -83,7 +84,10 @@ def trace(
     _mark_constants(exported)
     _refuse_half_precision(exported.graph, type(model).__name__)
     _name_outputs(exported, tuple(answered))
+    remove_no_ops(exported)
     add_head_axis(exported)
+    for node in exported.graph.nodes:
+        depends_on_input(node)  # noted in the graph's order, so that no chain is too deep to follow
     return exported
 
 

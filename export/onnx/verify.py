@@ -30,6 +30,7 @@ from export.parity.codes import Count, judge_codes
 from export.parity.fed import REFERENCE_BATCH_SIZE, FedComparison, batch_comes_first, fed_errors
 from export.parity.held import Held
 from export.parity.outputs import compare_output, compare_program, compare_with_reference, report_comparison
+from export.parity.signal import measure_signal
 from export.parity.verdict import Verdict
 from export.parity.weights import as_trained, check_weights, compare_weight, expected_weight
 from export.program.names import codes_name
@@ -131,6 +132,7 @@ def _check_codes(
         tuple(codes),
         kernels,
         *compare_program(activations.float_outputs, held.expected),
+        signal=measure_signal(runner.outputs, held.expected, found, activations.noise, held.count),
         reported=(
             report_comparison("fake quantization in float", reference, fake),
             report_comparison("the network with float32 activations", reference, held.expected),

@@ -26,6 +26,7 @@ from typing import Any
 from codeq.toolkit.table import fold_line, render_table
 from export.parity.checks import CodesCheck, LayerKernel, OutputCheck, ReportedComparison, WeightCheck
 from export.parity.outputs import APPROXIMATE_TOLERANCE
+from export.parity.signal import Signal
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Verdict:
         program_error, program_tolerance: (P); 0 where activations are float.
         reported: Other ways of computing the network, which decide nothing.
         approximate: Outputs were held to (H).
+        signal: What 8-bit activations leave of the network; None where activations are float.
     """
 
     runtime: str
@@ -55,6 +57,7 @@ class Verdict:
     program_tolerance: float = 0.0
     reported: tuple[ReportedComparison, ...] = ()
     approximate: bool = False
+    signal: Signal | None = None
 
     @property
     def ok(self) -> bool:

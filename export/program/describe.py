@@ -43,6 +43,7 @@ def describe_program(
         versions={"torch": str(torch.__version__), **versions},
         activations=None if activations is None else activations.encodings,
         activations_except=() if activations is None else activations.exclude,
+        activations_too_wide={} if activations is None else activations.too_wide,
         storage=storage,
         target=target,
         session_options=session_options,

@@ -70,6 +70,9 @@ class ActivationRecord:
         encodings: The grid of every quantized tensor, by name.
         exclude: The patterns of layers that were left out.
         float_outputs: What the program computed before, for the first inputs of the check.
+        too_wide: Tensors that stay float since 8 bits cannot hold them, with the reason.
+        noise: What 8 bits leave of each operator that reads a quantized tensor: its signal to noise in dB, by the
+            layer's name, on the inputs of `float_outputs`.
     """
 
     layers: tuple[QuantizedLayer, ...]
@@ -77,6 +80,8 @@ class ActivationRecord:
     encodings: Mapping[str, ActivationEncoding]
     exclude: tuple[str, ...]
     float_outputs: tuple[np.ndarray, ...]
+    too_wide: Mapping[str, str] = field(default_factory=dict)
+    noise: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(eq=False)

@@ -9,7 +9,7 @@ import torch
 from torch.fx import Graph, Node
 
 from codeq.activations.moves import is_move
-from codeq.graph.nodes import input_names, is_constant, operator_name, output_names
+from codeq.graph.nodes import depends_on_input, input_names, is_constant, operator_name, output_names
 from codeq.graph.source_line import source_line
 from export.errors import DeclinedError
 from export.program.names import codes_name, scope_name
@@ -72,7 +72,7 @@ def _has_operator(build: Builder, node: Node) -> bool:
     if node.op != "call_function" or is_constant(node) or is_size(node) or build.values.is_done(node):
         return False
     # What is made of constants and the batch size is written where it is read.
-    return build.program.depends_on_input(node) or node.target in (quantize, dequantize)
+    return depends_on_input(node) or node.target in (quantize, dequantize)
 
 
 def _lower(build: Builder, node: Node) -> None:

@@ -26,6 +26,7 @@ from export.parity.codes import Count, judge_codes
 from export.parity.fed import FedComparison, batch_comes_first
 from export.parity.held import Held
 from export.parity.outputs import as_approximate, compare_output, compare_program, within_tolerance
+from export.parity.signal import measure_signal
 from export.parity.verdict import Verdict
 from export.parity.weights import as_trained, check_weights, compare_weight, expected_weight, stored_shape
 from export.program.names import codes_name
@@ -172,6 +173,7 @@ def _check_codes(
         tuple(codes),
         _report_kernels(activations, stored.kernels),
         *compare_program(activations.float_outputs, held.expected),
+        signal=measure_signal(stored.outputs, held.expected, found, activations.noise, held.count),
     )
 
 

@@ -35,6 +35,8 @@ def test_it_comes_back() -> None:
     options: dict[str, Any] = {"session_options": {"a": "1"}, "layout": {"io": "nhwc"}, "activations": None}
     found = parse_metadata(text(**options, activations_except=()), "net")
     assert found == dataclasses.replace(FILE, **options, activations_except=())
+    wide = {"activations_too_wide": {"add": "too wide"}}
+    assert parse_metadata(text(**wide), "net") == dataclasses.replace(FILE, **wide)
 
 
 def test_our_own_version_is_in_it() -> None:

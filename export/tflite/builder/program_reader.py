@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from codeq.graph.nodes import is_constant, layer_names, state_name
+from codeq.graph.nodes import layer_names, state_name
 from export.program.codes import UINT8_TO_INT8
 from export.program.names import scope_name
 from export.program.program import ReferenceProgram, WeightRecord, constant_value
@@ -26,7 +26,6 @@ class ProgramReader:
     def __init__(self, program: ReferenceProgram) -> None:
         self.program = program
         self._names = layer_names(program.exported.graph)
-        self._on_input: dict[Node, bool] = {}
         self._on_codes: dict[Node, bool] = {}
 
     def shape(self, node: Node) -> tuple[int, ...]:
@@ -86,15 +85,6 @@ class ProgramReader:
         name = state_name(self.program.exported, source) or node.name
         record = self.program.weights.get(name)
         return name if record is None else record.name
-
-    def depends_on_input(self, node: Node) -> bool:
-        """Tell whether a node's values are computed from those of an input, not from its batch size alone."""
-        if node not in self._on_input:
-            if node.op == "placeholder":
-                self._on_input[node] = not is_constant(node)
-            else:
-                self._on_input[node] = not is_size(node) and any(map(self.depends_on_input, node.all_input_nodes))
-        return self._on_input[node]
 
     def depends_on_codes(self, node: Node) -> bool:
         """Tell whether a constant is, or is computed from, a quantized weight."""

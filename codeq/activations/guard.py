@@ -1,0 +1,107 @@
+"""Keep tensors float that 8 bits cannot hold: calibration knows their range, and what rounding them makes of a reader.
+
+    scores + (1 - mask) * -10000 -> softmax     one grid for -10000 and for scores between -5 and 5: steps of 40
+
+What reads such a tensor, and what makes it, stays float too, with the reason.
+"""
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.fx import Node
+
+from codeq.activations.calibrate import BATCH_SIZE, choose_grids, observe
+from codeq.activations.encoding import ActivationEncoding
+from codeq.activations.methods import Method
+from codeq.activations.moves import is_move
+from codeq.activations.noise import measure_noise
+from codeq.activations.plan import ActivationPlan
+from codeq.graph.nodes import is_tensor, layer_names
+
+USELESS_DB = 10.0
+"""Below it an operator computes mostly noise: a third of its signal's magnitude. What 8 bits hold leaves 25 dB and more
+behind every operator of the networks in models/; what one extreme value ruins leaves 0 to 7."""
+MEASURED_INPUTS = 8
+"""Of the calibration inputs: what is a third off is so with any of them."""
+
+Replan = Callable[[Mapping[str, str]], ActivationPlan]
+"""Makes the plan of a network, some tensors left float: their names, with the reason."""
+
+
+def calibrate_guarded(
+    exported: ExportedProgram,
+    replan: Replan,
+    inputs: tuple[Tensor, ...],
+    method: Method = "mse",
+    *,
+    tensors: Mapping[str, Tensor] | None = None,
+    batch_size: int = BATCH_SIZE,
+) -> tuple[ActivationPlan, dict[str, ActivationEncoding]]:
+    """Plan what is quantized and choose its grids, and leave float what 8 bits cannot hold.
+
+    Args:
+        exported: The network, activations in float.
+        replan: Makes its plan.
+        inputs, method, tensors, batch_size: As for `calibrate`.
+
+    Raises:
+        CalibrationError: No inputs, or NaN somewhere.
+    """
+    too_wide: dict[str, str] = {}
+    while True:
+        plan = replan(too_wide)
+        observers = observe(exported, plan, inputs, tensors=tensors, batch_size=batch_size)
+        found = {}
+        for name, grid in plan.grids.items():
+            unfit = observers[grid].unfit
+            if unfit:
+                found[name] = f"{name} has {unfit}, which no 8 bits hold"
+        if found:
+            too_wide |= found
+            continue
+        encodings = choose_grids(plan, observers, method)
+        few = tuple(tensor[: max(MEASURED_INPUTS, batch_size)] for tensor in inputs)
+        found = _useless(exported, plan, encodings, few, tensors, batch_size)
+        if found.keys() <= too_wide.keys():
+            return plan, encodings
+        too_wide |= found
+
+
+def _useless(
+    exported: ExportedProgram,
+    plan: ActivationPlan,
+    encodings: Mapping[str, ActivationEncoding],
+    inputs: tuple[Tensor, ...],
+    tensors: Mapping[str, Tensor] | None,
+    batch_size: int,
+) -> dict[str, str]:
+    """Find the tensors whose grids leave too little of what an operator computes from them, with the reason."""
+    names = layer_names(exported.graph)
+    found: dict[str, str] = {}
+
+    def measure(only: set[str] | None = None) -> dict[Node, float]:
+        powers = measure_noise(exported, plan, encodings, inputs, tensors=tensors, batch_size=batch_size, only=only)
+        return {node: power.decibels for node, power in powers.items() if power.signal}
+
+    for node, decibels in measure().items():
+        if decibels >= USELESS_DB:
+            continue
+        read = sorted({plan.tensors[source] for source in _sources(node, plan)})
+        alone = {name: measure({name}).get(node, decibels) for name in read} if len(read) > 1 else {read[0]: decibels}
+        worst = min(alone.values())
+        for name, left in alone.items():
+            if left < USELESS_DB or left == worst:
+                found.setdefault(name, f"8 bits of {name} leave {names[node]} {left:.1f} dB of signal to noise")
+    return found
+
+
+def _sources(node: Node, plan: ActivationPlan) -> set[Node]:
+    """Find the quantized values that a node reads, moved or not."""
+    found: set[Node] = set()
+    for operand in filter(is_tensor, node.all_input_nodes):
+        if operand in plan.tensors:
+            found.add(operand)
+        elif is_move(operand):
+            found |= _sources(operand, plan)
+    return found
