@@ -123,7 +123,9 @@ def depends_on_input(node: Node) -> bool:
         if node.op == "placeholder":
             depends = not is_constant(node)
         else:
-            read = () if node.target in FILLED else node.all_input_nodes
+            read = node.all_input_nodes
+            if node.target in FILLED:  # the first one gives its shape alone
+                read = [operand for operand in read if operand is not node.args[0]]
             depends = is_tensor(node) and any(map(depends_on_input, read))
         node.meta["depends_on_input"] = depends
     return bool(node.meta["depends_on_input"])

@@ -58,9 +58,11 @@ FILLED = frozenset(
         aten.new_ones.default,
         aten.new_full.default,
         aten.new_empty.default,
+        aten.fill.Scalar,
+        aten.fill.Tensor,
     }
 )
-"""Operators that read a tensor for its shape and dtype alone."""
+"""Operators that read their first tensor for its shape and dtype alone."""
 
 CLAMPS: Mapping[Any, Callable[[Node], tuple[float, float]]] = {
     aten.relu.default: lambda node: (0.0, float("inf")),

@@ -1,5 +1,6 @@
 """Networks that edge teams ship, in four modes, against PyTorch: files are opened by the runtimes alone, not by us."""
 
+import inspect
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -48,10 +49,12 @@ def in_onnxruntime(path: Path, inputs: Sequence[Tensor], activations: str) -> np
     return session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))[0]
 
 
-def in_litert(path: Path, inputs: Sequence[Tensor]) -> np.ndarray:
+def in_litert(path: Path, inputs: Sequence[Tensor], names: Sequence[str]) -> np.ndarray:
     litert = pytest.importorskip("ai_edge_litert.interpreter", reason="LiteRT is an extra: pip install '.[tflite]'")
     interpreter = litert.Interpreter(str(path))
-    places = sorted(interpreter.get_input_details(), key=lambda detail: detail["name"])
+    places = interpreter.get_input_details()
+    if len(places) > 1:  # by name, as PyTorch calls them
+        places = sorted(places, key=lambda detail: names.index(detail["name"]))
     outputs = []
     interpreter.allocate_tensors()
     for row in range(len(inputs[0])):
@@ -77,7 +80,8 @@ def test_a_file_computes_what_pytorch_does(name: str, backend: str, activations:
     path = tmp_path / f"net.{backend}"
     export = export_onnx if backend == "onnx" else export_tflite
     export(network, inputs, path, activations=activations, calibration=inputs if activations == "int8" else None)
-    found = in_onnxruntime(path, inputs, activations) if backend == "onnx" else in_litert(path, inputs)
+    names = [*inspect.signature(network.forward).parameters]
+    found = in_onnxruntime(path, inputs, activations) if backend == "onnx" else in_litert(path, inputs, names)
     if backend == "tflite" and found.shape != expected.shape:
         found = np.moveaxis(found, -1, 1)  # images are channels last in LiteRT
     if activations == "float32":

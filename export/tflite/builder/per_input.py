@@ -25,7 +25,7 @@ def per_input_constant(program: ProgramReader, node: Any) -> np.ndarray | None:
     """Find the constant of shape `(1, ...)` that a node repeats along the batch; None where it is something else."""
     if not isinstance(node, Node) or program.open_axes(node) != (0,) or depends_on_input(node):
         return None
-    one, two = (_evaluate(program, node, batch) for batch in (1, 2))
+    one, two = (evaluate_for_batch(program, node, batch) for batch in (1, 2))
     if one.shape[0] != 1 or two.shape[0] != 2 or not all(torch.equal(row, one[0]) for row in two):
         return None
     return one.numpy()
@@ -56,15 +56,15 @@ def repeat_per_input(writer: GraphWriter, source: Value, constant: np.ndarray, n
     return writer.operator("ADD", [batch, writer.number(constant, f"{name}/row")], like, identity(axes))
 
 
-def _evaluate(program: ProgramReader, node: Node, batch: int) -> Tensor:
+def evaluate_for_batch(program: ProgramReader, node: Node, batch: int) -> Tensor:
+    """Compute what depends on the batch size alone, for one size."""
     known: dict[Node, Any] = {}
 
     def size(symbol: Any) -> int:
-        return (
-            symbol
-            if isinstance(symbol, int)
-            else int(symbol.node.expr.subs(dict.fromkeys(symbol.node.expr.free_symbols, batch)))
-        )
+        if isinstance(symbol, int):
+            return symbol
+        expression = symbol.node.expr
+        return int(expression.subs(dict.fromkeys(expression.free_symbols, batch)))
 
     def value(operand: Node) -> Any:
         if operand not in known:

@@ -40,7 +40,7 @@ OPERATORS: Mapping[str, OperatorKind] = {
     "EXP": OperatorKind("ExpOptions"),
     "FLOOR": OperatorKind(""),
     "FULLY_CONNECTED": OperatorKind("FullyConnectedOptions", 1, 4),
-    "GATHER": OperatorKind("GatherOptions"),
+    "GATHER": OperatorKind("GatherOptions", 1, 2),
     "GELU": OperatorKind("GeluOptions"),
     "GREATER": OperatorKind("GreaterOptions"),
     "GREATER_EQUAL": OperatorKind("GreaterEqualOptions"),

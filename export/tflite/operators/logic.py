@@ -37,7 +37,9 @@ COMPARISONS: Mapping[Any, str] = {
 CONNECTIVES: Mapping[Any, str] = {
     aten.logical_and.default: "LOGICAL_AND",
     aten.bitwise_and.Tensor: "LOGICAL_AND",
+    aten.__and__.Tensor: "LOGICAL_AND",
     aten.logical_or.default: "LOGICAL_OR",
+    aten.__or__.Tensor: "LOGICAL_OR",
     aten.bitwise_or.Tensor: "LOGICAL_OR",
     aten.logical_not.default: "LOGICAL_NOT",
     aten.bitwise_not.default: "LOGICAL_NOT",

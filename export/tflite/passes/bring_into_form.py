@@ -2,6 +2,7 @@
 
 from codeq.graph.canonical import canonicalize, merge_equal
 from export.program.program import ReferenceProgram
+from export.tflite.passes.einsum_as_matmul import einsum_as_matmul
 from export.tflite.passes.quantize_first import quantize_first
 
 
@@ -13,6 +14,7 @@ def bring_into_form(program: ReferenceProgram) -> None:
     """
     if program.activations is None:
         canonicalize(program.exported)
+    einsum_as_matmul(program.exported)
     merge_equal(program.exported)
     quantize_first(program)
     program.exported.graph.eliminate_dead_code()
