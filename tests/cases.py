@@ -428,6 +428,7 @@ def last(
     tflite: Expected = None,
     *,
     image: Shape = (3, 9, 7),
+    seldom: bool = False,
 ) -> None:
     """A case whose output is `operator(m, conv(x))`, one row of numbers per input: one argmax, not one per pixel."""
 
@@ -437,7 +438,7 @@ def last(
         return Net(lambda m, x: flat(operator(m, m.conv(x))), **layers)
 
     kernels = {"conv": "CONV_2D"} if tflite is None else tflite
-    shown = ("tflite-int8",) if not isinstance(kernels, Refused) else ("tflite-float32",)
+    shown = () if seldom else ("tflite-float32",) if isinstance(kernels, Refused) else ("tflite-int8",)
     add(f"{name}, last", Case(guards, network, ((8, *image),), {} if onnx is None else onnx, kernels, shown=shown))
 
 
@@ -1376,3 +1377,74 @@ for name, change in NO_OPS.items():
             shown=("onnx-int8", "tflite-int8") if name in ("float", "contiguous") else (),
         ),
     )
+
+
+# LiteRT's functions of each number, choices and norms; limits that near misses cross.
+
+FUNCTIONS: dict[str, Body] = {
+    "abs": lambda m, x: x.abs(),
+    "neg": lambda m, x: -x,
+    "square": lambda m, x: x.square(),
+    "square root": lambda m, x: (x.abs() + 0.1).sqrt(),
+    "power": lambda m, x: (x.abs() + 0.5) ** 1.7,
+    "power of two": lambda m, x: x**2,
+    "power by a tensor": lambda m, x: (x.abs() + 0.5).pow(x.sigmoid()),
+    "number to a power": lambda m, x: 2.0**x,
+    "reciprocal": lambda m, x: (x.abs() + 1).reciprocal(),
+    "exponential": lambda m, x: x.exp(),
+    "logarithm": lambda m, x: (x.abs() + 1).log(),
+    "sine and cosine": lambda m, x: x.sin() + x.cos(),
+    "quotient": lambda m, x: x / (1 + x.abs()),
+    "divided by a number": lambda m, x: x / 3,
+    "number divided": lambda m, x: 1 / (1 + x.abs()),
+    "number minus": lambda m, x: 1 - x,
+    "larger": lambda m, x: torch.maximum(x, -x),
+    "smaller": lambda m, x: torch.minimum(x, m.factor),
+    "elu": lambda m, x: F.elu(x),
+    "elu of another alpha": lambda m, x: F.elu(x, 0.5),
+    "selu": lambda m, x: F.selu(x),
+    "celu": lambda m, x: F.celu(x, 0.7),
+    "softplus": lambda m, x: F.softplus(9 * x),
+    "mish": lambda m, x: F.mish(x),
+    "log sigmoid": lambda m, x: F.logsigmoid(9 * x),
+    "hard sigmoid": lambda m, x: F.hardsigmoid(4 * x),
+    "prelu": lambda m, x: m.slope(x),
+    "prelu of channels": lambda m, x: m.slopes(x),
+    "log softmax": lambda m, x: x.log_softmax(1),
+    "group norm": lambda m, x: m.groups(x),
+    "instance norm": lambda m, x: F.instance_norm(x),
+    "rms norm": lambda m, x: m.rms(x),
+    "where": lambda m, x: torch.where(x > 0.1, x, -0.5 * x),
+    "masked fill": lambda m, x: x.masked_fill(x.abs() < 0.2, 0.7),
+    "logic": lambda m, x: torch.where((x > 0) & ~(x >= 0.5) | (x < -0.5), x, 0.0),
+    "cast of truth": lambda m, x: x * (x > 0).float(),
+    "cast to integers": lambda m, x: x + (3 * x).to(torch.int64),
+    "einsum": lambda m, x: torch.einsum("nchw,ncvw->nchv", x, x),
+    "index": lambda m, x: x[:, [2, 0, 2]][:, :, :, [1, -1]],
+}
+LAST_LAYERS |= {
+    "slope": lambda: nn.PReLU(init=0.3),
+    "slopes": lambda: nn.PReLU(3, init=0.3),
+    "groups": lambda: nn.GroupNorm(3, 3),
+    "rms": lambda: nn.RMSNorm(7),
+}
+for name, body in FUNCTIONS.items():
+    usual = ("quotient", "hard sigmoid", "group norm", "where", "einsum", "index")
+    last(name, ELEMENTWISE, body, seldom=name not in usual)
+
+NEAR_MISSES: dict[str, tuple[Body, str]] = {
+    "rounding to decimals": (lambda m, x: x.round(decimals=1), "round: has no lowering to LiteRT"),
+    "softplus of another beta": (lambda m, x: F.softplus(x, beta=2), "its beta is not 1"),
+    "division that rounds": (
+        lambda m, x: torch.div(x, 0.3, rounding_mode="floor"),
+        "div: has no lowering to LiteRT; --backend litert-torch may, and export.onnx may take it",
+    ),
+    "several rows": (lambda m, x: torch.einsum("nchw,ncvw->nhv", x, x), "einsum: has no lowering"),
+    "bits": (lambda m, x: x * ((5 * x).int() & 3), "__and__: it computes torch.int32, expected torch.float32"),
+    "computed index": (
+        lambda m, x: x[torch.arange(x.shape[0]), x.mean((2, 3)).argmax(1)],
+        "argmax: it computes torch.int64",
+    ),
+}
+for name, (body, reason) in NEAR_MISSES.items():
+    last(name, "a wrong answer is not written", body, None, Refused(reason), image=SQUARE)

@@ -72,8 +72,6 @@ class Formula:
 @lowers(*FUNCTIONS)
 def lower_function(build: Builder, node: Node) -> None:
     """Write one operator."""
-    if len(node.args) > 1 or node.kwargs.get("decimals"):
-        raise CannotLower("it rounds to decimals")
     x = build.values.read_float(node.args[0])
     build.values.result(node, FUNCTIONS[node.target], [x], x.order)
 
