@@ -129,7 +129,8 @@ def _add_outputs(build: Builder, graph: Graph, names: Sequence[str], *, channels
     made = build.writer.graph
     for name, node in zip(names, results, strict=True):  # type: ignore[arg-type]
         order = _io_order(build, node, channels_last=channels_last)
-        value = build.values.read(node, order) if codes else build.values.read_float(node, order)
+        as_is = codes or node.meta["val"].dtype is not torch.float32
+        value = build.values.read(node, order) if as_is else build.values.read_float(node, order)
         taken = value.tensor in made.inputs.values() or value.tensor in made.outputs.values()
         if taken or build.writer.tensor(value).data is not None:
             raise DeclinedError(f"output {name} is an input, a constant or another output; a file needs its own tensor")
