@@ -205,4 +205,4 @@ class _TrainingRunner(GraphRunner):
 
 
 def _key(grid: str) -> str:
-    return "of " + grid.replace(".", "/")  # no name of ModuleDict's own methods
+    return "of " + grid.replace("/", "//").replace(".", "/")  # no name of ModuleDict's own methods
