@@ -21,5 +21,5 @@ def _is_random(node: Node) -> bool:
     for position, argument in enumerate(node.target._schema.arguments):  # type: ignore[union-attr]
         if argument.name in SWITCHES:
             given = node.args[position] if position < len(node.args) else argument.default_value
-            return node.kwargs.get(argument.name, given) != SWITCHES[argument.name]
+            return bool(node.kwargs.get(argument.name, given) != SWITCHES[argument.name])
     return True

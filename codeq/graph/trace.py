@@ -10,7 +10,8 @@ from torch.fx import Graph
 from codeq.errors import TraceError, first_line
 from codeq.graph.autocast import autocast_off
 from codeq.graph.dead_code import remove_dead_code
-from codeq.graph.inputs import named_outputs
+from codeq.graph.hooks import observers_off
+from codeq.graph.inputs import call, named_outputs
 from codeq.graph.nodes import is_constant, operator_name, scope
 from codeq.graph.regions import inline_regions
 from codeq.graph.single_head import add_head_axis
@@ -57,10 +58,9 @@ def trace(
         answered.update(named_outputs(model, outputs))
         return tuple(answered.values())
 
-    hook = model.register_forward_hook(flatten)
-    try:
-        # With gradients, so that torch.no_grad in the network is seen wherever it is traced.
-        with quiet_torch(), autocast_off(), torch.enable_grad():
+    def trace_flattened() -> ExportedProgram:
+        hook = model.register_forward_hook(flatten)
+        try:
             shapes = None
             if dynamic_batch:
                 batch = Dim("batch", min=1)
@@ -68,13 +68,21 @@ def trace(
                 for tensor in example_inputs:
                     collection[tensor] = {0: batch}
                 shapes = collection.dynamic_shapes(model, arguments, keywords)
-            exported = torch.export.export(model, arguments, keywords, dynamic_shapes=shapes)
+            return torch.export.export(model, arguments, keywords, dynamic_shapes=shapes)
+        finally:
+            hook.remove()
+
+    def call_copies() -> None:
+        call(model, tuple(tensor.clone() for tensor in example_inputs), names)
+
+    try:
+        # With gradients, so that torch.no_grad in the network is seen wherever it is traced.
+        with quiet_torch(), autocast_off(), torch.enable_grad(), observers_off(model, call_copies):
+            exported = trace_flattened()
     except TraceError:
         raise
     except Exception as error:  # torch.export raises dozens of types; all mean that this network has no graph
         raise TraceError(f"torch.export cannot trace {type(model).__name__}: {first_line(error)}") from error
-    finally:
-        hook.remove()
     inline_regions(exported)
     _name_inputs(exported, names)
     _mark_constants(exported)

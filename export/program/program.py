@@ -146,8 +146,8 @@ def build_reference_program(
     random = random_layers(exported)
     if random:
         raise ExportError(
-            f"{random[0]} draws random numbers: {type(model).__name__} answers differently on the same input in eval mode "
-            "too, and no file can be held to it; draw none where self.training is False"
+            f"{random[0]} draws random numbers: {type(model).__name__} answers differently on the same input, in eval "
+            "mode too, and no file can be held to it; draw none where self.training is False"
         )
     return ReferenceProgram(exported, weights)
 
