@@ -1279,7 +1279,7 @@ written(
     "a constant that is written into a view",
     _zero_border,
     {"conv": "QLinearConv", "reader": "QLinearConv"},
-    Refused("fill: has no lowering to LiteRT"),
+    {"conv": "CONV_2D"},
 )
 written(
     "statistics",

@@ -15,7 +15,7 @@ from codeq.graph.inputs import call, named_outputs
 from codeq.graph.nodes import is_constant, operator_name, scope
 from codeq.graph.regions import inline_regions
 from codeq.graph.single_head import add_head_axis
-from codeq.graph.state import State, settle_state, state_tensors
+from codeq.graph.state import State, StateError, settle_state, state_tensors
 from codeq.graph.writes import functionalize
 from codeq.toolkit.quiet import quiet_torch
 
@@ -82,6 +82,8 @@ def trace(
     except TraceError:
         raise
     except Exception as error:  # torch.export raises dozens of types; all mean that this network has no graph
+        if dynamic_batch:
+            _refuse_state_of_one(model, example_inputs, names)
         raise TraceError(f"torch.export cannot trace {type(model).__name__}: {first_line(error)}") from error
     inline_regions(exported)
     _name_inputs(exported, names)
@@ -93,6 +95,16 @@ def trace(
     _name_outputs(exported, tuple(answered))
     add_head_axis(exported)
     return exported
+
+
+def _refuse_state_of_one(model: nn.Module, example_inputs: tuple[Tensor, ...], names: tuple[str, ...]) -> None:
+    """Refuse state that fits a batch of 1 alone, such as a cache: with an open batch its size is what seems wrong."""
+    try:
+        trace(model, tuple(tensor[:1] for tensor in example_inputs), names, dynamic_batch=False)
+    except StateError:
+        raise
+    except TraceError:
+        return
 
 
 def _name_inputs(exported: ExportedProgram, names: tuple[str, ...]) -> None:
