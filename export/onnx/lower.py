@@ -9,10 +9,8 @@ Everything else goes through torch's own exporter.
 
 import ast
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from keyword import iskeyword
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -20,7 +18,6 @@ import onnx_ir as ir
 import torch
 from onnx_ir.passes import common as passes
 from onnxscript import opset18 as op
-from torch.export import ExportedProgram
 
 from codeq.errors import first_line
 from codeq.graph.nodes import input_names, layer_names, operator_name, output_names
@@ -31,6 +28,7 @@ from export.onnx.passes.merge_padding import merge_padding
 from export.onnx.passes.push_dequantize import push_dequantize
 from export.onnx.torchlib_registry import parse_once
 from export.program.names import LAYER_SCOPE, codes_name
+from export.program.plain_names import plain_names
 from export.program.program import ReferenceProgram, WeightRecord
 from export.program.space_to_depth import BLOCK
 
@@ -116,7 +114,7 @@ def _export(program: ReferenceProgram, opset: int) -> ir.Model:
     taken = {*inputs, *program.exported.state_dict, *(record.name for record in program.weights.values())}
     outputs = [name if name not in taken else f"{name}_output" for name in output_names(program.exported)]
     try:
-        with quiet_torch(), parse_once(), _plain_names(program.exported) as renamed:
+        with quiet_torch(), parse_once(), plain_names(program.exported) as renamed:
             exported = torch.onnx.export(
                 program.exported,
                 dynamo=True,
@@ -133,41 +131,6 @@ def _export(program: ReferenceProgram, opset: int) -> ir.Model:
         if plain in exported.model.graph.initializers:
             exported.model.graph.initializers[plain].name = name
     return exported.model
-
-
-@contextmanager
-def _plain_names(exported: ExportedProgram) -> Iterator[Mapping[str, str]]:
-    """Give tensors names that torch can put into the code it generates, for a while; yields real names with plain ones.
-
-    A layer may be called `conv-1` or `"`.
-    """
-    specs = [spec for spec in exported.graph_signature.input_specs if spec.target is not None]
-    renamed = {
-        str(spec.target): f"tensor_{number}" for number, spec in enumerate(specs) if not _is_plain(str(spec.target))
-    }
-    for spec in specs:
-        spec.target = renamed.get(str(spec.target), spec.target)
-    for tensors in (exported.state_dict, exported.constants):
-        _rename_keys(tensors, renamed)
-    try:
-        yield renamed
-    finally:
-        original = {plain: name for name, plain in renamed.items()}
-        for spec in specs:
-            spec.target = original.get(str(spec.target), spec.target)
-        for tensors in (exported.state_dict, exported.constants):
-            _rename_keys(tensors, original)
-
-
-def _is_plain(name: str) -> bool:
-    """Whether torch can write a tensor's name into code: as an attribute, or between quotes that it does not escape."""
-    return name.isprintable() and not {'"', "\\"} & {*name} and not any(map(iskeyword, name.split(".")))
-
-
-def _rename_keys(tensors: dict[str, Any], names: Mapping[str, str]) -> None:
-    entries = {names.get(name, name): tensor for name, tensor in tensors.items()}
-    tensors.clear()
-    tensors.update(entries)
 
 
 def _lower_dequantize(codes: Any, scale: Any, shift: Any | None, axis: int, zero_point: Any | None = None) -> Any:
