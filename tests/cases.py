@@ -1448,3 +1448,162 @@ NEAR_MISSES: dict[str, tuple[Body, str]] = {
 }
 for name, (body, reason) in NEAR_MISSES.items():
     last(name, "a wrong answer is not written", body, None, Refused(reason), image=SQUARE)
+# 7. What forward writes in place, what no output reads, random numbers, and names that are no identifiers.
+
+EVERY_MODE = ("onnx-float32", "onnx-int8", "tflite-float32", "tflite-int8")
+RANDOM = Refused("answers differently on the same input")
+
+
+def written(
+    name: str,
+    guards: str,
+    body: Body,
+    onnx: Expected,
+    tflite: Expected = None,
+    *,
+    shown: tuple[str, ...] = (),
+    **more: Any,
+) -> None:
+    """An image, a convolution, what the body does, and a layer that reads the result."""
+
+    def network() -> nn.Module:
+        net = Net(body, conv=nn.Conv2d(3, 8, 3, padding=1), aux=nn.Conv2d(8, 8, 3), reader=nn.Conv2d(8, 6, 1))
+        net.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        net.register_buffer("mean", torch.zeros(8))
+        return net
+
+    add(f"written: {name}", Case(guards, network, ((4, 3, 8, 8),), onnx, tflite, shown=shown, **more))
+
+
+def _centred(m: Any, x: Tensor) -> Tensor:
+    x.sub_(0.25).mul_(2)
+    return m.reader(m.conv(x).relu_())
+
+
+def _part_of_channels(m: Any, x: Tensor) -> Tensor:
+    y = m.conv(x)
+    y[:, :2] = y[:, 2:4] * 2
+    y[:, -1] += 1
+    return m.reader(y)
+
+
+def _zero_border(m: Any, x: Tensor) -> Tensor:
+    y = m.conv(x)
+    y[..., 0] = 0
+    y[:, :, -1:, :] = 0
+    return m.reader(y)
+
+
+def _statistics(m: Any, x: Tensor) -> Tensor:
+    y = m.conv(x)
+    m.calls += 1
+    with torch.no_grad():
+        m.mean.mul_(0.9).add_(0.1 * y.mean((0, 2, 3)))
+    return m.reader(y.relu())
+
+
+def _one_of_three(m: Any, x: Tensor) -> Tensor:
+    y = m.conv(x).relu()
+    _, used, _ = m.aux(y), m.reader(y), m.aux(y).sigmoid()
+    return used
+
+
+def _logs(m: Any, x: Tensor) -> Tensor:
+    y = m.conv(x)
+    m.log = m.aux(y).mean()
+    return m.reader(y)
+
+
+def _size_alone(m: Any, x: Tensor) -> Tensor:
+    y = m.conv(x)
+    return m.reader(F.interpolate(y, size=m.aux(y).shape[-2:]))
+
+
+written(
+    "input",
+    "a network that writes into its input: the held ones must not change under the check",
+    _centred,
+    {"conv": "QLinearConv", "reader": "QLinearConv"},
+    {"conv": "CONV_2D", "reader": "CONV_2D"},
+    shown=("onnx-int8",),
+)
+written(
+    "part of the channels",
+    "a write into a view, as of the boxes of a detector, is a concatenation of codes",
+    _part_of_channels,
+    {"conv": "QLinearConv", "reader": "QLinearConv"},
+    {"conv": "CONV_2D", "reader": "CONV_2D"},
+    shown=("onnx-int8", "tflite-int8"),
+)
+written(
+    "zero border",
+    "a constant that is written into a view",
+    _zero_border,
+    {"conv": "QLinearConv", "reader": "QLinearConv"},
+    {"conv": "CONV_2D"},
+)
+written(
+    "statistics",
+    "a counter and a running mean that no output reads",
+    _statistics,
+    {"conv": "QLinearConv", "reader": "QLinearConv"},
+    {"conv": "CONV_2D", "reader": "CONV_2D"},
+)
+written(
+    "one of three",
+    "values that are computed and read by no output",
+    _one_of_three,
+    {"conv": "QLinearConv", "reader": "QLinearConv"},
+    {"conv": "CONV_2D", "reader": "CONV_2D"},
+    shown=("onnx-int8", "tflite-int8"),
+)
+written("log", "a layer that is computed for an attribute alone", _logs, {"reader": "QLinearConv"}, {"conv": "CONV_2D"})
+written("size alone", "a layer of which only the size is read", _size_alone, {"reader": "QLinearConv"}, {})
+written(
+    "dropout, always on",
+    "random numbers in eval mode are called that",
+    lambda m, x: m.reader(F.dropout(m.conv(x), 0.3)),
+    RANDOM,
+    RANDOM,
+    refused=dict.fromkeys(EVERY_MODE, RANDOM),
+    shown=("onnx-float32",),
+)
+written(
+    "noise",
+    "likewise, where no runtime has such an operator",
+    lambda m, x: m.reader(m.conv(x) + 0.1 * torch.randn_like(x[:, :1])),
+    RANDOM,
+    RANDOM,
+    refused=dict.fromkeys(EVERY_MODE, RANDOM),
+)
+
+
+class OddNames(nn.Module):
+    """Layers called as people call them, and a parameter of its own."""
+
+    NAMES = ("conv-1", "a/b", "conv 1", "size=3", '"', "class", "it's", "a\\b", "é", "{0}")
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in self.NAMES:
+            self.add_module(name, nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()))
+        self.add_module("fc-1", nn.Linear(4, 3))
+        self.register_parameter("my scale", nn.Parameter(torch.ones(4, 1, 1) * 0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for name in self.NAMES:
+            x = getattr(self, name)(x) + x
+        return getattr(self, "fc-1")((x * getattr(self, "my scale")).mean((2, 3)))
+
+
+add(
+    "names that are no identifiers",
+    Case(
+        "code is generated from the names of layers",
+        OddNames,
+        ((4, 4, 6, 6),),
+        {f"{name}.0": "QLinearConv" for name in OddNames.NAMES} | {"fc-1": "QGemm"},
+        {f"{name}.0": "CONV_2D" for name in OddNames.NAMES},
+        shown=("onnx-int8",),
+    ),
+)

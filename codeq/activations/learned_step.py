@@ -82,7 +82,8 @@ class QuantizedActivations(nn.Module):
     """Wraps a network and fake-quantizes its activations where integer kernels will have them.
 
     The network's own modules hold all weights, statistics and modes: train it, freeze it and encode it as before.
-    Until `calibrate` is called activations stay float.
+    Buffers that `forward` writes itself and that no output reads, such as a counter, stay as they are. Until
+    `calibrate` is called activations stay float.
 
     Args:
         network: Attached, on integer grids.
@@ -90,7 +91,8 @@ class QuantizedActivations(nn.Module):
             argument names to tensors. It is called in the same form.
 
     Raises:
-        TraceError: torch.export refuses the network, or it computes in half precision.
+        TraceError: torch.export refuses the network, it computes in half precision, or one call leaves state for the
+            next.
         AttachError: No layer of it can compute in integers.
 
     Example:
@@ -205,4 +207,4 @@ class _TrainingRunner(GraphRunner):
 
 
 def _key(grid: str) -> str:
-    return "of " + grid.replace(".", "/")  # no name of ModuleDict's own methods
+    return "of " + grid.replace("/", "//").replace(".", "/")  # no name of ModuleDict's own methods

@@ -24,6 +24,10 @@ State = Literal["refuse", "io"]
 """What becomes of state: an error, or an input and an output of its name."""
 
 
+class StateError(TraceError):
+    """Raised for a network with state, where that is refused."""
+
+
 def settle_state(exported: ExportedProgram, left: Mapping[Node, Node | None], state: State) -> None:
     """Decide for each tensor that a call writes whether a later call reads it, and leave no write unsettled.
 
@@ -36,7 +40,8 @@ def settle_state(exported: ExportedProgram, left: Mapping[Node, Node | None], st
         state: See `State`.
 
     Raises:
-        TraceError: State where it is refused, or a write that could not be followed.
+        StateError: State where it is refused.
+        TraceError: A write that could not be followed.
     """
     output = exported.graph.output_node()
     names = {spec.arg.name: spec.target for spec in exported.graph_signature.input_specs}
@@ -55,7 +60,7 @@ def settle_state(exported: ExportedProgram, left: Mapping[Node, Node | None], st
     tensors = {**exported.constants, **exported.state_dict}
     output.meta["state"] = {name: tensors[name].detach().clone() for name in carried}
     if carried and state == "refuse":
-        raise TraceError(
+        raise StateError(
             f"the buffer {next(iter(carried))!r} is state: forward writes it, and an output of the next call reads it; "
             "make it an argument and a result of forward, or write a float32 ONNX file that has it as an input and an "
             'output: export_onnx(..., state="io"), --state io'

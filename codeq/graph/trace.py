@@ -10,12 +10,13 @@ from torch.fx import Graph
 from codeq.errors import TraceError, first_line
 from codeq.graph.autocast import autocast_off
 from codeq.graph.dead_code import remove_dead_code
-from codeq.graph.inputs import named_outputs
+from codeq.graph.hooks import observers_off
+from codeq.graph.inputs import call, named_outputs
 from codeq.graph.no_ops import remove_no_ops
 from codeq.graph.nodes import depends_on_input, is_constant, operator_name, scope
 from codeq.graph.regions import inline_regions
 from codeq.graph.single_head import add_head_axis
-from codeq.graph.state import State, settle_state, state_tensors
+from codeq.graph.state import State, StateError, settle_state, state_tensors
 from codeq.graph.writes import functionalize
 from codeq.toolkit.quiet import quiet_torch
 
@@ -58,10 +59,9 @@ def trace(
         answered.update(named_outputs(model, outputs))
         return tuple(answered.values())
 
-    hook = model.register_forward_hook(flatten)
-    try:
-        # With gradients, so that torch.no_grad in the network is seen wherever it is traced.
-        with quiet_torch(), autocast_off(), torch.enable_grad():
+    def trace_flattened() -> ExportedProgram:
+        hook = model.register_forward_hook(flatten)
+        try:
             shapes = None
             if dynamic_batch:
                 batch = Dim("batch", min=1)
@@ -69,13 +69,23 @@ def trace(
                 for tensor in example_inputs:
                     collection[tensor] = {0: batch}
                 shapes = collection.dynamic_shapes(model, arguments, keywords)
-            exported = torch.export.export(model, arguments, keywords, dynamic_shapes=shapes)
+            return torch.export.export(model, arguments, keywords, dynamic_shapes=shapes)
+        finally:
+            hook.remove()
+
+    def call_copies() -> None:
+        call(model, tuple(tensor.clone() for tensor in example_inputs), names)
+
+    try:
+        # With gradients, so that torch.no_grad in the network is seen wherever it is traced.
+        with quiet_torch(), autocast_off(), torch.enable_grad(), observers_off(model, call_copies):
+            exported = trace_flattened()
     except TraceError:
         raise
     except Exception as error:  # torch.export raises dozens of types; all mean that this network has no graph
+        if dynamic_batch:
+            _refuse_state_of_one(model, example_inputs, names)
         raise TraceError(f"torch.export cannot trace {type(model).__name__}: {first_line(error)}") from error
-    finally:
-        hook.remove()
     inline_regions(exported)
     _name_inputs(exported, names)
     _mark_constants(exported)
@@ -89,6 +99,16 @@ def trace(
     for node in exported.graph.nodes:
         depends_on_input(node)  # noted in the graph's order, so that no chain is too deep to follow
     return exported
+
+
+def _refuse_state_of_one(model: nn.Module, example_inputs: tuple[Tensor, ...], names: tuple[str, ...]) -> None:
+    """Refuse state that fits a batch of 1 alone, such as a cache: with an open batch its size is what seems wrong."""
+    try:
+        trace(model, tuple(tensor[:1] for tensor in example_inputs), names, dynamic_batch=False)
+    except StateError:
+        raise
+    except TraceError:
+        return
 
 
 def _name_inputs(exported: ExportedProgram, names: tuple[str, ...]) -> None:

@@ -179,10 +179,29 @@ def _compute(node: Node) -> Node:
         new = node.args[1]
         assert isinstance(new, Node)
         return new if _alike(old, new) else insert_call(node, aten.copy.default, (old, new))
+    if node.target is aten.fill_.Tensor:
+        return _fill(node, old, node.args[1])  # type: ignore[arg-type]
     new = insert_call(node, _functional(node), node.args, dict(node.kwargs))
     if new.meta["val"].dtype != old.meta["val"].dtype:
         new = insert_call(node, aten.to.dtype, (new, old.meta["val"].dtype))
     return new
+
+
+def _fill(at: Node, like: Node, value: Node) -> Node:
+    """Repeat a constant: only the batch size is open in it, so that kernels on codes can join it as one."""
+    shape, dtype = like.meta["val"].shape, like.meta["val"].dtype
+    sizes = [size if isinstance(size, int) else _size_node(at, like, axis) for axis, size in enumerate(shape)]
+    if value.meta["val"].dtype != dtype:
+        value = insert_call(at, aten.to.dtype, (value, dtype))
+    return insert_call(at, aten.expand.default, (value, sizes))
+
+
+def _size_node(at: Node, like: Node, axis: int) -> Node:
+    """Read an open size, of an input where one has it: what reads a tensor for its size keeps it from being fused."""
+    size = str(like.meta["val"].shape[axis])
+    inputs = [node for node in at.graph.nodes if "input_name" in node.meta and node.meta["val"].ndim]
+    source = next((node for node in inputs if str(node.meta["val"].shape[0]) == size), None)
+    return insert_call(at, aten.sym_size.int, (like, axis) if source is None else (source, 0))
 
 
 def _alike(first: Node, second: Node) -> bool:

@@ -29,6 +29,7 @@ from export.onnx.passes.merge_padding import merge_padding
 from export.onnx.passes.push_dequantize import push_dequantize
 from export.onnx.torchlib_registry import parse_once
 from export.program.names import LAYER_SCOPE, codes_name
+from export.program.plain_names import plain_names
 from export.program.program import ReferenceProgram, WeightRecord
 from export.program.space_to_depth import BLOCK
 
@@ -114,7 +115,7 @@ def _export(program: ReferenceProgram, opset: int) -> ir.Model:
     taken = {*inputs, *program.exported.state_dict, *(record.name for record in program.weights.values())}
     outputs = [name if name not in taken else f"{name}_output" for name in output_names(program.exported)]
     try:
-        with quiet_torch(), parse_once():
+        with quiet_torch(), parse_once(), plain_names(program.exported) as renamed:
             exported = torch.onnx.export(
                 program.exported,
                 dynamo=True,
@@ -127,6 +128,9 @@ def _export(program: ReferenceProgram, opset: int) -> ir.Model:
     except Exception as error:  # the exporter wraps many types; what the user needs is the operator's name
         raise ExportError(_exporter_reason(error, program)) from error
     assert exported is not None
+    for name, plain in renamed.items():
+        if plain in exported.model.graph.initializers:
+            exported.model.graph.initializers[plain].name = name
     return exported.model
 
 

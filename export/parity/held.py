@@ -113,8 +113,8 @@ def _answer_twice(
         if error > tolerance_of(one):
             raise ExportError(
                 f"output {index} of {type(model).__name__} answers differently on the same input (by {error:.3g}): in "
-                "eval mode it must draw no random numbers (dropout that is always on, noise) and count no calls in an "
-                "attribute; no file can be held to it"
+                "eval mode it must draw no random numbers, and keep what its next call reads in buffers "
+                "(register_buffer), not in attributes; no file can be held to it"
             )
     return first
 

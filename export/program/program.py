@@ -22,6 +22,7 @@ from codeq.activations.plan import FloatLayer
 from codeq.activations.rules import IntegerKind
 from codeq.errors import TraceError
 from codeq.graph.nodes import GraphRunner, is_constant, state_name
+from codeq.graph.random_numbers import random_layers
 from codeq.graph.trace import trace
 from codeq.quantizer.attach import quantized_weights
 from codeq.quantizer.grid import WeightEncoding
@@ -127,8 +128,8 @@ def build_reference_program(
         keep_state: Make buffers that one call leaves for the next inputs and outputs, the last of both.
 
     Raises:
-        ExportError: torch.export refuses the network, it computes in half precision, or it has state that is not to be
-            kept; the reason in one line.
+        ExportError: torch.export refuses the network, it computes in half precision, draws random numbers, or has state
+            that is not to be kept; the reason in one line.
     """
     traced = copy.deepcopy(model).eval()
     weights = {}
@@ -147,6 +148,12 @@ def build_reference_program(
         )
     except TraceError as error:
         raise ExportError(str(error)) from error
+    random = random_layers(exported)
+    if random:
+        raise ExportError(
+            f"{random[0]} draws random numbers: {type(model).__name__} answers differently on the same input, in eval "
+            "mode too, and no file can be held to it; draw none where self.training is False"
+        )
     return ReferenceProgram(exported, weights)
 
 

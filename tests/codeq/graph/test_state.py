@@ -52,6 +52,17 @@ def test_state_is_refused_in_one_line_with_the_way_out() -> None:
         trace(Stateful(), (torch.rand(1, 2),), dynamic_batch=False)
 
 
+def test_state_of_a_batch_of_one_is_named_where_the_batch_is_open() -> None:
+    class Joins(Stateful):
+        def forward(self, x: Tensor) -> Tensor:
+            y = torch.cat([self.cache, x], 1)
+            self.cache.copy_(x)
+            return y
+
+    with pytest.raises(TraceError, match=r"^the buffer 'cache' is state: "):
+        trace(Joins(), (torch.rand(2, 2),))
+
+
 def test_state_becomes_an_input_and_an_output_and_what_nothing_reads_is_left_out(rng: torch.Generator) -> None:
     model = Stateful()
     exported = trace(model, (torch.rand(1, 2),), dynamic_batch=False, state="io")

@@ -60,6 +60,8 @@ def every_other(x: Tensor) -> Tensor:
     y = x + 0
     y[..., ::2] = 5
     y[y > 0.3] = -1.0
+    y[:, :, 4].fill_(2)
+    y[:1].zero_()
     y[:, [0, 1]] = 0.5
     return y
 

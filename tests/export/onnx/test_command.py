@@ -92,6 +92,34 @@ def test_a_network_of_ones_own_is_named_on_the_command_line(run_command: Any, tm
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.full
+def test_state_on_the_command_line(run_command: Any, tmp_path: Path) -> None:
+    (tmp_path / "stream.py").write_text(
+        "import torch\nfrom torch import nn\n\n"
+        "class Stream(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.conv = nn.Conv1d(3, 4, 3)\n"
+        "        self.register_buffer('cache', torch.zeros(1, 3, 2))\n\n"
+        "    def forward(self, x):\n        y = torch.cat([self.cache, x], 2)\n"
+        "        self.cache.copy_(x[:, :, -2:])\n        return self.conv(y).mean(2)\n"
+    )
+    layers: dict[str, Any] = {}
+    exec((tmp_path / "stream.py").read_text(), layers)
+    model = layers["Stream"]()
+    codeq.attach(model)
+    codeq.freeze(model)
+    codeq.save(tmp_path / "net.pt", model, input_shape=(3, 6))
+    command = ("export.onnx", "net.pt", "--model", "stream:Stream")
+    refused = run_command(*command, cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("error: the buffer 'cache' is state")
+    assert refused.stderr.count("\n") == 1
+    done = run_command(*command, "--state", "io", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "cache is state: feed the output cache_output back as the input cache" in " ".join(done.stdout.split())
+    parity = run_command("runtime_tests.parity", "net.pt", "net.onnx", "--model", "stream:Stream", cwd=tmp_path)
+    assert parity.returncode == 0, parity.stderr
+
+
 class Exploit:
     def __init__(self, target: Path) -> None:
         self.target = target
