@@ -60,7 +60,11 @@ def _evaluate(program: ProgramReader, node: Node, batch: int) -> Tensor:
     known: dict[Node, Any] = {}
 
     def size(symbol: Any) -> int:
-        return symbol if isinstance(symbol, int) else int(symbol.node.expr.subs(dict.fromkeys(symbol.node.expr.free_symbols, batch)))
+        return (
+            symbol
+            if isinstance(symbol, int)
+            else int(symbol.node.expr.subs(dict.fromkeys(symbol.node.expr.free_symbols, batch)))
+        )
 
     def value(operand: Node) -> Any:
         if operand not in known:
