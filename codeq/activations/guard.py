@@ -61,27 +61,32 @@ def calibrate_guarded(
             too_wide |= found
             continue
         encodings = choose_grids(plan, observers, method)
-        few = tuple(tensor[: max(MEASURED_INPUTS, batch_size)] for tensor in inputs)
-        found = _useless(exported, plan, encodings, few, tensors, batch_size)
+        found = useless_grids(exported, plan, encodings, inputs, tensors=tensors, batch_size=batch_size)
         if found.keys() <= too_wide.keys():
             return plan, encodings
         too_wide |= found
 
 
-def _useless(
+def useless_grids(
     exported: ExportedProgram,
     plan: ActivationPlan,
     encodings: Mapping[str, ActivationEncoding],
     inputs: tuple[Tensor, ...],
-    tensors: Mapping[str, Tensor] | None,
-    batch_size: int,
+    *,
+    tensors: Mapping[str, Tensor] | None = None,
+    batch_size: int = BATCH_SIZE,
 ) -> dict[str, str]:
-    """Find the tensors whose grids leave too little of what an operator computes from them, with the reason."""
+    """Find the tensors whose grids leave too little of what an operator computes from them, with the reason.
+
+    Args:
+        exported, plan, encodings, inputs, tensors, batch_size: As for `measure_noise`.
+    """
     names = layer_names(exported.graph)
+    few = tuple(tensor[: max(MEASURED_INPUTS, batch_size)] for tensor in inputs)
     found: dict[str, str] = {}
 
     def measure(only: set[str] | None = None) -> dict[Node, float]:
-        powers = measure_noise(exported, plan, encodings, inputs, tensors=tensors, batch_size=batch_size, only=only)
+        powers = measure_noise(exported, plan, encodings, few, tensors=tensors, batch_size=batch_size, only=only)
         return {node: power.decibels for node, power in powers.items() if power.signal}
 
     for node, decibels in measure().items():

@@ -83,7 +83,7 @@ def _refuse_axes(node: Node) -> str:
     rank, axes = node.args[0].meta["val"].ndim, node.args[1]  # type: ignore[union-attr]
     if not isinstance(axes, list | tuple) or len(axes) != 1 or "dtype" in node.kwargs:
         return "it is a mean over several axes"
-    return "" if int(axes[0]) % rank else "it is a mean over the batch"
+    return "" if axes[0] % rank else "it is a mean over the batch"
 
 
 GROUPS_ARGUMENT = 6  # of a transposed convolution: (input, weight, bias, stride, padding, output_padding, groups, ...)

@@ -60,11 +60,10 @@ def _evaluate(program: ProgramReader, node: Node, batch: int) -> Tensor:
     known: dict[Node, Any] = {}
 
     def size(symbol: Any) -> int:
-        return (
-            symbol
-            if isinstance(symbol, int)
-            else int(symbol.node.expr.subs(dict.fromkeys(symbol.node.expr.free_symbols, batch)))
-        )
+        if isinstance(symbol, int):
+            return symbol
+        expression = symbol.node.expr
+        return int(expression.subs(dict.fromkeys(expression.free_symbols, batch)))
 
     def value(operand: Node) -> Any:
         if operand not in known:
