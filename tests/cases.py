@@ -148,6 +148,7 @@ def read(
     add(f"{name}, read", Case(guards, network, ((8, 3, 12, 12),), onnx, expected, shown=shown))
 
 
+TRANSPOSED = "float: onnxruntime computes it in float, with the exact weight, between codes"
 BOTH = {"conv": "QLinearConv", "reader": "QLinearConv"}
 CLAMPED = "a clamp is the saturation of the grid behind it"
 read("relu", CLAMPED, lambda m, x: m.reader(F.relu(m.conv(x))), BOTH, {"conv": "CONV_2D", "reader": "CONV_2D"})
@@ -167,7 +168,10 @@ read(
     "transposed",
     "a transposed convolution stays float between codes",
     lambda m, x: m.reader(m.transposed(m.conv(x))),
-    {"transposed": "float", "reader": "QLinearConv"},
+    {
+        "transposed": TRANSPOSED,
+        "reader": "QLinearConv",
+    },
     Refused("transposed: conv_transpose2d: has no lowering to LiteRT"),
 )
 read("conv1d", "one dimension", lambda m, x: m.conv1d(m.conv(x).flatten(2)), {"conv1d": "QLinearConv"})
@@ -348,7 +352,7 @@ read(
     "bilinear",
     "pixels are mixed, as floats",
     lambda m, x: m.reader(F.interpolate(m.conv(x), scale_factor=2.0, mode="bilinear")),
-    {"upsample_bilinear2d": "float", "reader": "QLinearConv"},
+    {"upsample_bilinear2d": "float: it mixes pixels as floats, between codes", "reader": "QLinearConv"},
 )
 read(
     "pool_over_time",
@@ -703,7 +707,6 @@ SEQUENCES = (6, 5, 16)
 IMAGES = (6, 4, 9, 9)
 MASK = torch.arange(5).repeat(6, 1) > 2
 TOKENS = torch.arange(30).reshape(6, 5) * 7 % 20
-TRANSPOSED = {"0": "float: there is no integer kernel for it"}
 SOFTMAX = "float: softmax: 8 bits lose accuracy here"
 NORMS = "float: 8 bits lose accuracy here"
 
@@ -838,14 +841,14 @@ foreign(
         nn.ConvTranspose1d(4, 6, 3, 2, 1, 1, groups=2), nn.BatchNorm1d(6), nn.ReLU(), nn.Conv1d(6, 4, 3)
     ),
     ((6, 4, 9),),
-    {"3": "QLinearConv", **TRANSPOSED},
+    {"3": "QLinearConv", "0": "float: it is a transposed convolution in groups"},
 )
 foreign(
     "conv_transpose2d",
     "its weight has the channels the other way round",
     lambda: nn.Sequential(nn.ConvTranspose2d(4, 6, 3, 2, dilation=2), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3)),
     (IMAGES,),
-    {"3": "QLinearConv", **TRANSPOSED},
+    {"3": "QLinearConv", "0": TRANSPOSED},
 )
 foreign(
     "grouped_depthwise_dilated",
@@ -1010,7 +1013,7 @@ foreign(
         "first": "QLinearConv",
         "second": "QLinearConv",
         "third": "QLinearConv",
-        "upsample_bilinear2d": "float: there is no rule for it",
+        "upsample_bilinear2d": "float: it mixes pixels as floats, between codes",
     },
 )
 foreign(
@@ -1034,8 +1037,7 @@ foreign(
         out=nn.Conv2d(12, 4, 1),
     ),
     (IMAGES,),
-    dict.fromkeys(("down", "middle", "same", "out"), "QLinearConv")
-    | {"up": "float: there is no integer kernel for it"},
+    dict.fromkeys(("down", "middle", "same", "out"), "QLinearConv") | {"up": TRANSPOSED},
 )
 foreign(
     "dropout_in_place",
@@ -1081,7 +1083,7 @@ foreign(
     lambda: nn.Sequential(nn.ConvTranspose2d(4, 6, 3, stride=2), nn.BatchNorm2d(6)),
     ((3, 4, 5, 5),),
     paper=True,
-    refused={"onnx-int8": Refused("no layer can compute in integers (0: there is no integer kernel for it")},
+    refused={"onnx-int8": Refused("no layer can compute in integers (0: nothing that reads it computes in integers")},
     shown=("onnx-paper",),
 )
 foreign(
@@ -1091,7 +1093,7 @@ foreign(
     ((3, 4, 5, 5),),
     paper=True,
     opset=13,
-    refused={"onnx-int8": Refused("no layer can compute in integers (0: there is no integer kernel for it")},
+    refused={"onnx-int8": Refused("no layer can compute in integers (0: it is a transposed convolution in groups")},
     shown=("onnx-paper",),
 )
 foreign(
@@ -1252,7 +1254,7 @@ def _conv_gru(m: Any, x: Tensor) -> Tensor:
     h = torch.zeros(x.shape[0], 8, x.shape[3], x.shape[4])
     for step in range(x.shape[1]):
         frame = x[:, step]
-        z, r = torch.sigmoid(m.gates(torch.cat([frame, h], 1))).chunk(2, 1)
+        z, r = torch.sigmoid(m.gates(frame) + m.kept(h)).chunk(2, 1)
         new = torch.tanh(m.state(torch.cat([frame, r * h], 1)))
         h = h + z * (new - h)
     return m.out(h).flatten(1)
@@ -1272,13 +1274,20 @@ add(
         "a state that starts with zeros for every input",
         lambda: Net(
             _conv_gru,
-            gates=nn.Conv2d(11, 16, 3, padding=1),
+            gates=nn.Conv2d(3, 16, 3, padding=1),
+            kept=nn.Conv2d(8, 16, 3, padding=1),
             state=nn.Conv2d(11, 8, 3, padding=1),
             out=nn.Conv2d(8, 2, 1),
         ),
         ((8, 3, 3, 6, 5),),
-        {"gates": "QLinearConv", "state": "QLinearConv", "gates_2": "QLinearConv", "out": "QLinearConv"},
-        None,
+        {
+            "gates": "QLinearConv",
+            "kept": "float",
+            "kept_2": "QLinearConv",
+            "state_2": "QLinearConv",
+            "out": "QLinearConv",
+        },
+        {},
         shown=("onnx-int8",),
     ),
 )
@@ -1604,6 +1613,76 @@ add(
         ((4, 4, 6, 6),),
         {f"{name}.0": "QLinearConv" for name in OddNames.NAMES} | {"fc-1": "QGemm"},
         {f"{name}.0": "CONV_2D" for name in OddNames.NAMES},
+# 8. Chains of codes that need more than one operator's rule.
+
+ONE_AXIS = "a mean over one axis is a pool of codes"
+MEANS: dict[str, tuple[Body, tuple[Shape, ...]]] = {
+    "tokens": (lambda m, x: m.out(F.relu(m.one(x)).mean(1)), ((8, 5, 6),)),
+    "tokens, kept": (lambda m, x: m.out(m.one(x).mean(1, keepdim=True)).flatten(1), ((8, 5, 6),)),
+    "last of four": (lambda m, x: m.out(m.one(x).transpose(1, 3).mean(-1).transpose(1, 2)).flatten(1), ((8, 3, 4, 6),)),
+    "second of four": (lambda m, x: m.out(m.one(x).mean(2)).flatten(1), ((8, 3, 4, 6),)),
+}
+for name, (body, inputs) in MEANS.items():
+    add(
+        f"mean: {name}",
+        Case(
+            ONE_AXIS,
+            lambda body=body: Net(body, one=nn.Linear(6, 7), out=nn.Linear(7, 4)),
+            inputs,
+            {"one": "QGemm", "mean": "QLinearGlobalAveragePool", "out": "QGemm"},
+            {"one": "FULLY_CONNECTED"},
+            shown=("onnx-int8",) if name == "tokens" else (),
+        ),
+    )
+for name, body in {
+    "two axes": lambda m, x: m.out(m.one(x).mean((1, 2))),
+    "unread": lambda m, x: m.one(x).mean(1).flatten(1),
+}.items():
+    add(
+        f"mean: {name}",
+        Case(
+            "a mean that no pool of codes computes, or that nobody wants as codes",
+            lambda body=body: Net(body, one=nn.Linear(6, 7), out=nn.Linear(7, 4)),
+            ((8, 3, 4, 6),),
+            {"one": "QGemm", "mean": "float"},
+            None,
+        ),
+    )
+
+
+def _decoder(m: Any, x: Tensor) -> Tensor:
+    """Half of a U-Net: a transposed convolution and a bilinear resize, each joined with what comes from the left."""
+    left = F.relu(m.left(x))
+    up = F.relu(m.norm(m.up(F.relu(m.down(left)))))
+    wide = F.interpolate(m.middle(torch.cat([left, up], 1)), scale_factor=2, mode="bilinear")
+    return m.out(wide).flatten(1)
+
+
+add(
+    "chain: decoder",
+    Case(
+        "layers around a transposed convolution and a resize stay on codes, and its BatchNorm is folded",
+        lambda: Net(
+            _decoder,
+            left=nn.Conv2d(3, 4, 3, padding=1),
+            down=nn.Conv2d(4, 8, 2, stride=2),
+            up=nn.ConvTranspose2d(8, 4, 2, stride=2),
+            norm=nn.BatchNorm2d(4),
+            middle=nn.Conv2d(8, 4, 1),
+            out=nn.Conv2d(4, 2, 1),
+        ),
+        ((8, 3, 8, 6),),
+        {
+            "left": "QLinearConv",
+            "down": "QLinearConv",
+            "up": TRANSPOSED,
+            "middle": "QLinearConv",
+            "upsample_bilinear2d": "float: it mixes pixels as floats, between codes",
+            "out": "QLinearConv",
+        },
+        None,
+        folded=1,
+        paper=True,
         shown=("onnx-int8",),
     ),
 )

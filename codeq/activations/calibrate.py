@@ -115,6 +115,9 @@ def _check_inputs(exported: ExportedProgram, inputs: tuple[Tensor, ...]) -> None
             raise CalibrationError(
                 f"calibration input {node.name!r} is {x.dtype} {tuple(x.shape)}, expected {expected}"
             )
+    floats = [x for x in inputs if x.is_floating_point()]
+    if floats and not any(bool(x.any()) for x in floats):
+        raise CalibrationError("every calibration input is zero; calibrate with inputs like those that are to come")
 
 
 def load_calibration(path: Path, input_shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:

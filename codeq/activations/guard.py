@@ -46,42 +46,47 @@ def calibrate_guarded(
         inputs, method, tensors, batch_size: As for `calibrate`.
 
     Raises:
-        CalibrationError: No inputs, or NaN somewhere.
+        CalibrationError: No inputs; NaN somewhere; or an input that no grid can hold.
     """
     too_wide: dict[str, str] = {}
     while True:
         plan = replan(too_wide)
         observers = observe(exported, plan, inputs, tensors=tensors, batch_size=batch_size)
         found = {}
-        for name, grid in plan.grids.items():
-            unfit = observers[grid].unfit
-            if unfit:
+        for node, name in plan.tensors.items():
+            unfit = observers[plan.grids[name]].unfit
+            if unfit and node.op != "placeholder":  # such an input is a fault, which choose_grids names
                 found[name] = f"{name} has {unfit}, which no 8 bits hold"
         if found:
             too_wide |= found
             continue
         encodings = choose_grids(plan, observers, method)
-        few = tuple(tensor[: max(MEASURED_INPUTS, batch_size)] for tensor in inputs)
-        found = _useless(exported, plan, encodings, few, tensors, batch_size)
+        found = useless_grids(exported, plan, encodings, inputs, tensors=tensors, batch_size=batch_size)
         if found.keys() <= too_wide.keys():
             return plan, encodings
         too_wide |= found
 
 
-def _useless(
+def useless_grids(
     exported: ExportedProgram,
     plan: ActivationPlan,
     encodings: Mapping[str, ActivationEncoding],
     inputs: tuple[Tensor, ...],
-    tensors: Mapping[str, Tensor] | None,
-    batch_size: int,
+    *,
+    tensors: Mapping[str, Tensor] | None = None,
+    batch_size: int = BATCH_SIZE,
 ) -> dict[str, str]:
-    """Find the tensors whose grids leave too little of what an operator computes from them, with the reason."""
+    """Find the tensors whose grids leave too little of what an operator computes from them, with the reason.
+
+    Args:
+        exported, plan, encodings, inputs, tensors, batch_size: As for `measure_noise`.
+    """
     names = layer_names(exported.graph)
+    few = tuple(tensor[: max(MEASURED_INPUTS, batch_size)] for tensor in inputs)
     found: dict[str, str] = {}
 
     def measure(only: set[str] | None = None) -> dict[Node, float]:
-        powers = measure_noise(exported, plan, encodings, inputs, tensors=tensors, batch_size=batch_size, only=only)
+        powers = measure_noise(exported, plan, encodings, few, tensors=tensors, batch_size=batch_size, only=only)
         return {node: power.decibels for node, power in powers.items() if power.signal}
 
     for node, decibels in measure().items():

@@ -26,6 +26,7 @@ from codeq.toolkit.quiet import quiet_torch
 from export.errors import ExportError
 from export.onnx.opset import NEWEST_OPSET, lowest_opset, lowest_version, stamp_opset
 from export.onnx.passes.merge_padding import merge_padding
+from export.onnx.passes.pool_means import pool_means
 from export.onnx.passes.push_dequantize import push_dequantize
 from export.onnx.torchlib_registry import parse_once
 from export.program.names import LAYER_SCOPE, codes_name
@@ -74,6 +75,8 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None, debug_
     """
     if opset is not None and opset > NEWEST_OPSET:
         raise ExportError(f"opset {opset} is newer than {NEWEST_OPSET}, the newest that is written here")
+    if program.activations is not None:
+        pool_means(program)
     model = _export(program, max(opset or 0, EXPORTER_OPSET))
     value_names = _name_values(model, program)
     if program.activations is not None:

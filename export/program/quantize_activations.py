@@ -25,7 +25,7 @@ from codeq.graph.nodes import insert_call, is_constant, layer_names, replace_nod
 from codeq.graph.operators import CLAMPS
 from export.errors import ExportError
 from export.program.fold_batch_norm import CHANNEL_AXIS
-from export.program.names import LAYER_SCOPE, codes_name
+from export.program.names import LAYER_SCOPE, SCOPE_KEY, codes_name
 from export.program.program import (
     ActivationRecord,
     QuantizedLayer,
@@ -334,4 +334,4 @@ def _keep_floats(program: ReferenceProgram, plan: ActivationPlan) -> None:
 def _name_scope(node: Node, name: str) -> None:
     """Note a layer's name where the exporter finds it: as the innermost module of the node."""
     stack = node.meta.get("nn_module_stack", {})
-    node.meta["nn_module_stack"] = {**stack, "codeq": (f"{LAYER_SCOPE}{name}", "codeq.Layer")}
+    node.meta["nn_module_stack"] = {**stack, SCOPE_KEY: (f"{LAYER_SCOPE}{name}", "codeq.Layer")}

@@ -3,7 +3,9 @@
     Before: codes -> DequantizeLinear -> Slice -> ...        After: codes -> Slice -> DequantizeLinear -> ...
 
 A quarter of the bytes move, and the next operator finds its DequantizeLinear where its integer kernel needs it.
-A padding with 0.0 pads with the zero point; a concatenation is pushed where all parts share one grid.
+A padding with 0.0 pads with the zero point; a concatenation is pushed where all parts share one grid. A bilinear Resize
+is left between codes: onnxruntime 1.31's on uint8 cuts fractions off, 0.42 of a step on average, and takes 4.8 times as
+long as the float one with both its quantizers (64 channels of 64 x 64 doubled, one thread).
 """
 
 from collections.abc import Sequence

@@ -254,3 +254,63 @@ def test_state_cannot_be_trained_and_is_named() -> None:
     codeq.attach(model)
     with pytest.raises(TraceError, match="the buffer 'last' is state"):
         QuantizedActivations(model, (torch.rand(2, 3),))
+
+
+class Casts(nn.Module):
+    def __init__(self, change: bool) -> None:
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(144, 3)
+        self.change = change
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.change:
+            return self.fc(F.relu(self.norm(self.conv(x))).flatten(1))
+        y = F.relu(self.norm(self.conv(x.float()).to(x.dtype)).contiguous()).clone().detach()
+        return self.fc(F.relu(y.type_as(x)).cpu().view(x.shape[0], -1))
+
+
+def test_casts_that_change_nothing_hide_no_layer_in_training_nor_in_its_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(8, 1, 8, 8)
+    names = {}
+    for change in (False, True):
+        model = Casts(change)
+        codeq.attach(model, bits=4)
+        quantized = QuantizedActivations(model, x[:2])
+        quantized.calibrate(x)
+        quantized(x).sum().backward()
+        names[change] = list(quantized.encodings())
+        codeq.freeze(model)
+        report = export_onnx(
+            model.eval(),
+            (x,),
+            tmp_path / f"{change}.onnx",
+            activation_encodings=quantized.encodings(),
+            activations="int8",
+        )
+        assert [kernel.kernel for kernel in report.kernels][:1] == ["QLinearConv"]
+    assert names[True][:2] == names[False] == ["input", "conv"]
+
+
+def test_a_tensor_that_8_bits_cannot_hold_is_logged_and_can_be_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    class Extreme(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = F.pad(self.one(x), (2, 2, 2, 2))
+            return self.two(y * torch.rsqrt(y.square().mean(1, keepdim=True) + 1e-6))
+
+    torch.manual_seed(0)
+    model = Extreme()
+    codeq.attach(model, bits=4)
+    x = torch.randn(8, 3, 6, 6)
+    QuantizedActivations(model, x[:2]).calibrate(x)
+    assert "8 bits of rsqrt leave mul " in caplog.text
+    assert "leave the layers that make and read rsqrt out (exclude)" in caplog.text
+    caplog.clear()
+    left_out = QuantizedActivations(model, x[:2], exclude=["mul"])
+    left_out.calibrate(x)
+    assert "8 bits of" not in caplog.text
+    assert list(left_out.encodings()) == ["input", "one", "mul", "two"]

@@ -308,7 +308,10 @@ def test_bad_input_about_activations(run_command: Any, checkpoint_path: Path, tm
         ([*int8, "--calibration", tmp_path / "double.npz"], "is float64 (2, 1, 8, 8), expected float32"),
         ([*int8, "--calibration", tmp_path / "nan.npz"], "input 0 of 'arr_0' has NaN or infinite values"),
         ([*int8, "--calibration", tmp_path / "none.npz"], "'arr_0' holds no inputs"),
-        ([*int8, "--calibration", tmp_path / "zeros.npz"], "input: every calibration input gives zeros there"),
+        (
+            [*int8, "--calibration", tmp_path / "zeros.npz"],
+            "every calibration input is zero; calibrate with inputs like those",
+        ),
         ([*int8, "--calibration", tmp_path / "missing.npz"], "no such file"),
         (["--activations", "float32", "--ranges", "mse"], "are for --activations int8"),
         (["--activations-except", "fc"], "are for --activations int8"),
