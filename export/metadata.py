@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from codeq.activations.encoding import ActivationEncoding
+from codeq.toolkit.table import fold_line
 from codeq.version import __version__
 from export.errors import ExportError
 
@@ -50,6 +51,7 @@ class FileMetadata:
 
     `activations` is the grid of every quantized tensor, None where activations are float. `session_options` are what
     the runtime must be opened with, and `layout` says how tensors lie in the file; None where the format has none.
+    `mismatch` is the first failure of a file that was published although parity does not hold; empty for all others.
     """
 
     weights: tuple[WeightMetadata, ...]
@@ -62,6 +64,7 @@ class FileMetadata:
     target: str = ""
     session_options: Mapping[str, str] | None = None
     layout: Mapping[str, Any] | None = None
+    mismatch: str = ""
 
 
 def metadata_props(
@@ -105,6 +108,22 @@ def metadata_props(
     return {KEY: json.dumps(content, separators=(",", ":"), sort_keys=True)}
 
 
+def with_mismatch(text: str, failure: str) -> str:
+    """Give the metadata of a file, as `metadata_props` made them, together with what does not hold.
+
+    Args:
+        text: The entry.
+        failure: One line.
+    """
+    content = json.loads(text) | {"parity": {"ok": False, "first_failure": failure}}
+    return json.dumps(content, separators=(",", ":"), sort_keys=True)
+
+
+def mismatch_lines(failure: str) -> list[str]:
+    """Say of a file, in a line, that parity does not hold; none where it does."""
+    return [fold_line(f"parity    does not hold, published all the same: {failure}", 10)] if failure else []
+
+
 def _describe(weight: WeightMetadata) -> dict[str, Any]:
     values = asdict(weight)
     if weight.space_to_depth is None:
@@ -139,6 +158,7 @@ def parse_metadata(text: str, path: object) -> FileMetadata:
             target=str(content.get("target", "")),
             session_options=None if options is None else {str(key): str(value) for key, value in options.items()},
             layout=content.get("layout"),
+            mismatch=str(content.get("parity", {}).get("first_failure", "")),
         )
         if not all(isinstance(part, dict) for part in (metadata.versions, metadata.preprocessing)):
             raise TypeError("versions and preprocessing are no mappings")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from codeq.graph.eval_mode import eval_mode
 from codeq.graph.inputs import Inputs
 from export.errors import ExportError
-from export.parity.outputs import BATCH_SIZES, RELATIVE_TOLERANCE
+from export.parity.outputs import BATCH_SIZES, largest_difference, tolerance_of
 from export.program.run import run_network, take_inputs
 
 TORCH_BATCH_SIZE = 250
@@ -68,9 +68,8 @@ def _check_batch_independence(
     """Refuse a network whose answer for one input depends on the others: it cannot be held to any."""
     alone = run_network(model, tuple(tensor[:1] for tensor in inputs), 1, names)
     for index, (one, many) in enumerate(zip(alone, expected, strict=True)):
-        together = many[: len(one)].astype(np.float64)
-        error = np.abs(one - together).max(initial=0)
-        if np.isfinite(error) and error > RELATIVE_TOLERANCE * np.abs(many).max(initial=0):
+        error = largest_difference(many[: len(one)], one)
+        if np.isfinite(error) and error > tolerance_of(many):
             raise ExportError(
                 f"output {index} of {type(model).__name__} depends on the batch: alone, an input gives another answer "
                 f"(by {error:.3g}); a file for single inputs cannot compute it"
