@@ -21,7 +21,7 @@ def build_parser(backend: Backend) -> argparse.ArgumentParser:
     parser = cli.build_parser(
         program,
         f"Write a checkpoint as {backend.file} that {backend.runtime} runs exactly as trained. "
-        "Exit status: 0 written, 1 parity does not hold (nothing written), 2 bad input.",
+        "Exit status: 0 written, 1 parity does not hold (nothing written without --accept-mismatch), 2 bad input.",
         f"python -m {program} ckpt.pt -o model{backend.suffix}",
     )
     parser.add_argument("checkpoint", type=Path, help="a checkpoint of codeq.train or codeq.save")

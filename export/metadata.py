@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from codeq.activations.encoding import ActivationEncoding
+from codeq.toolkit.table import fold_line
 from codeq.version import __version__
 from export.errors import ExportError
 
@@ -87,6 +88,7 @@ class FileMetadata:
     tensors that 8 bits cannot hold, with the reason. `session_options` are what
     the runtime must be opened with, and `layout` says how tensors lie in the file; None where the format has none.
     `state` comes last among inputs and outputs, in this order.
+    `mismatch` is the first failure of a file that was published although parity does not hold; empty for all others.
     """
 
     weights: tuple[WeightMetadata, ...]
@@ -101,6 +103,7 @@ class FileMetadata:
     layout: Mapping[str, Any] | None = None
     state: tuple[StateMetadata, ...] = ()
     activations_too_wide: Mapping[str, str] = field(default_factory=dict)
+    mismatch: str = ""
 
 
 def metadata_props(
@@ -153,6 +156,22 @@ def metadata_props(
     return {KEY: json.dumps(content, separators=(",", ":"), sort_keys=True)}
 
 
+def with_mismatch(text: str, failure: str) -> str:
+    """Give the metadata of a file, as `metadata_props` made them, together with what does not hold.
+
+    Args:
+        text: The entry.
+        failure: One line.
+    """
+    content = json.loads(text) | {"parity": {"ok": False, "first_failure": failure}}
+    return json.dumps(content, separators=(",", ":"), sort_keys=True)
+
+
+def mismatch_lines(failure: str) -> list[str]:
+    """Say of a file, in a line, that parity does not hold; none where it does."""
+    return [fold_line(f"parity    does not hold, published all the same: {failure}", 10)] if failure else []
+
+
 def _describe(weight: WeightMetadata) -> dict[str, Any]:
     values = asdict(weight)
     if weight.space_to_depth is None:
@@ -189,6 +208,7 @@ def parse_metadata(text: str, path: object) -> FileMetadata:
             layout=content.get("layout"),
             state=tuple(StateMetadata(**tensor) for tensor in content.get("state", ())),
             activations_too_wide={str(k): str(v) for k, v in content.get("activations_too_wide", {}).items()},
+            mismatch=str(content.get("parity", {}).get("first_failure", "")),
         )
         if not all(isinstance(part, dict) for part in (metadata.versions, metadata.preprocessing)):
             raise TypeError("versions and preprocessing are no mappings")

@@ -3,6 +3,7 @@
 The file appears under its name only after the check held. This is all that an export does, whatever the backend.
 """
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from export.program.run import take_inputs
 from export.report import ActivationReport, Report, WeightReport, describe_stored
 from export.runner import check_inputs
 
+logger = logging.getLogger(__name__)
+
+MISMATCH = "published although parity does not hold"
 UNUSED = StoredWeight("unused", "", 0, "")
 """A weight that the network does not compute with."""
 
@@ -46,7 +50,8 @@ def publish(
         ExportError: Something is not installed, or the network or an option cannot be exported.
         OutputError: The target exists (without `force`), or cannot be written.
         CalibrationError: No inputs, or a tensor without a usable range.
-        ParityError: The file does not compute what the network does; nothing was published.
+        ParityError: The file does not compute what the network does; nothing was published (without `accept_mismatch`,
+            which logs a warning instead).
     """
     backend.require()
     request.check()
@@ -69,8 +74,13 @@ def publish(
             check_writable(output.parent / name, force=request.force)
         stored = backend.read(staged)
         verdict = check_stored(backend, stored, model, prepared.inputs, prepared.program)
+        notes = written.notes
         if not verdict.ok:
-            raise ParityError(verdict)
+            if not request.accept_mismatch:
+                raise ParityError(verdict)
+            backend.record_mismatch(staged, verdict.first_failure)
+            notes = (*notes, f"{MISMATCH}: {verdict.first_failure}")
+            logger.warning("%s: %s: %s", output, MISMATCH, verdict.first_failure)
         size_bytes = sum(file.stat().st_size for file in backend.files(staged))
     if replaced:
         for name in written.stale:
@@ -87,7 +97,7 @@ def publish(
         skipped_folds=program.skipped_folds,
         activations=_activation_report(program, request),
         details=written.details(size_bytes),
-        notes=(*written.notes, *map(_dropped_note, dropped_writes(program.exported))),
+        notes=(*notes, *map(_dropped_note, dropped_writes(program.exported))),
     )
 
 

@@ -1686,3 +1686,43 @@ add(
         shown=("onnx-int8",),
     ),
 )
+# Files that are right, and whose outputs a stricter contract would part: ties, infinities, one class per pixel.
+
+
+def _u_net() -> nn.Module:
+    """Every pixel has a class: of many thousands a few are ties of two sums, whatever computes them."""
+
+    def body(m: Net, x: Tensor) -> Tensor:
+        fine = m.fine(x).relu()
+        coarse = m.coarse(F.max_pool2d(fine, 2)).relu()
+        return m.classes(torch.cat([F.interpolate(coarse, scale_factor=2.0), fine], 1))  # type: ignore[no-any-return]
+
+    layers = {"fine": nn.Conv2d(3, 6, 3, padding=1), "coarse": nn.Conv2d(6, 8, 3, padding=1)}
+    return Net(body, **layers, classes=nn.Conv2d(14, 3, 1))
+
+
+add(
+    "ties, last",
+    Case(
+        "saturated outputs, of which the largest two are 1.0 and 0.9999999",
+        lambda: Net(lambda m, x: torch.tanh(40 * m.conv(x))[:, 0], conv=nn.Conv1d(4, 1, 3, padding=1)),
+        ((16, 4, 200),),
+        shown=("onnx-float32", "tflite-float32"),
+    ),
+)
+for word, value in (("infinite", float("-inf")), ("smallest", torch.finfo(torch.float32).min)):
+    add(
+        f"{word} masks, last",
+        Case(
+            "actions that are forbidden: equal infinities are equal, and no mask sets the bound of the others",
+            lambda value=value: Net(  # type: ignore[misc]
+                lambda m, x, mask: torch.where(mask > 0, m.b(m.a(x).relu()), torch.tensor(value)),
+                a=nn.Linear(16, 32),
+                b=nn.Linear(32, 6),
+            ),
+            ((12, 16), (12, 6)),
+            tflite=None,
+            shown=("onnx-float32", "onnx-int8") if word == "infinite" else (),
+        ),
+    )
+add("dense predictions", Case("pixels of which two classes tie", _u_net, ((6, 3, 64, 64),)))

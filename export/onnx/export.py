@@ -31,6 +31,7 @@ def export_onnx(
     debug_info: bool = False,
     opset: int | None = None,
     force: bool = False,
+    accept_mismatch: bool = False,
     check_inputs: Inputs | None = None,
     state: State = "refuse",
     dynamic_batch: bool = True,
@@ -63,6 +64,7 @@ def export_onnx(
         path: Target. With external data, `<path>.data` appears beside it.
         storage, target, debug_info, opset, state, dynamic_batch, external_data_threshold: As in `OnnxRequest`.
         force: Overwrite.
+        accept_mismatch: As in `ExportRequest`.
         check_inputs: Held inputs for the parity check, in the same form; None takes `example_inputs`.
         preprocessing, checkpoint_sha256: Recorded in the file.
         activations, ranges, activations_except, activation_encodings: As in `Quantization`.
@@ -75,7 +77,8 @@ def export_onnx(
         ExportError: The network or an option cannot be exported; so a network with an autocast of its own.
         OutputError: The target exists (without `force`), or cannot be written.
         CalibrationError: No inputs, or a tensor without a usable range.
-        ParityError: The file does not compute what the network does; nothing was published.
+        ParityError: The file does not compute what the network does; nothing was published, unless it
+            was accepted.
 
     Example:
         report = export_onnx(model, (torch.zeros(1, 3, 32, 32),), "net.onnx")
@@ -90,6 +93,7 @@ def export_onnx(
             activation_encodings=activation_encodings,
         ),
         force=force,
+        accept_mismatch=accept_mismatch,
         check_inputs=check_inputs,
         preprocessing=preprocessing,
         checkpoint_sha256=checkpoint_sha256,

@@ -4,7 +4,7 @@ Equal data and equal grids are stored once. Source: the TFLite schema (version 3
 generates from it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,6 +189,17 @@ def with_outputs(data: bytes, names: list[str]) -> bytes:
     subgraph.outputs = [*map(int, subgraph.outputs), *(numbers[name] for name in names)]
     model.signatureDefs = []
     model.buffers = align_buffers(model)
+    return pack_model(model, len(data))
+
+
+def with_metadata(data: bytes, name: str, change: Callable[[str], str]) -> bytes:
+    """Copy a file and change the text that it holds under a name."""
+    model = read(data)
+    model.buffers = align_buffers(model)
+    for entry in model.metadata:
+        if text_of(entry.name) == name:
+            buffer = model.buffers[entry.buffer]
+            buffer.data = change(buffer.data.decode()).encode()
     return pack_model(model, len(data))
 
 
