@@ -22,7 +22,7 @@ from codeq.graph.nodes import is_tensor, layer_names
 USELESS_DB = 10.0
 """Below it an operator computes mostly noise: a third of its signal's magnitude. What 8 bits hold leaves 25 dB and more
 behind every operator of the networks in models/; what one extreme value ruins leaves 0 to 7."""
-MEASURED_INPUTS = 8
+MEASURED_INPUTS = 4
 """Of the calibration inputs: what is a third off is so with any of them."""
 
 Replan = Callable[[Mapping[str, str]], ActivationPlan]
