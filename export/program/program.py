@@ -24,6 +24,7 @@ from codeq.graph.nodes import GraphRunner, is_constant, state_name
 from codeq.graph.trace import trace
 from codeq.quantizer.attach import quantized_weights
 from codeq.quantizer.grid import WeightEncoding
+from codeq.quantizer.reparametrized import reparametrized
 from export.errors import ExportError
 from export.program.dequantize import replace_quantizer
 
@@ -119,8 +120,12 @@ def build_reference_program(
         dynamic_batch: Leave the batch size open. The network must then not depend on it.
 
     Raises:
-        ExportError: torch.export refuses the network, or it computes in half precision; the reason in one line.
+        ExportError: torch.export refuses the network, it computes in half precision, or a hook computes a weight; the
+            reason in one line.
     """
+    for item in reparametrized(model):
+        if not item.copies:
+            raise ExportError(f"{item.way_out}; the network cannot be copied as it is")
     traced = copy.deepcopy(model).eval()
     weights = {}
     for weight in list(quantized_weights(traced)):
