@@ -95,7 +95,6 @@ TESTED_BY: Mapping[str, str] = {
     "export/tflite/runtime.py": "tests/export/tflite/test_int4.py",
     "export/tflite/stored_file.py": "tests/runtime_tests/test_tflite_parity.py",
     "export/tflite/verify.py": "tests/export/tflite/test_hybrid.py",
-    "export/tflite/write.py": "tests/export/tflite/test_command.py",
     "runtime_tests/agreement/file_in_runtime.py": "tests/runtime_tests/agreement/test_comparison.py",
     "runtime_tests/agreement/parity.py": "tests/runtime_tests/test_parity.py runs the command",
     "runtime_tests/agreement/runtimes.py": "tests/runtime_tests/test_runtimes.py runs the command",

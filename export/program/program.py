@@ -26,6 +26,7 @@ from codeq.graph.random_numbers import random_layers
 from codeq.graph.trace import trace
 from codeq.quantizer.attach import quantized_weights
 from codeq.quantizer.grid import WeightEncoding
+from codeq.quantizer.reparametrized import reparametrized
 from export.errors import ExportError
 from export.program.dequantize import replace_quantizer
 
@@ -129,8 +130,11 @@ def build_reference_program(
 
     Raises:
         ExportError: torch.export refuses the network, it computes in half precision, draws random numbers, or has state
-            that is not to be kept; the reason in one line.
+            that is not to be kept, or a hook computes a weight; the reason in one line.
     """
+    for item in reparametrized(model):
+        if not item.copies:
+            raise ExportError(f"{item.way_out}; the network cannot be copied as it is")
     traced = copy.deepcopy(model).eval()
     weights = {}
     for weight in list(quantized_weights(traced)):
