@@ -19,6 +19,7 @@ from export.tflite.builder.builder import Builder
 from export.tflite.builder.program_reader import dequantize, is_size, quantize
 from export.tflite.builder.refusal import CannotLower
 from export.tflite.builder.value import Value
+from export.tflite.missing import REASONS
 from export.tflite.operators import families  # noqa: F401, fills the registry
 from export.tflite.operators.registry import LOWERINGS, OF_ANY_TYPE
 from export.tflite.passes.bring_into_form import bring_into_form
@@ -82,7 +83,9 @@ def _lower(build: Builder, node: Node) -> None:
         if dtype not in COMPUTED and node.target not in OF_ANY_TYPE and not is_move(node):
             raise CannotLower(f"it computes {dtype}, expected torch.float32")
         if lowering is None:
-            raise CannotLower(f"has no lowering to LiteRT; --backend litert-torch may, and {WAY_OUT}")
+            reason = REASONS.get(operator_name(node))
+            why = f" ({reason})" if reason else ""
+            raise CannotLower(f"has no lowering to LiteRT{why}; --backend litert-torch may, and {WAY_OUT}")
         lowering(build, node)
     except CannotLower as error:
         operator = operator_name(node) or str(node.target)
