@@ -1,5 +1,6 @@
 """Hooks that look see real values alone; hooks that are part of the network are traced with it."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 
+import codeq
 from codeq.graph.nodes import GraphRunner
 from codeq.graph.trace import trace
+from export import export_onnx
 
 
 def test_a_hook_that_looks_is_not_traced_and_comes_back() -> None:
@@ -61,3 +64,16 @@ def test_a_hook_that_computes_is_part_of_the_network(hook: Any, rng: torch.Gener
     x = torch.randn(2, 3, generator=rng)
     exported = trace(model, (x,))
     torch.testing.assert_close(GraphRunner(exported).compute((x,))[0], model(x))
+
+
+def test_an_export_shows_a_users_hook_real_values_alone(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
+    codeq.attach(model, 4, grid="integer")
+    codeq.freeze(model)
+    features: list[Tensor] = []
+    model[0].register_forward_hook(lambda module, inputs, output: features.append(output))
+    report = export_onnx(model, (torch.rand(2, 3, 6, 6),), tmp_path / "net.onnx", activations="int8")
+    assert report.verdict.ok
+    assert features
+    assert not any(isinstance(feature, FakeTensor) for feature in features)
+    assert len(model[0]._forward_hooks) == 1
