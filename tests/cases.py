@@ -633,7 +633,7 @@ add(
         lambda: Net(lambda m, x: m.conv(x).flatten(1), conv=nn.Conv3d(1, 2, 3)),
         ((8, 1, 5, 5, 5),),
         {"conv": "QLinearConv"},
-        Refused("conv: conv3d: has no lowering to LiteRT; --backend litert-torch may, and export.onnx may take it"),
+        Refused("conv: conv3d: has no lowering to LiteRT (LiteRT has operators on volumes for CONV_3D alone"),
         shown=("tflite-float32",),
     ),
 )
@@ -1774,3 +1774,25 @@ NEAR_MISSES: dict[str, tuple[Body, str]] = {
 }
 for name, (body, reason) in NEAR_MISSES.items():
     last(name, "a wrong answer is not written", body, None, Refused(reason), image=SQUARE)
+
+PICTURE = torch.randint(0, 256, (8, 3, 9, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+add(
+    "an input of bytes",
+    Case(
+        "images come as bytes",
+        lambda: Net(lambda m, x: flat(m.conv(x.float() / 255)), conv=nn.Conv2d(3, 4, 3)),
+        (PICTURE,),
+        {"conv": "QLinearConv"},
+        {"conv": "CONV_2D"},
+        operators={"CAST": 1, "DIV": 1},
+    ),
+)
+add(
+    "an input of truth",
+    Case(
+        "a mask is an input",
+        lambda: Net(lambda m, x, keep: m.fc(x.masked_fill(keep, 0.0)), fc=nn.Linear(6, 4)),
+        ((8, 6), torch.rand(8, 6, generator=torch.Generator().manual_seed(4)) > 0.3),
+        operators={"SELECT_V2": 1},
+    ),
+)
