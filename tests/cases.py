@@ -1796,3 +1796,25 @@ add(
         operators={"SELECT_V2": 1},
     ),
 )
+add(
+    "constants of forward",
+    Case(
+        "numbers that forward makes are constants, not tensors that it writes",
+        lambda: Net(
+            lambda m, x: m.two(
+                (m.one(x) + torch.tensor([0.5, 0.2, 0.1, 0.3])).index_select(1, torch.tensor([3, 1, 0]))
+            ),
+            one=nn.Linear(6, 3),
+            two=nn.Linear(2, 5),
+        ),
+        ((8, 6),),
+        shown=("onnx-int8", "tflite-float32"),
+    ),
+)
+read(
+    "stack",
+    "parts of one grid stay on it",
+    lambda m, x: m.reader(torch.stack([(y := m.conv(x))[:, :4], y[:, 4:]], 2).flatten(1, 2)),
+    {"reader": "QLinearConv"},
+    {"conv": "CONV_2D", "reader": "CONV_2D"},
+)

@@ -6,6 +6,8 @@ silu(x)                               ->  mul(x, sigmoid(x)): both have integer 
 mean(x, (2, 3)) of an image           ->  adaptive_avg_pool2d(x, 1): a mean has no integer kernel
 adaptive_avg_pool1d(x, 1)             ->  the same of an image of one row
 linear(x) of three or more dimensions ->  reshape, linear of two, reshape: only that one takes an integer bias
+stack(a, b)                           ->  cat(unsqueeze(a), unsqueeze(b)), which share a grid
+x.mT                                  ->  transpose(x, -2, -1)
 relu(detach(x))                       ->  detach(relu(x)): likewise
 relu(reshape(linear(x)))              ->  reshape(relu(linear(x))): a layer absorbs the clamp that directly follows
 """
@@ -39,11 +41,23 @@ def canonicalize(exported: ExportedProgram) -> None:
             _pool_mean(exported, node)
         elif node.target is aten.adaptive_avg_pool1d.default:
             _pool_row(exported, node)
+        elif node.target is aten.stack.default:
+            _concatenate(exported, node)
+        elif node.target is aten.mT.default:
+            replace_node(exported, node, insert_call(node, aten.transpose.int, (node.args[0], -2, -1)))
         elif node.target is aten.linear.default and node.meta["val"].ndim > 2:
             _flatten_linear(exported, node)
         elif node.target in CLAMPS:
             _clamp_before_reshape(exported, _clamp_before_detach(exported, node))
     exported.graph_module.recompile()
+
+
+def _concatenate(exported: ExportedProgram, node: Node) -> None:
+    parts = node.args[0]
+    assert isinstance(parts, list | tuple)
+    axis = int(node.args[1] if len(node.args) > 1 else 0) % node.meta["val"].ndim  # type: ignore[arg-type]
+    rows = [insert_call(node, aten.unsqueeze.default, (part, axis)) for part in parts]
+    replace_node(exported, node, insert_call(node, aten.cat.default, (rows, axis)))
 
 
 def merge_equal(exported: ExportedProgram) -> None:

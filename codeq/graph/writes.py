@@ -136,8 +136,11 @@ class _Memory:
 
 
 def _viewed(node: Node) -> Node | None:
-    """Find the tensor whose memory a node's value shares; None where it has its own."""
-    if node.op != "call_function" or not node.all_input_nodes:
+    """Find the tensor whose memory a node's value shares; None where it has its own.
+
+    A constant that forward makes (`torch.tensor([3, 1])`) is a copy, although the trace shows it in the same memory.
+    """
+    if node.op != "call_function" or not node.all_input_nodes or node.target is aten.lift_fresh_copy.default:
         return None
     source = node.all_input_nodes[0]
     schema = getattr(node.target, "_schema", None)

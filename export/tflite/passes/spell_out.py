@@ -1,7 +1,7 @@
 """Write operators that are another spelling of others in the words that the lowerings know. Exact.
 
-stack(a, b)        ->  cat(unsqueeze(a), unsqueeze(b))
-x.mT               ->  transpose(x, -2, -1)
+What rules look at is spelled out before (codeq/graph/canonical.py).
+
 max_pool1d(x, ...) ->  squeeze(max_pool2d(unsqueeze(x, 2), ...)): a sequence is an image of one row
 """
 
@@ -23,18 +23,6 @@ def spell_out(exported: ExportedProgram) -> int:
     for node in nodes:
         replace_node(exported, node, SPELLINGS[node.target](node))
     return len(nodes)
-
-
-def _stack(node: Node) -> Node:
-    parts = node.args[0]
-    assert isinstance(parts, list | tuple)
-    axis = int(node.args[1] if len(node.args) > 1 else 0) % node.meta["val"].ndim  # type: ignore[arg-type]
-    rows = [insert_call(node, aten.unsqueeze.default, (part, axis)) for part in parts]
-    return insert_call(node, aten.cat.default, (rows, axis))
-
-
-def _transpose(node: Node) -> Node:
-    return insert_call(node, aten.transpose.int, (node.args[0], -2, -1))
 
 
 def _pool_of_a_row(target: Any) -> Callable[[Node], Node]:
@@ -66,8 +54,6 @@ def _of_a_row(target: Any) -> Callable[[int, Any], Any]:
 
 
 SPELLINGS: Mapping[Any, Callable[[Node], Node]] = {
-    aten.stack.default: _stack,
-    aten.mT.default: _transpose,
     aten.max_pool1d.default: _pool_of_a_row(aten.max_pool2d.default),
     aten.avg_pool1d.default: _pool_of_a_row(aten.avg_pool2d.default),
     aten.adaptive_avg_pool1d.default: _pool_of_a_row(aten.adaptive_avg_pool2d.default),

@@ -57,6 +57,19 @@ def test_a_clamp_follows_its_linear_layer_directly(inplace: bool, rng: torch.Gen
     torch.testing.assert_close(GraphRunner(exported).compute((x,))[0], model(x))
 
 
+class Respelled(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([x, x + 1, 2 * x], 1) @ torch.stack([x, x], -3).mT[:, :1]
+
+
+def test_stacks_are_concatenations_and_transposed_matrices_are_transposes(rng: torch.Generator) -> None:
+    exported = trace(Respelled(), (torch.rand(2, 5, 3),))
+    canonicalize(exported)
+    assert {"stack", "mT"}.isdisjoint(targets(exported))
+    x = torch.randn(3, 5, 3, generator=rng)
+    torch.testing.assert_close(GraphRunner(exported).compute((x,))[0], Respelled()(x), rtol=0, atol=0)
+
+
 def test_equal_computations_are_merged(rng: torch.Generator) -> None:
     class Twice(nn.Module):
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

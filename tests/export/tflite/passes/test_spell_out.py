@@ -26,9 +26,6 @@ class Net(nn.Module):
 @pytest.mark.parametrize(
     ("body", "gone"),
     [
-        (lambda x: torch.stack([x, x + 1], -1), "stack"),
-        (lambda x: torch.stack([x, x + 1, x], 1), "stack"),
-        (lambda x: x.mT, "mT"),
         (lambda x: F.max_pool1d(x, 3, 2, 1), "max_pool1d"),
         (lambda x: F.max_pool1d(x, 3, padding=1, ceil_mode=True), "max_pool1d"),
         (lambda x: F.avg_pool1d(x, 3, 2, 1, False, False), "avg_pool1d"),
@@ -39,7 +36,7 @@ def test_values_are_the_same(program: Any, body: Callable[[Tensor], Tensor], gon
     made = program(Net(body), (3, 8))
     x = torch.randn(2, 3, 8)
     before = made.exported.module()(x)
-    assert spell_out(made.exported) in (0, 1)
+    assert spell_out(made.exported) == 1
     assert gone not in {operator_name(node) for node in made.exported.graph.nodes}
     torch.testing.assert_close(made.exported.module()(x), before, rtol=0, atol=0)
     assert spell_out(made.exported) == 0
