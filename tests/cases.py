@@ -1747,7 +1747,15 @@ LAST_LAYERS |= {
     "long": lambda: nn.ConvTranspose1d(3, 2, 4, stride=3, padding=1),
 }
 for name, body in MOVES.items():
-    last(name, AXES, body, tflite={}, seldom=name not in ("roll", "pixel shuffle", "windows that differ", "reflect"))
+    unknown = Refused("No ONNX function found for <OpOverload(op='aten.adaptive_max_pool2d'")
+    last(
+        name,
+        AXES,
+        body,
+        unknown if name == "largest of a sequence" else None,
+        {},
+        seldom=name not in ("roll", "pixel shuffle", "windows that differ", "reflect"),
+    )
 
 NEAR_MISSES: dict[str, tuple[Body, str]] = {
     "transposed and dilated": (lambda m, x: F.conv_transpose2d(x, m.kernel, dilation=2), "its kernel is dilated"),

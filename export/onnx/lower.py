@@ -110,6 +110,7 @@ def _export(program: ReferenceProgram, opset: int) -> ir.Model:
         torch.ops.codeq.keep_float.default: lambda x: op.Sum(x),
         torch.ops.codeq.space_to_depth.default: _lower_space_to_depth,
         torch.ops.aten.adaptive_avg_pool2d.default: _lower_adaptive_average_pool,
+        torch.ops.aten.log_sigmoid.default: _lower_log_sigmoid,
     }
     if not _only_global_pooling(program):
         # torch's own lowering knows which other output sizes have a fixed window.
@@ -151,6 +152,11 @@ def _lower_quantize(x: Any, scale: Any, zero_point: Any) -> Any:
 
 def _lower_space_to_depth(x: Any) -> Any:
     return op.SpaceToDepth(x, blocksize=BLOCK)
+
+
+def _lower_log_sigmoid(x: Any) -> Any:
+    """Write a form that does not underflow; torch's own takes the logarithm of a sigmoid, which is 0 below -103."""
+    return op.Neg(op.Softplus(op.Neg(x)))
 
 
 def _lower_adaptive_average_pool(x: Any, output_size: Any) -> Any:
