@@ -15,6 +15,7 @@ A checkpoint is a dictionary of plain values and tensors, written by `torch.save
 | `metrics` | e.g. `{"test_accuracy": 0.98}` |
 | `training` | what `--resume` needs, or None |
 | `versions` | of codeq and torch |
+| `content_sha256` | digest of all the above; older files have none |
 """
 
 import hashlib
@@ -22,7 +23,8 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from torch import Tensor, nn
 
 import models
 from codeq.activations.encoding import ActivationEncoding
+from codeq.content_digest import content_sha256
 from codeq.errors import AttachError, CheckpointError, OutputError, first_line
 from codeq.quantizer.attach import attach_each, quantized_weights
 from codeq.safe_load import check_dense, check_shape, check_values, safe_load
@@ -164,11 +167,24 @@ def save(
     _read_activations(Path(path), payload["activations"])
     if name is not None:
         _registry_factory(Path(path), header)
+    payload["content_sha256"] = content_sha256(payload)
     with replace_atomically(Path(path)) as temporary:
         try:
-            torch.save(payload, temporary)
+            with _checksums_on():
+                torch.save(payload, temporary)
         except RuntimeError as error:  # torch's zip writer: the disk is full, or a limit was reached
             raise OutputError(f"cannot write {path}: {first_line(error)}") from error
+
+
+@contextmanager
+def _checksums_on() -> Iterator[None]:
+    """Let torch write the CRCs that `load` checks, whatever the process has chosen for its own files."""
+    chosen = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(True)
+    try:
+        yield
+    finally:
+        torch.serialization.set_crc32_options(chosen)
 
 
 def load(path: str | os.PathLike[str], factory: Callable[[], nn.Module] | None = None) -> Checkpoint:
@@ -185,7 +201,7 @@ def load(path: str | os.PathLike[str], factory: Callable[[], nn.Module] | None =
         The checkpoint, its network attached, loaded and in eval mode.
 
     Raises:
-        CheckpointError: Missing, truncated, foreign, newer, unsafe, of an unknown network, or not fitting it.
+        CheckpointError: Missing, truncated, damaged, foreign, newer, unsafe, of an unknown network, or not fitting it.
     """
     source = Path(path)
     payload = _read(source)
@@ -243,7 +259,7 @@ def validate_header(source: Path, payload: dict[str, Any]) -> dict[str, Any]:
     """Check every entry of a checkpoint but the tensors in its state; returns its entry "model".
 
     Raises:
-        CheckpointError: A newer version, or an entry that is missing or malformed.
+        CheckpointError: A newer version, an entry that is missing or malformed, or another digest than was saved.
     """
     version = payload.get("format_version")
     if not isinstance(version, int) or version < 1:
@@ -294,7 +310,23 @@ def validate_header(source: Path, payload: dict[str, Any]) -> dict[str, Any]:
     factory = header.get("factory")
     if factory is not None and not (isinstance(factory, str) and FACTORY.fullmatch(factory)):
         raise CheckpointError(f"{source}: entry 'model' has the factory {factory!r}, expected package.module:function")
+    _check_digest(source, payload)
     return header
+
+
+def _check_digest(source: Path, payload: Mapping[str, Any]) -> None:
+    expected = payload.get("content_sha256")
+    if expected is None:
+        return
+    try:
+        found = content_sha256({key: value for key, value in payload.items() if key != "content_sha256"})
+    except RecursionError:
+        found = "none, for it contains itself"
+    if found != expected:
+        raise CheckpointError(
+            f"{source}: is not what codeq.save wrote: the digest of its content is {found[:12]}, saved was "
+            f"{str(expected)[:12]}; it is damaged or was edited: copy it again, or write it with codeq.save"
+        )
 
 
 def _read_activations(source: Path, values: Any) -> dict[str, ActivationEncoding] | None:

@@ -16,7 +16,9 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
 from codeq.graph.eval_mode import eval_mode
-from codeq.quantizer.attach import RECURRENT, encode, recurrent_weight_names, weight_name, weight_names
+from codeq.graph.kept_state import kept_state
+from codeq.graph.weight_use import WeightUse
+from codeq.quantizer.attach import encode, recurrent_weight_names, weight_name, weight_names
 from codeq.toolkit.table import format_bytes, render_table
 
 FLOAT_BITS = 32
@@ -145,8 +147,8 @@ def summary(model: nn.Module, input_shape: tuple[int, ...]) -> CostSummary:
     macs = _count_macs(model, torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device))
     encodings = encode(model)
     layers = []
-    for name, (weight, names) in _weights(model).items():
-        shape, count = tuple(weight.shape), sum(macs.get(alias, 0) for alias in names)
+    for name, weight in _weights(model).items():
+        shape, count = tuple(weight.shape), macs.get(name, 0)
         encoding = encodings.get(name)
         if encoding is None:
             nnz = int(torch.count_nonzero(weight))
@@ -164,54 +166,68 @@ def _counted(module: nn.Module) -> tuple[str, ...]:
     return weight_names(module) or recurrent_weight_names(module)
 
 
-@torch.no_grad()
-def _weights(model: nn.Module) -> dict[str, tuple[Tensor, list[str]]]:
-    """Every weight of a layer that counts, as the layer computes with it, and all names it goes by."""
-    weights: dict[int, tuple[Tensor, list[str]]] = {}
+def _sources(model: nn.Module) -> list[tuple[Tensor, list[str]]]:
+    """Every tensor that trains a weight of a layer that counts, and all names that the weight goes by."""
+    sources: dict[int, tuple[Tensor, list[str]]] = {}
     for layer, module in model.named_modules():
         for tensor_name in _counted(module):
-            tensor = getattr(module, tensor_name, None)
-            if tensor is None:
-                continue
             parametrized = parametrize.is_parametrized(module, tensor_name)
-            source = module.parametrizations[tensor_name].original if parametrized else tensor
-            _, names = weights.setdefault(id(source), (tensor.detach(), []))
-            names.append(weight_name(layer, tensor_name))
-    return {names[0]: (weight, names) for weight, names in weights.values()}
+            source = (
+                module.parametrizations[tensor_name].original if parametrized else getattr(module, tensor_name, None)
+            )
+            if source is not None:
+                sources.setdefault(id(source), (source, []))[1].append(weight_name(layer, tensor_name))
+    return list(sources.values())
+
+
+@torch.no_grad()
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """Every weight of a layer that counts, as the layer computes with it, by its first name."""
+    weights = {}
+    for _, (name, *_) in _sources(model):
+        layer, _, tensor_name = name.rpartition(".")
+        weights[name] = getattr(model.get_submodule(layer), tensor_name).detach()
+    return weights
 
 
 @torch.no_grad()
 def _count_macs(model: nn.Module, example: Tensor) -> dict[str, int]:
     """Weight name to multiply-adds in one forward pass; a layer called twice counts twice."""
-    counts: dict[str, int] = {}
+    sources = _sources(model)
+    use = WeightUse({names[0]: source for source, names in sources}, (*model.parameters(), *model.buffers()))
+    first = {name: names[0] for _, names in sources for name in names}
     handles: list[RemovableHandle] = []
 
     def watch(layer: str, module: nn.Module) -> None:
         def count(_: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
-            for tensor_name, macs in _layer_macs(module, inputs, keywords, output).items():
-                name = weight_name(layer, tensor_name)
-                counts[name] = counts.get(name, 0) + macs
+            for tensor_name, macs in _layer_macs(module, inputs, keywords).items():
+                use.add(first[weight_name(layer, tensor_name)], macs)
 
         handles.append(module.register_forward_hook(count, with_kwargs=True))
 
+    def follow(name: str, parametrization: nn.Module) -> None:
+        handles.append(parametrization.register_forward_hook(lambda _, inputs, output: use.note(output, (name,))))
+
     for layer, module in model.named_modules():
-        if _counted(module):
+        if isinstance(module, nn.MultiheadAttention) or recurrent_weight_names(module):
             watch(layer, module)
+        for tensor_name in _counted(module):
+            if parametrize.is_parametrized(module, tensor_name):
+                follow(first[weight_name(layer, tensor_name)], module.parametrizations[tensor_name])
     try:
-        with eval_mode(model):
+        with eval_mode(model), kept_state(model), use:
             model(example)
     finally:
         for handle in handles:
             handle.remove()
-    return counts
+    return use.macs
 
 
-def _layer_macs(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> dict[str, int]:
-    """Multiply-adds of one call, by the name of the weight within the layer."""
+def _layer_macs(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str, int]:
+    """Multiply-adds of one call of a layer that torch computes in one function, by the weight's name within it."""
     if isinstance(module, nn.MultiheadAttention):
         query, key, value = (*inputs, *(keywords[name] for name in ("query", "key", "value")[len(inputs) :]))[:3]
         tokens = [tensor.numel() // tensor.shape[-1] for tensor in (query, key, value)]
-        # Attention calls its output projection as a function, which no hook of that layer sees.
         macs = {"out_proj.weight": tokens[0] * module.out_proj.weight.numel()}
         if module._qkv_same_embed_dim:
             return macs | {"in_proj_weight": sum(tokens) * module.embed_dim * module.embed_dim}
@@ -220,12 +236,8 @@ def _layer_macs(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, 
         return macs | {
             name: count * weight.numel() for name, count, weight in zip(names, tokens, projections, strict=True)
         }
+    # Every step of every layer and direction multiplies each of its matrices (gates x hidden, in or hidden) once.
     x = inputs[0] if inputs else keywords["input"]
-    if isinstance(module, RECURRENT):
-        # Every step of every layer and direction multiplies each of its matrices (gates x hidden, in or hidden) once.
-        values = x.data if isinstance(x, PackedSequence) else x
-        steps = values.numel() // values.shape[-1]
-        return {name: steps * getattr(module, name).numel() for name in recurrent_weight_names(module)}
-    weight: Tensor = module.weight  # type: ignore[assignment]
-    transposed = isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
-    return {"weight": (x if transposed else output).numel() * weight[0].numel()}
+    values = x.data if isinstance(x, PackedSequence) else x
+    steps = values.numel() // values.shape[-1]
+    return {name: steps * getattr(module, name).numel() for name in recurrent_weight_names(module)}

@@ -1,15 +1,20 @@
 """Read a file of tensors that may come from anywhere: nothing in it runs, and nothing in it is taken on trust."""
 
 import pickle
+import struct
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from codeq.errors import CheckpointError
+from codeq.errors import CheckpointError, first_line
+
+DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, ValueError)
+"""What reading a zip raises whose tables lie; RuntimeError and its subclasses for what torch never writes."""
 
 
 def safe_load(source: Path, *, expected: str) -> dict[Any, Any]:
@@ -23,7 +28,7 @@ def safe_load(source: Path, *, expected: str) -> dict[Any, Any]:
         The dictionary. Its content may still be anything that is plain: also dictionaries that contain themselves.
 
     Raises:
-        CheckpointError: Missing, no file, unreadable, truncated, of another format, holding Python objects, or
+        CheckpointError: Missing, no file, unreadable, truncated, damaged, of another format, holding Python objects, or
             holding no dictionary.
     """
     if not source.exists():
@@ -31,6 +36,7 @@ def safe_load(source: Path, *, expected: str) -> dict[Any, Any]:
     if not source.is_file():
         kind = "a folder" if source.is_dir() else "no ordinary file"
         raise CheckpointError(f"{source} is {kind}, expected {expected}")
+    _check_records(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's guesses about foreign files; the message below is ours
@@ -52,6 +58,23 @@ def safe_load(source: Path, *, expected: str) -> dict[Any, Any]:
     if not isinstance(payload, dict):
         raise CheckpointError(f"{source}: holds a {type(payload).__name__}, expected {expected}")
     return payload
+
+
+def _check_records(source: Path) -> None:
+    """Hold every record of a zip to its CRC, which torch does not: damaged weights would be taken for trained ones."""
+    try:
+        if not zipfile.is_zipfile(source):  # torch says what else it is
+            return
+        with zipfile.ZipFile(source) as archive:
+            damaged = archive.testzip()
+    except OSError as error:
+        raise CheckpointError(f"{source}: cannot be read ({error.strerror or error})") from error
+    except DAMAGED as error:
+        raise CheckpointError(f"{source}: is damaged ({first_line(error)}); copy or write it again") from error
+    if damaged is not None:
+        raise CheckpointError(
+            f"{source}: is damaged: its record {damaged} has another CRC than was written; copy or write it again"
+        )
 
 
 def check_dense(source: Path, name: str, value: Any) -> None:

@@ -131,6 +131,14 @@ class Backend(Protocol):
             ExportError: Missing, damaged, or not one of ours.
         """
 
+    def record_mismatch(self, path: Path, failure: str) -> None:
+        """Write into the metadata of a file, in place, what does not hold: the user wants it all the same.
+
+        Args:
+            path: A file that `write` has written.
+            failure: One line, for `export.metadata.with_mismatch`.
+        """
+
     def check(
         self,
         stored: Any,

@@ -21,7 +21,7 @@ def build_parser(backend: Backend) -> argparse.ArgumentParser:
     parser = cli.build_parser(
         program,
         f"Write a checkpoint as {backend.file} that {backend.runtime} runs exactly as trained. "
-        "Exit status: 0 written, 1 parity does not hold (nothing written), 2 bad input.",
+        "Exit status: 0 written, 1 parity does not hold (nothing written without --accept-mismatch), 2 bad input.",
         f"python -m {program} ckpt.pt -o model{backend.suffix}",
     )
     parser.add_argument("checkpoint", type=Path, help="a checkpoint of codeq.train or codeq.save")
@@ -78,13 +78,15 @@ def run_export(backend: Backend, argv: list[str] | None) -> int:
     )
     try:
         with cli.spinner(f"exporting {arguments.checkpoint}"):
-            report = publish(backend, loaded.model, (inputs[:2],), output, request)
+            report = publish(backend, loaded.model, (inputs[: 2 if request.open_batch else 1],), output, request)
     except ParityError as error:
         print(error.verdict)
         print(f"{output}: not written, {error}", file=sys.stderr)
         return cli.EXIT_FAILED
     if note:
         print(f"note: {note}", file=sys.stderr)
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     if str(arguments.json) != "-":
         print(report)
         smaller = report.details.smaller(report)

@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from codeq.activations.encoding import ActivationEncoding
+from codeq.toolkit.table import fold_line
 from codeq.version import __version__
 from export.errors import ExportError
 
@@ -45,11 +48,47 @@ class WeightMetadata:
 
 
 @dataclass(frozen=True)
+class StateMetadata:
+    """A tensor that one call leaves for the next: an output of the file that is its input the next time.
+
+    `input` is the name of the network's buffer. `initial` is what the first call takes, in C order; one number where
+    all are equal.
+    """
+
+    input: str
+    output: str
+    dtype: str
+    shape: tuple[int, ...]
+    initial: tuple[float, ...] | float
+
+    @classmethod
+    def of(cls, name: str, output: str, value: np.ndarray) -> "StateMetadata":
+        """Describe the buffer `name` by the value that it starts with."""
+        numbers = tuple(value.ravel().tolist())
+        initial = numbers[0] if len(set(numbers)) == 1 else numbers
+        return cls(name, output, str(value.dtype), value.shape, initial)
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.input, str) and isinstance(self.output, str)):
+            raise TypeError(f"state {self.input!r} is described by values of the wrong type")
+        object.__setattr__(self, "shape", tuple(self.shape))
+        self.initial_value()
+
+    def initial_value(self) -> np.ndarray:
+        """Give what the first call takes."""
+        values = np.asarray(self.initial, np.dtype(self.dtype))
+        return np.broadcast_to(values, self.shape).copy() if values.ndim == 0 else values.reshape(self.shape)
+
+
+@dataclass(frozen=True)
 class FileMetadata:
     """The metadata of a file, `storage` and `target` as they were asked for.
 
-    `activations` is the grid of every quantized tensor, None where activations are float. `session_options` are what
+    `activations` is the grid of every quantized tensor, None where activations are float; `activations_too_wide` names
+    tensors that 8 bits cannot hold, with the reason. `session_options` are what
     the runtime must be opened with, and `layout` says how tensors lie in the file; None where the format has none.
+    `state` comes last among inputs and outputs, in this order.
+    `mismatch` is the first failure of a file that was published although parity does not hold; empty for all others.
     """
 
     weights: tuple[WeightMetadata, ...]
@@ -62,6 +101,9 @@ class FileMetadata:
     target: str = ""
     session_options: Mapping[str, str] | None = None
     layout: Mapping[str, Any] | None = None
+    state: tuple[StateMetadata, ...] = ()
+    activations_too_wide: Mapping[str, str] = field(default_factory=dict)
+    mismatch: str = ""
 
 
 def metadata_props(
@@ -76,6 +118,8 @@ def metadata_props(
     target: str,
     session_options: Mapping[str, str] | None = None,
     layout: Mapping[str, Any] | None = None,
+    state: Iterable[StateMetadata] = (),
+    activations_too_wide: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Make the entry that an export adds to a file, one JSON text.
 
@@ -85,6 +129,8 @@ def metadata_props(
         activations, activations_except: Likewise; None where activations are float.
         session_options: What the runtime must be opened with; None where the format has none.
         layout: How tensors lie in the file; None where that goes without saying.
+        state: What one call leaves for the next.
+        activations_too_wide: Tensors that 8 bits cannot hold, with the reason.
     """
     content: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
@@ -99,10 +145,31 @@ def metadata_props(
         content["session_options"] = dict(session_options)
     if layout is not None:
         content["layout"] = layout
+    described = [asdict(tensor) for tensor in state]
+    if described:
+        content["state"] = described
     if activations is not None:
         content["activations"] = {name: asdict(encoding) for name, encoding in activations.items()}
         content["activations_except"] = list(activations_except)
+        if activations_too_wide:
+            content["activations_too_wide"] = dict(activations_too_wide)
     return {KEY: json.dumps(content, separators=(",", ":"), sort_keys=True)}
+
+
+def with_mismatch(text: str, failure: str) -> str:
+    """Give the metadata of a file, as `metadata_props` made them, together with what does not hold.
+
+    Args:
+        text: The entry.
+        failure: One line.
+    """
+    content = json.loads(text) | {"parity": {"ok": False, "first_failure": failure}}
+    return json.dumps(content, separators=(",", ":"), sort_keys=True)
+
+
+def mismatch_lines(failure: str) -> list[str]:
+    """Say of a file, in a line, that parity does not hold; none where it does."""
+    return [fold_line(f"parity    does not hold, published all the same: {failure}", 10)] if failure else []
 
 
 def _describe(weight: WeightMetadata) -> dict[str, Any]:
@@ -139,6 +206,9 @@ def parse_metadata(text: str, path: object) -> FileMetadata:
             target=str(content.get("target", "")),
             session_options=None if options is None else {str(key): str(value) for key, value in options.items()},
             layout=content.get("layout"),
+            state=tuple(StateMetadata(**tensor) for tensor in content.get("state", ())),
+            activations_too_wide={str(k): str(v) for k, v in content.get("activations_too_wide", {}).items()},
+            mismatch=str(content.get("parity", {}).get("first_failure", "")),
         )
         if not all(isinstance(part, dict) for part in (metadata.versions, metadata.preprocessing)):
             raise TypeError("versions and preprocessing are no mappings")

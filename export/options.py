@@ -87,10 +87,14 @@ class ExportRequest:
         force: Overwrite an existing file.
         check_inputs: Held inputs for the parity check; None takes the example inputs.
         preprocessing, checkpoint_sha256: Recorded in the file.
+        accept_mismatch: Publish a file although parity does not hold, with the verdict in its metadata.
     """
 
     quantization: Quantization = Quantization()
     force: bool = False
+    accept_mismatch: bool = option(
+        False, "write the file although parity does not hold: with a warning, and the verdict in its metadata"
+    )
     check_inputs: "Inputs | None" = None
     preprocessing: Mapping[str, list[float]] | None = None
     checkpoint_sha256: str | None = None
@@ -99,6 +103,11 @@ class ExportRequest:
     def open_batch(self) -> bool:
         """Whether the file leaves the batch size open."""
         return True
+
+    @property
+    def keep_state(self) -> bool:
+        """Whether buffers that one call leaves for the next become inputs and outputs of the file."""
+        return False
 
     @property
     def batch_size(self) -> int | None:

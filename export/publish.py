@@ -3,6 +3,7 @@
 The file appears under its name only after the check held. This is all that an export does, whatever the backend.
 """
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import nn
 from codeq.graph.autocast import autocast_off
 from codeq.graph.eval_mode import eval_mode
 from codeq.graph.inputs import Inputs, join_inputs
+from codeq.graph.state import dropped_writes
 from codeq.toolkit.files import check_writable, staging_folder
 from export.backend import Backend, OnProgress, StoredFile, StoredWeight, Written, backend_of
 from export.options import ExportRequest
@@ -24,6 +26,9 @@ from export.program.run import take_inputs
 from export.report import ActivationReport, Report, WeightReport, describe_stored
 from export.runner import check_inputs
 
+logger = logging.getLogger(__name__)
+
+MISMATCH = "published although parity does not hold"
 UNUSED = StoredWeight("unused", "", 0, "")
 """A weight that the network does not compute with."""
 
@@ -45,7 +50,8 @@ def publish(
         ExportError: Something is not installed, or the network or an option cannot be exported.
         OutputError: The target exists (without `force`), or cannot be written.
         CalibrationError: No inputs, or a tensor without a usable range.
-        ParityError: The file does not compute what the network does; nothing was published.
+        ParityError: The file does not compute what the network does; nothing was published (without `accept_mismatch`,
+            which logs a warning instead).
     """
     backend.require()
     request.check()
@@ -58,6 +64,7 @@ def publish(
         request.quantization,
         check_inputs=request.check_inputs,
         open_batch=request.open_batch,
+        keep_state=request.keep_state,
     )
     replaced = output.exists()
     with staging_folder(output) as folder:
@@ -67,8 +74,13 @@ def publish(
             check_writable(output.parent / name, force=request.force)
         stored = backend.read(staged)
         verdict = check_stored(backend, stored, model, prepared.inputs, prepared.program)
+        notes = written.notes
         if not verdict.ok:
-            raise ParityError(verdict)
+            if not request.accept_mismatch:
+                raise ParityError(verdict)
+            backend.record_mismatch(staged, verdict.first_failure)
+            notes = (*notes, f"{MISMATCH}: {verdict.first_failure}")
+            logger.warning("%s: %s: %s", output, MISMATCH, verdict.first_failure)
         size_bytes = sum(file.stat().st_size for file in backend.files(staged))
     if replaced:
         for name in written.stale:
@@ -85,7 +97,7 @@ def publish(
         skipped_folds=program.skipped_folds,
         activations=_activation_report(program, request),
         details=written.details(size_bytes),
-        notes=written.notes,
+        notes=(*notes, *map(_dropped_note, dropped_writes(program.exported))),
     )
 
 
@@ -102,7 +114,7 @@ def check_stored(
     Args:
         backend: Of the file.
         stored: From its `read`.
-        model: The network; run in eval mode, its modes left as they were.
+        model: The network; run in eval mode, its modes and buffers left as they were.
         inputs: Held inputs, batch first; fewer than a batch are repeated.
         program: What the file was made from; None rebuilds it from the network and the file's own grids.
         on_progress: Called with the share done, 0 to 1, and what was just finished.
@@ -119,8 +131,9 @@ def check_stored(
     runner.open()
     check_inputs(runner, stored.path, tensors, names)
     del runner
-    held = hold_inputs(model, inputs, fixed_batch=stored.fixed_batch)
     metadata = stored.metadata
+    state = [tensor.input for tensor in metadata.state]
+    held = hold_inputs(model, inputs, fixed_batch=stored.fixed_batch, state=state)
     with eval_mode(model), torch.no_grad():
         if metadata.activations is None:
             program = None
@@ -130,6 +143,7 @@ def check_stored(
                 join_inputs(held.inputs, held.names),
                 metadata.activations,
                 exclude=metadata.activations_except,
+                too_wide=metadata.activations_too_wide,
                 fixed_batch=stored.fixed_batch,
             )
         return backend.check(stored, model, held, program, on_progress)
@@ -170,6 +184,10 @@ def check_parity(
 def _first(model: nn.Module, inputs: Inputs, count: int) -> Inputs:
     tensors, names = take_inputs(model, inputs)
     return join_inputs(tuple(tensor[:count] for tensor in tensors), names)
+
+
+def _dropped_note(name: str) -> str:
+    return f"{name}: forward writes it and no output reads it; the file leaves it out"
 
 
 def _weight_reports(prepared: Prepared, written: Written) -> tuple[WeightReport, ...]:

@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from codeq.quantizer.grid import WeightEncoding
 from codeq.toolkit.table import fold_line, format_bytes, format_ratio, render_table
 from export.parity.checks import LayerKernel
+from export.parity.signal import decibels_text
 from export.parity.verdict import Verdict
 from export.program.program import WeightRecord
 
@@ -145,6 +146,11 @@ class Report(Generic[DetailsT]):
         """What every layer became in the runtime; empty where activations are float32."""
         return self.verdict.kernels
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What 8-bit activations ruin, one line each; none where they are float."""
+        return () if self.verdict.signal is None else self.verdict.signal.warnings
+
     def to_dict(self) -> dict[str, Any]:
         """Give everything to machines, with plain types; the same keys for every backend but in `details`."""
         return {
@@ -198,6 +204,11 @@ class Report(Generic[DetailsT]):
             ("integer kernels", ", ".join(f"{count} {kernel}" for kernel, count in counts.items())),
             ("stayed float", f"{stayed} layers"),
         ]
+        if self.verdict.signal is not None:
+            worst = ", ".join(f"{i.layer} {decibels_text(i.decibels)}" for i in self.verdict.signal.worst_layers)
+            remarks += [("signal to noise", item.text) for item in self.verdict.signal.outputs]
+            remarks += [("worst layers", worst)] if worst else []
+            remarks += [("WARNING", text) for text in self.warnings]
         for item in self.verdict.reported[-1:]:
             text = f"argmax differs on {item.argmax_differences} of {self.verdict.inputs} inputs"
             remarks.append(("next to float32", f"{text}, outputs by up to {item.max_abs_error:.2g}"))

@@ -23,7 +23,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "codeq": (
         "errors version",
         "toolkit",
-        "graph run_log safe_load data",
+        "graph run_log safe_load content_digest data",
         "quantizer",
         "activations cost",
         "checkpoint figures",

@@ -19,12 +19,11 @@ from codeq.activations.ranges import RangeObserver
 from codeq.errors import CalibrationError, first_line
 from codeq.graph.autocast import autocast_off
 from codeq.graph.nodes import GraphRunner
+from codeq.graph.operators import CLAMPS
 
 BATCH_SIZE = 4
 
 
-@torch.no_grad()
-@autocast_off()
 def calibrate(
     exported: ExportedProgram,
     plan: ActivationPlan,
@@ -49,13 +48,33 @@ def calibrate(
         Name of a quantized tensor, as in the plan, to its grid.
 
     Raises:
-        CalibrationError: No inputs; NaN, infinite or nothing but zero values somewhere.
+        CalibrationError: No inputs; NaN, or values that no grid can hold, somewhere.
+    """
+    observers = observe(exported, plan, inputs, tensors=tensors, batch_size=batch_size)
+    return choose_grids(plan, observers, method)
+
+
+@torch.no_grad()
+@autocast_off()
+def observe(
+    exported: ExportedProgram,
+    plan: ActivationPlan,
+    inputs: tuple[Tensor, ...],
+    *,
+    tensors: Mapping[str, Tensor] | None = None,
+    batch_size: int = BATCH_SIZE,
+) -> dict[str, RangeObserver]:
+    """Collect what every quantized tensor takes as values, by the name of its grid; arguments as in `calibrate`.
+
+    Raises:
+        CalibrationError: No inputs, or NaN somewhere.
     """
     count = inputs[0].shape[0] if inputs and inputs[0].ndim else 0
     if count == 0:
         raise CalibrationError("calibration needs at least one input, found none")
     _check_inputs(exported, inputs)
-    observers = {grid: RangeObserver(grid) for grid in dict.fromkeys(plan.grids.values())}
+    clamped = {plan.grids[name] for node, name in plan.tensors.items() if _is_from_zero(node)}
+    observers = {grid: RangeObserver(grid, from_zero=grid in clamped) for grid in dict.fromkeys(plan.grids.values())}
 
     def on_value(node: Node, value: Any) -> Any:
         name = plan.tensors.get(node)
@@ -66,8 +85,23 @@ def calibrate(
     runner = GraphRunner(exported, on_value)
     for start in range(0, count, batch_size):
         runner.compute(tuple(tensor[start : start + batch_size] for tensor in inputs), tensors)
+    return observers
+
+
+def choose_grids(
+    plan: ActivationPlan, observers: Mapping[str, RangeObserver], method: Method
+) -> dict[str, ActivationEncoding]:
+    """Choose the grid of every quantized tensor from what was collected.
+
+    Raises:
+        CalibrationError: Values that no grid can hold.
+    """
     encodings = {grid: observer.encoding(method) for grid, observer in observers.items()}
     return {name: encodings[grid] for name, grid in plan.grids.items()}
+
+
+def _is_from_zero(node: Node) -> bool:
+    return node.target in CLAMPS and CLAMPS[node.target](node)[0] == 0
 
 
 def _check_inputs(exported: ExportedProgram, inputs: tuple[Tensor, ...]) -> None:
@@ -81,6 +115,9 @@ def _check_inputs(exported: ExportedProgram, inputs: tuple[Tensor, ...]) -> None
             raise CalibrationError(
                 f"calibration input {node.name!r} is {x.dtype} {tuple(x.shape)}, expected {expected}"
             )
+    floats = [x for x in inputs if x.is_floating_point()]
+    if floats and not any(bool(x.any()) for x in floats):
+        raise CalibrationError("every calibration input is zero; calibrate with inputs like those that are to come")
 
 
 def load_calibration(path: Path, input_shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:

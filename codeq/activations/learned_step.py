@@ -10,6 +10,8 @@ end of its range, as behind a relu, stays there.
 """
 
 import copy
+import logging
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from torch.fx import Node
 
 from codeq.activations.calibrate import calibrate
 from codeq.activations.encoding import QUANT_MAX, ActivationEncoding
+from codeq.activations.guard import useless_grids
 from codeq.activations.methods import Method
 from codeq.activations.plan import ActivationPlan, plan_activations
 from codeq.errors import AttachError
@@ -28,6 +31,8 @@ from codeq.graph.nodes import GraphRunner, state_name
 from codeq.graph.operators import CLAMPS
 from codeq.graph.trace import trace
 from codeq.quantizer.attach import detach, quantized_weights
+
+logger = logging.getLogger(__name__)
 
 aten = torch.ops.aten
 
@@ -82,15 +87,19 @@ class QuantizedActivations(nn.Module):
     """Wraps a network and fake-quantizes its activations where integer kernels will have them.
 
     The network's own modules hold all weights, statistics and modes: train it, freeze it and encode it as before.
-    Until `calibrate` is called activations stay float.
+    Buffers that `forward` writes itself and that no output reads, such as a counter, stay as they are. Until
+    `calibrate` is called activations stay float.
 
     Args:
         network: Attached, on integer grids.
         example_inputs: One small batch: a tensor, a tuple in the order of the network's arguments, or a mapping of
             argument names to tensors. It is called in the same form.
+        exclude: Layers that stay float: names, globs, `re:` expressions or types such as `Linear`. An export must leave
+            them out too (`activations_except`).
 
     Raises:
-        TraceError: torch.export refuses the network, or it computes in half precision.
+        TraceError: torch.export refuses the network, it computes in half precision, or one call leaves state for the
+            next.
         AttachError: No layer of it can compute in integers.
 
     Example:
@@ -100,7 +109,7 @@ class QuantizedActivations(nn.Module):
         codeq.save("net.pt", model, input_shape=(3, 32, 32), activations=quantized.encodings())
     """
 
-    def __init__(self, network: nn.Module, example_inputs: Inputs) -> None:
+    def __init__(self, network: nn.Module, example_inputs: Inputs, *, exclude: Iterable[str] = ()) -> None:
         super().__init__()
         tensors, self._names = split_inputs(network, example_inputs)
         self.network = network
@@ -116,7 +125,9 @@ class QuantizedActivations(nn.Module):
             grid = grids.get(state_name(self._exported, node) or "")
             return "" if grid == "integer" else "its weight is not quantized on an integer grid"
 
-        self.plan: ActivationPlan = plan_activations(self._exported, refuse_weight, absorb_batch_norm=True)
+        self.plan: ActivationPlan = plan_activations(
+            self._exported, refuse_weight, exclude=exclude, absorb_batch_norm=True
+        )
         if not self.plan.layers:
             raise AttachError(f"no layer of {type(network).__name__} can compute in integers; attach it first")
         limits = {
@@ -131,7 +142,7 @@ class QuantizedActivations(nn.Module):
         self._exported.state_dict.clear()  # the live tensors are the network's
 
     def calibrate(self, inputs: Inputs, method: Method = "mse") -> None:
-        """Start every grid from what inputs give.
+        """Start every grid from what inputs give. A tensor that 8 bits cannot hold is logged as a warning.
 
         Raises:
             CalibrationError: No inputs, or a tensor without a usable range.
@@ -139,7 +150,10 @@ class QuantizedActivations(nn.Module):
         training = self.network.training
         self.network.eval()
         given, _ = split_inputs(self.network, inputs)
-        encodings = calibrate(self._exported, self.plan, given, method, tensors=self._tensors())
+        tensors = self._tensors()
+        encodings = calibrate(self._exported, self.plan, given, method, tensors=tensors)
+        for name, reason in useless_grids(self._exported, self.plan, encodings, given, tensors=tensors).items():
+            logger.warning("%s; leave the layers that make and read %s out (exclude)", reason, name)
         self.network.train(training)
         for name, grid in self.plan.grids.items():
             self.quantizers[_key(grid)].start_at(encodings[name])  # type: ignore[operator]
@@ -205,4 +219,4 @@ class _TrainingRunner(GraphRunner):
 
 
 def _key(grid: str) -> str:
-    return "of " + grid.replace(".", "/")  # no name of ModuleDict's own methods
+    return "of " + grid.replace("/", "//").replace(".", "/")  # no name of ModuleDict's own methods

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 from torch.fx import Node
 
-from codeq.graph.nodes import is_constant, operator_name
+from codeq.graph.nodes import depends_on_input, is_tensor, operator_name
 from codeq.graph.operators import CLAMPS, MOVES, SPLITS
 
 aten = torch.ops.aten
@@ -29,7 +28,7 @@ def is_move(node: Node) -> bool:
         return mode != "constant" or not _number(node, 3)
     if node.target is aten.constant_pad_nd.default:
         return not _number(node, 2)
-    if any(is_constant(operand) for operand in node.all_input_nodes):
+    if not all(depends_on_input(operand) for operand in node.all_input_nodes if is_tensor(operand)):
         return False
     # A relu gives its layer a grid that starts at zero; shared with one that does not, it could not be absorbed.
     return node.target is not aten.cat.default or len({_starts_at_zero(part) for part in joined(node)}) == 1
@@ -46,7 +45,7 @@ def roots(node: Node) -> Iterator[Node]:
         yield node
         return
     for operand in node.all_input_nodes:
-        if isinstance(operand.meta["val"], Tensor | tuple | list):
+        if is_tensor(operand):
             yield from roots(operand)
 
 

@@ -5,19 +5,26 @@ integers. The operator and what directly follows it (BatchNorm, a clamp such as 
 Operators that only move or select values compute on the codes and keep their input's grid.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Graph, Node
 
 from codeq.activations.moves import is_move, roots
 from codeq.activations.rules import INTEGER, Rule, activations, refusal
 from codeq.errors import AttachError
-from codeq.graph.nodes import has_float_tensor, is_constant, layer_names, module_type, operator_name
+from codeq.graph.nodes import (
+    depends_on_input,
+    has_float_tensor,
+    is_constant,
+    is_tensor,
+    layer_names,
+    module_type,
+    operator_name,
+)
 from codeq.graph.operators import CLAMPS
 from codeq.toolkit.patterns import matches
 
@@ -42,6 +49,14 @@ class IntegerLayer:
     head: Node
     tail: Node
 
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The nodes from `head` to `tail`."""
+        nodes = [self.head]
+        while nodes[-1] is not self.tail:
+            nodes.append(next(iter(nodes[-1].users)))
+        return tuple(nodes)
+
 
 @dataclass(frozen=True)
 class FloatLayer:
@@ -61,12 +76,14 @@ class ActivationPlan:
         float_layers: The others, in the graph's order.
         tensors: Each quantized value with its name: that of its layer, or of the network's input.
         grids: Name of a quantized value to the name whose scale and zero point it shares; its own for most.
+        too_wide: Names of values that stay float since 8 bits cannot hold them, with the reason.
     """
 
     layers: tuple[IntegerLayer, ...]
     float_layers: tuple[FloatLayer, ...]
     tensors: Mapping[Node, str]
     grids: Mapping[str, str]
+    too_wide: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan_activations(
@@ -75,6 +92,8 @@ def plan_activations(
     *,
     exclude: Iterable[str] = (),
     absorb_batch_norm: bool = False,
+    too_wide: Mapping[str, str] | None = None,
+    wanted: Collection[str] = (),
 ) -> ActivationPlan:
     """Decide what is quantized.
 
@@ -83,6 +102,9 @@ def plan_activations(
         refuse_weight: Why a weight argument cannot feed an integer kernel; empty where it can.
         absorb_batch_norm: In training, where it is not folded yet.
         exclude: Layers that stay float: names, globs, `re:` expressions, or types such as `Linear` or `linear`.
+        too_wide: Names of values that stay float since 8 bits cannot hold them, with the reason.
+        wanted: Names of values that have a grid already, of training or of a file: the layers that make them compute in
+            integers where they can, whether or not it pays.
 
     Raises:
         AttachError: A pattern matches no layer that could compute in integers.
@@ -92,13 +114,16 @@ def plan_activations(
     excluded = _excluded(names, tuple(exclude))
     reasons = {node: "excluded" if node in excluded else refusal(node, refuse_weight) for node in names}
     tails = {node: _tail(node, absorb_batch_norm) for node in names if node.target in INTEGER}
+    wide = _wide_values(graph, names, tails, too_wide or {})
+    for node, tail in tails.items():
+        reasons[node] = reasons[node] or _refuse_wide(node, tail, wide)
     # From the outputs to the inputs: what reads a value decides whether making it in integers pays.
     read: dict[Node, bool] = {}
     heads: set[Node] = set()
     for node in reversed(list(graph.nodes)):
         read[node] = any((user in heads and node in activations(user)) or _moves(user, read) for user in node.users)
         if node in tails and not reasons[node]:
-            if read[tails[node]] or not INTEGER[node.target].only_if_read:
+            if read[tails[node]] or not INTEGER[node.target].only_if_read or names[node] in wanted:
                 heads.add(node)
             else:
                 reasons[node] = "nothing that reads it computes in integers"
@@ -108,7 +133,7 @@ def plan_activations(
         for node in graph.nodes
         if node in heads
     )
-    absorbed = {node for layer in layers for node in _between(layer)}
+    absorbed = {node for layer in layers for node in layer.nodes[1:]}
     # A clamp behind a layer that gives floats would be fused with it into a float kernel.
     outputs = {
         layer.tail
@@ -127,9 +152,34 @@ def plan_activations(
         FloatLayer(names[node], operator_name(node), reasons[node])
         for node in names
         if node not in heads and node not in absorbed and not is_move(node)
-        if has_float_tensor(node) and _reads_tensors(node)
+        if has_float_tensor(node) and (depends_on_input(node) or node.target in INTEGER) and _reads_tensors(node)
     )
-    return ActivationPlan(layers, float_layers, tensors, _grids(graph, tensors, read))
+    return ActivationPlan(layers, float_layers, tensors, _grids(graph, tensors, read), too_wide or {})
+
+
+def _wide_values(
+    graph: Graph, names: Mapping[Node, str], tails: Mapping[Node, Node], too_wide: Mapping[str, str]
+) -> dict[Node, str]:
+    """Find the values that 8 bits cannot hold, with the reason. A layer's name is that of the value of its tail."""
+    wide: dict[Node, str] = {}
+    for node in graph.nodes if too_wide else ():
+        if node.op == "output" or not is_tensor(node) or not depends_on_input(node):
+            continue
+        reason = too_wide.get(names.get(node) or _value_name(names, node))
+        if reason is not None:
+            wide[node] = wide[tails.get(node, node)] = reason
+    return wide
+
+
+def _refuse_wide(node: Node, tail: Node, wide: Mapping[Node, str]) -> str:
+    """Say why an operator of `INTEGER` cannot have codes: for a value that it reads, or for the one that it makes."""
+    for operand in activations(node):
+        for root in roots(operand):
+            if root in wide:
+                return wide[root]
+    # A layer that can give floats need not give codes, but for a clamp that would be fused with it.
+    gives_codes = not INTEGER[node.target].float_output or tail is not node
+    return wide.get(tail, "") if gives_codes else ""
 
 
 def _tail(head: Node, absorb_batch_norm: bool) -> Node:
@@ -145,22 +195,9 @@ def _only_reader(node: Node, targets: Iterable[Any]) -> bool:
     return len(users) == 1 and users[0].target in targets and users[0].args[0] is node
 
 
-def _between(layer: IntegerLayer) -> Iterator[Node]:
-    node = layer.head
-    while node is not layer.tail:
-        node = next(iter(node.users))
-        yield node
-
-
 def _reads_tensors(node: Node) -> bool:
-    """Whether a node computes from values, not from constants and the batch size alone.
-
-    The first state of a recurrent layer (zeros) and a class token (repeated) are no layers.
-    """
-    return any(
-        isinstance(operand.meta["val"], Tensor | tuple | list) and not is_constant(operand)
-        for operand in node.all_input_nodes
-    )
+    """Whether a node computes from tensors, not from constants and the batch size alone, as a repeated token does."""
+    return any(is_tensor(operand) and not is_constant(operand) for operand in node.all_input_nodes)
 
 
 def _moves(node: Node, read: Mapping[Node, bool]) -> bool:
@@ -169,12 +206,17 @@ def _moves(node: Node, read: Mapping[Node, bool]) -> bool:
 
 def _value_name(names: Mapping[Node, str], node: Node) -> str:
     """The name of a value that no operator of its own makes: the network's input, or one of several outputs."""
-    if getattr(node.target, "__name__", "") == "getitem":
+    if _is_part(node):
         source, index = node.args[:2]
         return f"{names[source]}.{index}"  # type: ignore[index]
     while node.op != "placeholder":  # rearranged first
         node = node.all_input_nodes[0]
     return str(node.meta["input_name"])
+
+
+def _is_part(node: Node) -> bool:
+    """Whether a node is one of several results of an operator of the network's own."""
+    return getattr(node.target, "__name__", "") == "getitem" and operator_name(node.args[0]) != ""  # type: ignore[arg-type]
 
 
 def _grids(graph: Graph, tensors: Mapping[Node, str], read: Mapping[Node, bool]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Choose the range of an activation from the values that calibration inputs give."""
 
+import logging
 import math
 
 import numpy as np
@@ -10,10 +11,17 @@ from codeq.activations.encoding import QUANT_MAX, ActivationEncoding
 from codeq.activations.methods import Method
 from codeq.errors import CalibrationError
 
+logger = logging.getLogger(__name__)
+
 BINS = 2048
 """Bins of the histogram for each sign."""
 LARGEST = 2.0**120
-"""Larger values are refused: no activation has them, and float32 ends near them."""
+"""Larger values get no grid: they are no activations but masks, and float32 ends near them."""
+SMALLEST = QUANT_MAX * float(np.finfo(np.float32).tiny)
+"""A narrower range has no float32 scale, and nothing but zeros in it as far as any sum can tell."""
+UNKNOWN = 1.0
+"""The largest magnitude of what was never anything but zero, for which any range would do: with steps near 1/255 the
+biases of layers that read it stay exact enough, and kernels add it to tensors of other scales."""
 SAMPLE = 2**16 + 1
 """At most so many values of a tensor enter its histogram, evenly spread (odd: a power of two would hit one column of an
 image only); the limits are those of all."""
@@ -29,27 +37,37 @@ class RangeObserver:
     The histogram spans [-reach, reach); where a value lies outside, reach doubles and neighbouring bins become one.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, from_zero: bool = False) -> None:
+        """Start with nothing seen.
+
+        Args:
+            name: Of the tensor, for messages.
+            from_zero: Whether a clamp such as relu makes it, so that its grid must start at zero.
+        """
         self.name = name
+        self.from_zero = from_zero
         self.low = math.inf
         self.high = -math.inf
         self.reach = 0.0
+        self.unfit = ""
         self.counts = np.zeros(2 * BINS)
 
     def observe(self, x: Tensor) -> None:
-        """Count the values of a tensor.
+        """Count the values of a tensor; where no grid can hold them, `unfit` says why from then on.
 
         Raises:
-            CalibrationError: NaN or infinite values.
+            CalibrationError: NaN.
         """
-        if not x.numel():
+        if not x.numel() or self.unfit:
             return
         low, high = (float(limit) for limit in torch.aminmax(x))
-        if not (math.isfinite(low) and math.isfinite(high)):
+        if math.isnan(low) or math.isnan(high):
             raise CalibrationError(
-                f"{self.name}: the calibration inputs give NaN or infinite values there; "
-                "check their preprocessing, or leave the layer out"
+                f"{self.name}: the calibration inputs give NaN there; check their preprocessing, or leave the layer out"
             )
+        if max(-low, high) > LARGEST:
+            self.unfit = "infinite values" if math.isinf(max(-low, high)) else f"values of {max(-low, high):.3g}"
+            return
         self.low, self.high = min(self.low, low), max(self.high, high)
         largest = max(-self.low, self.high)
         if self.reach == 0.0 and largest > 0.0:
@@ -61,8 +79,6 @@ class RangeObserver:
             self.counts = np.pad(halves, BINS // 2)
             self.reach *= 2
         sample = x.flatten()[:: -(-x.numel() // SAMPLE)]
-        if self.reach > LARGEST:
-            raise CalibrationError(f"{self.name}: the calibration inputs give values of {largest:.3g}; scale them")
         if self.reach > 0.0:
             self.counts += torch.histc(sample, 2 * BINS, -self.reach, self.reach).double().numpy()
         else:
@@ -72,24 +88,24 @@ class RangeObserver:
         """Choose the grid for what was seen.
 
         Raises:
-            CalibrationError: Nothing but zeros, or values too small for a float32 scale.
+            CalibrationError: Values that no grid can hold.
         """
-        low, high = min(self.low, 0.0), max(self.high, 0.0)
-        if not high > low:
+        if self.unfit:
             raise CalibrationError(
-                f"{self.name}: every calibration input gives zeros there, a range of zero width; calibrate with other "
-                "inputs, or leave the layers that make and read it out"
+                f"{self.name}: the calibration inputs give {self.unfit} there, which no grid can hold; check their "
+                "preprocessing, or leave the layers that make and read it out"
             )
+        low, high = min(self.low, 0.0), max(self.high, 0.0)
+        if high - low < SMALLEST:
+            logger.warning("%s: every calibration input gives zeros there; its range is a guess", self.name)
+            return ActivationEncoding.from_range(0.0 if self.from_zero else -UNKNOWN, UNKNOWN)
+        first, last = low, high
         if method == "percentile":
-            low, high = self._percentile(low, high)
+            first, last = self._percentile(low, high)
         elif method == "mse":
-            low, high = self._least_squares(low, high)
-        try:
-            return ActivationEncoding.from_range(low, high)
-        except ValueError as error:
-            raise CalibrationError(
-                f"{self.name}: values from {low:.3g} to {high:.3g} give no grid ({error})"
-            ) from error
+            first, last = self._least_squares(low, high)
+        # So many zeros that all else is cut off: then nothing is.
+        return ActivationEncoding.from_range(*((low, high) if last - first < SMALLEST else (first, last)))
 
     def _percentile(self, low: float, high: float) -> tuple[float, float]:
         """Cut (1 - PERCENTILE) of all values, from both ends alike where there are two."""

@@ -11,7 +11,7 @@ import torch
 from torch.fx import Node
 
 from codeq.activations.moves import is_move, joined
-from codeq.graph.nodes import is_constant, is_float_tensor, operator_name
+from codeq.graph.nodes import depends_on_input, is_float_tensor, operator_name
 
 aten = torch.ops.aten
 
@@ -26,6 +26,8 @@ IntegerKind = Literal[
     "multiply",
     "adaptive_average_pool",
     "average_pool",
+    "mean",
+    "transposed_convolution",
     "concatenate",
     "sigmoid",
     "leaky_relu",
@@ -77,7 +79,23 @@ def _refuse_uneven(node: Node) -> str:
     return "" if list(wanted) == [1, 1] or even else "its windows differ in size"  # type: ignore[arg-type]
 
 
+def _refuse_axes(node: Node) -> str:
+    rank, axes = node.args[0].meta["val"].ndim, node.args[1]  # type: ignore[union-attr]
+    if not isinstance(axes, list | tuple) or len(axes) != 1 or "dtype" in node.kwargs:
+        return "it is a mean over several axes"
+    return "" if axes[0] % rank else "it is a mean over the batch"
+
+
+GROUPS_ARGUMENT = 6  # of a transposed convolution: (input, weight, bias, stride, padding, output_padding, groups, ...)
+
+
+def _refuse_groups(node: Node) -> str:
+    groups = node.args[GROUPS_ARGUMENT] if len(node.args) > GROUPS_ARGUMENT else 1
+    return "" if groups == 1 else "it is a transposed convolution in groups"
+
+
 _CONVOLUTION = Rule("convolution", has_weight=True)
+_TRANSPOSED = Rule("transposed_convolution", has_weight=True, only_if_read=True, refuse=_refuse_groups)
 _PRODUCT = Rule("matmul", activations=(0, 1), float_output=True, refuse=_refuse_vectors)
 
 INTEGER: Mapping[Any, Rule] = {
@@ -87,27 +105,29 @@ INTEGER: Mapping[Any, Rule] = {
     aten.conv2d.padding: _CONVOLUTION,
     aten.conv3d.default: _CONVOLUTION,
     aten.conv3d.padding: _CONVOLUTION,
+    aten.conv_transpose1d.default: _TRANSPOSED,
+    aten.conv_transpose2d.input: _TRANSPOSED,
+    aten.conv_transpose3d.input: _TRANSPOSED,
     aten.linear.default: Rule("linear", has_weight=True, float_output=True),
     aten.matmul.default: _PRODUCT,
     aten.bmm.default: _PRODUCT,
     aten.mm.default: _PRODUCT,
-    aten.add.Tensor: Rule("add", activations=(0, 1), refuse=_refuse_alpha),
+    aten.add.Tensor: Rule("add", activations=(0, 1), only_if_read=True, refuse=_refuse_alpha),
     aten.mul.Tensor: Rule("multiply", activations=(0, 1), only_if_read=True),
     aten.adaptive_avg_pool2d.default: Rule("adaptive_average_pool", only_if_read=True, refuse=_refuse_uneven),
     aten.avg_pool2d.default: Rule("average_pool", only_if_read=True, refuse=_refuse_ceil),
+    aten.mean.dim: Rule("mean", only_if_read=True, refuse=_refuse_axes),
     aten.cat.default: Rule("concatenate", only_if_read=True),
     aten.sigmoid.default: Rule("sigmoid", only_if_read=True),
     aten.leaky_relu.default: Rule("leaky_relu", only_if_read=True),
 }
-"""Operators with an integer kernel. Grouped and depthwise convolutions are convolutions."""
+"""Operators with an integer kernel in some runtime. Grouped and depthwise convolutions are convolutions."""
 
 _NO_KERNEL = "there is no integer kernel for it"
 _INACCURATE = "8 bits lose accuracy here"
+_MIXES = "it mixes pixels as floats, between codes"
 _NOT_ABSORBED = "it does not follow a layer in integers as its only reader"
 FLOAT: Mapping[str, str] = {
-    "conv_transpose1d": _NO_KERNEL,
-    "conv_transpose2d": _NO_KERNEL,
-    "conv_transpose3d": _NO_KERNEL,
     "hardswish": _NO_KERNEL,
     "hardsigmoid": _NO_KERNEL,
     "gelu": _NO_KERNEL,
@@ -117,6 +137,8 @@ FLOAT: Mapping[str, str] = {
     "embedding": "it looks up a table of floats",
     "embedding_bag": "it looks up a table of floats",
     "batch_norm": "it was not folded into a layer",
+    "upsample_bilinear2d": _MIXES,
+    "upsample_bicubic2d": _MIXES,
     "softmax": _INACCURATE,
     "layer_norm": _INACCURATE,
     "group_norm": _INACCURATE,
@@ -155,7 +177,7 @@ def refusal(node: Node, refuse_weight: Callable[[Node], str]) -> str:
     )
     if not all(isinstance(operand, Node) and is_float_tensor(operand) for operand in operands):
         return "one operand is a number"
-    if any(is_constant(operand) for operand in operands):
+    if not all(depends_on_input(operand) for operand in operands):
         return "one operand is a constant"
     if rule.has_weight:
         weight = node.args[WEIGHT_ARGUMENT]

@@ -2,11 +2,13 @@
 
 In place, exact up to the order of sums:
 
-relu_(x), x later read                ->  y = relu(x), y read instead
 silu(x)                               ->  mul(x, sigmoid(x)): both have integer kernels
 mean(x, (2, 3)) of an image           ->  adaptive_avg_pool2d(x, 1): a mean has no integer kernel
 adaptive_avg_pool1d(x, 1)             ->  the same of an image of one row
 linear(x) of three or more dimensions ->  reshape, linear of two, reshape: only that one takes an integer bias
+stack(a, b)                           ->  cat(unsqueeze(a), unsqueeze(b)), which share a grid
+x.mT                                  ->  transpose(x, -2, -1)
+relu(detach(x))                       ->  detach(relu(x)): likewise
 relu(reshape(linear(x)))              ->  reshape(relu(linear(x))): a layer absorbs the clamp that directly follows
 """
 
@@ -17,8 +19,9 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from codeq.errors import TraceError
-from codeq.graph.nodes import insert_call, layer_names, operator_name, replace_node
+from codeq.graph.nodes import insert_call, layer_names, replace_node
 from codeq.graph.operators import CLAMPS
+from codeq.graph.writes import writes_in_place
 
 aten = torch.ops.aten
 
@@ -30,8 +33,6 @@ def canonicalize(exported: ExportedProgram) -> None:
     for node in list(exported.graph.nodes):
         if node.op != "call_function":
             continue
-        if _writes_in_place(node):
-            node = _out_of_place(exported, node)
         if node.target is aten.silu.default:
             (x,) = node.args
             new = insert_call(node, aten.mul.Tensor, (x, insert_call(node, aten.sigmoid.default, (x,))))
@@ -40,11 +41,23 @@ def canonicalize(exported: ExportedProgram) -> None:
             _pool_mean(exported, node)
         elif node.target is aten.adaptive_avg_pool1d.default:
             _pool_row(exported, node)
+        elif node.target is aten.stack.default:
+            _concatenate(exported, node)
+        elif node.target is aten.mT.default:
+            replace_node(exported, node, insert_call(node, aten.transpose.int, (node.args[0], -2, -1)))
         elif node.target is aten.linear.default and node.meta["val"].ndim > 2:
             _flatten_linear(exported, node)
         elif node.target in CLAMPS:
-            _clamp_before_reshape(exported, node)
+            _clamp_before_reshape(exported, _clamp_before_detach(exported, node))
     exported.graph_module.recompile()
+
+
+def _concatenate(exported: ExportedProgram, node: Node) -> None:
+    parts = node.args[0]
+    assert isinstance(parts, list | tuple)
+    axis = int(node.args[1] if len(node.args) > 1 else 0) % node.meta["val"].ndim  # type: ignore[arg-type]
+    rows = [insert_call(node, aten.unsqueeze.default, (part, axis)) for part in parts]
+    replace_node(exported, node, insert_call(node, aten.cat.default, (rows, axis)))
 
 
 def merge_equal(exported: ExportedProgram) -> None:
@@ -54,51 +67,13 @@ def merge_equal(exported: ExportedProgram) -> None:
     """
     seen: dict[Any, Node] = {}
     for node in list(exported.graph.nodes):
-        if node.op != "call_function" or _writes_in_place(node) or node.target in NOT_MERGED:
+        if node.op != "call_function" or writes_in_place(node) or node.target in NOT_MERGED:
             continue
         key = (node.target, str(node.args), str(node.kwargs))  # nodes print as their names, which are unique
         first = seen.setdefault(key, node)
         if first is not node:
             replace_node(exported, node, first)
     exported.graph_module.recompile()
-
-
-def _writes_in_place(node: Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and schema.is_mutable and operator_name(node).endswith("_") and len(node.args) > 0
-
-
-def _out_of_place(exported: ExportedProgram, node: Node) -> Node:
-    """Where nothing sees the write but what reads the written tensor; else, as for an input, it stays in place."""
-    written = node.args[0]
-    packet = getattr(aten, operator_name(node).removesuffix("_"), None)
-    functional = getattr(packet, getattr(node.target, "_overloadname", ""), None)
-    if functional is None or not isinstance(written, Node) or written.op != "call_function":
-        return node
-    if _is_seen_elsewhere(written, node):
-        return node
-    # What reads the tensor later reads this node already: tracing follows the tensor.
-    new = insert_call(node, functional, node.args, node.kwargs)
-    replace_node(exported, node, new)
-    return new
-
-
-def _is_seen_elsewhere(written: Node, node: Node) -> bool:
-    """Whether a write shows in a value that is neither `written` nor made of it: in what it is a view of, or a view."""
-    if any(_is_view(user) for user in written.users if user is not node):
-        return True
-    while _is_view(written):
-        source = written.all_input_nodes[0] if written.all_input_nodes else written
-        if len(written.all_input_nodes) != 1 or source.op != "call_function" or len(source.users) > 1:
-            return True
-        written = source
-    return False
-
-
-def _is_view(node: Node) -> bool:
-    """Whether a node's result may share memory with another's; so too where that is not known."""
-    schema = getattr(node.target, "_schema", None)
-    return schema is None or any(result.alias_info is not None for result in schema.returns)
 
 
 def _pool_mean(exported: ExportedProgram, node: Node) -> None:
@@ -137,6 +112,17 @@ def _flatten_linear(exported: ExportedProgram, node: Node) -> None:
     replace_node(exported, node, insert_call(node, aten.reshape.default, (linear, sizes)))
 
 
+def _clamp_before_detach(exported: ExportedProgram, node: Node) -> Node:
+    """Swap the two; returns the clamp. Only training has a detach left, and it must see the layers that a file has."""
+    detach = node.args[0]
+    if not isinstance(detach, Node) or detach.target is not aten.detach.default or len(detach.users) > 1:
+        return node
+    clamp = insert_call(node, node.target, (detach.args[0], *node.args[1:]), dict(node.kwargs))
+    replace_node(exported, node, insert_call(node, aten.detach.default, (clamp,)))
+    exported.graph.erase_node(detach)
+    return clamp
+
+
 def _clamp_before_reshape(exported: ExportedProgram, node: Node) -> None:
     reshape = node.args[0]
     if not isinstance(reshape, Node) or reshape.target is not aten.reshape.default or len(reshape.users) > 1:
@@ -151,13 +137,11 @@ def _clamp_before_reshape(exported: ExportedProgram, node: Node) -> None:
 
 
 def refuse_writes(exported: ExportedProgram) -> None:
-    """Refuse a network that writes into a view of a tensor or into its input: a quantizer would come in between.
+    """Refuse a network with a write that codeq/graph/writes.py could not follow: a quantizer would come in between.
 
     Raises:
         TraceError: Naming the operator.
     """
     for node, name in layer_names(exported.graph).items():
-        if _writes_in_place(node):
-            raise TraceError(
-                f"{name} writes into a view of another tensor, or into an input, in place; use the operator without _"
-            )
+        if writes_in_place(node):
+            raise TraceError(f"{name} writes in place into a view that cannot be followed; use the operator without _")

@@ -15,6 +15,8 @@ from torch.export.graph_signature import InputKind
 from torch.fx import Graph, Interpreter, Node
 from torch.fx.node import map_arg
 
+from codeq.graph.operators import FILLED
+
 
 def input_names(exported: ExportedProgram) -> tuple[str, ...]:
     """Name the inputs of a traced network: after its arguments where it has several or was called by name."""
@@ -102,9 +104,31 @@ def has_float_tensor(node: Node) -> bool:
     return any(isinstance(part, Tensor) and part.dtype == torch.float32 for part in parts)
 
 
+def is_tensor(node: Node) -> bool:
+    """Tell whether a node's value is a tensor, or holds several: no number such as the batch size."""
+    return isinstance(node.meta.get("val"), Tensor | tuple | list)
+
+
 def is_constant(node: Node) -> bool:
     """Tell whether a value is the same for all inputs: parameters, buffers and what is made of them alone."""
     return bool(node.meta["constant"])
+
+
+def depends_on_input(node: Node) -> bool:
+    """Tell whether a tensor is computed from the values of an input: neither constant, nor of the batch size alone.
+
+    The first state of a recurrent layer (zeros for every input) and a class token (repeated) are not.
+    """
+    if "depends_on_input" not in node.meta:
+        if node.op == "placeholder":
+            depends = not is_constant(node)
+        else:
+            read = node.all_input_nodes
+            if node.target in FILLED:  # the first one gives its shape alone
+                read = [operand for operand in read if operand is not node.args[0]]
+            depends = is_tensor(node) and any(map(depends_on_input, read))
+        node.meta["depends_on_input"] = depends
+    return bool(node.meta["depends_on_input"])
 
 
 class GraphRunner(Interpreter):

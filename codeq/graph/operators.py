@@ -48,6 +48,22 @@ SPLITS = frozenset(
 )
 """Moves that give several values."""
 
+FILLED = frozenset(
+    {
+        aten.zeros_like.default,
+        aten.ones_like.default,
+        aten.full_like.default,
+        aten.empty_like.default,
+        aten.new_zeros.default,
+        aten.new_ones.default,
+        aten.new_full.default,
+        aten.new_empty.default,
+        aten.fill.Scalar,
+        aten.fill.Tensor,
+    }
+)
+"""Operators that read their first tensor for its shape and dtype alone."""
+
 CLAMPS: Mapping[Any, Callable[[Node], tuple[float, float]]] = {
     aten.relu.default: lambda node: (0.0, float("inf")),
     aten.relu6.default: lambda node: (0.0, 6.0),

@@ -15,6 +15,8 @@ from torch.nn.utils import parametrize
 from codeq.errors import AttachError
 from codeq.quantizer.dead_zone import DeadZoneQuantizer
 from codeq.quantizer.grid import WeightEncoding
+from codeq.quantizer.reparametrized import bake as bake_in
+from codeq.quantizer.reparametrized import remove_parametrizations, reparametrized
 from codeq.toolkit.patterns import matches
 from codeq.toolkit.table import render_table
 
@@ -53,6 +55,8 @@ class AttachReport:
     """Reports what `attach` did, one row per weight of two or more dimensions. `print(report)` shows a table."""
 
     rows: tuple[AttachRow, ...]
+    baked: tuple[str, ...] = ()
+    """Tensors that were computed in every forward pass and are parameters now, with what computed them."""
 
     @property
     def quantized(self) -> tuple[str, ...]:
@@ -75,7 +79,8 @@ class AttachReport:
             )
             for row in self.rows
         ]
-        return render_table(("weight", "layer", "shape", "bits", "grid"), cells)
+        table = render_table(("weight", "layer", "shape", "bits", "grid"), cells)
+        return "\n".join([table, *(f"baked in: {item}" for item in self.baked)])
 
 
 def attach(
@@ -89,11 +94,16 @@ def attach(
     include: str | Iterable[str] | None = None,
     exclude: str | Iterable[str] = (),
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    bake: bool = False,
 ) -> AttachReport:
     """Put a `DeadZoneQuantizer` on every convolution and linear layer of a network, in place.
 
     A pattern names layers or weights: exactly (`layer1.0.conv1`), as a glob (`layer1.*`), or, behind `re:`, as a
     regular expression that must match the whole name (`re:layer[12]\\..*`).
+
+    A layer whose weight is computed in every forward pass (`torch.nn.utils.prune`, `weight_norm`, `spectral_norm`, the
+    parametrizations) has no parameter to quantize: `bake` makes it one of the same value. What was pruned is zero as
+    training begins, and no mask holds it any more.
 
     Recurrent layers stay float. A warning names those that neither `exclude` names nor `include` leaves out.
 
@@ -103,13 +113,14 @@ def attach(
         include: Only layers that match one of these. None means all.
         exclude: Layers that stay float; recurrent ones may be named too.
         overrides: Pattern to quantizer arguments, e.g. `{"fc": {"bits": 8}}`. Of several matches the later wins.
+        bake: Make all tensors that are computed in every forward pass parameters first, in place.
 
     Returns:
-        The table of what was and was not quantized, and why.
+        The table of what was and was not quantized, and why, and of what was baked in.
 
     Raises:
         AttachError: A pattern matches nothing that can be quantized, an override has an unknown argument, the network
-            has no layer to quantize, or has quantizers already.
+            has no layer to quantize, has quantizers already, or a weight that a hook computes (without `bake`).
         ValueError: A quantizer argument is out of range.
 
     Example:
@@ -119,6 +130,8 @@ def attach(
     """
     if any(True for _ in quantized_weights(model)):
         raise AttachError("the network has quantizers already; call detach(model) first")
+    baked = bake_in(model) if bake else ()
+    _refuse_hooks(model)
     candidates = {name: (module, tensor_name) for name, module, tensor_name in _quantizable_weights(model)}
     if not candidates:
         raise AttachError(f"{type(model).__name__} has no layer to quantize; types are {_type_names()}")
@@ -155,7 +168,7 @@ def attach(
         layers = _shorten([f"{name}: {kind}" for name, kind in left.items()])
         logger.warning("%s weights stay float; CoDeQ quantizes Conv, Linear and MultiheadAttention", layers)
     attach_each(model, {name: configs[name] for name in chosen})
-    return AttachReport(tuple(_report_rows(model, reasons)))
+    return AttachReport(tuple(_report_rows(model, reasons)), baked)
 
 
 def attach_each(model: nn.Module, configs: Mapping[str, Mapping[str, Any]]) -> None:
@@ -169,7 +182,9 @@ def attach_each(model: nn.Module, configs: Mapping[str, Mapping[str, Any]]) -> N
     candidates = {name: (module, tensor_name) for name, module, tensor_name in _quantizable_weights(model)}
     unknown = [name for name in configs if name not in candidates]
     if unknown:
-        raise AttachError(f"no quantizable weight {', '.join(unknown[:3])} in {type(model).__name__}")
+        computed = [item.way_out for item in reparametrized(model) if item.name in unknown]
+        why = f"; {computed[0]}" if computed else ""
+        raise AttachError(f"no quantizable weight {', '.join(unknown[:3])} in {type(model).__name__}{why}")
     # All quantizers first: a bad argument must not leave the network half attached.
     quantizers: dict[int, tuple[str, DeadZoneQuantizer]] = {}
     for name, config in configs.items():
@@ -279,11 +294,21 @@ def detach(model: nn.Module) -> nn.Module:
 
 def remove_quantizer(weight: QuantizedWeight) -> None:
     """Give a layer its float weight back, in place, without touching copies of the layer."""
-    # torch makes a class per parametrized module and removes the weight's property from that class, but deepcopy shares
-    # the class between copies: without a class of its own here, the copy's (or the original's) weight would vanish.
-    kind = type(weight.module)
-    weight.module.__class__ = type(kind.__name__, kind.__bases__, dict(kind.__dict__))
-    parametrize.remove_parametrizations(weight.module, weight.tensor_name, leave_parametrized=False)
+    remove_parametrizations(weight.module, weight.tensor_name, leave_parametrized=False)
+
+
+def _refuse_hooks(model: nn.Module) -> None:
+    """Refuse what hooks compute, weights and what keeps a layer from being copied; and parametrizations, if only they
+    keep the network from having a layer to quantize."""
+    only = not any(True for _ in _quantizable_weights(model))
+    refused = [
+        item
+        for item in reparametrized(model)
+        if not item.copies or (item.tensor_name in weight_names(item.module) and (only or not item.is_parametrization))
+    ]
+    if refused:
+        others = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        raise AttachError(f"{refused[0].way_out}, or attach with bake=True{others}")
 
 
 def _quantizable_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
@@ -352,7 +377,7 @@ def _report_rows(model: nn.Module, reasons: Mapping[str, str]) -> Iterator[Attac
                 yield AttachRow(weight.name, layer_type, shape, True, quantizer.bits, quantizer.grid)
             elif tensor_name in weight_names(module):
                 shape = tuple(getattr(module, tensor_name).shape)
-                reason = "it has another parametrization"
+                reason = "it has another parametrization; attach with bake=True"
                 yield AttachRow(weight_name(layer, tensor_name), layer_type, shape, False, reason=reason)
         if isinstance(module, parametrize.ParametrizationList):
             continue

@@ -47,6 +47,11 @@ class OnnxBackend:
 
         return read_file(path)
 
+    def record_mismatch(self, path: Path, failure: str) -> None:
+        from export.onnx.stored_file import record_mismatch
+
+        record_mismatch(path, failure)
+
     def check(
         self,
         stored: "OnnxFile",

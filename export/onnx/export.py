@@ -14,7 +14,7 @@ from codeq.activations.methods import Method
 from codeq.graph.inputs import Inputs
 from export.onnx.backend import ONNX
 from export.onnx.details import OnnxDetails
-from export.onnx.options import DEFAULT_TARGET, EXTERNAL_DATA_THRESHOLD, OnnxRequest
+from export.onnx.options import DEFAULT_TARGET, EXTERNAL_DATA_THRESHOLD, OnnxRequest, State
 from export.onnx.storage.kinds import Storage
 from export.options import Activations, Quantization
 from export.publish import publish
@@ -31,7 +31,9 @@ def export_onnx(
     debug_info: bool = False,
     opset: int | None = None,
     force: bool = False,
+    accept_mismatch: bool = False,
     check_inputs: Inputs | None = None,
+    state: State = "refuse",
     dynamic_batch: bool = True,
     preprocessing: Mapping[str, list[float]] | None = None,
     checkpoint_sha256: str | None = None,
@@ -60,8 +62,9 @@ def export_onnx(
             tuple in the order of the network's arguments, or a mapping of argument names to tensors (what torch.export
             and torch.onnx.export take as `kwargs`; a tokenizer's result as it is). Float, integer or boolean.
         path: Target. With external data, `<path>.data` appears beside it.
-        storage, target, debug_info, opset, dynamic_batch, external_data_threshold: As in `OnnxRequest`.
+        storage, target, debug_info, opset, state, dynamic_batch, external_data_threshold: As in `OnnxRequest`.
         force: Overwrite.
+        accept_mismatch: As in `ExportRequest`.
         check_inputs: Held inputs for the parity check, in the same form; None takes `example_inputs`.
         preprocessing, checkpoint_sha256: Recorded in the file.
         activations, ranges, activations_except, activation_encodings: As in `Quantization`.
@@ -74,7 +77,8 @@ def export_onnx(
         ExportError: The network or an option cannot be exported; so a network with an autocast of its own.
         OutputError: The target exists (without `force`), or cannot be written.
         CalibrationError: No inputs, or a tensor without a usable range.
-        ParityError: The file does not compute what the network does; nothing was published.
+        ParityError: The file does not compute what the network does; nothing was published, unless it
+            was accepted.
 
     Example:
         report = export_onnx(model, (torch.zeros(1, 3, 32, 32),), "net.onnx")
@@ -89,6 +93,7 @@ def export_onnx(
             activation_encodings=activation_encodings,
         ),
         force=force,
+        accept_mismatch=accept_mismatch,
         check_inputs=check_inputs,
         preprocessing=preprocessing,
         checkpoint_sha256=checkpoint_sha256,
@@ -96,6 +101,7 @@ def export_onnx(
         target=target,
         debug_info=debug_info,
         opset=opset,
+        state=state,
         dynamic_batch=dynamic_batch,
         external_data_threshold=external_data_threshold,
     )

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from codeq.toolkit.table import format_bytes, format_count, format_ratio, render_table
-from export.metadata import FileMetadata, WeightMetadata
+from export.metadata import FileMetadata, WeightMetadata, mismatch_lines
 from export.onnx.evaluate import ancestors
 from export.onnx.opset import oldest_onnxruntime
 from export.onnx.sessions import load_model, read_metadata
@@ -82,6 +82,7 @@ class Inspection:
     versions: dict[str, str]
     activations: int | None
     checkpoint_sha256: str | None
+    mismatch: str
 
     @property
     def entropy_bytes(self) -> float:
@@ -110,6 +111,7 @@ class Inspection:
             f"onnxruntime {self.oldest_onnxruntime} is the oldest that should load it",
             f"written   by {', '.join(f'{name} {version}' for name, version in self.versions.items())}",
             f"codes     of {len(self.weights)} weights decoded, hashes as written: ok",
+            *mismatch_lines(self.mismatch),
         ]
         return "\n".join([*self._tables(), *lines])
 
@@ -175,6 +177,7 @@ def inspect_file(path: Path) -> Inspection:
         versions=metadata.versions,
         activations=None if metadata.activations is None else len(metadata.activations),
         checkpoint_sha256=metadata.checkpoint_sha256,
+        mismatch=metadata.mismatch,
     )
 
 

@@ -12,8 +12,11 @@ KERNEL_NAMES: Mapping[IntegerKind, str] = {
     "multiply": "QLinearMul",
     "adaptive_average_pool": "QLinearGlobalAveragePool",
     "average_pool": "QLinearAveragePool",
+    "mean": "QLinearGlobalAveragePool",
+    "transposed_convolution": "",
     "concatenate": "QLinearConcat",
     "sigmoid": "QLinearSigmoid",
     "leaky_relu": "QLinearLeakyRelu",
 }
-"""The operator that onnxruntime's optimized graph has for each kind of integer computation."""
+"""The operator that onnxruntime's optimized graph has for each kind of integer computation; "" where it has none and
+computes floats from the exact weight between codes."""

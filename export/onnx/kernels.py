@@ -25,6 +25,7 @@ EXACT_KERNELS = frozenset(
     }
 )
 """Kernels whose rule the integer reference follows bit for bit."""
+FLOAT_KERNEL = "onnxruntime computes it in float, with the exact weight, between codes"
 INTEGER_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "QAttention")
 
 
@@ -58,9 +59,10 @@ def report_kernels(activations: ActivationRecord, nodes: Mapping[str, str]) -> t
     """Match a program's layers with the nodes of the optimized graph, in the program's order."""
     rows = []
     for layer in activations.layers:
-        kernel = nodes.get(layer.name, "none")
-        reason = "" if is_integer(kernel) else f"onnxruntime made no {KERNEL_NAMES[layer.kind]} of it"
-        rows.append(LayerKernel(layer.name, layer.operator, kernel, reason))
+        wanted = KERNEL_NAMES[layer.kind]
+        kernel = nodes.get(layer.name, "none") if wanted else "float"
+        reason = f"onnxruntime made no {wanted} of it" if wanted else FLOAT_KERNEL
+        rows.append(LayerKernel(layer.name, layer.operator, kernel, "" if is_integer(kernel) else reason))
     rows += [LayerKernel(item.name, item.operator, "float", item.reason) for item in activations.float_layers]
     return tuple(rows)
 

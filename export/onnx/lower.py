@@ -21,13 +21,16 @@ from onnxscript import opset18 as op
 
 from codeq.errors import first_line
 from codeq.graph.nodes import input_names, layer_names, operator_name, output_names
+from codeq.graph.source_line import source_line
 from codeq.toolkit.quiet import quiet_torch
 from export.errors import ExportError
 from export.onnx.opset import NEWEST_OPSET, lowest_opset, lowest_version, stamp_opset
 from export.onnx.passes.merge_padding import merge_padding
+from export.onnx.passes.pool_means import pool_means
 from export.onnx.passes.push_dequantize import push_dequantize
 from export.onnx.torchlib_registry import parse_once
 from export.program.names import LAYER_SCOPE, codes_name
+from export.program.plain_names import plain_names
 from export.program.program import ReferenceProgram, WeightRecord
 from export.program.space_to_depth import BLOCK
 
@@ -72,6 +75,8 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None, debug_
     """
     if opset is not None and opset > NEWEST_OPSET:
         raise ExportError(f"opset {opset} is newer than {NEWEST_OPSET}, the newest that is written here")
+    if program.activations is not None:
+        pool_means(program)
     model = _export(program, max(opset or 0, EXPORTER_OPSET))
     value_names = _name_values(model, program)
     if program.activations is not None:
@@ -105,6 +110,7 @@ def _export(program: ReferenceProgram, opset: int) -> ir.Model:
         torch.ops.codeq.keep_float.default: lambda x: op.Sum(x),
         torch.ops.codeq.space_to_depth.default: _lower_space_to_depth,
         torch.ops.aten.adaptive_avg_pool2d.default: _lower_adaptive_average_pool,
+        torch.ops.aten.log_sigmoid.default: _lower_log_sigmoid,
     }
     if not _only_global_pooling(program):
         # torch's own lowering knows which other output sizes have a fixed window.
@@ -113,7 +119,7 @@ def _export(program: ReferenceProgram, opset: int) -> ir.Model:
     taken = {*inputs, *program.exported.state_dict, *(record.name for record in program.weights.values())}
     outputs = [name if name not in taken else f"{name}_output" for name in output_names(program.exported)]
     try:
-        with quiet_torch(), parse_once():
+        with quiet_torch(), parse_once(), plain_names(program.exported) as renamed:
             exported = torch.onnx.export(
                 program.exported,
                 dynamo=True,
@@ -126,6 +132,9 @@ def _export(program: ReferenceProgram, opset: int) -> ir.Model:
     except Exception as error:  # the exporter wraps many types; what the user needs is the operator's name
         raise ExportError(_exporter_reason(error, program)) from error
     assert exported is not None
+    for name, plain in renamed.items():
+        if plain in exported.model.graph.initializers:
+            exported.model.graph.initializers[plain].name = name
     return exported.model
 
 
@@ -143,6 +152,11 @@ def _lower_quantize(x: Any, scale: Any, zero_point: Any) -> Any:
 
 def _lower_space_to_depth(x: Any) -> Any:
     return op.SpaceToDepth(x, blocksize=BLOCK)
+
+
+def _lower_log_sigmoid(x: Any) -> Any:
+    """Write a form that does not underflow; torch's own takes the logarithm of a sigmoid, which is 0 below -103."""
+    return op.Neg(op.Softplus(op.Neg(x)))
 
 
 def _lower_adaptive_average_pool(x: Any, output_size: Any) -> Any:
@@ -297,5 +311,6 @@ def _exporter_reason(error: BaseException, program: ReferenceProgram) -> str:
 def _place(operator: str, program: ReferenceProgram) -> str:
     """Where a network uses an operator; the exporter may have decomposed it into one of a similar name."""
     names = layer_names(program.exported.graph)
-    places = [name for node, name in names.items() if operator in operator_name(node)]
+    found = [(name, source_line(node)) for node, name in names.items() if operator in operator_name(node)]
+    places = [f"{name} in {line}" if line else name for name, line in found]
     return f" (at {', '.join(places[:3])})" if places else ""

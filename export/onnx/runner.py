@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime as ort
 
 from export.errors import ExportError
-from export.metadata import KEY
+from export.metadata import KEY, StateMetadata
 from export.onnx.kernels import open_optimized
 from export.onnx.probe import with_codes
 from export.onnx.sessions import (
@@ -32,6 +32,9 @@ NUMPY_TYPES: Mapping[str, type] = {
 
 class OnnxruntimeRunner:
     """See `Runner`. `nodes` is the optimized graph, node name to operator, where it was asked for.
+
+    What one call leaves for the next is fed back, from its first value on when the session is opened; it comes behind
+    the outputs of each call, with one axis at least.
 
     Args:
         path: An ONNX file, whoever wrote it.
@@ -59,8 +62,11 @@ class OnnxruntimeRunner:
     ) -> None:
         model = load_model(path)
         entries: dict[str, str] = {}
+        self.state: tuple[StateMetadata, ...] = ()
         if look_at or any(entry.key == KEY for entry in model.metadata_props):
-            entries = file_options(read_metadata(model, path)) if exact else {}
+            metadata = read_metadata(model, path)
+            entries = file_options(metadata) if exact else {}
+            self.state = metadata.state
         self.path = path
         self.content: Path | bytes = path
         if look_at:
@@ -75,18 +81,21 @@ class OnnxruntimeRunner:
             self.session, self.nodes = open_optimized(self.content, self.options, self.path)
         else:
             self.session = open_session(self.content, self.options, self.path)
-        self.inputs = tuple(_slot(item, self.path) for item in self.session.get_inputs())
+        self.left = {tensor.input: tensor.initial_value() for tensor in self.state}
+        self.inputs = tuple(_slot(item, self.path) for item in self.session.get_inputs() if item.name not in self.left)
         self.outputs = tuple(item.name for item in self.session.get_outputs())
 
     def prepare(self, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         return {slot.name: array for slot, array in zip(self.inputs, arrays, strict=True)}
 
     def run(self, prepared: dict[str, np.ndarray]) -> list[np.ndarray]:
-        found: list[np.ndarray] = self.session.run(None, prepared)
+        found: list[np.ndarray] = self.session.run(None, prepared | self.left)
+        for tensor in self.state:
+            self.left[tensor.input] = found[self.outputs.index(tensor.output)]
         return found
 
     def finish(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
-        return outputs
+        return [*map(np.atleast_1d, outputs)] if self.state else outputs
 
 
 def _slot(item: ort.NodeArg, path: Path) -> InputSlot:

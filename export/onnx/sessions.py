@@ -27,6 +27,8 @@ LEVELS = {
     "enable_all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 """The optimization levels of the parity contract."""
+DEPLOYED_LEVEL = "enable_all"
+"""onnxruntime's default, at which files are deployed."""
 
 
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import onnx
 
-from export.metadata import FileMetadata
+from export.metadata import KEY, FileMetadata, with_mismatch
 from export.onnx.sessions import load_model, read_metadata
 from export.onnx.stored_weight import external_files
 
@@ -37,6 +37,15 @@ def read_file(path: Path) -> OnnxFile:
     """
     model = load_model(path)
     return OnnxFile(path, model, read_metadata(model, path), _fixed_batch(model))
+
+
+def record_mismatch(path: Path, failure: str) -> None:
+    """Write into a file's metadata that parity does not hold; everything else stays as it is."""
+    model = load_model(path)
+    for entry in model.metadata_props:
+        if entry.key == KEY:
+            entry.value = with_mismatch(entry.value, failure)
+    path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def files_of(path: Path) -> list[Path]:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 import onnxscript
 from onnx import TensorProto
 
+from codeq.graph.state import state_tensors
 from export.backend import StoredWeight, Written
 from export.errors import ExportError
 from export.onnx.details import OnnxDetails
@@ -46,6 +47,8 @@ def write_onnx(prepared: Prepared, request: OnnxRequest, staged: Path) -> Writte
     program, runtime = prepared.program, TARGETS[request.target]
     lowered = lower_program(program, opset=request.opset, debug_info=request.debug_info)
     graph = lowered.model
+    state = state_tensors(program.exported)
+    state_outputs = tuple(str(value.name) for value in graph.graph.outputs[len(graph.graph.outputs) - len(state) :])
     graph.metadata_props.update(
         describe_program(
             program,
@@ -59,6 +62,7 @@ def write_onnx(prepared: Prepared, request: OnnxRequest, staged: Path) -> Writte
             storage=request.storage,
             target=request.target,
             session_options=EXACT_SESSION_OPTIONS if program.activations is None else INTEGER_SESSION_OPTIONS,
+            state_outputs=state_outputs,
         )
     )
     opset = graph.opset_imports[""]
@@ -86,7 +90,11 @@ def write_onnx(prepared: Prepared, request: OnnxRequest, staged: Path) -> Writte
         largest_code=None if program.activations is None else program.largest_code(),
     )
     companion = (_data_name(staged),)
-    return Written(stored, details, companions=companion if external else (), stale=() if external else companion)
+    notes = tuple(
+        f"{name} is state: feed the output {output} back as the input {name}; its first value is in the metadata"
+        for name, output in zip(state, state_outputs, strict=True)
+    )
+    return Written(stored, details, companion if external else (), () if external else companion, notes)
 
 
 def _coded_weights(graph: ir.Model, program: ReferenceProgram) -> dict[str, CodedWeight]:

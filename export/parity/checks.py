@@ -24,7 +24,7 @@ class OutputCheck:
         max_abs_error: The largest difference from what is expected, in output units.
         tolerance: Its limit; where codes were fed (`fed_error`), the limit of that.
         cosine_similarity: Shown because others show it: it cannot see a wrong scale.
-        argmax_differences: Counts places (axis 1).
+        argmax_differences: Counts places (axis 1) where the best two expected values are further apart than the bound.
         ok: Whether the contract holds here.
         reason: Why it does not; empty where it does.
         decides: False for a setting that is reported and vetoes nothing.
@@ -65,6 +65,7 @@ class CodesCheck:
         tie_distance: The largest distance of a value that was rounded to another code from the middle between two, in
             steps.
         ok: Whether the contract holds here.
+        decides: As in `OutputCheck`.
     """
 
     name: str
@@ -76,6 +77,7 @@ class CodesCheck:
     max_step: int
     tie_distance: float
     ok: bool
+    decides: bool = True
 
 
 @dataclass(frozen=True)

@@ -54,16 +54,16 @@ class Substitute:
         return theirs
 
 
-def judge_codes(name: str, setting: str, kernel: str, count: Count, *, exact: bool) -> CodesCheck:
+def judge_codes(name: str, setting: str, kernel: str, count: Count, *, exact: bool, decides: bool = True) -> CodesCheck:
     """Judge one quantized tensor.
 
     Args:
-        name, setting, kernel, exact: As in `CodesCheck`.
+        name, setting, kernel, exact, decides: As in `CodesCheck`.
         count: What was compared. Behind an exact kernel no code may differ; behind another one a code may be one step
             off if the value that was rounded lies within TIE_DISTANCE of the middle between two.
     """
     within = count.max_step <= 1 and count.tie_distance <= TIE_DISTANCE
     ok = not count.differing if exact else within
     return CodesCheck(
-        name, setting, kernel, exact, count.elements, count.differing, count.max_step, count.tie_distance, ok
+        name, setting, kernel, exact, count.elements, count.differing, count.max_step, count.tie_distance, ok, decides
     )

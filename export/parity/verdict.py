@@ -3,14 +3,20 @@
 (W) weights   Every quantized weight that the runtime computes with equals the network's own, bit for bit. Where a
               BatchNorm was folded, it equals the network's times the channel's factor f[c], bit for bit in this form:
               the network's codes (negated where f[c] < 0) times float32(scale * |f[c]|), f computed from the network.
-(F) outputs   With float activations every output is within 1e-5 of the output's largest magnitude, with the same argmax
-              (axis 1), at batch sizes 1 and 3, in every setting of the runtime. Integer and boolean outputs are equal.
-              NaN, a missing output, a wrong shape or a wrong dtype fails.
+(F) outputs   With float activations every output is within 1e-5 of the output's largest magnitude, at batch sizes 1 and
+              3, in every setting of the runtime. Where an output has two dimensions, argmax (axis 1) is the same
+              wherever the best two of PyTorch's values are further apart than this bound; of more dimensions it is a
+              figure. Infinities, and what a mask sets (magnitudes above 5e8), are in the same places with the same
+              sign, and no part of the bound. Integer and boolean outputs are equal. NaN, a missing output, a wrong
+              shape or a wrong dtype fails.
 (I) codes     With quantized activations, every quantized tensor that the runtime computes, fed what the runtime fed it,
               equals the integer reference: no code differs where the reference follows the kernel bit for bit. Behind
               any other kernel a code may be one step off if the value that was rounded lies within a hundredth of a
               step of the middle between two.
     outputs   Fed the same codes, every float output is within 1e-5 of its largest magnitude.
+    settings  Those in which the runtime computes nothing in integers, though the deployed one does, are judged alike,
+              reported, and decide nothing: the deployed setting proves the file.
+    tensors   Integer biases and grids in the file are the program's, bit for bit: a step of a bias seldom moves a code.
 (P) program   Before activations are quantized, the reference program computes what the network does, within 1e-5 of
               the output's largest magnitude.
 (H) approximate  Where a runtime quantizes a layer's float input itself, outputs are only held to be finite and within a
@@ -26,6 +32,7 @@ from typing import Any
 from codeq.toolkit.table import fold_line, render_table
 from export.parity.checks import CodesCheck, LayerKernel, OutputCheck, ReportedComparison, WeightCheck
 from export.parity.outputs import APPROXIMATE_TOLERANCE
+from export.parity.signal import Signal
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class Verdict:
         program_error, program_tolerance: (P); 0 where activations are float.
         reported: Other ways of computing the network, which decide nothing.
         approximate: Outputs were held to (H).
+        signal: What 8-bit activations leave of the network; None where activations are float.
     """
 
     runtime: str
@@ -55,6 +63,7 @@ class Verdict:
     program_tolerance: float = 0.0
     reported: tuple[ReportedComparison, ...] = ()
     approximate: bool = False
+    signal: Signal | None = None
 
     @property
     def ok(self) -> bool:
@@ -71,7 +80,7 @@ class Verdict:
             error, limit = self.program_error, self.program_tolerance
             return f"the reference program is off the network by {error:.3g}, above {limit:.3g}"
         for check in self.codes:
-            if not check.ok:
+            if check.decides and not check.ok:
                 return (
                     f"{check.name} at {check.setting} ({check.kernel}): {check.differing} of {check.elements} codes "
                     f"differ from the integer reference, by up to {check.max_step}"
@@ -149,7 +158,7 @@ class Verdict:
                 f"{check.max_abs_error:.1e}",
                 f"{check.tolerance:.1e}",
                 str(check.argmax_differences),
-                _word(check.ok) if check.decides else ("would hold" if check.ok else "would fail"),
+                _judgement(check),
             )
             for check in self.outputs
         ]
@@ -169,7 +178,7 @@ class Verdict:
                 checks[settings[-1]].kernel,
                 f"{checks[settings[-1]].elements:,}",
                 *(str(checks[setting].differing) for setting in settings),
-                _word(all(check.ok for check in checks.values())),
+                _word(all(check.ok for check in checks.values() if check.decides)),
             )
             for name, checks in by_name.items()
         ]
@@ -184,7 +193,7 @@ class Verdict:
                 else f"{check.differing} elements and {check.argmax_differences} argmax differ"
             )
             where = f"{check.output} at {check.setting}, batch {check.batch_size}"
-            lines.append(fold_line(f"{where}: {found}: {_word(check.ok)}", 2))
+            lines.append(fold_line(f"{where}: {found}: {_judgement(check)}", 2))
         for item in self.reported:
             error, differs = item.max_abs_error, item.argmax_differences
             lines.append(fold_line(f"reported  {item.name}: max_abs_error {error:.1e}, argmax differs {differs}", 10))
@@ -197,6 +206,10 @@ class ParityError(Exception):
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(f"parity does not hold: {verdict.first_failure}")
         self.verdict = verdict
+
+
+def _judgement(check: OutputCheck) -> str:
+    return _word(check.ok) if check.decides else f"would {'hold' if check.ok else 'fail'}"
 
 
 def _word(ok: bool) -> str:

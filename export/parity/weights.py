@@ -1,6 +1,8 @@
-"""Weights are compared bit for bit with those that the network's own forward pass computes with."""
+"""Weights are compared bit for bit with those that the network's own forward pass computes with, and so is what a
+quantized program adds to them: integer biases and scales.
+"""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import torch
@@ -10,6 +12,8 @@ from codeq.quantizer.attach import QuantizedWeight, quantized_weights
 from export.errors import ExportError
 from export.metadata import WeightMetadata
 from export.parity.checks import WeightCheck
+from export.program.names import codes_name, plain_name
+from export.program.program import ReferenceProgram
 from export.program.space_to_depth import rearranged_shape, restore_kernel
 
 
@@ -35,6 +39,33 @@ def check_weights(
             reason = judge(quantized, about)
             checks.append(WeightCheck(about.name, about.batch_norm, not reason, reason))
     checks += [WeightCheck(name, None, False, "the network has no such quantized weight") for name in left]
+    return tuple(checks)
+
+
+def check_added(program: ReferenceProgram, stored: Mapping[str, np.ndarray]) -> tuple[WeightCheck, ...]:
+    """Hold the integer biases, their scales and those of activations to the program's, bit for bit; what differs.
+
+    A bias that is one step off, or a scale one bit, moves a code so seldom that held inputs may not show it.
+
+    Args:
+        program: With quantized activations.
+        stored: Tensors of the file by name. What a file has under another name, for it equals another one, is held as
+            that; a bias that the file keeps in float32 is held to its codes times their scale.
+    """
+    assert program.activations is not None
+    tensors = program.exported.state_dict
+    biases = [f"{layer.name}.bias" for layer in program.activations.layers]
+    scales = [f"{name}_scale" for name in (*biases, *program.activations.encodings)]
+    checks = []
+    for name in (*map(codes_name, biases), *scales):
+        if name not in tensors or name not in stored:
+            continue
+        expected, found = tensors[name].numpy(), stored[name]
+        if expected.dtype == np.int32 and found.dtype == np.float32:
+            bias = plain_name(name)
+            expected = expected.astype(np.float32) * tensors[f"{bias}_scale"].numpy()
+        if expected.dtype != found.dtype or not np.array_equal(expected.reshape(-1), found.reshape(-1)):
+            checks.append(WeightCheck(name, None, False, "it is not what the network and the grids of the file give"))
     return tuple(checks)
 
 

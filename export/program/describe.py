@@ -1,12 +1,13 @@
 """The metadata of a file that was made from a program, whatever its format."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from export.metadata import WeightMetadata, metadata_props
+from codeq.graph.state import state_tensors
+from export.metadata import StateMetadata, WeightMetadata, metadata_props
 from export.options import ExportRequest
 from export.program.program import ReferenceProgram, WeightRecord
 
@@ -21,6 +22,7 @@ def describe_program(
     target: str,
     session_options: Mapping[str, str] | None = None,
     layout: Mapping[str, Any] | None = None,
+    state_outputs: Sequence[str] = (),
 ) -> dict[str, str]:
     """Make the metadata of a file.
 
@@ -31,6 +33,7 @@ def describe_program(
             does not use it.
         versions: Of the packages that wrote the file, beside ours and PyTorch.
         storage, target, session_options, layout: As for `metadata_props`.
+        state_outputs: What the file calls the outputs that are state, in the program's order.
     """
     activations = program.activations
     return metadata_props(
@@ -40,10 +43,15 @@ def describe_program(
         versions={"torch": str(torch.__version__), **versions},
         activations=None if activations is None else activations.encodings,
         activations_except=() if activations is None else activations.exclude,
+        activations_too_wide={} if activations is None else activations.too_wide,
         storage=storage,
         target=target,
         session_options=session_options,
         layout=layout,
+        state=[
+            StateMetadata.of(name, output, value.numpy())
+            for (name, value), output in zip(state_tensors(program.exported).items(), state_outputs, strict=True)
+        ],
     )
 
 

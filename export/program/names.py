@@ -8,6 +8,8 @@ from torch.fx import Node
 
 CODES_SUFFIX = "_quantized"
 """Ends the name of every tensor of codes."""
+SCOPE_KEY = "codeq"
+"""Of a node's module scopes, the one that carries a layer's name."""
 LAYER_SCOPE = "layer:"
 """Prefix of the module scope that carries a layer's name through torch's exporter."""
 
@@ -24,5 +26,5 @@ def plain_name(codes: str) -> str:
 
 def scope_name(node: Node) -> str:
     """Give the name that quantizing a program has written on a layer or a quantizer; "" where it has written none."""
-    scope = node.meta.get("nn_module_stack", {}).get("codeq")
+    scope = node.meta.get("nn_module_stack", {}).get(SCOPE_KEY)
     return "" if scope is None else str(scope[0]).removeprefix(LAYER_SCOPE)

@@ -5,30 +5,29 @@
 What a backend needs beyond that, its own passes do.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from codeq.activations.calibrate import BATCH_SIZE as CALIBRATION_BATCH_SIZE
-from codeq.activations.calibrate import calibrate
 from codeq.activations.encoding import ActivationEncoding
+from codeq.activations.guard import calibrate_guarded
 from codeq.activations.plan import ActivationPlan
 from codeq.graph.inputs import Inputs, join_inputs
+from codeq.graph.state import state_tensors
 from codeq.quantizer.attach import encode, quantized_weights
 from codeq.quantizer.grid import WeightEncoding
 from export.errors import ExportError
 from export.options import Quantization
 from export.program.fold_batch_norm import fold_batch_norm
 from export.program.program import ReferenceProgram, build_reference_program
-from export.program.quantize_activations import COMPARED_INPUTS, quantize_program
+from export.program.quantize_activations import COMPARED_INPUTS, Choose, Replan, quantize_program
 from export.program.run import take_inputs
 
 TRACED_INPUTS = 2
 """Inputs that a program with an open batch is traced with: torch.export takes a batch of 1 for a constant."""
-
-ChooseGrids = Callable[[ActivationPlan], Mapping[str, ActivationEncoding]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +61,7 @@ def prepare_program(
     *,
     check_inputs: Inputs | None = None,
     open_batch: bool = True,
+    keep_state: bool = False,
 ) -> Prepared:
     """Trace a network and bring it into the form that files are made from.
 
@@ -71,6 +71,7 @@ def prepare_program(
         quantization: Of activations.
         check_inputs: Held inputs for the check, in the same form; None takes the example.
         open_batch: Leave the batch size open.
+        keep_state: As for `build_reference_program`.
 
     Raises:
         ExportError: The network or an option cannot be exported.
@@ -80,7 +81,13 @@ def prepare_program(
     example, names = take_inputs(model, example_inputs)
     held = _like_example(model, "check_inputs", check_inputs, example, names)
     given = _like_example(model, "calibration", quantization.calibration, example, names)
-    program = build_reference_program(model, example, encodings, names=names, dynamic_batch=open_batch)
+    program = build_reference_program(
+        model, example, encodings, names=names, dynamic_batch=open_batch, keep_state=keep_state
+    )
+    if keep_state and not state_tensors(program.exported):
+        raise ExportError(
+            f"--state io: {type(model).__name__} has no buffer that one call leaves for the next; leave it out"
+        )
     folded = fold_batch_norm(program)
     if quantization.activations == "int8":
         rows = torch.arange(COMPARED_INPUTS if open_batch else len(example[0]))
@@ -97,6 +104,7 @@ def rebuild_program(
     grids: Mapping[str, ActivationEncoding],
     *,
     exclude: tuple[str, ...] = (),
+    too_wide: Mapping[str, str] | None = None,
     fixed_batch: int | None = None,
 ) -> ReferenceProgram:
     """Make the quantized program of a network again, with the grids that a file has.
@@ -106,6 +114,7 @@ def rebuild_program(
         inputs: To check with, as the network takes them.
         grids: By tensor name, from the file.
         exclude: Layers that stayed float, from the file.
+        too_wide: Tensors that stayed float since 8 bits cannot hold them, from the file.
         fixed_batch: The one batch size of the file; None where it is open.
 
     Raises:
@@ -116,7 +125,7 @@ def rebuild_program(
     program = build_reference_program(model, example, _encode(model), names=names, dynamic_batch=fixed_batch is None)
     fold_batch_norm(program)
     compared = tuple(tensor[: fixed_batch or COMPARED_INPUTS] for tensor in tensors)
-    quantize_program(program, compared, lambda plan: grids, exclude=exclude)
+    quantize_program(program, compared, lambda replan: (replan(too_wide or {}, grids), grids), exclude=exclude)
     return program
 
 
@@ -149,11 +158,12 @@ def _encode(model: nn.Module) -> dict[str, WeightEncoding]:
 
 def _choose_grids(
     program: ReferenceProgram, quantization: Quantization, inputs: tuple[Tensor, ...], batch_size: int
-) -> ChooseGrids:
+) -> Choose:
     """Take the grids that training stored, and calibrate what it did not quantize."""
 
-    def choose(plan: ActivationPlan) -> Mapping[str, ActivationEncoding]:
+    def choose(replan: Replan) -> tuple[ActivationPlan, Mapping[str, ActivationEncoding]]:
         stored, exclude = dict(quantization.activation_encodings or {}), quantization.activations_except
+        plan = replan({}, stored)
         unknown = [name for name in stored if name not in plan.tensors.values()]
         if unknown and not exclude:
             raise ExportError(
@@ -162,9 +172,16 @@ def _choose_grids(
             )
         complete = all(name in stored for name in plan.tensors.values())
         if complete or (stored and not exclude):
-            return stored  # where one is missing, insert_quantizers says so
+            return plan, stored  # where one is missing, quantize_program says so
         # What training did not quantize, next to a layer that is left out, is calibrated.
-        return calibrate(program.exported, plan, inputs, quantization.ranges, batch_size=batch_size) | stored
+        plan, calibrated = calibrate_guarded(
+            program.exported,
+            lambda too_wide: replan(too_wide, stored),
+            inputs,
+            quantization.ranges,
+            batch_size=batch_size,
+        )
+        return plan, calibrated | stored
 
     return choose
 

@@ -4,6 +4,7 @@ It runs in PyTorch, and every runtime's file is made from it. The helpers below 
 """
 
 import copy
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,9 +22,11 @@ from codeq.activations.plan import FloatLayer
 from codeq.activations.rules import IntegerKind
 from codeq.errors import TraceError
 from codeq.graph.nodes import GraphRunner, is_constant, state_name
+from codeq.graph.random_numbers import random_layers
 from codeq.graph.trace import trace
 from codeq.quantizer.attach import quantized_weights
 from codeq.quantizer.grid import WeightEncoding
+from codeq.quantizer.reparametrized import reparametrized
 from export.errors import ExportError
 from export.program.dequantize import replace_quantizer
 
@@ -69,6 +72,9 @@ class ActivationRecord:
         encodings: The grid of every quantized tensor, by name.
         exclude: The patterns of layers that were left out.
         float_outputs: What the program computed before, for the first inputs of the check.
+        too_wide: Tensors that stay float since 8 bits cannot hold them, with the reason.
+        noise: What 8 bits leave of each operator that reads a quantized tensor: its signal to noise in dB, by the
+            layer's name, on the inputs of `float_outputs`.
     """
 
     layers: tuple[QuantizedLayer, ...]
@@ -76,6 +82,8 @@ class ActivationRecord:
     encodings: Mapping[str, ActivationEncoding]
     exclude: tuple[str, ...]
     float_outputs: tuple[np.ndarray, ...]
+    too_wide: Mapping[str, str] = field(default_factory=dict)
+    noise: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -108,6 +116,7 @@ def build_reference_program(
     *,
     names: tuple[str, ...] = (),
     dynamic_batch: bool = True,
+    keep_state: bool = False,
 ) -> ReferenceProgram:
     """Trace a network with its codes in place of its float weights. The network itself is not changed.
 
@@ -117,10 +126,15 @@ def build_reference_program(
         encodings: From `codeq.encode(model)`.
         names: Of the arguments that the inputs are, where they are given by name.
         dynamic_batch: Leave the batch size open. The network must then not depend on it.
+        keep_state: Make buffers that one call leaves for the next inputs and outputs, the last of both.
 
     Raises:
-        ExportError: torch.export refuses the network, or it computes in half precision; the reason in one line.
+        ExportError: torch.export refuses the network, it computes in half precision, draws random numbers, or has state
+            that is not to be kept, or a hook computes a weight; the reason in one line.
     """
+    for item in reparametrized(model):
+        if not item.copies:
+            raise ExportError(f"{item.way_out}; the network cannot be copied as it is")
     traced = copy.deepcopy(model).eval()
     weights = {}
     for weight in list(quantized_weights(traced)):
@@ -133,9 +147,17 @@ def build_reference_program(
         parameter.requires_grad_(False)
 
     try:
-        exported = trace(traced, example_inputs, names, dynamic_batch=dynamic_batch)
+        exported = trace(
+            traced, example_inputs, names, dynamic_batch=dynamic_batch, state="io" if keep_state else "refuse"
+        )
     except TraceError as error:
         raise ExportError(str(error)) from error
+    random = random_layers(exported)
+    if random:
+        raise ExportError(
+            f"{random[0]} draws random numbers: {type(model).__name__} answers differently on the same input, in eval "
+            "mode too, and no file can be held to it; draw none where self.training is False"
+        )
     return ReferenceProgram(exported, weights)
 
 
@@ -158,7 +180,7 @@ def add_tensor(program: ReferenceProgram, name: str, value: Tensor) -> Node:
         raise ExportError(f"the network's own tensor {name!r} has the name of one that the export adds; rename it")
     first = next(iter(graph.nodes))
     taken = {node.name for node in graph.nodes}
-    label = "b_" + name.replace(".", "_")
+    label = re.sub(r"\W", "_", f"b_{name}")
     while label in taken:
         label += "_"
     with graph.inserting_before(first):

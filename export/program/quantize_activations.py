@@ -8,7 +8,7 @@ scale times weight scale, at most half of that away: the kernel adds it to its i
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -16,15 +16,16 @@ from torch.fx import Node
 
 from codeq.activations.encoding import QUANT_MAX, ActivationEncoding
 from codeq.activations.moves import roots
+from codeq.activations.noise import measure_noise
 from codeq.activations.plan import ActivationPlan, IntegerLayer, plan_activations
 from codeq.activations.rules import INTEGER
 from codeq.errors import AttachError, TraceError
 from codeq.graph.canonical import canonicalize, merge_equal, refuse_writes
-from codeq.graph.nodes import insert_call, is_constant, replace_node, state_name
+from codeq.graph.nodes import insert_call, is_constant, layer_names, replace_node, state_name
 from codeq.graph.operators import CLAMPS
 from export.errors import ExportError
 from export.program.fold_batch_norm import CHANNEL_AXIS
-from export.program.names import LAYER_SCOPE, codes_name
+from export.program.names import LAYER_SCOPE, SCOPE_KEY, codes_name
 from export.program.program import (
     ActivationRecord,
     QuantizedLayer,
@@ -43,14 +44,31 @@ COMPARED_INPUTS = 16
 INT32_MAX = 2**31 - 1
 
 
-def plan_program(program: ReferenceProgram, exclude: Iterable[str] = ()) -> ActivationPlan:
-    """The plan for a canonicalized program whose BatchNorms are folded.
+Replan = Callable[[Mapping[str, str], Collection[str]], ActivationPlan]
+"""Makes the plan of a program from `too_wide` and `wanted` of `plan_activations`."""
+Choose = Callable[[Replan], tuple[ActivationPlan, Mapping[str, ActivationEncoding]]]
+"""Gives the plan of a program and the grid of every tensor in it, by name."""
+
+
+def plan_program(
+    program: ReferenceProgram,
+    exclude: Iterable[str] = (),
+    too_wide: Mapping[str, str] | None = None,
+    wanted: Collection[str] = (),
+) -> ActivationPlan:
+    """The plan for a canonicalized program whose BatchNorms are folded; arguments as for `plan_activations`.
 
     Raises:
         ExportError: A pattern of `exclude` matches nothing, or no layer can compute in integers.
     """
     try:
-        plan = plan_activations(program.exported, lambda node: _refuse_weight(program, node), exclude=exclude)
+        plan = plan_activations(
+            program.exported,
+            lambda node: _refuse_weight(program, node),
+            exclude=exclude,
+            too_wide=too_wide,
+            wanted=wanted,
+        )
     except AttachError as error:
         raise ExportError(f"--activations-except: {error}") from error
     if not plan.layers:
@@ -62,7 +80,7 @@ def plan_program(program: ReferenceProgram, exclude: Iterable[str] = ()) -> Acti
 def quantize_program(
     program: ReferenceProgram,
     inputs: tuple[Tensor, ...],
-    choose: Callable[[ActivationPlan], Mapping[str, ActivationEncoding]],
+    choose: Choose,
     *,
     exclude: Iterable[str] = (),
 ) -> None:
@@ -72,7 +90,7 @@ def quantize_program(
         program: BatchNorms folded.
         inputs: What it computes with these before is kept for a comparison with its network; their number is the
             batch size where the program's is fixed.
-        choose: Gives the grid of every tensor of a plan, by name.
+        choose: Gives the plan, and the grid of every tensor in it.
         exclude: Layers that stay float.
 
     Raises:
@@ -85,14 +103,35 @@ def quantize_program(
     except TraceError as error:
         raise ExportError(str(error)) from error
     plan = plan_program(program, exclude)
-    if any(rearrange_first_convolution(program, layer.head) for layer in plan.layers):
-        plan = plan_program(program, exclude)
+    any(rearrange_first_convolution(program, layer.head) for layer in plan.layers)  # the first that fits
     float_outputs = tuple(output.numpy() for output in program.run(*inputs))
-    encodings = choose(plan)
+    plan, encodings = choose(lambda too_wide, wanted: plan_program(program, exclude, too_wide, wanted))
+    _refuse_missing(plan, encodings)
+    noise = _layer_noise(program, plan, encodings, inputs)
     insert_quantizers(program, plan, encodings)
     layers = tuple(QuantizedLayer(layer.name, layer.operator, layer.rule.kind) for layer in plan.layers)
     used = {name: encodings[name] for name in plan.tensors.values()}
-    program.activations = ActivationRecord(layers, plan.float_layers, used, tuple(exclude), float_outputs)
+    program.activations = ActivationRecord(
+        layers, plan.float_layers, used, tuple(exclude), float_outputs, plan.too_wide, noise
+    )
+
+
+def _refuse_missing(plan: ActivationPlan, encodings: Mapping[str, ActivationEncoding]) -> None:
+    missing = [name for name in plan.tensors.values() if name not in encodings]
+    if missing:
+        raise ExportError(f"{missing[0]} has no activation scale; choose ranges anew, e.g. with --ranges mse")
+
+
+def _layer_noise(
+    program: ReferenceProgram,
+    plan: ActivationPlan,
+    encodings: Mapping[str, ActivationEncoding],
+    inputs: tuple[Tensor, ...],
+) -> dict[str, float]:
+    """Say what 8 bits leave of each operator that reads a quantized tensor, in dB, by the layer's name."""
+    names = layer_names(program.exported.graph)
+    powers = measure_noise(program.exported, plan, encodings, inputs, batch_size=len(inputs[0]))
+    return {names[node]: power.decibels for node, power in powers.items() if power.signal}
 
 
 def insert_quantizers(
@@ -101,11 +140,8 @@ def insert_quantizers(
     """Insert quantizers, integer biases and zero points, in place.
 
     Raises:
-        ExportError: A tensor without a grid, or a bias or sum beyond int32.
+        ExportError: A bias or sum beyond int32.
     """
-    missing = [name for name in plan.tensors.values() if name not in encodings]
-    if missing:
-        raise ExportError(f"{missing[0]} has no activation scale; choose ranges anew, e.g. with --ranges mse")
     for layer in plan.layers:
         if layer.rule.has_weight:
             _quantize_bias_of(program, plan, layer, encodings)
@@ -298,4 +334,4 @@ def _keep_floats(program: ReferenceProgram, plan: ActivationPlan) -> None:
 def _name_scope(node: Node, name: str) -> None:
     """Note a layer's name where the exporter finds it: as the innermost module of the node."""
     stack = node.meta.get("nn_module_stack", {})
-    node.meta["nn_module_stack"] = {**stack, "codeq": (f"{LAYER_SCOPE}{name}", "codeq.Layer")}
+    node.meta["nn_module_stack"] = {**stack, SCOPE_KEY: (f"{LAYER_SCOPE}{name}", "codeq.Layer")}

@@ -24,6 +24,8 @@ def run_network(
 ) -> list[np.ndarray]:
     """Compute all outputs of a network for all inputs, flattened and concatenated; in the mode it is in.
 
+    The network gets copies: it may write into its inputs.
+
     Args:
         names: Of the arguments that the inputs are, where they are given by name.
 
@@ -33,7 +35,7 @@ def run_network(
     chunks = []
     for batch in batches(inputs, batch_size):
         try:
-            outputs = named_outputs(model, call(model, batch, names))
+            outputs = named_outputs(model, call(model, tuple(tensor.clone() for tensor in batch), names))
         except TraceError as error:
             raise ExportError(str(error)) from error
         except (RuntimeError, TypeError, ValueError, IndexError) as error:

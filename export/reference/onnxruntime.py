@@ -51,6 +51,12 @@ def _global_pool(node: Node, x: Codes, size: Any) -> Pending:
     return _average(aten.avg_pool2d(x.centered, [height, width], divisor_override=1), x, float(height * width))
 
 
+def _mean(node: Node, x: Codes, axes: Any, keepdim: bool = False) -> Pending:
+    """Compute what export/onnx/passes/pool_means.py makes a global pool of."""
+    sums = x.centered.sum(axes, keepdim)
+    return _average(sums, x, float(x.centered.shape[axes[0]]))
+
+
 def _average_pool(node: Node, x: Codes, kernel: Any, stride: Any = (), padding: Any = 0, *rest: Any) -> Pending:
     count_padding = rest[1] if len(rest) > 1 else True
     options = (kernel, stride or kernel, padding, False, True)
@@ -93,6 +99,7 @@ ONNXRUNTIME = Rules(
         aten.mul.Tensor: _mul,
         aten.adaptive_avg_pool2d.default: _global_pool,
         aten.avg_pool2d.default: _average_pool,
+        aten.mean.dim: _mean,
         aten.cat.default: _concatenate,
         aten.sigmoid.default: _unary,
         aten.leaky_relu.default: _unary,

@@ -46,5 +46,7 @@ def scaled(sums: Tensor, scale: Tensor) -> Pending:
     return Pending(lambda sy, zy: sums * (scale / sy), lambda: sums * scale)
 
 
-WEIGHTED: Mapping[Any, Kernel] = {target: weighted for target, rule in INTEGER.items() if rule.has_weight}
-"""Every layer with weights that has an integer kernel."""
+WEIGHTED: Mapping[Any, Kernel] = {
+    target: weighted for target, rule in INTEGER.items() if rule.kind in ("convolution", "linear")
+}
+"""Every layer with weights that has an integer kernel in all runtimes."""

@@ -56,6 +56,11 @@ class TfliteBackend:
 
         return read_file(path)
 
+    def record_mismatch(self, path: Path, failure: str) -> None:
+        from export.tflite.stored_file import record_mismatch
+
+        record_mismatch(path, failure)
+
     def check(
         self,
         stored: "TfliteFile",

@@ -32,6 +32,7 @@ def export_tflite(
     hybrid: bool = False,
     backend: Writer = WRITER,
     force: bool = False,
+    accept_mismatch: bool = False,
     check_inputs: Inputs | None = None,
     preprocessing: Mapping[str, list[float]] | None = None,
     checkpoint_sha256: str | None = None,
@@ -54,6 +55,7 @@ def export_tflite(
         path: Target.
         layout, io, sparse, int4, hybrid, backend: As in `TfliteRequest`.
         force: Overwrite.
+        accept_mismatch: As in `ExportRequest`.
         preprocessing, checkpoint_sha256: Recorded in the file.
         activations, ranges, activations_except, activation_encodings: As in `Quantization`.
 
@@ -64,7 +66,8 @@ def export_tflite(
         ExportError: LiteRT is not installed, or the network or an option cannot be exported.
         OutputError: The target exists (without `force`), or cannot be written.
         CalibrationError: No inputs, or a tensor without a usable range.
-        ParityError: The file does not compute what the network does; nothing was published.
+        ParityError: The file does not compute what the network does; nothing was published, unless it
+            was accepted.
 
     Example:
         report = export_tflite(model, (torch.zeros(1, 3, 32, 32),), "net.tflite")
@@ -79,6 +82,7 @@ def export_tflite(
             activation_encodings=activation_encodings,
         ),
         force=force,
+        accept_mismatch=accept_mismatch,
         check_inputs=check_inputs,
         preprocessing=preprocessing,
         checkpoint_sha256=checkpoint_sha256,

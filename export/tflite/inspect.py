@@ -10,7 +10,7 @@ import numpy as np
 
 from codeq.toolkit.table import format_bytes, format_count, format_ratio, render_table
 from export.errors import ExportError
-from export.metadata import WeightMetadata
+from export.metadata import WeightMetadata, mismatch_lines
 from export.program.names import codes_name
 from export.tflite.file.flatbuffer import tensors_by_name
 from export.tflite.runtime import schema
@@ -43,6 +43,7 @@ class TfliteInspection:
     versions: dict[str, str]
     activations: int | None
     checkpoint_sha256: str | None
+    mismatch: str
 
     @property
     def entropy_bytes(self) -> float:
@@ -81,6 +82,7 @@ class TfliteInspection:
                 f"graph     {format_count(sum(self.operators.values()), 'operator')}",
                 f"written   by {', '.join(f'{name} {version}' for name, version in self.versions.items())}",
                 f"codes     of {len(self.weights)} weights read, hashes as written: ok",
+                *mismatch_lines(self.mismatch),
             ]
         )
 
@@ -103,6 +105,7 @@ def inspect_file(path: Path) -> TfliteInspection:
         versions=stored.metadata.versions,
         activations=None if stored.metadata.activations is None else len(stored.metadata.activations),
         checkpoint_sha256=stored.metadata.checkpoint_sha256,
+        mismatch=stored.metadata.mismatch,
     )
 
 

@@ -28,6 +28,7 @@ from codeq.toolkit.extras import install_hint
 from codeq.toolkit.quiet import quiet_torch, silence
 from export.errors import ExportError
 from export.program.names import codes_name
+from export.program.plain_names import plain_names
 from export.program.program import ReferenceProgram, WeightRecord, add_tensor, constant_value, remove_unused_tensors
 from export.tflite.build import Build
 from export.tflite.file.edit import ModelEditor
@@ -88,7 +89,8 @@ def convert(program: ReferenceProgram, example: tuple[Tensor, ...]) -> bytes:
     with silence():
         converter = _import()
     _decode_weights(program)
-    module = program.exported.module()
+    with plain_names(program.exported):
+        module = program.exported.module()
     for part in module.modules():
         part.training = False
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,8 @@ import torch
 from torch.fx import Graph, Node
 
 from codeq.activations.moves import is_move
-from codeq.graph.nodes import input_names, is_constant, operator_name, output_names
+from codeq.graph.nodes import depends_on_input, input_names, is_constant, operator_name, output_names
+from codeq.graph.source_line import source_line
 from export.errors import DeclinedError
 from export.program.names import codes_name, scope_name
 from export.program.program import ReferenceProgram
@@ -18,15 +19,22 @@ from export.tflite.builder.builder import Builder
 from export.tflite.builder.program_reader import dequantize, is_size, quantize
 from export.tflite.builder.refusal import CannotLower
 from export.tflite.builder.value import Value
+from export.tflite.missing import REASONS
 from export.tflite.operators import families  # noqa: F401, fills the registry
-from export.tflite.operators.registry import LOWERINGS
+from export.tflite.operators.registry import LOWERINGS, OF_ANY_TYPE
 from export.tflite.passes.bring_into_form import bring_into_form
 from export.tflite.weights.form import WeightForms
 from export.tflite.weights.layout import CHANNELS_LAST, Order, identity
 
 COMPUTED = frozenset({torch.float32, torch.uint8})
 """Values and codes; of other types operators only move values."""
-INPUTS = {torch.float32: np.float32, torch.int64: np.int64, torch.int32: np.int32}
+INPUTS = {
+    torch.float32: np.float32,
+    torch.int64: np.int64,
+    torch.int32: np.int32,
+    torch.uint8: np.uint8,
+    torch.bool: np.bool_,
+}
 
 
 def build_graph(
@@ -56,26 +64,35 @@ def build_graph(
     return build.finish(channels_last_io=channels_last_io, codes_io=codes_io)
 
 
+WAY_OUT = "export.onnx may take it"
+"""Refusals of an operator's arguments end with it: tests/export/test_cases.py follows the advice."""
+
+
 def _has_operator(build: Builder, node: Node) -> bool:
     """Tell whether a node is lowered: not what is a constant, a number, or done by another operator."""
     if node.op != "call_function" or is_constant(node) or is_size(node) or build.values.is_done(node):
         return False
     # What is made of constants and the batch size is written where it is read.
-    return build.program.depends_on_input(node) or node.target in (quantize, dequantize)
+    return depends_on_input(node) or node.target in (quantize, dequantize)
 
 
 def _lower(build: Builder, node: Node) -> None:
     lowering = LOWERINGS.get(node.target)
     try:
         dtype = getattr(node.meta["val"], "dtype", torch.float32)
-        if dtype not in COMPUTED and not is_move(node):
+        if dtype not in COMPUTED and node.target not in OF_ANY_TYPE and not is_move(node):
             raise CannotLower(f"it computes {dtype}, expected torch.float32")
         if lowering is None:
-            raise CannotLower("has no lowering to LiteRT; --backend litert-torch may have one, and export.onnx")
+            reason = REASONS.get(operator_name(node))
+            why = f" ({reason})" if reason else ""
+            raise CannotLower(f"has no lowering to LiteRT{why}; --backend litert-torch may, and {WAY_OUT}")
         lowering(build, node)
     except CannotLower as error:
         operator = operator_name(node) or str(node.target)
-        raise DeclinedError(f"{build.program.name(node)}: {operator}: {error}") from error
+        reason = str(error) if WAY_OUT in str(error) else f"{error}; {WAY_OUT}"
+        line = source_line(node)
+        place = f" ({line})" if line else ""
+        raise DeclinedError(f"{build.program.name(node)}: {operator}: {reason}{place}") from error
 
 
 def _add_inputs(build: Builder, graph: Graph, names: Sequence[str], *, channels_last: bool, codes: bool) -> None:
@@ -115,7 +132,8 @@ def _add_outputs(build: Builder, graph: Graph, names: Sequence[str], *, channels
     made = build.writer.graph
     for name, node in zip(names, results, strict=True):  # type: ignore[arg-type]
         order = _io_order(build, node, channels_last=channels_last)
-        value = build.values.read(node, order) if codes else build.values.read_float(node, order)
+        as_is = codes or node.meta["val"].dtype is not torch.float32
+        value = build.values.read(node, order) if as_is else build.values.read_float(node, order)
         taken = value.tensor in made.inputs.values() or value.tensor in made.outputs.values()
         if taken or build.writer.tensor(value).data is not None:
             raise DeclinedError(f"output {name} is an input, a constant or another output; a file needs its own tensor")

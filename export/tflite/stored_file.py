@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from export.errors import ExportError
-from export.metadata import KEY, FileMetadata, parse_metadata
+from export.metadata import KEY, FileMetadata, parse_metadata, with_mismatch
 from export.parity.checks import WeightCheck
 from export.program.codes import UINT8_TO_INT8
 from export.program.names import codes_name
-from export.tflite.file.flatbuffer import IDENTIFIER, read, read_metadata, tensors_by_name, text_of
+from export.tflite.file.flatbuffer import IDENTIFIER, read, read_metadata, tensors_by_name, text_of, with_metadata
 from export.tflite.options import WRITER
 from export.tflite.runtime import schema
 from export.tflite.weights.form import HYBRID_OPERATORS
@@ -138,6 +138,12 @@ def read_file(path: Path) -> TfliteFile:
         approximate=any(operator.is_hybrid for operator in operators),
         writer=writer,
     )
+
+
+def record_mismatch(path: Path, failure: str) -> None:
+    """Write into a file's metadata that parity does not hold; what it computes stays as it is."""
+    data = path.read_bytes()
+    path.write_bytes(with_metadata(data, KEY, lambda text: with_mismatch(text, failure)))
 
 
 def _read_orders(path: Path, layout: Any) -> tuple[dict[str, StoredLayout], dict[str, Order]]:

@@ -26,8 +26,9 @@ from export.parity.codes import Count, judge_codes
 from export.parity.fed import FedComparison, batch_comes_first
 from export.parity.held import Held
 from export.parity.outputs import as_approximate, compare_output, compare_program, within_tolerance
+from export.parity.signal import measure_signal
 from export.parity.verdict import Verdict
-from export.parity.weights import as_trained, check_weights, compare_weight, expected_weight, stored_shape
+from export.parity.weights import as_trained, check_added, check_weights, compare_weight, expected_weight, stored_shape
 from export.program.names import codes_name
 from export.program.program import ActivationRecord, ReferenceProgram
 from export.reference.machine import IntegerReference
@@ -167,12 +168,17 @@ def _check_codes(
         "LiteRT",
         installed_version(),
         held.count,
-        weights,
+        (*weights, *check_added(program, _stored_tensors(stored))),
         tuple(outputs),
         tuple(codes),
         _report_kernels(activations, stored.kernels),
         *compare_program(activations.float_outputs, held.expected),
+        signal=measure_signal(stored.outputs, held.expected, found, activations.noise, held.count),
     )
+
+
+def _stored_tensors(stored: TfliteFile) -> dict[str, np.ndarray]:
+    return {name: data for name, (data, _) in tensors_by_name(stored.content).items() if data is not None}
 
 
 def _report_kernels(activations: ActivationRecord, kernels: Mapping[str, str]) -> tuple[LayerKernel, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from export.backend import StoredWeight, Written
 from export.program.describe import describe_program
 from export.program.prepare import Prepared
+from export.program.program import ReferenceProgram
 from export.tflite.build import Build
 from export.tflite.details import TfliteDetails
 from export.tflite.file.flatbuffer import write
@@ -17,7 +18,7 @@ from export.tflite.lower import build_graph, describe_layout
 from export.tflite.options import WRITER, TfliteRequest
 from export.tflite.runtime import PACKAGE, installed_version
 from export.tflite.stored_file import LITERT
-from export.tflite.weights.form import WeightForms, form_notes
+from export.tflite.weights.form import DEQUANTIZE, StoredForm, WeightForms, form_notes
 
 FORMS = {"dense": "int8", "csr": "CSR", "int4": "int4"}
 """What reports call the forms of export/tflite/weights/form.py."""
@@ -47,6 +48,7 @@ def write_tflite(prepared: Prepared, request: TfliteRequest, staged: Path) -> Wr
         converted = convert_with_codes(prepared.program, tuple(tensor[:1] for tensor in prepared.held))
         build, pack, operators = converted.build, converted.editor.pack, converted.editor.operators()
         notes = ("converted by litert-torch: its batch is 1",)
+    notes = (*notes, *_micro_note(prepared.program, build.stored))
     metadata = describe_program(
         prepared.program,
         request,
@@ -59,6 +61,18 @@ def write_tflite(prepared: Prepared, request: TfliteRequest, staged: Path) -> Wr
     staged.write_bytes(pack(metadata))
     details = TfliteDetails(dict(Counter(operators)))
     return Written(_stored_weights(build), lambda size_bytes: details, notes=notes)
+
+
+def _micro_note(program: ReferenceProgram, stored: Mapping[str, StoredForm]) -> tuple[str, ...]:
+    """Warn of the one runtime that opens such a file and computes something else, without an error."""
+    floats = {name for name, form in stored.items() if form.reader.operator == DEQUANTIZE}
+    many = sum(r.encoding.scale.numel() > 1 for r in program.weights.values() if r.name in floats)
+    if not floats or (program.activations is not None and not many):
+        return ()
+    return (
+        "not for TensorFlow Lite Micro: its DEQUANTIZE takes one scale per tensor, and computes wrong numbers, without "
+        f"an error, from weights with one per channel ({many} of {len(floats)} here)",
+    )
 
 
 def _stored_weights(build: Build) -> dict[str, StoredWeight]:

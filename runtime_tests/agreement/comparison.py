@@ -6,7 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from export.parity.outputs import APPROXIMATE_TOLERANCE, NEAR_TIE, RELATIVE_TOLERANCE
+from export.parity.outputs import (
+    APPROXIMATE_TOLERANCE,
+    NEAR_TIE,
+    RELATIVE_TOLERANCE,
+    largest_difference,
+    largest_magnitude,
+)
 from runtime_tests.agreement.file_in_runtime import EXACT_RULE, FileInRuntime
 from runtime_tests.agreement.runtimes_report import LayerPair, Pair, Row, RuntimesReport
 from runtime_tests.agreement.watch import Watch, differing_per_input
@@ -68,7 +74,7 @@ class Comparison:
             expected: What PyTorch computes for them.
             inputs, labels: The next ones of the data; labels None where there are none.
         """
-        self.largest = max(self.largest, float(np.abs(expected).max()))
+        self.largest = max(self.largest, largest_magnitude(expected))
         self.correct = None if labels is None else (self.correct or 0) + int((expected.argmax(1) == labels).sum())
         found = {file: self._run(file, row, inputs) for file, row in zip(self.files, self.rows, strict=True)}
         for file, row in zip(self.files, self.rows, strict=True):
@@ -115,14 +121,14 @@ class Comparison:
         classes = expected.argmax(1)
         if labels is not None:
             row.correct += int((found.alone.argmax(1) == labels).sum())
-        row.batch_error = max(row.batch_error, _largest_difference(found.alone, found.together))
+        row.batch_error = max(row.batch_error, largest_difference(found.alone, found.together))
         both = (found.alone, found.together)
-        row.max_abs_error = max(row.max_abs_error, *(_largest_difference(expected, ours) for ours in both))
+        row.max_abs_error = max(row.max_abs_error, *(largest_difference(expected, ours) for ours in both))
         unlike = np.any([ours.argmax(1) != classes for ours in both], axis=0)
         row.unlike_pytorch += [self.inputs + int(index) for index in np.flatnonzero(unlike)]
         if found.by_rule is None:
             return
-        row.rule_error = max(row.rule_error, *(_largest_difference(found.by_rule, ours) for ours in both))
+        row.rule_error = max(row.rule_error, *(largest_difference(found.by_rule, ours) for ours in both))
         unlike = np.any([ours.argmax(1) != found.by_rule.argmax(1) for ours in both], axis=0)
         row.unlike_rule += [self.inputs + int(index) for index in np.flatnonzero(unlike)]
         row.codes += sum(codes.size for codes in found.codes.values())
@@ -186,7 +192,7 @@ class Comparison:
             return (f"{where}, a tie", True) if name in second.ties else (f"{where}, off the rule by more", False)
         name = next((name for name, counts in parted.items() if counts[index]), "")
         if not name:
-            close = _largest_difference(first.together[index], second.together[index]) <= self.tolerance
+            close = largest_difference(first.together[index], second.together[index]) <= self.tolerance
             return (FLOAT_SUMS, True) if close else ("no code differs, and outputs do", False)
         assert self.base is not None
         reason = f"{name}: {' and '.join(pair.layers[name].kernels)}"
@@ -210,9 +216,3 @@ def _judge(pair: Pair) -> None:
                 "which have one rule"
             )
             return
-
-
-def _largest_difference(first: np.ndarray, second: np.ndarray) -> float:
-    if first.shape != second.shape or not np.isfinite(second).all():
-        return float("inf")
-    return float(np.abs(first.astype(np.float64) - second).max(initial=0.0))

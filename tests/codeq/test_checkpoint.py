@@ -70,7 +70,9 @@ def test_a_network_of_ones_own_needs_its_factory(tmp_path: Path) -> None:
 
 @pytest.fixture
 def payload(checkpoint_path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, to be changed; without the digest, as older files are."""
     content: dict[str, Any] = torch.load(checkpoint_path, weights_only=True)
+    del content["content_sha256"]
     return content
 
 
@@ -252,3 +254,77 @@ def test_a_factory_may_compute_while_it_builds(tmp_path: Path) -> None:
 
     codeq.save(tmp_path / "a.pt", factory(), input_shape=(2,))
     assert isinstance(codeq.load(tmp_path / "a.pt", factory).model, nn.Sequential)
+
+
+def flip(path: Path, start: int, count: int) -> None:
+    data = bytearray(path.read_bytes())
+    for place in range(start, start + count):
+        data[place] ^= 0xFF
+    path.write_bytes(data)
+
+
+def test_flipped_bytes_are_found(checkpoint_path: Path, tmp_path: Path) -> None:
+    """40 of them anywhere: torch alone reads most of these files, and gives other weights."""
+    path, content = tmp_path / "a.pt", checkpoint_path.read_bytes()
+    read_by_torch, messages = 0, list[str]()
+    for start in range(40, len(content) - 40, len(content) // 40):
+        path.write_bytes(content)
+        flip(path, start, 40)
+        try:
+            torch.load(path, weights_only=True)
+            read_by_torch += 1
+        except Exception:
+            pass  # whatever torch says of it
+        try:
+            codeq.load(path)
+        except codeq.CheckpointError as error:
+            messages.append(str(error))
+        else:  # zeros between records, or a field that nobody reads
+            changed = torch.load(path, weights_only=True)["state_dict"]
+            original = torch.load(checkpoint_path, weights_only=True)["state_dict"]
+            assert all(torch.equal(changed[name], original[name]) for name in original)
+    assert messages
+    assert all("\n" not in message and str(path) in message for message in messages)
+    assert read_by_torch > 10
+
+
+def test_a_damaged_weight_is_named_by_its_record(checkpoint_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    weights = torch.load(checkpoint_path, weights_only=True)["state_dict"]
+    name = next(name for name in weights if name.endswith("original"))
+    start = checkpoint_path.read_bytes().index(weights[name].numpy().tobytes()[:64])
+    path.write_bytes(checkpoint_path.read_bytes())
+    flip(path, start, 40)
+    with pytest.raises(codeq.CheckpointError, match=r"is damaged: its record \S+/data/\d+ has another CRC") as raised:
+        codeq.load(path)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["state_dict", "quantizers", "held_inputs"])
+def test_another_content_is_found_by_its_digest(checkpoint_path: Path, tmp_path: Path, key: str) -> None:
+    """A file whose CRCs are right: read, changed, and written by another program."""
+    content = torch.load(checkpoint_path, weights_only=True)
+    if key == "quantizers":
+        next(iter(content[key].values()))["grid_limit"] = 126
+    else:
+        tensor = content[key]["fc.bias"] if key == "state_dict" else content[key]
+        tensor.reshape(-1)[0] = torch.nextafter(tensor.reshape(-1)[0], torch.tensor(9.0))
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(codeq.CheckpointError, match=r"the digest of its content is [0-9a-f]{12}, saved was") as raised:
+        codeq.load(tmp_path / "a.pt")
+    assert "\n" not in str(raised.value)
+
+
+def test_older_checkpoints_have_no_digest(payload: dict[str, Any], tmp_path: Path) -> None:
+    torch.save(payload, tmp_path / "a.pt")
+    assert codeq.load(tmp_path / "a.pt").input_shape == (1, 8, 8)
+
+
+def test_crcs_are_written_whatever_the_process_has_chosen(tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        codeq.save(tmp_path / "a.pt", nn.Linear(2, 2), input_shape=(2,))
+        assert torch.serialization.get_crc32_options() is False
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert codeq.load(tmp_path / "a.pt", lambda: nn.Linear(2, 2)).input_shape == (2,)

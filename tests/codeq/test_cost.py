@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import codeq
@@ -78,6 +79,49 @@ def test_a_shared_weight_is_stored_once_and_counts_for_every_layer() -> None:
     model[2].weight = model[0].weight
     codeq.attach(model)
     assert [(layer.name, layer.macs) for layer in codeq.summary(model, (6,)).layers] == [("0.weight", 72)]
+
+
+class Merged(nn.Module):
+    """A super-resolution block as it is deployed: no layer is called, two kernels are one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.narrow = nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 1)
+        self.norm, self.head = nn.BatchNorm2d(4), nn.Linear(4, 2)
+        self.query = nn.Parameter(torch.rand(1, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = self.wide.weight + F.pad(self.narrow.weight, (1, 1, 1, 1)) * self.norm.weight.reshape(-1, 1, 1, 1)
+        x = F.conv2d(x, kernel, self.wide.bias, padding=1)
+        x = F.conv2d(input=x, weight=self.narrow.weight)
+        pooled = x.mean((2, 3)) @ self.head.weight.t()
+        return torch.matmul(pooled + self.head(self.query), self.head.weight)
+
+
+@pytest.mark.parametrize("attached", [False, True])
+def test_weights_that_are_used_without_their_layer_count(attached: bool) -> None:
+    model = Merged()
+    if attached:
+        codeq.attach(model)
+    macs = {layer.name: layer.macs for layer in codeq.summary(model, (4, 6, 5)).layers}
+    pixels = 6 * 5
+    assert macs == {
+        "wide.weight": pixels * 4 * 4 * 9,
+        "narrow.weight": pixels * 4 * 4,
+        "head.weight": 4 * 2 + 4 * 2 + 2 * 4,
+    }
+
+
+def test_counting_leaves_buffers_alone() -> None:
+    class Counts(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return super().forward(x)
+
+    model = Counts(3, 3)
+    model.register_buffer("calls", torch.zeros(()))
+    codeq.summary(model, (3,))
+    assert model.calls == 0
 
 
 class Attention(nn.Module):

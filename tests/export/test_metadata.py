@@ -1,5 +1,6 @@
 """What a file says about itself comes back as it was written, and damage is one line."""
 
+import contextlib
 import dataclasses
 import json
 from typing import Any
@@ -8,7 +9,16 @@ import pytest
 
 from codeq.activations.encoding import ActivationEncoding
 from export.errors import ExportError
-from export.metadata import FORMAT_VERSION, KEY, FileMetadata, WeightMetadata, metadata_props, parse_metadata
+from export.metadata import (
+    FORMAT_VERSION,
+    KEY,
+    FileMetadata,
+    WeightMetadata,
+    metadata_props,
+    mismatch_lines,
+    parse_metadata,
+    with_mismatch,
+)
 
 pytestmark = pytest.mark.quick
 
@@ -27,6 +37,7 @@ FILE = FileMetadata(
 
 def text(**changes: Any) -> str:
     values = {field.name: getattr(FILE, field.name) for field in dataclasses.fields(FILE)} | changes
+    values.pop("mismatch")
     return metadata_props(values.pop("weights"), **values)[KEY]
 
 
@@ -35,6 +46,8 @@ def test_it_comes_back() -> None:
     options: dict[str, Any] = {"session_options": {"a": "1"}, "layout": {"io": "nhwc"}, "activations": None}
     found = parse_metadata(text(**options, activations_except=()), "net")
     assert found == dataclasses.replace(FILE, **options, activations_except=())
+    wide = {"activations_too_wide": {"add": "too wide"}}
+    assert parse_metadata(text(**wide), "net") == dataclasses.replace(FILE, **wide)
 
 
 def test_our_own_version_is_in_it() -> None:
@@ -72,3 +85,19 @@ def test_damage_is_one_line(change: dict[str, Any]) -> None:
 def test_what_is_no_metadata(damaged: str) -> None:
     with pytest.raises(ExportError, match="is damaged"):
         parse_metadata(damaged, "net")
+
+
+def test_a_mismatch_is_added_and_nothing_else_changes() -> None:
+    marked = with_mismatch(text(), "y at basic, batch 1: argmax differs in 1 places")
+    assert parse_metadata(marked, "net") == dataclasses.replace(
+        parse_metadata(text(), "net"), mismatch="y at basic, batch 1: argmax differs in 1 places"
+    )
+    assert json.loads(marked)["parity"]["ok"] is False
+    assert mismatch_lines("") == []
+    assert mismatch_lines("off by 1") == ["parity    does not hold, published all the same: off by 1"]
+
+
+@pytest.mark.parametrize("entry", [3, [], {"first_failure": 3}, None])
+def test_a_damaged_verdict_is_no_traceback(entry: Any) -> None:
+    with contextlib.suppress(ExportError):
+        parse_metadata(json.dumps(json.loads(text()) | {"parity": entry}), "net")

@@ -73,6 +73,9 @@ class Text:
         self._step("open_runner")
         return Runner()
 
+    def record_mismatch(self, path: Path, failure: str) -> None:
+        path.write_text(f"new, {failure}")
+
     def check(self, *arguments: Any) -> Verdict:
         self._step("check")
         return self.verdict
@@ -81,9 +84,13 @@ class Text:
         return [path, *(path.with_name(name) for name in self.companions)]
 
 
-def export(backend: Text, folder: Path, *, force: bool = False) -> Any:
-    request = ExportRequest(force=force)
+def export(backend: Text, folder: Path, *, force: bool = False, accept_mismatch: bool = False) -> Any:
+    request = ExportRequest(force=force, accept_mismatch=accept_mismatch)
     return publish(backend, nn.Linear(2, 2), torch.ones(2, 2), folder / "net.txt", request)  # type: ignore[arg-type]
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "export.publish"]
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -116,6 +123,21 @@ def test_a_file_that_does_not_hold_is_not_published(tmp_path: Path) -> None:
         export(Text(FAILS), tmp_path, force=True)
     assert raised.value.verdict is FAILS
     assert content(tmp_path) == {"net.txt": "old", "net.txt.data": "old"}
+
+
+def test_a_mismatch_that_is_accepted_is_published_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    report = export(Text(FAILS), tmp_path, accept_mismatch=True)
+    failure = "y at eager, batch 1: off by one"
+    assert content(tmp_path) == {"net.txt": f"new, {failure}"}
+    assert (report.verdict, report.size_bytes) == (FAILS, len(f"new, {failure}"))
+    assert report.notes == (f"published although parity does not hold: {failure}",)
+    assert warnings_of(caplog) == [f"{report.path}: {report.notes[0]}"]
+
+
+def test_a_file_that_holds_says_nothing_of_a_mismatch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    report = export(Text(), tmp_path, accept_mismatch=True)
+    assert content(tmp_path) == {"net.txt": "new"}
+    assert (report.notes, warnings_of(caplog)) == ((), [])
 
 
 def test_what_an_older_file_left_beside_it_goes_with_it(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from codeq.graph.nodes import GraphRunner, input_names
 from export import ExportError, ParityError, check_parity
 from export.backend import BACKENDS, OnProgress, StoredWeight, Written, backend_of
 from export.command import run_export
-from export.metadata import KEY, FileMetadata, parse_metadata
+from export.metadata import KEY, FileMetadata, parse_metadata, with_mismatch
 from export.options import ExportRequest, Quantization
 from export.parity.checks import LayerKernel, WeightCheck
 from export.parity.codes import Count, judge_codes
@@ -164,6 +164,10 @@ class NpzBackend:
 
     def read(self, path: Path) -> NpzFile:
         return read(path)
+
+    def record_mismatch(self, path: Path, failure: str) -> None:
+        arrays = dict(read(path).arrays)
+        np.savez(path, **arrays | {"metadata": np.array(with_mismatch(str(arrays["metadata"]), failure))})
 
     def check(
         self, stored: NpzFile, model: nn.Module, held: Held, program: ReferenceProgram | None, on_progress: OnProgress

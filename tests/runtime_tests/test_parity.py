@@ -86,6 +86,7 @@ def test_the_integer_contract_holds(
     # With integer kernels throughout, the outputs themselves are the reference's, bit for bit.
     exact = {level for level in LEVELS if all(check.exact for check in verdict.codes if check.setting == level)}
     assert exact == {"enable_all"}
+    assert {check.setting for check in verdict.outputs if check.decides} == exact
     assert all(check.differing == 0 for check in verdict.outputs if check.setting in exact)
 
 

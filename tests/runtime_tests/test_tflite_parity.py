@@ -111,7 +111,7 @@ def shift_an_activation(model: Any, tensors: dict[str, Any]) -> None:
 def move_a_bias(model: Any, tensors: dict[str, Any]) -> None:
     name = next(name for name in tensors if name.startswith("block1.conv1") and "bias" in name)
     buffer = model.buffers[tensors[name].buffer]
-    values = np.frombuffer(bytes(buffer.data), np.int32) + 5000
+    values = np.frombuffer(bytes(buffer.data), np.int32) + 1
     buffer.data = np.frombuffer(values.tobytes(), np.uint8)
 
 
@@ -122,7 +122,7 @@ def move_a_bias(model: Any, tensors: dict[str, Any]) -> None:
         (scale_a_weight, "fc.weight: "),
         (scale_an_activation, "block2.conv1"),
         (shift_an_activation, "block2.conv1"),
-        (move_a_bias, "block1.conv1 at xnnpack (CONV_2D): "),
+        (move_a_bias, "block1.conv1.bias_quantized: "),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from codeq.graph.nodes import is_constant
+from codeq.graph.nodes import depends_on_input, is_constant
 from export.program.program import constant_value
 from export.tflite.builder.graph_writer import GraphWriter
 from export.tflite.builder.program_reader import ProgramReader, is_size
@@ -23,9 +23,9 @@ from export.tflite.weights.layout import identity
 
 def per_input_constant(program: ProgramReader, node: Any) -> np.ndarray | None:
     """Find the constant of shape `(1, ...)` that a node repeats along the batch; None where it is something else."""
-    if not isinstance(node, Node) or program.open_axes(node) != (0,) or program.depends_on_input(node):
+    if not isinstance(node, Node) or program.open_axes(node) != (0,) or depends_on_input(node):
         return None
-    one, two = (_evaluate(program, node, batch) for batch in (1, 2))
+    one, two = (evaluate_for_batch(program, node, batch) for batch in (1, 2))
     if one.shape[0] != 1 or two.shape[0] != 2 or not all(torch.equal(row, one[0]) for row in two):
         return None
     return one.numpy()
@@ -56,14 +56,23 @@ def repeat_per_input(writer: GraphWriter, source: Value, constant: np.ndarray, n
     return writer.operator("ADD", [batch, writer.number(constant, f"{name}/row")], like, identity(axes))
 
 
-def _evaluate(program: ProgramReader, node: Node, batch: int) -> Tensor:
+def evaluate_for_batch(program: ProgramReader, node: Node, batch: int) -> Tensor:
+    """Compute what depends on the batch size alone, for one size."""
     known: dict[Node, Any] = {}
+
+    def size(symbol: Any) -> int:
+        if isinstance(symbol, int):
+            return symbol
+        expression = symbol.node.expr
+        return int(expression.subs(dict.fromkeys(expression.free_symbols, batch)))
 
     def value(operand: Node) -> Any:
         if operand not in known:
+            described = operand.meta["val"]
             if is_size(operand):
-                expression = operand.meta["val"].node.expr
-                known[operand] = int(expression.subs(dict.fromkeys(expression.free_symbols, batch)))
+                known[operand] = size(described)
+            elif depends_on_input(operand):  # of which only the shape is read
+                known[operand] = torch.zeros([size(symbol) for symbol in described.shape], dtype=described.dtype)
             elif is_constant(operand):
                 known[operand] = constant_value(program.program, operand)
             else:

@@ -6,12 +6,15 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from codeq.graph.nodes import is_constant, layer_names, state_name
+from codeq.graph.nodes import layer_names, state_name
 from export.program.codes import UINT8_TO_INT8
 from export.program.names import scope_name
 from export.program.program import ReferenceProgram, WeightRecord, constant_value
 from export.tflite.file.graph import Tensor, TensorGrid
 from export.tflite.weights.layout import Order
+
+PLAIN_TYPES = {torch.bool: np.bool_, torch.int64: np.int64, torch.int32: np.int32}
+"""Of values that are neither floats nor codes."""
 
 quantize = torch.ops.codeq.quantize.default
 dequantize = torch.ops.codeq.dequantize.default
@@ -23,7 +26,6 @@ class ProgramReader:
     def __init__(self, program: ReferenceProgram) -> None:
         self.program = program
         self._names = layer_names(program.exported.graph)
-        self._on_input: dict[Node, bool] = {}
         self._on_codes: dict[Node, bool] = {}
 
     def shape(self, node: Node) -> tuple[int, ...]:
@@ -40,12 +42,13 @@ class ProgramReader:
         return name or self._names.get(node, node.name)
 
     def like(self, node: Node, order: Order, quantization: TensorGrid | None = None, *, name: str = "") -> Tensor:
-        """Describe a tensor of the file for a node's shape, its axes in some order: codes on a grid, else floats."""
+        """Describe a tensor for a node's shape, its axes in some order: codes on a grid, else PyTorch's type."""
         shape, open_axes = self.shape(node), self.open_axes(node)
+        kind = PLAIN_TYPES.get(node.meta["val"].dtype, np.float32)
         return Tensor(
             name or node.name,
             tuple(shape[axis] for axis in order),
-            np.dtype(np.float32 if quantization is None else np.int8),
+            np.dtype(kind if quantization is None else np.int8),
             quantization=quantization,
             open_batch=tuple(place for place, axis in enumerate(order) if axis in open_axes),
         )
@@ -82,15 +85,6 @@ class ProgramReader:
         name = state_name(self.program.exported, source) or node.name
         record = self.program.weights.get(name)
         return name if record is None else record.name
-
-    def depends_on_input(self, node: Node) -> bool:
-        """Tell whether a node's values are computed from those of an input, not from its batch size alone."""
-        if node not in self._on_input:
-            if node.op == "placeholder":
-                self._on_input[node] = not is_constant(node)
-            else:
-                self._on_input[node] = not is_size(node) and any(map(self.depends_on_input, node.all_input_nodes))
-        return self._on_input[node]
 
     def depends_on_codes(self, node: Node) -> bool:
         """Tell whether a constant is, or is computed from, a quantized weight."""

@@ -27,6 +27,9 @@ from export.tflite.builder.weight_writer import WeightWriter
 from export.tflite.file.graph import TensorGrid
 from export.tflite.weights.layout import Order, StoredLayout, flat_order, identity
 
+CONSTANTS = tuple(np.dtype(kind) for kind in (np.float32, np.int64, np.int32, np.bool_))
+"""Types of tensors that lie in a file."""
+
 
 class Values:
     """Holds the value of every node that was lowered; constants are written where they are first read.
@@ -62,13 +65,15 @@ class Values:
         return value if order is None or value.order == order else self._reorder(node, value, order)
 
     def read_float(self, node: Any, order: Order | None = None) -> Value:
-        """Read an operand as floats."""
+        """Read an operand as floats; integers and truth values are cast, as PyTorch promotes them."""
         value = self.read(node, order)
-        if value.quantization is None:
+        tensor = self._writer.tensor(value)
+        if value.quantization is None and tensor.dtype == np.float32:
             return value
         if value.tensor not in self._floats:
-            like = replace(self._writer.tensor(value), dtype=np.dtype(np.float32), quantization=None)
-            made = self._writer.operator("DEQUANTIZE", [value], like, value.order, label="dequantized")
+            code, label = ("CAST", "float") if value.quantization is None else ("DEQUANTIZE", "dequantized")
+            like = replace(tensor, dtype=np.dtype(np.float32), quantization=None)
+            made = self._writer.operator(code, [value], like, value.order, label=label)
             self._floats[value.tensor] = replace(made, joined=value.joined)
         return self._floats[value.tensor]
 
@@ -153,6 +158,6 @@ class Values:
         if program.depends_on_codes(node):
             raise CannotLower("it reads what is computed from a quantized weight, which has no form here yet")
         value = program.constant(node)
-        if value is None or value.dtype != np.float32:
-            raise CannotLower("it reads a constant that is no float32 tensor")
+        if value is None or value.dtype not in CONSTANTS:
+            raise CannotLower(f"it reads a constant that is no tensor of {', '.join(map(str, CONSTANTS))}")
         return Value(self._writer.number(value, program.weight_name(node)), identity(value.ndim))

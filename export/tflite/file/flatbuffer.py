@@ -4,7 +4,7 @@ Equal data and equal grids are stored once. Source: the TFLite schema (version 3
 generates from it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,14 @@ ALIGNMENT = 16
 LIMIT = 2**31 - 1
 """Bytes of a flatbuffer: its offsets are signed 32-bit numbers."""
 SIGNATURE = "serving_default"
-TYPES = {"float32": "FLOAT32", "int32": "INT32", "int64": "INT64", "int8": "INT8", "bool": "BOOL"}
+TYPES = {
+    "float32": "FLOAT32",
+    "int32": "INT32",
+    "int64": "INT64",
+    "int8": "INT8",
+    "uint8": "UINT8",
+    "bool": "BOOL",
+}
 """numpy's names of types to the schema's."""
 INDEX_VECTORS = {"uint8": "Uint8Vector", "uint16": "Uint16Vector", "int32": "Int32Vector"}
 """numpy's names of the types of positions to the schema's."""
@@ -182,6 +189,17 @@ def with_outputs(data: bytes, names: list[str]) -> bytes:
     subgraph.outputs = [*map(int, subgraph.outputs), *(numbers[name] for name in names)]
     model.signatureDefs = []
     model.buffers = align_buffers(model)
+    return pack_model(model, len(data))
+
+
+def with_metadata(data: bytes, name: str, change: Callable[[str], str]) -> bytes:
+    """Copy a file and change the text that it holds under a name."""
+    model = read(data)
+    model.buffers = align_buffers(model)
+    for entry in model.metadata:
+        if text_of(entry.name) == name:
+            buffer = model.buffers[entry.buffer]
+            buffer.data = change(buffer.data.decode()).encode()
     return pack_model(model, len(data))
 
 

@@ -66,13 +66,18 @@ def lower_leaky_relu(build: Builder, node: Node) -> None:
     build.values.result(node, "LEAKY_RELU", [x], x.order, alpha=float(slope))  # type: ignore[arg-type]
 
 
-@lowers(aten.softmax.int)
+@lowers(aten.softmax.int, aten.log_softmax.int)
 def lower_softmax(build: Builder, node: Node) -> None:
-    """Write SOFTMAX, which is over the last axis as stored."""
+    """Write SOFTMAX or LOG_SOFTMAX, which are over the last axis as stored."""
     rank = len(build.program.shape(node))
     axis = int(node.args[1]) % rank  # type: ignore[arg-type]
-    if len(node.args) > 2 and node.args[2] is not None:
+    kind = node.args[2] if len(node.args) > 2 else node.kwargs.get("dtype")
+    if kind not in (None, torch.float32):
         raise CannotLower("it changes the type")
     stored = build.values.read_float(node.args[0]).order
     order = (*(place for place in stored if place != axis), axis)
-    build.values.result(node, "SOFTMAX", [build.values.read_float(node.args[0], order)], order, beta=1.0)
+    value = build.values.read_float(node.args[0], order)
+    if node.target is aten.log_softmax.int:
+        build.values.result(node, "LOG_SOFTMAX", [value], order)
+    else:
+        build.values.result(node, "SOFTMAX", [value], order, beta=1.0)

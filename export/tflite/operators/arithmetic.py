@@ -1,4 +1,4 @@
-"""Sums and products take numbers and broadcast. On floats they are exact.
+"""Sums, products, quotients and the like take numbers and broadcast. On floats they are exact; POW is the runtime's.
 
 On codes, in XNNPACK: ADD multiplies centered codes by 21-bit integers and rounds half up,
 MUL is clip(rint(f32(a * b) * f32(s_a * s_b / s_out)) + zero point).
@@ -11,7 +11,7 @@ import torch
 from torch.fx import Node
 
 from export.tflite.builder.builder import Builder
-from export.tflite.builder.destination import find_destination
+from export.tflite.builder.destination import Destination, find_destination
 from export.tflite.builder.refusal import CannotLower
 from export.tflite.builder.value import Value
 from export.tflite.file.graph import Tensor
@@ -25,24 +25,38 @@ CODES: dict[Any, str] = {
     aten.add.Tensor: "ADD",
     aten.mul.Tensor: "MUL",
     aten.sub.Tensor: "SUB",
+    aten.rsub.Scalar: "SUB",
+    aten.rsub.Tensor: "SUB",
+    aten.div.Tensor: "DIV",
+    aten.maximum.default: "MAXIMUM",
+    aten.minimum.default: "MINIMUM",
+    aten.pow.Tensor_Tensor: "POW",
+    aten.pow.Scalar: "POW",
 }
+SWAPPED = frozenset({aten.rsub.Scalar, aten.rsub.Tensor})
+"""They take their first operand off their second."""
+CLAMPING = frozenset({"ADD", "MUL", "SUB", "DIV"})
+"""Operators that apply a clamp to their result themselves."""
 ON_CODES = frozenset({"ADD", "MUL"})
 
 
 @lowers(*CODES)
 def lower_arithmetic(build: Builder, node: Node) -> None:
     """Read both operands in the order of the first that has as many dimensions as the result."""
-    if node.kwargs.get("alpha", 1) != 1:
-        raise CannotLower("it scales its second operand (alpha)")
     code = CODES[node.target]
     rank = len(build.program.shape(node))
-    full = [operand for operand in node.args if isinstance(operand, Node) and len(build.program.shape(operand)) == rank]
+    arguments = node.args[:2]
+    if node.kwargs.get("alpha", 1) != 1 or len(node.args) > 2:
+        raise CannotLower("it scales its second operand (alpha)")
+    full = [operand for operand in arguments if isinstance(operand, Node) and len(build.program.shape(operand)) == rank]
     computed = [operand for operand in full if operand in build.values]
     order = build.values.read((computed or full)[0]).order if full else identity(rank)
-    integer = code in ON_CODES and build.values.are_codes(*node.args)
-    target = find_destination(build.program, node, integer=integer)
+    integer = code in ON_CODES and build.values.are_codes(*arguments)
+    target = find_destination(build.program, node, integer=integer) if code in CLAMPING else Destination(node)
     integer = target.quantization is not None
-    operands = [read_broadcast(build, operand, order, integer=integer) for operand in node.args]
+    operands = [read_broadcast(build, operand, order, as_is=integer) for operand in arguments]
+    if node.target in SWAPPED:
+        operands.reverse()
     if target.quantization is not None:
         scales = [
             operand.quantization.scale for operand in operands if isinstance(operand, Value) and operand.quantization
@@ -50,27 +64,35 @@ def lower_arithmetic(build: Builder, node: Node) -> None:
         for scale in scales if code == "ADD" else [scales[0] * scales[1]]:
             check_ratio(build.program.name(node), code, scale, target.quantization)
         build.integer[build.program.name(node)] = code
-    build.values.result(node, code, operands, order, target=target, fusedActivationFunction=target.activation)
+    options: dict[str, Any] = {"fusedActivationFunction": target.activation} if code in CLAMPING else {}
+    build.values.result(node, code, operands, order, target=target, **options)
 
 
-def read_broadcast(build: Builder, operand: Any, order: Order, *, integer: bool = False) -> Value | int:
-    """Read an operand that broadcasts to a result of some order: ones in front of its shape, then the order."""
+def read_broadcast(build: Builder, operand: Any, order: Order, *, as_is: bool = False) -> Value | int:
+    """Read an operand that broadcasts to a result of some order: ones in front of its shape, then the order.
+
+    Args:
+        build: That has it.
+        operand: A node or a number.
+        order: Of the result.
+        as_is: Take codes, truth values and integers as they are; else as floats.
+    """
     if not isinstance(operand, Node):
         return build.writer.number(np.array(operand, np.float32), "number")
     shape = build.program.shape(operand)
     missing = len(order) - len(shape)
     if not missing:
-        return build.values.read(operand, order) if integer else build.values.read_float(operand, order)
+        return build.values.read(operand, order) if as_is else build.values.read_float(operand, order)
     if operand not in build.values:
         value = build.program.constant(operand)
         if value is not None and value.dtype == np.float32 and not build.program.depends_on_codes(operand):
             wide = value.reshape((1,) * missing + shape).transpose(order)
             return build.writer.number(np.ascontiguousarray(wide), build.program.weight_name(operand))
     if not shape:
-        return build.values.read_float(operand)
+        return build.values.read(operand) if as_is else build.values.read_float(operand)
     plain = (
         build.values.read(operand, identity(len(shape)))
-        if integer
+        if as_is
         else build.values.read_float(operand, identity(len(shape)))
     )
     source = build.writer.tensor(plain)

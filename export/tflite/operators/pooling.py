@@ -4,6 +4,8 @@ Maxima are exact, on floats and on codes. Averages are float sums in another ord
 integer kernel in XNNPACK, whose rule is in export/reference/xnnpack.py.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch.fx import Node
@@ -35,10 +37,10 @@ def lower_max_pool(build: Builder, node: Node) -> None:
         raise CannotLower("its windows are dilated")
     width, step, pad = pair(kernel), pair(stride or kernel), pair(padding)
     sizes, outputs = build.program.shape(x)[2:], build.program.shape(node)[2:]
-    if ceil and _floor_outputs(sizes, width, step, pad) != outputs:
-        raise CannotLower("its last windows are cut off (ceil_mode)")
     image = read_image(build, x, integer=True)
-    plan = plan_padding(sizes, width, step, (1, 1), ((pad[0], pad[0]), (pad[1], pad[1])), outputs)
+    beyond = step if ceil else (0, 0)  # the last windows reach over the padding
+    zeros = ((pad[0], pad[0] + beyond[0]), (pad[1], pad[1] + beyond[1]))
+    plan = plan_padding(sizes, width, step, (1, 1), zeros, outputs)
     if plan.needs_pad and not is_non_negative(build, x, image):
         source = build.writer.tensor(image)
         n, height, long, channels = source.shape
@@ -94,12 +96,65 @@ def lower_adaptive_average_pool(build: Builder, node: Node) -> None:
     assert isinstance(x, Node)
     sizes, outputs = build.program.shape(x)[2:], build.program.shape(node)[2:]
     if any(size % output for size, output in zip(sizes, outputs, strict=True)):
-        raise CannotLower("its windows differ in size")
+        _pool_bands(build, node, "MEAN", x)
+        return
     if outputs == (1, 1):
         _mean_of_image(build, node, x)
         return
     kernel = (sizes[0] // outputs[0], sizes[1] // outputs[1])
     _pool(build, node, "AVERAGE_POOL_2D", read_image(build, x, integer=False), kernel, kernel, 1)
+
+
+@lowers(aten.adaptive_max_pool2d.default, aten.adaptive_max_pool1d.default)
+def lower_adaptive_max_pool(build: Builder, node: Node) -> None:
+    """Write REDUCE_MAX of whole images or of bands; the places of maxima are not given."""
+    if any(user.args[1] == 1 for user in node.users):
+        raise CannotLower("its places are read; only its values have a lowering")
+    x = node.args[0]
+    assert isinstance(x, Node)
+    part = next(iter(node.users))
+    _pool_bands(build, part, "REDUCE_MAX", x)
+    value = build.values.read(part)
+    build.values.set_parts(node, (value, value))
+
+
+def _pool_bands(build: Builder, node: Node, code: str, x: Node) -> None:
+    """Pool windows that may differ in size: bands of rows first, then of columns. Output i reads from floor(i n / m)
+    to ceil((i + 1) n / m), as PyTorch does; the mean of a band's means is the window's, as its rows are equally long.
+    """
+    image = read_image(build, x, integer=False)
+    rank = len(build.program.shape(node))
+    outputs = (1, *build.program.shape(node)[2:])[-2:]
+    for place, count in ((1, outputs[0]), (2, outputs[1])):
+        source = build.writer.tensor(image)
+        size, bands = source.shape[place], []
+        axes = build.writer.indices([place], "axes")
+        for index in range(count):
+            begin, end = index * size // count, -(-(index + 1) * size // count)
+            begins, ends = [0] * 4, [0] * 4
+            begins[place], ends[place] = begin, end
+            shape = [*source.shape]
+            shape[place] = end - begin
+            numbers = [
+                build.writer.indices(n, label) for n, label in ((begins, "begin"), (ends, "end"), ([1] * 4, "step"))
+            ]
+            others = 0b1111 & ~(1 << place)
+            like = replace(source, name=f"{node.name}/band", shape=tuple(shape))
+            band = build.writer.operator(
+                "STRIDED_SLICE", [image, *numbers], like, image.order, beginMask=others, endMask=others
+            )
+            shape[place] = 1
+            one = replace(like, shape=tuple(shape))
+            bands.append(build.writer.operator(code, [band, axes], one, image.order, keepDims=True))
+        shape[place] = count
+        joined = replace(source, name=f"{node.name}/bands", shape=tuple(shape))
+        image = (
+            bands[0] if count == 1 else build.writer.operator("CONCATENATION", bands, joined, image.order, axis=place)
+        )
+    if rank == 3:
+        like = build.program.like(node, CHANNELS_LAST[3])
+        image = replace(build.writer.reshape(image, like.shape, like.open_batch, node.name), order=CHANNELS_LAST[3])
+    build.values.set(node, image)
 
 
 @lowers(aten.mean.dim)

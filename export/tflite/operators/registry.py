@@ -15,16 +15,25 @@ Lowering = Callable[[Builder, Node], None]
 
 LOWERINGS: dict[Any, Lowering] = {}
 """By operator overload; filled once export/tflite/operators/families.py is imported."""
+OF_ANY_TYPE: set[Any] = set()
+"""Operators whose lowering takes care of the type that they compute; all others compute floats or codes."""
 
 
-def lowers(*targets: Any) -> Callable[[Lowering], Lowering]:
-    """Register a function for operators; each has one."""
+def lowers(*targets: Any, any_type: bool = False) -> Callable[[Lowering], Lowering]:
+    """Register a function for operators; each has one.
+
+    Args:
+        targets: Operator overloads.
+        any_type: They may compute truth values and integers.
+    """
 
     def register(function: Lowering) -> Lowering:
         for target in targets:
             if target in LOWERINGS:
                 raise ValueError(f"{target} has two lowerings")
             LOWERINGS[target] = function
+            if any_type:
+                OF_ANY_TYPE.add(target)
         return function
 
     return register

@@ -13,6 +13,7 @@ from export.tflite.builder.refusal import CannotLower
 from export.tflite.builder.value import Value
 from export.tflite.file.graph import Tensor, TensorGrid
 from export.tflite.operators.convolution import CONVOLUTIONS
+from export.tflite.operators.gather import lower_border
 from export.tflite.operators.linear import flatten_columns
 from export.tflite.operators.registry import lowers
 from export.tflite.operators.requantization import check_ratio
@@ -130,12 +131,14 @@ def lower_pad(build: Builder, node: Node) -> None:
         if reader.target in CONVOLUTIONS and reader.args[0] is node:
             return
     place = 2 if node.target is aten.constant_pad_nd.default else 3
-    if place == 3 and len(node.args) > 2 and node.args[2] != "constant":
-        raise CannotLower(f"its mode is {node.args[2]}, expected constant")
+    mode = str(node.args[2]) if place == 3 and len(node.args) > 2 else "constant"
     number = float(node.args[place] or 0) if len(node.args) > place else 0.0  # type: ignore[arg-type]
     amounts = [int(amount) for amount in node.args[1]]  # type: ignore[union-attr,arg-type]
-    if min(amounts, default=0) < 0:
-        raise CannotLower("it cuts values off (a negative padding)")
+    if mode != "constant" or max(amounts, default=0) <= 0:
+        lower_border(build, node, mode, amounts)
+        return
+    if min(amounts) < 0:
+        raise CannotLower("it pads on one side and cuts off on another")
     value = build.values.read_float(node.args[0]) if number else build.values.read(node.args[0])
     rank = len(value.order)
     pairs = [(0, 0)] * rank
@@ -243,7 +246,7 @@ def lower_parts(build: Builder, node: Node) -> None:
     """Write nothing: each part is sliced where it is taken."""
 
 
-@lowers(operator.getitem)
+@lowers(operator.getitem, any_type=True)
 def lower_part(build: Builder, node: Node) -> None:
     """Write STRIDED_SLICE of one of several parts, or give one of several results."""
     source, index = node.args

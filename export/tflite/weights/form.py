@@ -93,7 +93,8 @@ class WeightForms:
         reason = _refuse_int4(codes, reader) if self.int4 else ""
         if self.int4 and not reason:
             sizes["int4"] = (codes.size + 1) // 2
-        if self.sparse == "auto" and reader.layers_only and is_exact("csr", reader):
+        # DENSIFY of nothing but zeros cannot be opened: its buffer would be empty.
+        if self.sparse == "auto" and reader.layers_only and is_exact("csr", reader) and codes.any():
             sizes["csr"] = compress(codes).nbytes + DENSIFY_BYTES
         form = min(sizes, key=lambda form: sizes[form])
         return StoredForm(form, reader, sizes[form] + 4 * scales, reason)

@@ -11,7 +11,7 @@ import codeq
 import models
 from codeq.activations.encoding import QUANT_MAX, ActivationEncoding
 from codeq.activations.learned_step import ActivationQuantizer, QuantizedActivations
-from codeq.errors import AttachError
+from codeq.errors import AttachError, TraceError
 from export import export_onnx
 
 
@@ -196,3 +196,121 @@ def test_a_network_is_trained_as_it_is_called(tmp_path: Path) -> None:
         model.eval(), inputs, tmp_path / "net.onnx", activations="int8", activation_encodings=encodings
     )
     assert report.verdict.ok
+
+
+class Detector(nn.Module):
+    """Writes boxes in place, counts its calls, and has a branch and a list of features that nothing reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 6, 1)
+        self.aux = nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        x.sub_(0.5)
+        y = self.conv(x).relu_()
+        _, boxes = self.aux(y), self.head(y)
+        boxes[:, :2] = boxes[:, :2].sigmoid() * 8
+        boxes[:, -1] += 1
+        return boxes
+
+
+def test_what_nothing_reads_is_not_quantized_and_writes_train(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Detector()
+    codeq.attach(model)
+    x = torch.rand(4, 3, 8, 8)
+    given = x.clone()
+    quantized = QuantizedActivations(model, (x[:2],))
+    expected = model.eval()(x.clone())
+    torch.testing.assert_close(quantized(x), expected)  # not calibrated yet
+    quantized.calibrate((x,))
+    quantized(x).sum().backward()
+    assert torch.equal(x, given)
+    assert model.conv.parametrizations.weight.original.grad is not None  # type: ignore[union-attr]
+    assert not [name for name in quantized.encodings() if name.startswith("aux")]
+    codeq.freeze(model)
+    report = export_onnx(
+        model, (x,), tmp_path / "net.onnx", activations="int8", activation_encodings=quantized.encodings()
+    )
+    assert report.verdict.ok
+    assert {kernel.name: kernel.kernel for kernel in report.kernels if kernel.name in ("conv", "head")} == {
+        "conv": "QLinearConv",
+        "head": "QLinearConv",
+    }
+
+
+def test_state_cannot_be_trained_and_is_named() -> None:
+    class Smooths(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            y = super().forward(x) + self.last
+            self.last.copy_(y[:1].detach())
+            return y
+
+    model = Smooths(3, 3)
+    model.register_buffer("last", torch.zeros(1, 3))
+    codeq.attach(model)
+    with pytest.raises(TraceError, match="the buffer 'last' is state"):
+        QuantizedActivations(model, (torch.rand(2, 3),))
+
+
+class Casts(nn.Module):
+    def __init__(self, change: bool) -> None:
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(144, 3)
+        self.change = change
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.change:
+            return self.fc(F.relu(self.norm(self.conv(x))).flatten(1))
+        y = F.relu(self.norm(self.conv(x.float()).to(x.dtype)).contiguous()).clone().detach()
+        return self.fc(F.relu(y.type_as(x)).cpu().view(x.shape[0], -1))
+
+
+def test_casts_that_change_nothing_hide_no_layer_in_training_nor_in_its_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(8, 1, 8, 8)
+    names = {}
+    for change in (False, True):
+        model = Casts(change)
+        codeq.attach(model, bits=4)
+        quantized = QuantizedActivations(model, x[:2])
+        quantized.calibrate(x)
+        quantized(x).sum().backward()
+        names[change] = list(quantized.encodings())
+        codeq.freeze(model)
+        report = export_onnx(
+            model.eval(),
+            (x,),
+            tmp_path / f"{change}.onnx",
+            activation_encodings=quantized.encodings(),
+            activations="int8",
+        )
+        assert [kernel.kernel for kernel in report.kernels][:1] == ["QLinearConv"]
+    assert names[True][:2] == names[False] == ["input", "conv"]
+
+
+def test_a_tensor_that_8_bits_cannot_hold_is_logged_and_can_be_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    class Extreme(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = F.pad(self.one(x), (2, 2, 2, 2))
+            return self.two(y * torch.rsqrt(y.square().mean(1, keepdim=True) + 1e-6))
+
+    torch.manual_seed(0)
+    model = Extreme()
+    codeq.attach(model, bits=4)
+    x = torch.randn(8, 3, 6, 6)
+    QuantizedActivations(model, x[:2]).calibrate(x)
+    assert "8 bits of rsqrt leave mul " in caplog.text
+    assert "leave the layers that make and read rsqrt out (exclude)" in caplog.text
+    caplog.clear()
+    left_out = QuantizedActivations(model, x[:2], exclude=["mul"])
+    left_out.calibrate(x)
+    assert "8 bits of" not in caplog.text
+    assert list(left_out.encodings()) == ["input", "one", "mul", "two"]

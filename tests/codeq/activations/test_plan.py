@@ -1,6 +1,7 @@
 """The plan: what computes in integers, what stays float and why, and which tensors share a grid."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -31,14 +32,16 @@ class Net(nn.Module):
         return self.body(self, x)
 
 
-def plan(body: Callable[[Net, Tensor], Tensor], exclude: tuple[str, ...] = (), plain: str = "") -> ActivationPlan:
+def plan(
+    body: Callable[[Net, Tensor], Tensor], exclude: tuple[str, ...] = (), plain: str = "", **options: Any
+) -> ActivationPlan:
     exported = trace(Net(body).eval(), (torch.rand(2, 3, 8, 8),))
     canonicalize(exported)
 
     def refuse_weight(node: Node) -> str:
         return "its weight is not quantized" if (state_name(exported, node) or "") == f"{plain}.weight" else ""
 
-    return plan_activations(exported, refuse_weight, exclude=exclude, absorb_batch_norm=True)
+    return plan_activations(exported, refuse_weight, exclude=exclude, absorb_batch_norm=True, **options)
 
 
 def integers(found: ActivationPlan) -> list[str]:
@@ -61,9 +64,9 @@ def test_a_layer_absorbs_batch_norm_and_one_clamp() -> None:
 
 
 def test_a_clamp_with_other_readers_before_it_is_not_absorbed() -> None:
-    found = plan(lambda m, x: F.relu(y := m.a(x)) + y)
+    found = plan(lambda m, x: m.b(F.relu(y := m.a(x)) + y))
     assert reasons(found) == {"relu": "it does not follow a layer in integers as its only reader"}
-    assert list(found.tensors.values()) == ["input", "a", "relu", "add"]
+    assert list(found.tensors.values()) == ["input", "a", "relu", "add", "b"]
 
 
 def test_cheap_operators_stay_float_at_the_end() -> None:
@@ -137,7 +140,7 @@ def test_a_weight_that_is_not_quantized() -> None:
 
 @pytest.mark.parametrize("pattern", ["b", "re:[b]", "?", "conv2d", "Conv2d"])
 def test_layers_are_excluded_by_name_glob_expression_and_type(pattern: str) -> None:
-    found = plan(lambda m, x: m.b(m.a(x)) + x, exclude=(pattern,))
+    found = plan(lambda m, x: F.avg_pool2d(m.b(m.a(x)) + x, 2) @ x[:, :, ::2, ::2], exclude=(pattern,))
     excluded = {"b": {"b"}, "re:[b]": {"b"}}.get(pattern, {"a", "b"})
     assert {name for name, reason in reasons(found).items() if reason == "excluded"} == excluded
     assert "add" in integers(found)
@@ -153,7 +156,49 @@ def test_what_is_made_of_constants_and_the_batch_size_is_no_layer() -> None:
         repeated = m.norm.weight.reshape(1, 3, 1, 1).expand(x.shape[0], -1, 8, 8)
         return m.b(m.a(x)) + repeated - torch.zeros(x.shape[0], 3, 8, 8)
 
-    assert list(reasons(plan(body))) == ["sub"]
+    assert reasons(plan(body)) == {"add": "one operand is a constant", "sub": "there is no rule for it"}
+
+
+@pytest.mark.parametrize(
+    "zeros",
+    [
+        lambda x: torch.zeros(x.shape[0], 3, 8, 8),
+        lambda x: torch.zeros_like(x),
+        lambda x: x.new_zeros(x.shape),
+        lambda x: x.new_full((x.shape[0], 1, 1, 1), 0.5).expand(-1, 3, 8, 8),
+    ],
+)
+def test_what_depends_on_the_batch_size_alone_is_no_activation(zeros: Callable[[Tensor], Tensor]) -> None:
+    found = plan(lambda m, x: m.c(m.a(x) + m.b(zeros(x))))
+    assert reasons(found) == {"b": "one operand is a constant", "add": "one operand is a constant"}
+    assert list(found.tensors.values()) == ["input", "a", "add", "c"]
+    found = plan(lambda m, x: m.c(torch.cat([m.a(x), zeros(x)], 1)[:, :3]))
+    assert list(found.tensors.values()) == ["input", "a", "cat", "c"]
+
+
+def test_a_sum_that_floats_read_stays_float_unless_it_has_a_grid_already() -> None:
+    def body(m: Net, x: Tensor) -> Tensor:
+        return (m.a(x) + m.b(x)).softmax(1)
+
+    assert reasons(plan(body))["add"] == "nothing that reads it computes in integers"
+    assert integers(plan(body, wanted=("add",))) == ["a", "b", "add"]
+
+
+WIDE = {"a": "8 bits of a leave b 3.0 dB"}
+
+
+def test_a_tensor_that_8_bits_cannot_hold_keeps_its_makers_and_readers_float() -> None:
+    found = plan(lambda m, x: m.c(m.b(F.relu(m.a(x))[:, :3])), too_wide=WIDE)
+    assert reasons(found) == {"a": WIDE["a"], "relu": "it does not follow a layer in integers as its only reader"} | {
+        "b": WIDE["a"]
+    }
+    assert list(found.tensors.values()) == ["b", "c"]
+
+
+def test_a_layer_that_can_give_floats_makes_one_in_integers() -> None:
+    found = plan(lambda m, x: m.b((x @ m.a(x)) * m.c(x)), too_wide={"matmul": "too wide"})
+    assert integers(found) == ["a", "matmul", "c", "b"]
+    assert reasons(found) == {"mul": "too wide"}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Ranges of activations: encodings by hand, and what each method makes of known values."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -75,12 +76,33 @@ def test_a_constant_is_on_its_grid(method: Method, value: float) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_nothing_but_zeros_has_no_range(method: Method) -> None:
-    with pytest.raises(CalibrationError, match=r"^layer: every calibration input gives zeros there, a range of zero"):
-        observed(torch.zeros(5)).encoding(method)
+@pytest.mark.parametrize("value", [0.0, 1e-40])
+def test_nothing_but_zeros_takes_any_range_and_says_so(
+    method: Method, value: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert observed(torch.full((5,), value)).encoding(method) == ActivationEncoding.from_range(-1.0, 1.0)
+    assert "layer: every calibration input gives zeros there; its range is a guess" in caplog.text
+    behind_relu = RangeObserver("layer", from_zero=True)
+    behind_relu.observe(torch.zeros(5))
+    assert behind_relu.encoding(method) == ActivationEncoding.from_range(0.0, 1.0)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_values_that_are_no_numbers_are_named(value: float) -> None:
-    with pytest.raises(CalibrationError, match=r"^layer: the calibration inputs give NaN or infinite values there"):
-        observed(torch.tensor([1.0, value]))
+def test_so_many_zeros_that_a_percentile_would_cut_all_else_off() -> None:
+    values = torch.zeros(60_000)
+    values[7] = -3.0
+    assert observed(values).encoding("percentile").low == pytest.approx(-3.0)
+
+
+def test_values_that_are_no_numbers_are_named() -> None:
+    with pytest.raises(CalibrationError, match=r"^layer: the calibration inputs give NaN there"):
+        observed(torch.tensor([1.0, math.nan]))
+
+
+@pytest.mark.parametrize(
+    ("value", "found"), [(math.inf, "infinite values"), (-math.inf, "infinite values"), (-3.4e38, "values of 3.4e+38")]
+)
+def test_values_that_no_grid_can_hold_are_named(value: float, found: str) -> None:
+    observer = observed(torch.tensor([1.0, value]), torch.tensor([2.0]))
+    assert observer.unfit == found
+    with pytest.raises(CalibrationError, match=rf"^layer: the calibration inputs give {re.escape(found)} there, which"):
+        observer.encoding("mse")

@@ -288,4 +288,4 @@ def test_foreign_parametrizations_are_listed() -> None:
     model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(8, 8)), nn.Linear(8, 4))
     report = codeq.attach(model)
     assert report.quantized == ("1.weight",)
-    assert report.skipped["0.weight"] == "it has another parametrization"
+    assert report.skipped["0.weight"] == "it has another parametrization; attach with bake=True"

@@ -83,7 +83,7 @@ def double_output(model: onnx.ModelProto) -> None:
             "block1.conv1.weight: 1 of 2304 values differ",
         ),
         (lambda m: change(m, "block1.conv1.weight_scale", one_ulp_off), "block1.conv1.weight: .* values differ"),
-        (lambda m: change(m, "fc.bias", nan_bias), "NaN or infinite"),
+        (lambda m: change(m, "fc.bias", nan_bias), "NaN values"),
         (lambda m: change(m, "fc.bias", wrong_bias), "max_abs_error 0.01 above"),
         (rename_output, "2 outputs, expected 1"),
         (transpose_output, r"shape \(\d+, 1, 10\), expected \(\d+, 10\)"),
@@ -242,10 +242,10 @@ def test_output_rule_by_hand() -> None:
     assert judge([[1.0, 2.00003, -4.0]]) == (True, 0)
     assert judge([[1.0, 2.00005, -4.0]]) == (False, 0)
     assert judge([[2.5, 2.0, -4.0]]) == (False, 1)
-    # A tie that the runtime breaks the other way is inside the tolerance, and still another class.
+    # A tie that the runtime breaks the other way is inside the tolerance: either class is right.
     tied = np.array([[1.0, 1.000001]], np.float32)
     check = compare_output("y", "basic", 1, tied, tied[:, ::-1].copy())
-    assert (check.ok, check.argmax_differences) == (False, 1)
+    assert (check.ok, check.argmax_differences) == (True, 0)
     whole = np.array([1, 2], np.int64)
     assert compare_output("y", "basic", 1, whole, whole).ok
     assert compare_output("y", "basic", 1, whole, whole + 1).reason == "2 elements differ"

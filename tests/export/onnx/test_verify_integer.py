@@ -61,13 +61,13 @@ def drop_relu(model: onnx.ModelProto) -> None:
 
 
 FAULTS: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
-    "bias": (change("block1.conv1.bias_quantized", add_to_first(400)), "block1.conv1 at disable_all"),
-    "output scale": (change("fc.bias_scale", lambda s: np.multiply(s, 1.1, out=s)), "output at disable_all"),
-    "far scale": (change("block2.add_scale", lambda s: np.multiply(s, 1.01, out=s)), "block2.add at disable_all"),
+    "bias": (change("block1.conv1.bias_quantized", add_to_first(400)), "block1.conv1.bias_quantized: it is not"),
+    "output scale": (change("fc.bias_scale", lambda s: np.multiply(s, 1.1, out=s)), "fc.bias_scale: it is not"),
+    "far scale": (change("block2.add_scale", lambda s: np.multiply(s, 1.01, out=s)), "block2.add_scale: it is not"),
     "code": (change("block3.conv1.weight_quantized", add_to_first(1)), "block3.conv1.weight: "),
-    "zero point": (shift_zero_point, "block1.conv2 at disable_all"),
-    "last bias": (change("fc.bias_quantized", add_to_first(1)), "output at disable_all, batch 1: fed the same codes"),
-    "relu": (drop_relu, "block1.conv1 at disable_all"),
+    "zero point": (shift_zero_point, "block1.conv2 at enable_all"),
+    "last bias": (change("fc.bias_quantized", add_to_first(1)), "fc.bias_quantized: it is not"),
+    "relu": (drop_relu, "block1.conv1 at enable_all"),
 }
 
 

@@ -46,8 +46,8 @@ def test_the_tolerance_is_of_the_largest_magnitude() -> None:
     [
         (LOGITS[:1], "shape (1, 3), expected (2, 3)"),
         (LOGITS.astype(np.float64), "dtype float64, expected float32"),
-        (shifted(float("nan")), "NaN or infinite values"),
-        (shifted(float("inf")), "NaN or infinite values"),
+        (shifted(float("nan")), "NaN values"),
+        (shifted(float("inf")), "infinite or masked values (above 5e+08) differ in 1 places"),
     ],
 )
 def test_what_cannot_be_compared_fails(found: np.ndarray, reason: str) -> None:
@@ -55,12 +55,61 @@ def test_what_cannot_be_compared_fails(found: np.ndarray, reason: str) -> None:
     assert (check.ok, check.reason, check.max_abs_error) == (False, reason, float("inf"))
 
 
-def test_another_argmax_fails_within_the_tolerance() -> None:
-    expected = np.array([[1.0, 1.000001]], np.float32)
-    check = compare_output("y", "basic", 1, expected, expected[:, ::-1].copy())
+def test_argmax_counts_where_the_best_two_are_further_apart_than_the_bound() -> None:
+    """The bound is 1e-5: two values that it covers are one, whichever of them argmax takes."""
+    tie = np.array([[1.0, 0.9999999]], np.float32)
+    check = compare_output("y", "basic", 1, tie, tie[:, ::-1].copy())
+    assert (check.ok, check.reason, check.argmax_differences) == (True, "", 0)
+    apart = np.array([[1.0, 0.999985]], np.float32)
+    found = np.array([[0.9999920, 0.9999930]], np.float32)
+    check = compare_output("y", "basic", 1, apart, found)
     assert (check.ok, check.reason, check.argmax_differences) == (False, "argmax differs in 1 places", 1)
     assert within_tolerance(check).ok
     assert not within_tolerance(compare_output("y", "basic", 1, LOGITS, shifted(2e-3))).ok
+
+
+def test_argmax_of_more_than_two_dimensions_is_a_figure() -> None:
+    apart = np.array([[[1.0], [0.999985]]], np.float32)
+    found = np.array([[[0.9999920], [0.9999930]]], np.float32)
+    check = compare_output("y", "basic", 1, apart, found)
+    assert (check.ok, check.argmax_differences) == (True, 1)
+    dense = np.array([[[90.0], [100.0]]], np.float32)
+    check = compare_with_reference("y", "basic", 1, dense, dense[:, ::-1].copy(), exact=False, fed_error=0.0)
+    assert (check.ok, check.argmax_differences) == (True, 1)
+    exact = compare_with_reference("y", "basic", 1, dense, dense[:, ::-1].copy(), exact=True, fed_error=0.0)
+    assert (exact.ok, exact.reason) == (False, "2 elements differ from the integer reference")
+
+
+MASKS = [float("-inf"), float("inf"), float(np.finfo(np.float32).min), -1e9]
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_a_mask_on_both_sides_is_equal_and_sets_no_bound(mask: float) -> None:
+    """Of the largest of the others, 3, the tolerance is 3e-5."""
+    expected = np.array([[1.0, mask, 2.0], [mask, mask, 3.0]], np.float32)
+    check = compare_output("y", "basic", 1, expected, expected.copy())
+    assert (check.ok, check.max_abs_error, check.tolerance) == (True, 0.0, pytest.approx(3e-5))
+    assert np.isfinite(check.cosine_similarity)
+    for place, value in (((0, 0), 1.001), ((0, 1), 0.0), ((0, 0), mask), ((0, 1), -mask), ((1, 0), float("nan"))):
+        wrong = expected.copy()
+        wrong[place] = value
+        assert not compare_output("y", "basic", 1, expected, wrong).ok, (place, value)
+        assert not compare_with_reference("y", "basic", 1, expected, wrong, exact=True, fed_error=0.0).ok
+        if value != 1.001:
+            assert largest_difference(expected, wrong) == float("inf")
+            assert not compare_with_reference("y", "basic", 1, expected, wrong, exact=False, fed_error=0.0).ok
+    assert compare_with_reference("y", "basic", 1, expected, expected, exact=True, fed_error=0.0).ok
+    assert compare_program([expected], [expected]) == (0.0, pytest.approx(3e-5))
+
+
+def test_a_row_that_is_all_masked_is_a_tie() -> None:
+    expected = np.full((2, 3), -np.inf, np.float32)
+    assert compare_output("y", "basic", 1, expected, expected.copy()).ok
+
+
+def test_nan_on_both_sides_fails() -> None:
+    nan = shifted(float("nan"))
+    assert compare_output("y", "basic", 1, nan, nan.copy()).reason == "NaN values"
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.bool_])
@@ -96,7 +145,7 @@ def test_codes_may_exchange_what_is_nearly_tied() -> None:
     """A hundredth of the largest magnitude, 100, is 1."""
     expected = np.array([[99.5, 100.0]], np.float32)
     near = compare_with_reference("y", "basic", 1, expected, expected[:, ::-1].copy(), exact=False, fed_error=0.0)
-    assert (near.ok, near.argmax_differences) == (True, 1)
+    assert (near.ok, near.argmax_differences) == (True, 0)
     expected = np.array([[98.0, 100.0]], np.float32)
     far = compare_with_reference("y", "basic", 1, expected, expected[:, ::-1].copy(), exact=False, fed_error=0.0)
     assert (far.ok, far.reason) == (False, "argmax differs in 1 places")
@@ -126,8 +175,14 @@ def test_a_program_is_compared_on_the_inputs_it_has() -> None:
 
 
 def test_reported_comparisons_count_inputs() -> None:
-    item = report_comparison("fake-quantized", [LOGITS, LOGITS[:, 0]], [LOGITS[:, ::-1] + 0, LOGITS[:, 0] + 1])
+    item = report_comparison("fake-quantized", [LOGITS, LOGITS[:, 0]], [LOGITS[:, ::-1] + 0, LOGITS[:, 0] + 1], 2)
     assert (item.name, item.max_abs_error, item.argmax_differences) == ("fake-quantized", 99.0, 2)
+
+
+def test_inputs_that_fill_up_a_batch_are_not_counted() -> None:
+    """Two inputs, repeated to three: all three differ, two are counted."""
+    repeated = LOGITS[[0, 1, 0]]
+    assert report_comparison("float32", [repeated], [repeated[:, ::-1] + 0], 2).argmax_differences == 2
 
 
 def test_what_has_no_difference_has_an_infinite_one() -> None:

@@ -82,6 +82,14 @@ def test_what_does_not_decide_never_vetoes() -> None:
     assert (verdict.max_abs_error, verdict.tolerance) == (1e-6, 2e-5)
 
 
+def test_codes_of_a_setting_that_only_reports_never_veto() -> None:
+    off = replace(FLOAT_CODES, setting="disable_all", ok=False, max_step=3, decides=False)
+    verdict = replace(INTEGER, codes=(replace(CODES, setting="disable_all", decides=False), off, CODES, FLOAT_CODES))
+    assert verdict.ok
+    assert "FAILED" not in str(verdict)
+    assert not replace(INTEGER, codes=(CODES, replace(off, decides=True))).ok
+
+
 def test_codes_are_counted_by_kind_of_kernel() -> None:
     assert (INTEGER.differing(exact=True), INTEGER.elements(exact=True)) == (0, 4096)
     assert (INTEGER.differing(exact=False), INTEGER.elements(exact=False)) == (1, 10)

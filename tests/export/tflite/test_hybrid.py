@@ -79,7 +79,7 @@ def test_depthwise_convolutions_stay_floats(export: Any) -> None:
         hybrid=True,
     )
     assert [weight.lowering for weight in report.weights] == ["DEQUANTIZE", "hybrid CONV_2D"]
-    assert report.notes == ("not hybrid: one.weight: LiteRT computes its layer faster on floats",)
+    assert report.notes[0] == "not hybrid: one.weight: LiteRT computes its layer faster on floats"
 
 
 def test_zeros_stay_where_codes_are_read(export: Any) -> None:

@@ -71,13 +71,13 @@ def test_a_mask_that_masks_nothing_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"), [("rows", "it computes torch.int64, expected torch.float32"), ("bytes", "is torch.uint8")]
+    ("kind", "reason"), [("rows", "it computes torch.int64, expected torch.float32"), ("words", "is torch.int16")]
 )
 def test_what_is_refused(tmp_path: Path, kind: str, reason: str) -> None:
     def forward(m: Any, x: Tensor) -> Tensor:
         return m.fc(m.words(x + 1 if kind == "rows" else x.long()).mean(1))
 
-    x = torch.zeros(2, LENGTH, dtype=torch.int64 if kind == "rows" else torch.uint8)
+    x = torch.zeros(2, LENGTH, dtype=torch.int64 if kind == "rows" else torch.int16)
     model = Net(forward, words=nn.Embedding(WORDS, WIDTH), fc=nn.Linear(WIDTH, 2)).eval()
     with pytest.raises(ExportError, match=reason):
         export_tflite(model, (x,), tmp_path / "net.tflite")

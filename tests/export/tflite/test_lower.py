@@ -62,7 +62,7 @@ class Whole(nn.Module):
 
 REFUSED = {
     "an input that is returned": (Returned(), r"output .* is an input, a constant or another output"),
-    "values of another type": (Whole(), r"gt: it computes torch.bool, expected torch.float32"),
+    "values of another type": (Whole(), r"any: it computes torch.bool, expected torch.float32"),
 }
 
 

@@ -48,3 +48,17 @@ def test_codes_move_instead_of_floats(body: str, initializers: str, codes: list[
     else:
         assert operators(after) == ["QuantizeLinear", *codes, "DequantizeLinear"]
     assert push_dequantize(after) == 0
+
+
+def test_a_result_that_is_quantized_once_more_keeps_its_name() -> None:
+    # `m` is moved, and quantized on a grid of its own under the name that a moved value would take.
+    text = (
+        f"g (float[4, 5] x) => (float[a0, b0] y) <{GRID}, float t = {{0.25}}, int64[4] i = {{3, 1, 1, 0}}> "
+        f"{{{QUANTIZE} m = Gather(d, i) m_quantized = QuantizeLinear(m, t, z) y = DequantizeLinear(m_quantized, t, z)}}"
+    )
+    before, after = model(text), model(text)
+    assert push_dequantize(after) == 1
+    names = [value.name for node in after.graph for value in node.outputs]
+    assert len(names) == len(set(names))
+    x = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
+    np.testing.assert_array_equal(run(before, x), run(after, x))

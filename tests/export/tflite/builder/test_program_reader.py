@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from codeq.graph.nodes import depends_on_input
 from export.tflite.builder.program_reader import ProgramReader, dequantize, is_size, quantize
 
 
@@ -61,8 +62,8 @@ def test_weights_and_grids(reader: ProgramReader) -> None:
 
 def test_what_depends_on_what(reader: ProgramReader) -> None:
     (conv,), (rows,) = nodes(reader, "conv2d"), nodes(reader, "aten.full")
-    assert reader.depends_on_input(conv)
-    assert not reader.depends_on_input(rows)  # on its batch size alone
+    assert depends_on_input(conv)
+    assert not depends_on_input(rows)  # on its batch size alone
     assert conv.args[1].target is dequantize
     assert reader.depends_on_codes(conv.args[1])
     assert not reader.depends_on_codes(conv.args[1].args[0])

@@ -1,0 +1,73 @@
+"""Why well-known operators have no lowering: refusals say it, and docs/litert_operators.md lists it.
+
+A name is aten's. `NO_OPERATOR`: neither LiteRT has it, nor a short formula of what it has; `DYNAMIC`: the shape of its
+result depends on values, which a file of fixed shapes cannot hold; `RANDOM`: it draws random numbers; `NOT_WRITTEN`:
+LiteRT could compute it, and nobody has written the lowering yet.
+"""
+
+from collections.abc import Mapping
+
+NO_OPERATOR = "LiteRT has no such operator"
+DYNAMIC = "the shape of its result depends on values"
+RANDOM = "it draws random numbers"
+NOT_WRITTEN = "not written yet"
+VOLUMES = "LiteRT has operators on volumes for CONV_3D alone, whose padding is not PyTorch's"
+OTHER_PIXELS = "LiteRT's resizing has no such weights"
+
+REASONS: Mapping[str, str] = {
+    "adaptive_avg_pool3d": VOLUMES,
+    "adaptive_max_pool3d": VOLUMES,
+    "addcdiv": NOT_WRITTEN,
+    "addcmul": NOT_WRITTEN,
+    "all": NOT_WRITTEN,
+    "any": NOT_WRITTEN,
+    "argsort": NO_OPERATOR,
+    "atan2": NOT_WRITTEN,
+    "avg_pool3d": VOLUMES,
+    "bernoulli": RANDOM,
+    "bincount": DYNAMIC,
+    "cdist": NO_OPERATOR,
+    "col2im": NO_OPERATOR,
+    "conv3d": VOLUMES,
+    "conv_transpose3d": VOLUMES,
+    "cumprod": NO_OPERATOR,
+    "cumsum": NOT_WRITTEN,
+    "embedding_bag": NO_OPERATOR,
+    "erf": NO_OPERATOR,
+    "erfinv": NO_OPERATOR,
+    "fft_rfft": NO_OPERATOR,
+    "floor_divide": NOT_WRITTEN,
+    "fmod": NOT_WRITTEN,
+    "gather": "it picks by computed numbers along the axis of each value",
+    "glu": NOT_WRITTEN,
+    "grid_sampler": NO_OPERATOR,
+    "im2col": NO_OPERATOR,
+    "index_put": "it writes to computed places",
+    "linalg_vector_norm": NOT_WRITTEN,
+    "logcumsumexp": NO_OPERATOR,
+    "logsumexp": NOT_WRITTEN,
+    "masked_select": DYNAMIC,
+    "max_pool3d": VOLUMES,
+    "multinomial": RANDOM,
+    "nonzero": DYNAMIC,
+    "prod": NOT_WRITTEN,
+    "rand": RANDOM,
+    "randn": RANDOM,
+    "remainder": NOT_WRITTEN,
+    "repeat": NOT_WRITTEN,
+    "repeat_interleave": NOT_WRITTEN,
+    "scatter": "it writes to computed places",
+    "scatter_add": "it writes to computed places",
+    "sort": NO_OPERATOR,
+    "std": NOT_WRITTEN,
+    "topk": NOT_WRITTEN,
+    "tril": "of computed values; a constant mask is taken",
+    "triu": "of computed values; a constant mask is taken",
+    "unfold": NO_OPERATOR,
+    "unique_consecutive": DYNAMIC,
+    "upsample_bicubic2d": OTHER_PIXELS,
+    "upsample_linear1d": NOT_WRITTEN,
+    "upsample_nearest3d": VOLUMES,
+    "upsample_trilinear3d": VOLUMES,
+    "var": NOT_WRITTEN,
+}

@@ -1,0 +1,131 @@
+"""Transposed convolutions compute floats from the weight's codes: PyTorch's sums in another order.
+
+    conv_transpose2d(x, w IOHW)      ->  TRANSPOSE_CONV(x, w OHWI) of all that the kernel reaches, then a slice
+    with groups                      ->  one for each group of channels, concatenated
+
+The operator takes the shape of its result as numbers; the batch among them is that of its input.
+XNNPACK's integer kernel has a rule of its own that is not proven here: between codes the result is computed as floats,
+and quantized once.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from torch.fx import Node
+
+from export.program.arguments import Pair, fill, pair
+from export.tflite.builder.builder import Builder
+from export.tflite.builder.refusal import CannotLower
+from export.tflite.builder.value import Value
+from export.tflite.file.graph import NO_ACTIVATION, VALID, Tensor
+from export.tflite.operators.convolution import read_image
+from export.tflite.operators.registry import lowers
+from export.tflite.weights.layout import CHANNELS_LAST, StoredLayout, identity
+
+aten = torch.ops.aten
+
+INTEGERS = np.dtype(np.int32)
+
+
+@lowers(aten.conv_transpose2d.input, aten.conv_transpose1d.default)
+def lower_transposed(build: Builder, node: Node) -> None:
+    """Write TRANSPOSE_CONV without padding, and cut off what PyTorch's padding does."""
+    x, weight, bias, stride, padding, extra, groups, dilation = fill(node, None, None, None, 1, 0, 0, 1, 1)
+    rank = len(build.program.shape(node))
+    if rank not in CHANNELS_LAST:
+        raise CannotLower("it has no batch")
+    if any(step != 1 for step in _image(dilation, rank, 1)):
+        raise CannotLower("its kernel is dilated")
+    step, pad, more = _image(stride, rank, 1), _image(padding, rank, 0), _image(extra, rank, 0)
+    if any(added > cut for added, cut in zip(more, pad, strict=True)):
+        raise CannotLower("its output_padding is larger than its padding, beyond what the kernel reaches")
+    inputs, width, *kernel = build.program.shape(weight)
+    kernel = [1] * (4 - rank) + kernel
+    layout = StoredLayout((inputs, width, *kernel), (1, 2, 3, 0), (width, *kernel, inputs))
+    stored = build.weights.add(weight, layout)
+    offsets = np.zeros(width * groups, np.float32) if bias is None else build.program.constant(bias)
+    if offsets is None:
+        raise CannotLower("its bias is computed")
+    image = read_image(build, x, integer=False)
+    sizes = build.writer.tensor(image).shape[1:3]
+    reached = tuple((size - 1) * s + k for size, s, k in zip(sizes, step, kernel, strict=True))
+    options: dict[str, Any] = {
+        "padding": VALID,
+        "strideH": step[0],
+        "strideW": step[1],
+        "fusedActivationFunction": NO_ACTIVATION,
+    }
+    parts = []
+    for group in range(groups):
+        part = image if groups == 1 else _channels(build, image, group, inputs // groups, f"{node.name}/input")
+        kernels = stored if groups == 1 else _columns(build, stored, group, inputs // groups)
+        numbers = build.writer.number(np.ascontiguousarray(offsets[group * width : (group + 1) * width]), "bias")
+        shape = _result_shape(build, part, (*reached, width), node.name)
+        made = (1, *reached, width)
+        like = Tensor(f"{node.name}/reached", made, np.dtype(np.float32), None, None, (0,))
+        parts.append(
+            build.writer.operator("TRANSPOSE_CONV", [shape, kernels, part, numbers], like, CHANNELS_LAST[4], **options)
+        )
+    result = parts[0]
+    if groups > 1:
+        like = dataclasses.replace(build.writer.tensor(result), shape=(1, *reached, width * groups))
+        result = build.writer.operator("CONCATENATION", parts, like, CHANNELS_LAST[4], axis=3)
+    wanted = build.program.shape(node)[2:]
+    result = _crop(build, result, pad, tuple([1] * (4 - rank)) + wanted, node.name)
+    if rank == 3:
+        like = build.program.like(node, CHANNELS_LAST[3])
+        result = build.writer.reshape(result, like.shape, like.open_batch, node.name)
+    build.values.set(node, Value(result.tensor, CHANNELS_LAST[rank]))
+
+
+def _image(value: Any, rank: int, neutral: int) -> Pair:
+    """Give an argument for height and width; a sequence has one row."""
+    return pair(value) if rank == 4 else (neutral, pair(value)[1])
+
+
+def _result_shape(build: Builder, image: Value, sizes: tuple[int, ...], name: str) -> Value | int:
+    """Write the shape of the result: the batch of the image, then sizes."""
+    writer = build.writer
+    if not writer.tensor(image).open_batch:
+        return writer.indices((writer.tensor(image).shape[0], *sizes), "shape")
+    shape = writer.operator("SHAPE", [image], Tensor(f"{name}/shape", (4,), INTEGERS), identity(1), outType=INT32)
+    begin, end, step = (writer.indices([number], label) for number, label in ((0, "begin"), (1, "end"), (1, "step")))
+    batch = writer.operator("STRIDED_SLICE", [shape, begin, end, step], Tensor(f"{name}/batch", (1,), INTEGERS), (0,))
+    rest = writer.indices(sizes, "sizes")
+    return writer.operator("CONCATENATION", [batch, rest], Tensor(f"{name}/sizes", (4,), INTEGERS), (0,), axis=0)
+
+
+INT32 = 2
+"""The schema's number of the type."""
+
+
+def _channels(build: Builder, image: Value, group: int, width: int, name: str) -> Value:
+    source = build.writer.tensor(image)
+    like = dataclasses.replace(source, name=name, shape=(*source.shape[:3], width))
+    return _slice(build, image, like, (0, 0, 0, group * width), (0, 0, 0, (group + 1) * width), 0b0111)
+
+
+def _columns(build: Builder, stored: int, group: int, width: int) -> Value:
+    source = build.writer.tensor(stored)
+    like = dataclasses.replace(source, name=f"{source.name}/group", shape=(*source.shape[:3], width), data=None)
+    value = Value(stored, identity(4))
+    return _slice(build, value, like, (0, 0, 0, group * width), (0, 0, 0, (group + 1) * width), 0b0111)
+
+
+def _crop(build: Builder, image: Value, pad: Pair, wanted: tuple[int, ...], name: str) -> Value:
+    source = build.writer.tensor(image)
+    if source.shape[1:3] == wanted:
+        return image
+    like = dataclasses.replace(source, name=name, shape=(1, *wanted, source.shape[3]))
+    end = (0, pad[0] + wanted[0], pad[1] + wanted[1], 0)
+    return _slice(build, image, like, (0, *pad, 0), end, 0b1001)
+
+
+def _slice(
+    build: Builder, value: Value, like: Tensor, begin: tuple[int, ...], end: tuple[int, ...], everything: int
+) -> Value:
+    numbers = [build.writer.indices(found, label) for found, label in ((begin, "begin"), (end, "end"))]
+    operands: list[Value | int] = [value, *numbers, build.writer.indices([1] * len(begin), "step")]
+    return build.writer.operator("STRIDED_SLICE", operands, like, value.order, beginMask=everything, endMask=everything)
