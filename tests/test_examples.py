@@ -49,7 +49,7 @@ def check_output(process: subprocess.CompletedProcess[str], path: Path) -> None:
     assert logits.shape == (8, 10)
 
 
-@pytest.mark.slow("a script trains in a process of its own")
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("name", "options"),
     [

@@ -52,7 +52,7 @@ def files(checkpoint: codeq.Checkpoint, tmp_path_factory: pytest.TempPathFactory
     return make
 
 
-SHOWN = [("auto", "onnxruntime", "float32"), ("packed", "onnxruntime", "int8")]
+SHOWN = [("packed", "onnxruntime", "int8")]
 MATRIX = [
     pytest.param(
         storage, target, activations, marks=[] if (storage, target, activations) in SHOWN else pytest.mark.full
@@ -136,7 +136,7 @@ def test_a_packed_file_is_much_smaller(files: Any) -> None:
     assert sizes["auto"] <= min(sizes["dense"], sizes["sparse"])
 
 
-@pytest.mark.slow("two exports")
+@pytest.mark.full
 def test_two_packed_exports_are_byte_identical(checkpoint: codeq.Checkpoint, files: Any, tmp_path: Path) -> None:
     inputs = checkpoint.held_inputs
     assert inputs is not None

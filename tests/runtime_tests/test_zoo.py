@@ -19,7 +19,7 @@ KINDS = (*STORAGES, "litert") if is_installed(all_runtimes()["litert"]) else STO
 FILES = 2 * len(KINDS)
 
 
-@pytest.mark.slow("every kind of file of a network")
+@pytest.mark.full
 def test_a_file_that_does_not_hold_is_a_row_and_exit_status_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -128,7 +128,7 @@ def give_gradients(model: nn.Module, scales: dict[str, float] | None = None) -> 
         weight.original.grad = gradient * (scales or {}).get(weight.name, 1.0)
 
 
-@pytest.mark.slow("two hundred steps of a controller")
+@pytest.mark.full
 @pytest.mark.parametrize(("kind", "target"), [("bops", 0.02), ("size", 12_000)])
 def test_bits_go_to_the_layers_whose_gradients_are_large(kind: str, target: float) -> None:
     model = attached(None)

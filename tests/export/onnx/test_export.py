@@ -138,7 +138,7 @@ def test_opsets_that_cannot_be_written(checkpoint_path: Path, opset: int, messag
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow("two files of one network")
+@pytest.mark.full
 @pytest.mark.parametrize(
     "storage", ["auto", *(pytest.param(storage, marks=pytest.mark.full) for storage in ("dense", "sparse"))]
 )
@@ -397,7 +397,7 @@ def test_debug_info_is_shipped_only_where_asked(checkpoint_path: Path, tmp_path:
     assert full.ByteSize() > 1.5 * lean.ByteSize()
 
 
-@pytest.mark.slow("two exports")
+@pytest.mark.full
 def test_the_report_says_what_packed_would_save(checkpoint_path: Path, tmp_path: Path) -> None:
     model, x = resnet8(checkpoint_path)
     report, _ = exported(model, (x,), tmp_path / "auto.onnx")

@@ -23,7 +23,7 @@ def test_measure_storage_compares_with_dense() -> None:
     assert report.to_dict()["seed"] == 0
 
 
-@pytest.mark.slow("it exports and measures every storage")
+@pytest.mark.full
 @pytest.mark.usefixtures("no_processes")
 def test_the_command(run_command: Any, tmp_path: Path) -> None:
     done = run_command(

@@ -20,7 +20,6 @@ from tests.runtime_tests.matrix.small import SMALL, small
 
 NEEDS_LITERT = pytest.mark.skipif(not is_installed(all_runtimes()["litert"]), reason="LiteRT is an extra")
 SHOWN = {
-    ("resnet8", "int8", "packed"),
     ("resnet8", "float32", "auto"),
     ("tiny_vit", "int8", "auto"),
     ("resnet8", "int8"),
