@@ -12,7 +12,7 @@ from torch import Tensor
 from codeq.quantizer import fused
 from codeq.quantizer.dead_zone import DeadZoneQuantizer
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.slow("whoever comes first compiles, where no earlier run has left it")]
 
 
 @pytest.fixture(params=["eager", "compiled"])
