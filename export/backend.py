@@ -93,6 +93,8 @@ class Backend(Protocol):
         runtime: What its runtime is called in texts; in lower case, in flags and JSON.
         package: The runtime's package, as it is imported.
         request: What it can be asked for.
+        variants: Options of such a request by the name of a variant: the kinds of file that `runtime_tests.zoo` makes
+            of every network.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Backend(Protocol):
     runtime: str
     package: str
     request: type[ExportRequest]
+    variants: Mapping[str, Mapping[str, Any]]
 
     def require(self) -> None:
         """See that what it needs is installed.

@@ -16,3 +16,14 @@ def describe_versions() -> str:
         except PackageNotFoundError:
             parts.append(f"no {library}")
     return ", ".join(parts)
+
+
+def installed_versions(*packages: str) -> dict[str, str]:
+    """Give the version of each package, by the name it is imported by; what is not installed is left out."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

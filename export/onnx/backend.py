@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codeq.toolkit.cli import Reportable
 from export.backend import OnProgress, Written
@@ -30,6 +30,9 @@ class OnnxBackend:
     runtime = "onnxruntime"
     package = "onnxruntime"
     request: type[ExportRequest] = OnnxRequest
+    variants: Mapping[str, Mapping[str, Any]] = {
+        storage: {"storage": storage} for storage in ("auto", "sparse", "packed")
+    }
 
     def require(self) -> None:
         """onnx and onnxruntime are no extras."""

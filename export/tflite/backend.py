@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codeq.toolkit.cli import Reportable
 from export.backend import OnProgress, Written
@@ -34,6 +34,7 @@ class TfliteBackend:
     runtime = "LiteRT"
     package = "ai_edge_litert"
     request: type[ExportRequest] = TfliteRequest
+    variants: Mapping[str, Mapping[str, Any]] = {"litert": {}}
 
     def require(self) -> None:
         from export.tflite.runtime import installed_version

@@ -21,7 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=cli.integer(1), default=1, metavar="N", help="inputs per run")
     add_timing_options(parser, BENCH_SECONDS)
     cli.add_common(parser, json="the measurements", force="existing measurements")
-    parser.add_argument("--peak-memory", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--peak-memory", metavar="BACKENDS", help=argparse.SUPPRESS)
     return parser
 
 
@@ -32,8 +32,8 @@ def main(argv: list[str] | None = None) -> int:
         from runtime_tests.bench.file_memory import measure_here
         from runtime_tests.bench.latency import bench
 
-    if arguments.peak_memory:
-        print(measure_here(arguments.files[0], arguments.threads, arguments.batch))
+    if arguments.peak_memory is not None:
+        print(measure_here(arguments.files[0], arguments.threads, arguments.batch, arguments.peak_memory))
         return 0
     cli.check_json(arguments.json, *arguments.files, force=arguments.force)
     with cli.progress_bar("bench", 1000) as update:

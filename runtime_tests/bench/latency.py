@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from codeq.errors import first_line
 from codeq.toolkit.table import format_bytes, render_table
@@ -63,7 +62,7 @@ class BenchReport:
 
     def to_dict(self) -> dict[str, Any]:
         settings = {"threads": self.threads, "batch": self.batch, "rounds": self.rounds}
-        versions = {**self.versions, "onnx": onnx.__version__, "machine": platform.machine()}
+        versions = {**self.versions, "machine": platform.machine()}
         return {"files": [asdict(result) for result in self.results]} | settings | {"versions": versions}
 
     def __str__(self) -> str:

@@ -4,11 +4,9 @@ import platform
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import onnx
-import onnxruntime as ort
-import torch
-
 from codeq.toolkit.table import fold_line, format_bytes, render_table
+from codeq.toolkit.versions import installed_versions
+from export.backend import BACKENDS, get_backend
 from runtime_tests.matrix.timing import ZooBench
 from runtime_tests.matrix.zoo_file import MODES, ZooFile
 from runtime_tests.networks import SEED, ZOO_ZEROS
@@ -27,7 +25,7 @@ class ZooReport:
         return not any(file.failure for file in self.files)
 
     def to_dict(self) -> dict[str, Any]:
-        versions = {"torch": str(torch.__version__), "onnxruntime": ort.__version__, "onnx": onnx.__version__}
+        versions = installed_versions("torch", *(get_backend(name).package for name in BACKENDS))
         return {
             "seed": SEED,
             "zeros": ZOO_ZEROS,
@@ -38,18 +36,15 @@ class ZooReport:
         }
 
     def __str__(self) -> str:
-        parts = [self._files(), *([self._benches()] if self.benches else [])]
-        if any(item.litert for item in self.benches):
-            parts.append(self._litert())
-        return "\n\n".join(parts)
+        return "\n\n".join([self._files(), *([self._benches()] if self.benches else [])])
 
     def _files(self) -> str:
-        header = ("network", "mode", "storage", "bytes", "of float32", "kernels", "parity")
+        header = ("network", "mode", "kind", "bytes", "of float32", "kernels", "parity")
         rows = [
             (
                 file.network,
                 MODES[file.activations],
-                file.storage,
+                file.variant,
                 "" if file.size_bytes is None else format_bytes(file.size_bytes),
                 ""
                 if file.size_bytes is None or not file.float32_bytes
@@ -62,7 +57,7 @@ class ZooReport:
         told = [file for file in self.files if file.failure or file.refused]
         lines = [render_table(header, rows)]
         for file in told:
-            text = f"{file.network}, {MODES[file.activations]}, {file.storage}: {file.failure or file.refused}"
+            text = f"{file.network}, {MODES[file.activations]}, {file.variant}: {file.failure or file.refused}"
             lines.append(fold_line(text, 2))
         refused = sum(bool(file.refused) for file in self.files)
         written = len(self.files) - refused
@@ -73,73 +68,27 @@ class ZooReport:
         return "\n".join(lines)
 
     def _benches(self) -> str:
-        header = (
-            "network",
-            "float32",
-            "weights",
-            "int8",
-            "packed",
-            "speed-up",
-            "static",
-            "its time",
-            "its bytes",
-            "packed",
-        )
+        header = ("network", "file", "latency", "speed-up", "bytes", "of static: time", "bytes")
         rows = []
         for item in self.benches:
-            results = (item.float32, item.weight_only, item.int8, item.packed)
-            static, int8, packed = item.quantize_static, *map(item.of_quantize_static, (item.int8, item.packed))
-            rows.append(
-                (
-                    item.network,
-                    *(f"{result.latency_ms:.3f}" for result in results),
-                    f"{item.float32.latency_ms / item.int8.latency_ms:.2f}x",
-                    f"{static.latency_ms:.3f}" if static else "",
-                    f"{int8['latency']:.2f}" if int8 else "",
-                    f"{int8['bytes']:.2f}" if int8 else "",
-                    f"{packed['bytes']:.2f}" if packed else "",
+            static = item.quantize_static
+            for file in (item.float32, *([static] if static else []), *item.files):
+                over = item.of_quantize_static(file)
+                rows.append(
+                    (
+                        item.network if file is item.float32 else "",
+                        file.path,
+                        f"{file.latency_ms:.3f} ms",
+                        f"{file.speedup:.2f}x",
+                        format_bytes(file.size_bytes),
+                        f"{over['latency']:.2f}" if over else "",
+                        f"{over['bytes']:.2f}" if over else "",
+                    )
                 )
-            )
         rounds = ", ".join(f"{item.network} {item.rounds}" for item in self.benches)
-        return "\n".join(
-            [
-                render_table(header, rows),
-                f"medians in ms, batch 1, 1 thread, onnxruntime {ort.__version__}; weights: activations in float32",
-                "static: onnxruntime's quantize_static; then int8's time and bytes, and packed int8's bytes, over its",
-                fold_line(f"interleaved runs: {rounds}", 0),
-            ]
+        notes = (
+            "medians, batch 1, 1 thread; float32.onnx is torch's own export, and quantize_static (static) what "
+            "onnxruntime makes of that for the networks of MLPerf Tiny; the last columns are over the latter; "
+            f"interleaved runs: {rounds}"
         )
-
-    def _litert(self) -> str:
-        header = (
-            "network",
-            "float32",
-            "weights",
-            "int8",
-            "LiteRT: weights",
-            "int8",
-            "speed-up",
-            "of int8.onnx",
-            "bytes",
-        )
-        rows = []
-        for item in self.benches:
-            if item.litert is None or item.litert_int8 is None:
-                continue
-            results = (item.float32, item.weight_only, item.int8, item.litert, item.litert_int8)
-            rows.append(
-                (
-                    item.network,
-                    *(f"{result.latency_ms:.3f}" for result in results),
-                    f"{item.litert.latency_ms / item.litert_int8.latency_ms:.2f}x",
-                    f"{item.litert_int8.latency_ms / item.int8.latency_ms:.2f}",
-                    f"{item.litert_int8.size_bytes / item.int8.size_bytes:.2f}",
-                )
-            )
-        return "\n".join(
-            [
-                render_table(header, rows),
-                "the same runs; LiteRT: weight-only, then int8 and its speed-up over that, then LiteRT's int8 file",
-                "over onnxruntime's: time and bytes",
-            ]
-        )
+        return f"{render_table(header, rows)}\n{fold_line(notes, 0)}"

@@ -1,4 +1,4 @@
-"""Every network in every mode and storage, one after the other."""
+"""This module exports every network in every mode and kind of file, one after the other."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -7,10 +7,8 @@ from typing import Any
 from export.options import ACTIVATIONS
 from runtime_tests.matrix.report import ZooReport
 from runtime_tests.matrix.timing import ZooBench, bench_network
-from runtime_tests.matrix.zoo_file import LITERT, MODES, STORAGES, Kind, ZooFile, export_zoo_file, file_path
+from runtime_tests.matrix.zoo_file import MODES, ZooFile, all_kinds, export_zoo_file
 from runtime_tests.networks import zoo_network
-from runtime_tests.runners.registry import all_runtimes
-from runtime_tests.runners.runtime import is_installed
 
 
 def run_matrix(
@@ -22,7 +20,7 @@ def run_matrix(
     rounds: int | None = None,
     on_progress: Callable[[float, str], None] = lambda share, detail: None,
 ) -> ZooReport:
-    """Export and check every network in every mode and storage.
+    """Export and check every network in every mode and kind of file.
 
     Args:
         networks: Of the registry.
@@ -34,27 +32,27 @@ def run_matrix(
     """
     files: list[ZooFile] = []
     benches: list[ZooBench] = []
-    storages: tuple[Kind, ...] = (*STORAGES, LITERT) if is_installed(all_runtimes()[LITERT]) else STORAGES
-    modes = [(activations, storage) for activations in ACTIVATIONS for storage in storages]
+    modes = [(activations, kind) for activations in ACTIVATIONS for kind in all_kinds()]
     steps = (len(modes) + timed) * len(networks)
     for index, network in enumerate(networks):
         done = (len(modes) + timed) * index
         on_progress(done / steps, network)
         model, inputs = zoo_network(network, (arguments or {}).get(network))
-        failed = False
-        for number, (activations, storage) in enumerate(modes):
-            on_progress((done + number) / steps, f"{network}, {MODES[activations]}, {storage}")
-            path = file_path(folder, network, activations, storage)
-            files.append(export_zoo_file(network, model, inputs, path, activations, storage))
-            failed = failed or bool(files[-1].failure)
-        if timed and not failed:
+        found = []
+        for number, (activations, kind) in enumerate(modes):
+            on_progress((done + number) / steps, f"{network}, {MODES[activations]}, {kind.variant}")
+            found.append(export_zoo_file(network, model, inputs, folder, activations, kind))
+        files += found
+        if timed and not any(file.failure for file in found):
             start = done + len(modes)
+            written = [kind.path(folder, network, activations) for activations, kind in modes]
             benches.append(
                 bench_network(
                     network,
                     model,
                     inputs,
                     folder,
+                    [path for path in written if path.exists()],
                     rounds=rounds,
                     on_progress=lambda share, _, start=start, network=network: on_progress(  # type: ignore[misc]
                         (start + share) / steps, f"{network}, timing"

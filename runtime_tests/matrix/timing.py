@@ -1,7 +1,7 @@
-"""The latency of a network's files next to float32, and next to onnxruntime's quantize_static."""
+"""This module times a network's files next to float32, and next to onnxruntime's quantize_static."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,32 +9,32 @@ from typing import Any
 from torch import Tensor, nn
 
 import codeq
-from export.onnx.storage.kinds import Storage
-from export.options import ACTIVATIONS, Activations
 from runtime_tests.bench.baselines import export_bare, quantize_static
 from runtime_tests.bench.latency import BenchResult, bench
-from runtime_tests.matrix.zoo_file import LITERT, file_path
 
 MLPERF_TINY = ("resnet8", "mobilenet_v1", "ds_cnn", "autoencoder")
-TIMED: tuple[tuple[Activations, Storage], ...] = (("float32", "auto"), ("int8", "auto"), ("int8", "packed"))
 
 
 @dataclass(frozen=True)
 class ZooBench:
-    """Holds what one interleaved run of a network's files gave; `quantize_static` is for those of MLPerf Tiny."""
+    """Holds what one interleaved run of a network's files gave.
+
+    Attributes:
+        network: Its name.
+        rounds: Timed runs of each file.
+        float32: The file of torch's own float export.
+        quantize_static: onnxruntime's own quantization of that, for the networks of MLPerf Tiny.
+        files: Ours; paths are their names without the network's.
+    """
 
     network: str
     rounds: int
     float32: BenchResult
-    weight_only: BenchResult
-    int8: BenchResult
-    packed: BenchResult
     quantize_static: BenchResult | None
-    litert: BenchResult | None = None
-    litert_int8: BenchResult | None = None
+    files: tuple[BenchResult, ...]
 
     def of_quantize_static(self, ours: BenchResult) -> dict[str, float] | None:
-        """A file's latency and bytes over those of onnxruntime's own quantization."""
+        """Give a file's latency and bytes over those of onnxruntime's own quantization."""
         if self.quantize_static is None:
             return None
         return {
@@ -43,8 +43,8 @@ class ZooBench:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        ratios = {name: self.of_quantize_static(getattr(self, name)) for name in ("int8", "packed")}
-        return asdict(self) | {"of_quantize_static": ratios}
+        files = [asdict(file) | {"of_quantize_static": self.of_quantize_static(file)} for file in self.files]
+        return asdict(self) | {"files": files}
 
 
 def bench_network(
@@ -52,6 +52,7 @@ def bench_network(
     model: nn.Module,
     inputs: Tensor,
     folder: Path,
+    paths: Sequence[Path],
     *,
     rounds: int | None = None,
     on_progress: Callable[[float, str], None] = lambda share, detail: None,
@@ -61,29 +62,23 @@ def bench_network(
     Args:
         network: Its name.
         model, inputs: From `zoo_network`.
-        folder: Holds the files of `TIMED`, as `file_path` names them, and those for LiteRT where there are any.
+        folder: Where the files to compare with go.
+        paths: Ours, named by `Kind.path`.
         rounds: Timed runs per file; None takes as many as `bench` finds time for.
         on_progress: As for `bench`.
     """
-    paths = [folder / f"{network}-float32.onnx"]
-    export_bare(codeq.detach(copy.deepcopy(model)), inputs, paths[0])
-    paths += [file_path(folder, network, activations, storage) for activations, storage in TIMED]
+    float32 = folder / f"{network}-float32.onnx"
+    export_bare(codeq.detach(copy.deepcopy(model)), inputs, float32)
+    others = [float32]
     if network in MLPERF_TINY:
-        paths.append(folder / f"{network}-quantize_static.onnx")
-        quantize_static(paths[0], paths[-1], inputs)
-    litert = [file_path(folder, network, activations, LITERT) for activations in ACTIVATIONS]
-    paths += [path for path in litert if path.exists()]
-    report = bench(paths, rounds=rounds, on_progress=on_progress)
-    results = {Path(x.path): replace(x, path=Path(x.path).name) for x in report.results}
-    float32, weight_only, int8, packed = (results[path] for path in paths[:4])
+        others.append(folder / f"{network}-quantize_static.onnx")
+        quantize_static(float32, others[-1], inputs)
+    report = bench([*others, *paths], rounds=rounds, on_progress=on_progress)
+    results = [replace(x, path=Path(x.path).name.removeprefix(f"{network}-")) for x in report.results]
     return ZooBench(
         network,
         report.rounds,
-        float32,
-        weight_only,
-        int8,
-        packed,
-        quantize_static=results.get(folder / f"{network}-quantize_static.onnx"),
-        litert=results.get(litert[0]),
-        litert_int8=results.get(litert[1]),
+        float32=results[0],
+        quantize_static=results[1] if len(others) > 1 else None,
+        files=tuple(results[len(others) :]),
     )

@@ -1,27 +1,34 @@
-"""One network as one file: exported, held to the parity contract, and what came of it as a row."""
+"""This module exports one network as one file, holds it to the parity contract, and gives what came of it as a row."""
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
 from codeq.errors import CodeqError
-from export import export_onnx
+from export.backend import BACKENDS, Backend, get_backend
 from export.errors import DeclinedError
-from export.onnx.storage.kinds import Storage
-from export.options import Activations, default_check
+from export.options import Activations, Quantization, default_check
 from export.parity.verdict import ParityError, Verdict
+from export.publish import publish
 from export.report import Report
-from export.tflite import export_tflite
 
-Kind = Storage | Literal["litert"]
-"""A storage of an ONNX file, or a .tflite file."""
-STORAGES: tuple[Storage, ...] = ("auto", "sparse", "packed")
-LITERT: Literal["litert"] = "litert"
 MODES: Mapping[Activations, str] = {"float32": "weight-only", "int8": "int8"}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file is a backend with one of its `variants`."""
+
+    backend: Backend
+    variant: str
+
+    def path(self, folder: Path, network: str, activations: Activations) -> Path:
+        """Name the file of a network in a mode."""
+        return folder / f"{network}-{MODES[activations]}-{self.variant}{self.backend.suffix}"
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class ZooFile:
     """Holds what became of one export.
 
     Attributes:
-        storage: Of the weights; "litert" is a .tflite file.
+        backend, variant: Its kind.
         size_bytes, sha256: Of the file; None where none was written.
         float32_bytes: The network's parameters and buffers at 4 bytes each.
         integer_layers, float_layers: Layers that could compute in integers and do, or do not; with float32 activations
@@ -42,7 +49,8 @@ class ZooFile:
 
     network: str
     activations: Activations
-    storage: Kind
+    backend: str
+    variant: str
     size_bytes: int | None = None
     sha256: str | None = None
     float32_bytes: int | None = None
@@ -56,61 +64,64 @@ class ZooFile:
     refused: str = ""
 
 
+def all_kinds() -> list[Kind]:
+    """Give every kind of file that can be written here: a backend whose runtime is missing has none."""
+    kinds = []
+    for name in BACKENDS:
+        backend = get_backend(name)
+        try:
+            backend.require()
+        except CodeqError:
+            continue
+        kinds += [Kind(backend, variant) for variant in backend.variants]
+    return kinds
+
+
 def export_zoo_file(
-    network: str, model: nn.Module, inputs: Tensor, path: Path, activations: Activations, storage: Kind
+    network: str, model: nn.Module, inputs: Tensor, folder: Path, activations: Activations, kind: Kind
 ) -> ZooFile:
     """Export one file and hold it to the parity contract; what does not hold is in the result, no exception.
 
     Args:
-        network: Its name, for the result.
+        network: Its name, for the file and the result.
         model, inputs: From `zoo_network`.
-        path: To be written.
-        activations: As for `export_onnx`.
-        storage: Likewise, or "litert".
+        folder: Where the file goes; `kind.path` names it.
+        activations: As for the exporters.
+        kind: Of the file.
     """
-    options: dict[str, Any] = {
-        "activations": activations,
-        "calibration": inputs if activations == "int8" else None,
-        "check_inputs": (inputs[: default_check(tuple(inputs.shape[1:]))],),
-    }
-    report: Report | None = None
-    failure = refused = ""
+    backend, path = kind.backend, kind.path(folder, network, activations)
+    row = ZooFile(network, activations, backend.name, kind.variant)
     try:
-        if storage == LITERT:
-            report = export_tflite(model, (inputs[:2],), path, **options)
-        else:
-            report = export_onnx(model, (inputs[:2],), path, storage=storage, **options)
+        request = backend.request(
+            quantization=Quantization(activations=activations, calibration=inputs if activations == "int8" else None),
+            check_inputs=(inputs[: default_check(tuple(inputs.shape[1:]))],),
+            **backend.variants[kind.variant],
+        )
+        report = publish(backend, model, (inputs[:2],), path, request)
     except DeclinedError as error:
-        refused = str(error)
+        return replace(row, refused=str(error))
     except (CodeqError, ParityError) as error:
-        failure = str(error)
-    if report is None:
-        return ZooFile(network, activations, storage, failure=failure, refused=refused)
+        return replace(row, failure=str(error))
+    return replace(row, **_figures(report, path))
+
+
+def _figures(report: Report, path: Path) -> dict[str, Any]:
     integer = sum(kernel.is_integer for kernel in report.kernels)
-    return ZooFile(
-        network=network,
-        activations=activations,
-        storage=storage,
-        size_bytes=report.size_bytes,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        float32_bytes=report.float32_bytes,
-        sparsity=report.sparsity,
-        integer_layers=integer,
-        float_layers=len(report.kernels) - integer,
-        kernels=tuple(kernel.kernel for kernel in report.kernels),
-        skipped_folds=report.skipped_folds,
-        parity=_figure(report.verdict),
-        failure=report.verdict.first_failure,
-    )
+    return {
+        "size_bytes": report.size_bytes,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "float32_bytes": report.float32_bytes,
+        "sparsity": report.sparsity,
+        "integer_layers": integer,
+        "float_layers": len(report.kernels) - integer,
+        "kernels": tuple(kernel.kernel for kernel in report.kernels),
+        "skipped_folds": report.skipped_folds,
+        "parity": _describe(report.verdict),
+        "failure": report.verdict.first_failure,
+    }
 
 
-def file_path(folder: Path, network: str, activations: Activations, storage: Kind) -> Path:
-    """Name the file of a network in a mode and a storage."""
-    suffix = "tflite" if storage == LITERT else "onnx"
-    return folder / f"{network}-{MODES[activations]}-{storage}.{suffix}"
-
-
-def _figure(verdict: Verdict) -> str:
+def _describe(verdict: Verdict) -> str:
     """Say what a verdict was based on, in a few words."""
     if not verdict.codes:
         return f"max_abs_error {verdict.max_abs_error:.1e}"

@@ -10,12 +10,10 @@ from torch import Tensor, nn
 
 from runtime_tests import zoo
 from runtime_tests.matrix import run
-from runtime_tests.matrix.zoo_file import STORAGES
+from runtime_tests.matrix.zoo_file import all_kinds
 from runtime_tests.networks import zoo_network
-from runtime_tests.runners.registry import all_runtimes
-from runtime_tests.runners.runtime import is_installed
 
-KINDS = (*STORAGES, "litert") if is_installed(all_runtimes()["litert"]) else STORAGES
+KINDS = [kind.variant for kind in all_kinds()]
 FILES = 2 * len(KINDS)
 
 
@@ -60,15 +58,18 @@ def test_the_command(run_command: Any, tmp_path: Path) -> None:
     assert [file["failure"] for file in values["files"]] == [""] * FILES
     (timed,) = values["bench"]
     assert timed["rounds"] == 2
-    assert timed["quantize_static"]["path"] == "autoencoder-quantize_static.onnx"
-    ratios = timed["of_quantize_static"]
-    assert ratios["int8"]["bytes"] == timed["int8"]["size_bytes"] / timed["quantize_static"]["size_bytes"]
+    static = timed["quantize_static"]
+    assert (timed["float32"]["path"], static["path"]) == ("float32.onnx", "quantize_static.onnx")
+    found = {file["path"]: file for file in timed["files"]}
+    assert len(found) == FILES
+    int8, packed = found["int8-auto.onnx"], found["int8-packed.onnx"]
+    ratios = int8["of_quantize_static"]
+    assert ratios["bytes"] == int8["size_bytes"] / static["size_bytes"]
+    assert ratios["latency"] == int8["latency_ms"] / static["latency_ms"]
     # A quarter of the weights' bytes by four bits, a third of that again by their zeros.
-    assert ratios["packed"]["bytes"] < 0.6 < ratios["int8"]["bytes"]
-    ratio = timed["int8"]["latency_ms"] / timed["quantize_static"]["latency_ms"]
-    assert lines[FILES + 6].split()[-3:] == [
-        f"{x:.2f}" for x in (ratio, ratios["int8"]["bytes"], ratios["packed"]["bytes"])
-    ]
+    assert packed["of_quantize_static"]["bytes"] < 0.6 < ratios["bytes"]
+    (line,) = [line.split() for line in lines if line.split()[:1] == ["int8-auto.onnx"]]
+    assert line[-2:] == [f"{ratios['latency']:.2f}", f"{ratios['bytes']:.2f}"]
     done = run_command("runtime_tests.zoo", "--networks", "nothing", cwd=tmp_path)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1

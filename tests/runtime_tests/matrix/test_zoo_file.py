@@ -13,12 +13,12 @@ from export.errors import DeclinedError, ExportError
 from export.options import ACTIVATIONS
 from runtime_tests.matrix import zoo_file
 from runtime_tests.matrix.report import ZooReport
-from runtime_tests.matrix.zoo_file import STORAGES, export_zoo_file
-from runtime_tests.runners.registry import all_runtimes
-from runtime_tests.runners.runtime import is_installed
+from runtime_tests.matrix.zoo_file import all_kinds, export_zoo_file
 from tests.runtime_tests.matrix.small import SMALL, small
 
-NEEDS_LITERT = pytest.mark.skipif(not is_installed(all_runtimes()["litert"]), reason="LiteRT is an extra")
+KINDS = {kind.variant: kind for kind in all_kinds()}
+NEEDS_LITERT = pytest.mark.skipif("litert" not in KINDS, reason="LiteRT is an extra")
+STORAGES = [name for name, kind in KINDS.items() if kind.backend.name == "onnx"]
 SHOWN = {
     ("resnet8", "float32", "auto"),
     ("tiny_vit", "int8", "auto"),
@@ -39,8 +39,8 @@ def test_the_matrix_is_the_whole_registry() -> None:
 @pytest.mark.parametrize(("name", "activations", "storage"), matrix(SMALL, ACTIVATIONS, STORAGES))
 def test_the_contract_holds(name: str, activations: Any, storage: Any, tmp_path: Path) -> None:
     model, inputs = small(name)
-    path = tmp_path / "net.onnx"
-    file = export_zoo_file(name, model, inputs, path, activations, storage)
+    file = export_zoo_file(name, model, inputs, tmp_path, activations, KINDS[storage])
+    (path,) = tmp_path.iterdir()
     assert file.failure == ""
     assert file.skipped_folds == {}
     assert file.size_bytes == path.stat().st_size
@@ -54,8 +54,8 @@ def test_the_contract_holds(name: str, activations: Any, storage: Any, tmp_path:
 @pytest.mark.parametrize(("name", "activations"), matrix(SMALL, ACTIVATIONS))
 def test_the_contract_of_litert_holds(name: str, activations: Any, tmp_path: Path) -> None:
     model, inputs = small(name)
-    path = tmp_path / "net.tflite"
-    file = export_zoo_file(name, model, inputs, path, activations, "litert")
+    file = export_zoo_file(name, model, inputs, tmp_path, activations, KINDS["litert"])
+    (path,) = tmp_path.iterdir()
     assert (file.failure, file.refused) == ("", "")
     assert file.size_bytes == path.stat().st_size
     # A recurrent layer stays float, and so does a last layer, whose output is: that is all of this one.
@@ -72,9 +72,9 @@ def test_an_export_that_declines_is_no_failure(
     def stop(*arguments: Any, **options: Any) -> None:
         raise error("rnn: why")
 
-    monkeypatch.setattr(zoo_file, "export_tflite", stop)
+    monkeypatch.setattr(zoo_file, "publish", stop)
     model, inputs = small("autoencoder")
-    file = export_zoo_file("autoencoder", model, inputs, tmp_path / "net.tflite", "int8", "litert")
+    file = export_zoo_file("autoencoder", model, inputs, tmp_path, "int8", KINDS["litert"])
     declined = error is DeclinedError
     assert (file.refused, file.failure) == (("rnn: why", "") if declined else ("", "rnn: why"))
     report = ZooReport((file,), ())
