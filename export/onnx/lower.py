@@ -28,6 +28,7 @@ from export.onnx.opset import NEWEST_OPSET, lowest_opset, lowest_version, stamp_
 from export.onnx.passes.merge_padding import merge_padding
 from export.onnx.passes.pool_means import pool_means
 from export.onnx.passes.push_dequantize import push_dequantize
+from export.onnx.passes.weight_zero_points import add_weight_zero_points
 from export.onnx.torchlib_registry import parse_once
 from export.program.names import LAYER_SCOPE, codes_name
 from export.program.plain_names import plain_names
@@ -76,6 +77,7 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None, debug_
     if opset is not None and opset > NEWEST_OPSET:
         raise ExportError(f"opset {opset} is newer than {NEWEST_OPSET}, the newest that is written here")
     if program.activations is not None:
+        add_weight_zero_points(program)
         pool_means(program)
     model = _export(program, max(opset or 0, EXPORTER_OPSET))
     value_names = _name_values(model, program)
@@ -107,7 +109,7 @@ def _export(program: ReferenceProgram, opset: int) -> ir.Model:
     lowerings: dict[Callable[..., Any], Callable[..., Any]] = {
         torch.ops.codeq.dequantize.default: _lower_dequantize,
         torch.ops.codeq.quantize.default: _lower_quantize,
-        torch.ops.codeq.keep_float.default: lambda x: op.Sum(x),
+        torch.ops.codeq.keep_float.default: _lower_keep_float,
         torch.ops.codeq.space_to_depth.default: _lower_space_to_depth,
         torch.ops.aten.adaptive_avg_pool2d.default: _lower_adaptive_average_pool,
         torch.ops.aten.log_sigmoid.default: _lower_log_sigmoid,
@@ -148,6 +150,15 @@ def _lower_dequantize(codes: Any, scale: Any, shift: Any | None, axis: int, zero
 
 def _lower_quantize(x: Any, scale: Any, zero_point: Any) -> Any:
     return op.QuantizeLinear(x, scale, zero_point)
+
+
+def _lower_keep_float(x: Any) -> Any:
+    """Keep onnxruntime off a layer that is to stay float, by a Sum of one summand.
+
+    It would take such a layer for one left out by oversight: quantize its weight to 8 bits and its bias on the way
+    (WeightBiasQuantization), or make an integer kernel of it.
+    """
+    return op.Sum(x)
 
 
 def _lower_space_to_depth(x: Any) -> Any:

@@ -61,11 +61,7 @@ def _(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
 
 @torch.library.custom_op("codeq::keep_float", mutates_args=())
 def keep_float(x: Tensor) -> Tensor:
-    """x itself. Stands between a dequantized value and a layer that is to stay float.
-
-    onnxruntime would take such a layer for one left out by oversight: it quantizes its weight to 8 bits and its bias
-    on the way (WeightBiasQuantization), or makes an integer kernel of it. A Sum of one summand keeps it off.
-    """
+    """`keep_float` gives x itself: it marks what a layer reads that is to stay float, for lowerings and runtimes."""
     return x.clone()
 
 

@@ -37,8 +37,8 @@ from export.program.program import (
 )
 from export.program.space_to_depth import rearrange_first_convolution
 
-FUSIBLE = frozenset({*INTEGER, *CHANNEL_AXIS, torch.ops.aten.softmax.int})
-"""Operators of which onnxruntime makes integer kernels wherever they stand between quantized tensors."""
+MADE_INTEGER = frozenset({*INTEGER, *CHANNEL_AXIS, torch.ops.aten.softmax.int})
+"""Operators of which a runtime or a lowering would make integer kernels wherever they stand between codes."""
 COMPARED_INPUTS = 16
 """How many inputs a program is held against its network with."""
 INT32_MAX = 2**31 - 1
@@ -137,7 +137,7 @@ def _layer_noise(
 def insert_quantizers(
     program: ReferenceProgram, plan: ActivationPlan, encodings: Mapping[str, ActivationEncoding]
 ) -> None:
-    """Insert quantizers, integer biases and zero points, in place.
+    """Insert quantizers and integer biases, in place.
 
     Raises:
         ExportError: A bias or sum beyond int32.
@@ -148,21 +148,21 @@ def insert_quantizers(
     _keep_floats(program, plan)
     absorbed = {node for layer in plan.layers for node in _saturated(layer, plan, encodings)}
     grids: dict[str, tuple[Node, Node]] = {}
-    zero_points: dict[str, Node] = {}
+    zero_points: dict[int, Node] = {}
     for node, name in plan.tensors.items():
         grid = plan.grids[name]
         if grid not in grids:
-            zero_point = encodings[grid].zero_point
-            grids[grid] = (
-                add_tensor(program, f"{grid}_scale", torch.tensor(encodings[grid].scale)),
-                _zero_point(program, torch.tensor(zero_point, dtype=torch.uint8), zero_points),
-            )
+            scale = add_tensor(program, f"{grid}_scale", torch.tensor(encodings[grid].scale))
+            value = encodings[grid].zero_point
+            if value not in zero_points:  # equal ones are one tensor
+                code = torch.tensor(value, dtype=torch.uint8)
+                zero_points[value] = add_tensor(program, f"zero_point_{value}", code)
+            grids[grid] = scale, zero_points[value]
         _insert_quantizer(program, node, name, *grids[grid])
     for node in absorbed:
         source = node.args[0]
         assert isinstance(source, Node)
         replace_node(program.exported, node, source)
-    _add_weight_zero_points(program, zero_points)
     for layer in plan.layers:
         _name_scope(layer.head, layer.name)
     remove_unused_tensors(program)
@@ -300,31 +300,11 @@ def _insert_quantizer(program: ReferenceProgram, node: Node, name: str, scale: N
             spec.arg.name = value.name
 
 
-def _add_weight_zero_points(program: ReferenceProgram, zero_points: dict[str, Node]) -> None:
-    """Kernels for linear layers fuse only where the weight's zero point is written out."""
-    for node in list(program.exported.graph.nodes):
-        if node.target is not torch.ops.codeq.dequantize.default or len(node.args) > 4 or node.args[2] is not None:
-            continue
-        record = program.weights.get(state_name(program.exported, node.args[0]) or "")
-        if record is not None:
-            zeros = torch.zeros_like(record.encoding.scale, dtype=torch.int8)
-            node.args = (*node.args, _zero_point(program, zeros, zero_points))
-
-
-def _zero_point(program: ReferenceProgram, value: Tensor, known: dict[str, Node]) -> Node:
-    """Equal zero points are one tensor: `zero_point_131` of activations, `zero_point_int8_64` of 64 weight channels."""
-    suffix = "int8_" + "x".join(map(str, value.shape)) if value.dtype == torch.int8 else str(int(value))
-    name = f"zero_point_{suffix}".rstrip("_")
-    if name not in known:
-        known[name] = add_tensor(program, name, value)
-    return known[name]
-
-
 def _keep_floats(program: ReferenceProgram, plan: ActivationPlan) -> None:
-    """Keep onnxruntime from quantizing layers that stay float by choice or for lack of a quantized weight."""
+    """Mark what layers read that stay float, by choice or for lack of a quantized weight: no runtime is to guess."""
     heads = {layer.head for layer in plan.layers}
     for node in list(program.exported.graph.nodes):
-        if node in heads or node.target not in FUSIBLE:
+        if node in heads or node.target not in MADE_INTEGER:
             continue
         x = node.args[0]
         if isinstance(x, Node) and any(root in plan.tensors for root in roots(x)):
