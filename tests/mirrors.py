@@ -33,7 +33,6 @@ TESTED_BY: Mapping[str, str] = {
     "export/errors.py": "two classes without code of their own",
     "export/materialize.py": "tests/export/test_inspect.py",
     "export/onnx/backend.py": "it hands every call on to a module that has tests of its own",
-    "export/onnx/inspect.py": "tests/export/test_inspect.py reaches it by the backend",
     "export/onnx/lower.py": EXPORTS,
     "export/onnx/materialize.py": "tests/export/test_inspect.py",
     "export/onnx/options.py": "tests/export/test_options.py",

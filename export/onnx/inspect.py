@@ -17,7 +17,7 @@ from export.onnx.evaluate import ancestors
 from export.onnx.opset import oldest_onnxruntime
 from export.onnx.sessions import load_model, read_metadata
 from export.onnx.storage.kinds import STORAGES
-from export.onnx.storage.part import functions_bytes, message_bytes
+from export.onnx.storage.part import functions_bytes, message_bytes, part_nodes
 from export.onnx.storage.plan import DENSE, SPARSE, runner_up, storage_candidates
 from export.onnx.storage.target import TARGETS
 from export.onnx.storage.weight import CodedWeight
@@ -214,20 +214,30 @@ def _inspect_weight(
 def _name_storage(
     model: onnx.ModelProto, name: str, coded: CodedWeight, metadata: FileMetadata, opset: int, prefix: str
 ) -> tuple[str, str]:
-    """The encoding of a weight, recognized by the types and shapes of its tensors, and how the next one compares."""
+    """The encoding of a weight, recognized by its tensors and decoder calls, and how the next one compares."""
     if metadata.storage not in STORAGES or metadata.target not in TARGETS:
         return "unknown", ""
     candidates = storage_candidates(coded, name, metadata.storage, TARGETS[metadata.target], opset, prefix)
-    _, tensors, sparse = ancestors(model.graph, [name])
-    found = sorted((tensor.data_type, tuple(tensor.dims)) for tensor in tensors)
+    nodes, tensors, sparse = ancestors(model.graph, [name])
+    fields = sorted((tensor.data_type, tuple(tensor.dims)) for tensor in tensors)
+    calls = sorted(_operation(node) for node in nodes if not is_shared(node))
     for candidate in candidates:
-        if candidate.part is None:
+        part = candidate.part
+        if part is None:
             same = bool(sparse)
         else:
-            same = not sparse and sorted((field.data_type, field.dims) for field in candidate.part.fields) == found
+            wanted = part_nodes(part, prefix, name, functions=TARGETS[metadata.target].functions)
+            same = not sparse and sorted((field.data_type, field.dims) for field in part.fields) == fields
+            same = same and sorted(map(_operation, wanted)) == calls
         if same:
             return candidate.codec, runner_up(candidate, candidates, metadata.storage)
     return "unknown", ""
+
+
+def _operation(node: onnx.NodeProto) -> bytes:
+    """Give what a node does, without the names of what it reads and gives: two codecs may store tensors alike."""
+    plain = onnx.NodeProto(op_type=node.op_type, domain=node.domain, attribute=node.attribute)
+    return plain.SerializeToString(deterministic=True)
 
 
 def _overhead(model: onnx.ModelProto, weights: Collection[str], total: int) -> Overhead:
