@@ -4,13 +4,15 @@
     codeq export onnx ckpt.pt
 
 It stands above all packages, and its name is no word that a project would give a module of its own. `python -m
-codeq_cli` is the same where nothing is installed. A command is one line of COMMANDS; its module has a `main` and is
-imported when it is chosen.
+codeq_cli` is the same where nothing is installed. A command is one line of TRAINING or FILES, or a backend of
+`export.backend.BACKENDS`; what runs it is imported when it is chosen.
 """
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -18,18 +20,50 @@ from typing import NoReturn
 ROOT = Path(__file__).parent
 PACKAGES = ("codeq", "export", "models", "runtime_tests")
 
-COMMANDS: Mapping[str, tuple[str, str]] = {
+TRAINING: Mapping[str, tuple[str, str]] = {
     "train": ("codeq.train", "train a network with learnable dead zones"),
-    "export onnx": ("export.onnx.__main__", "write a checkpoint as an ONNX file for onnxruntime"),
-    "export tflite": ("export.tflite.__main__", "write a checkpoint as a .tflite file for LiteRT"),
+    "pareto": ("codeq.pareto", "compare training runs: a table and pictures"),
+}
+FILES: Mapping[str, tuple[str, str]] = {
     "inspect": ("export.inspect", "show what is in an exported file, without PyTorch"),
     "materialize": ("export.materialize", "decode the weights of an exported file to dense codes"),
     "parity": ("runtime_tests.parity", "check that a file computes what its checkpoint does"),
     "runtimes": ("runtime_tests.runtimes", "compare what several runtimes make of exported files"),
     "bench": ("runtime_tests.bench.__main__", "measure latency, memory and size of files side by side"),
-    "pareto": ("codeq.pareto", "compare training runs: a table and pictures"),
 }
-"""Command to its module and what help says of it. A command of two words is one of a group."""
+"""Command to its module and what help says of it; between the two stands an export for each backend."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command has a line in help, and a function that imports what runs it and gives it: words to exit status."""
+
+    text: str
+    load: Callable[[], Callable[[list[str]], int]]
+
+
+def all_commands() -> dict[str, Command]:
+    """Give every command by its words; one of two words is one of a group."""
+    from export.backend import BACKENDS, get_backend  # here, behind `_import_own_packages`
+
+    def module(name: str) -> Callable[[list[str]], int]:
+        main: Callable[[list[str]], int] = import_module(name).main
+        return main
+
+    def export(name: str) -> Callable[[list[str]], int]:
+        from export.command import run_export
+
+        return partial(run_export, get_backend(name))
+
+    def listed(commands: Mapping[str, tuple[str, str]]) -> dict[str, Command]:
+        return {name: Command(text, partial(module, place)) for name, (place, text) in commands.items()}
+
+    backends = {name: get_backend(name) for name in BACKENDS}
+    exports = {
+        f"export {name}": Command(f"write a checkpoint as {backend.file} for {backend.runtime}", partial(export, name))
+        for name, backend in backends.items()
+    }
+    return {**listed(TRAINING), **exports, **listed(FILES)}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,14 +71,15 @@ def main(argv: list[str] | None = None) -> int:
     from codeq.toolkit import cli  # here, behind `_import_own_packages`
     from codeq.toolkit.suggest import did_you_mean
 
+    commands = all_commands()
     words = list(sys.argv[1:] if argv is None else argv)
     chosen: list[str] = []
-    while " ".join(chosen) not in COMMANDS:
-        known = _next_words(chosen)
+    while " ".join(chosen) not in commands:
+        known = _next_words(commands, chosen)
         program = " ".join(["codeq", *chosen])
         word = words.pop(0) if words else ""
         if word in ("-h", "--help"):
-            print(_overview(program))
+            print(_overview(commands, program))
             return 0
         if word == "--version":
             from codeq.toolkit.versions import describe_versions
@@ -59,22 +94,21 @@ def main(argv: list[str] | None = None) -> int:
         chosen.append(word)
     command = " ".join(chosen)
     with cli.loading():
-        module = import_module(COMMANDS[command][0])
+        run_command = commands[command].load()
     with cli.started_as(f"codeq {command}"):
-        status: int = module.main(words)
-    return status
+        return run_command(words)
 
 
-def _next_words(chosen: Sequence[str]) -> list[str]:
+def _next_words(commands: Iterable[str], chosen: Sequence[str]) -> list[str]:
     """List the words that may follow those of a command that is not yet complete."""
-    names = [name.split() for name in COMMANDS]
+    names = [name.split() for name in commands]
     return list(dict.fromkeys(name[len(chosen)] for name in names if name[: len(chosen)] == list(chosen)))
 
 
-def _overview(program: str) -> str:
+def _overview(commands: Mapping[str, Command], program: str) -> str:
     """List the commands, or those of a group, with a line each."""
     group = program.removeprefix("codeq").strip()
-    shown = {name: text for name, (_, text) in COMMANDS.items() if name.startswith(group)}
+    shown = {name: command.text for name, command in commands.items() if name.startswith(group)}
     width = max(map(len, shown))
     return "\n".join(
         [

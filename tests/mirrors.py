@@ -109,6 +109,6 @@ TESTED_BY: Mapping[str, str] = {
     "runtime_tests/scaling.py": "tests/runtime_tests/bench/test_scaling.py",
     "runtime_tests/storage.py": "tests/runtime_tests/bench/test_storage.py",
     "runtime_tests/tflite_modes.py": "tests/runtime_tests/bench/test_tflite_modes.py",
-    "runtime_tests/training_step.py": "tests/plugins/test_commands.py",
+    "runtime_tests/training_step.py": "tests/plugins/test_commands.py runs every command",
 }
 """By the module's path: test files that are separated by blanks, or a reason of three words or more."""

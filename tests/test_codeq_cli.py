@@ -11,7 +11,9 @@ import pytest
 
 import codeq_cli
 from codeq.toolkit.startup import PACKAGES, ROOT
+from tests.commands import RUN_AS
 
+COMMANDS = codeq_cli.all_commands()
 CPU_SECONDS = 0.5
 """What a command may take to answer, Python's own start included: about 0.1 s here, 2 to 4 s with torch."""
 LIBRARIES = ("torch", "numpy", "onnx", "onnxruntime", "rich", "matplotlib")
@@ -36,7 +38,7 @@ def run_python(*words: str, cwd: Path, **variables: str) -> subprocess.Completed
 
 
 def test_every_command_has_a_module() -> None:
-    for module, text in codeq_cli.COMMANDS.values():
+    for module, text in (codeq_cli.TRAINING | codeq_cli.FILES).values():  # type: ignore[operator]
         assert find_spec(module) is not None, module
         assert text[0].islower()
     assert codeq_cli.PACKAGES == PACKAGES
@@ -45,7 +47,7 @@ def test_every_command_has_a_module() -> None:
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert codeq_cli.main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(f"\n  {name} " in text for name in codeq_cli.COMMANDS)
+    assert all(f"\n  {name} " in text for name in COMMANDS)
     assert max(map(len, text.splitlines())) <= 80
     assert codeq_cli.main(["export", "--help"]) == 0
     text = capsys.readouterr().out
@@ -57,7 +59,7 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "codeq: error: expected a command (train, export, inspect"),
+        ([], "codeq: error: expected a command (train, pareto, export, inspect"),
         (["tarin"], "found 'tarin'; did you mean train? (see --help)"),
         (["export"], "codeq export: error: expected a command (onnx, tflite), found none (see --help)"),
         (["export", "tfilte", "a.pt"], "found 'tfilte'; did you mean tflite? (see --help)"),
@@ -70,7 +72,7 @@ def test_a_command_that_is_none(words: list[str], message: str, capsys: pytest.C
     assert complaint.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", codeq_cli.COMMANDS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_a_command_fits_80_columns_and_bears_its_name(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,9 +86,8 @@ def test_help_of_a_command_fits_80_columns_and_bears_its_name(
     assert max(map(len, text.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("name", codeq_cli.COMMANDS)
-def test_a_command_answers_before_any_library_is_loaded(name: str, tmp_path: Path) -> None:
-    module = codeq_cli.COMMANDS[name][0].removesuffix(".__main__")
+@pytest.mark.parametrize("module", RUN_AS)
+def test_a_command_answers_before_any_library_is_loaded(module: str, tmp_path: Path) -> None:
     # Libraries that are not there cannot be loaded: the command would end in a traceback.
     blocked = f"import sys; sys.modules.update(dict.fromkeys({LIBRARIES})); "
     (tmp_path / "sitecustomize.py").write_text(blocked)

@@ -62,8 +62,7 @@ def settle_state(exported: ExportedProgram, left: Mapping[Node, Node | None], st
     if carried and state == "refuse":
         raise StateError(
             f"the buffer {next(iter(carried))!r} is state: forward writes it, and an output of the next call reads it; "
-            "make it an argument and a result of forward, or write a float32 ONNX file that has it as an input and an "
-            'output: export_onnx(..., state="io"), --state io'
+            "make it an argument and a result of forward"
         )
     for name in carried:
         _make_io(exported, name, *written[name])

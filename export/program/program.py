@@ -23,12 +23,18 @@ from codeq.activations.rules import IntegerKind
 from codeq.errors import TraceError
 from codeq.graph.nodes import GraphRunner, is_constant, state_name
 from codeq.graph.random_numbers import random_layers
+from codeq.graph.state import StateError
 from codeq.graph.trace import trace
 from codeq.quantizer.attach import quantized_weights
 from codeq.quantizer.grid import WeightEncoding
 from codeq.quantizer.reparametrized import reparametrized
 from export.errors import ExportError
 from export.program.dequantize import replace_quantizer
+
+STATE_IO = (
+    'or write a float32 ONNX file that has it as an input and an output: export_onnx(..., state="io"), --state io'
+)
+"""The way out for a network with state, which one file format offers."""
 
 
 @dataclass(eq=False)
@@ -150,6 +156,8 @@ def build_reference_program(
         exported = trace(
             traced, example_inputs, names, dynamic_batch=dynamic_batch, state="io" if keep_state else "refuse"
         )
+    except StateError as error:
+        raise ExportError(f"{error}, {STATE_IO}") from error
     except TraceError as error:
         raise ExportError(str(error)) from error
     random = random_layers(exported)

@@ -33,7 +33,7 @@ class OpenVinoRuntime:
         return OpenVinoRunner(path, threads, look_at)
 
     def computed(self, stored: StoredFile, runner: "Runner", program: "ReferenceProgram") -> Computed:
-        from runtime_tests.agreement.openvino_reference import fused_convolutions
+        from runtime_tests.runners.openvino_reference import fused_convolutions
         from runtime_tests.runners.openvino_runner import OpenVinoRunner
 
         assert program.activations is not None
@@ -54,6 +54,6 @@ class OpenVinoRuntime:
         grids: Mapping[str, "ActivationEncoding"],
         fused: frozenset[str],
     ) -> "tuple[Tensor, ...]":
-        from runtime_tests.agreement.openvino_reference import openvino_outputs
+        from runtime_tests.runners.openvino_reference import openvino_outputs
 
         return openvino_outputs(reference, inputs, grids, fused)

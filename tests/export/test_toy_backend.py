@@ -17,11 +17,11 @@ import torch
 from torch import nn
 
 import codeq
+import codeq_cli
 from codeq.checkpoint import Checkpoint
 from codeq.graph.nodes import GraphRunner, input_names
 from export import ExportError, ParityError, check_parity
 from export.backend import BACKENDS, OnProgress, StoredWeight, Written, backend_of, get_backend
-from export.command import run_export
 from export.metadata import KEY, FileMetadata, parse_metadata, with_mismatch
 from export.options import ExportRequest, Quantization
 from export.parity.checks import LayerKernel, WeightCheck
@@ -309,7 +309,7 @@ def test_the_commands_know_it(
     inputs = tmp_path / "inputs.npz"
     np.savez(inputs, x=np.random.default_rng(0).standard_normal((4, 1, 8, 8)).astype(np.float32))
     words = [str(checkpoint_path), "-o", str(path), "--calibration", str(inputs), "--json", "-"]
-    assert run_export(backend, words) == 0
+    assert codeq_cli.main(["export", "npz", *words]) == 0
     assert json.loads(capsys.readouterr().out)["activations"]["tensors"] == 14
     assert backend_of(path) is backend
 
@@ -325,6 +325,22 @@ def test_the_commands_know_it(
 
     assert runtimes_main([str(checkpoint_path), str(path), "--count", "3", "--runtimes", "numpy"]) == 0
     assert "net.npz" in capsys.readouterr().out
+
+
+@pytest.mark.slow("a network in two modes")
+def test_the_zoo_has_its_files(tmp_path: Path) -> None:
+    from runtime_tests.matrix.zoo_file import all_kinds, export_zoo_file
+    from runtime_tests.networks import zoo_network
+
+    (kind,) = [kind for kind in all_kinds() if kind.backend.name == "npz"]
+    model, inputs = zoo_network("autoencoder", {"in_features": 16})
+    for activations in ("float32", "int8"):
+        file = export_zoo_file("autoencoder", model, inputs[:6], tmp_path, activations, kind)  # type: ignore[arg-type]
+        assert (file.failure, file.refused, file.variant) == ("", "", "plain")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "autoencoder-int8-plain.npz",
+        "autoencoder-weight-only-plain.npz",
+    ]
 
 
 def test_inputs_have_the_networks_names(loaded: Checkpoint, tmp_path: Path) -> None:

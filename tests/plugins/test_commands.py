@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.commands import RUN_AS
+
 ANSWERS = """
 import logging, os, sys, warnings
 logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
@@ -83,27 +85,8 @@ def test_what_a_command_changes_is_put_back(run_command: Any, tmp_path: Path, mo
     assert state() == before
 
 
-COMMANDS = [
-    "codeq.train",
-    "codeq.pareto",
-    "export.onnx",
-    "export.tflite",
-    "export.inspect",
-    "export.materialize",
-    "runtime_tests.parity",
-    "runtime_tests.runtimes",
-    "runtime_tests.bench",
-    "runtime_tests.compare",
-    "runtime_tests.zoo",
-    "runtime_tests.storage",
-    "runtime_tests.scaling",
-    "runtime_tests.tflite_modes",
-    "runtime_tests.training_step",
-]
-
-
 @pytest.mark.slow("a process of its own imports torch")
-@pytest.mark.parametrize("module", COMMANDS)
+@pytest.mark.parametrize("module", [name for name in RUN_AS if name != "codeq_cli"])
 def test_a_real_process_ends_with_status_2_and_one_line(run_process: Any, module: str) -> None:
     done = run_process(module, "--no-such-option")
     assert (done.returncode, done.stdout) == (2, "")

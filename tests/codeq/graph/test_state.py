@@ -48,7 +48,7 @@ class Counts(nn.Module):
 
 
 def test_state_is_refused_in_one_line_with_the_way_out() -> None:
-    with pytest.raises(TraceError, match=r"^the buffer 'cache' is state: [^\n]+ --state io$"):
+    with pytest.raises(TraceError, match=r"^the buffer 'cache' is state: [^\n]+ a result of forward$"):
         trace(Stateful(), (torch.rand(1, 2),), dynamic_batch=False)
 
 

@@ -1,6 +1,6 @@
 """Which convolutions OpenVINO adds behind, read from what it made of a file."""
 
-from runtime_tests.agreement.openvino_reference import fused_convolutions
+from runtime_tests.runners.openvino_reference import fused_convolutions
 
 NAMES = dict.fromkeys(("input", "one", "two", "add", "pool"))
 
