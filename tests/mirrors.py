@@ -65,6 +65,7 @@ TESTED_BY: Mapping[str, str] = {
     "export/tflite/builder/refusal.py": "tests/export/tflite/builder/test_values.py",
     "export/tflite/details.py": "tests/export/tflite/test_command.py reads what it says in the report",
     "export/tflite/export.py": "tests/export/tflite/test_io.py",
+    "export/tflite/file/identifier.py": "one constant, seen by tests/export/test_backend.py",
     "export/tflite/file/edit.py": "tests/export/tflite/test_litert_torch.py edits files of another writer",
     "export/tflite/file/graph.py": "tests/export/tflite/file/test_flatbuffer.py",
     "export/tflite/interface.py": "tests/export/tflite/test_io.py exports files with float and with integer inputs",

@@ -8,6 +8,7 @@ from codeq.toolkit.cli import Reportable
 from export.backend import OnProgress, Written
 from export.errors import ExportError
 from export.options import ExportRequest
+from export.tflite.file.identifier import IDENTIFIER
 from export.tflite.options import TfliteRequest
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from export.reference.machine import IntegerReference
     from export.tflite.runner import LiteRtRunner
     from export.tflite.stored_file import TfliteFile
-
-IDENTIFIER = b"TFL3"
-"""Bytes 4 to 8 of every file."""
 
 
 class TfliteBackend:

@@ -17,7 +17,8 @@ from export.metadata import KEY, FileMetadata, parse_metadata, with_mismatch
 from export.parity.checks import WeightCheck
 from export.program.codes import UINT8_TO_INT8
 from export.program.names import codes_name
-from export.tflite.file.flatbuffer import IDENTIFIER, read, read_metadata, tensors_by_name, text_of, with_metadata
+from export.tflite.file.flatbuffer import read, read_metadata, tensors_by_name, text_of, with_metadata
+from export.tflite.file.identifier import IDENTIFIER
 from export.tflite.options import WRITER
 from export.tflite.runtime import schema
 from export.tflite.weights.form import HYBRID_OPERATORS

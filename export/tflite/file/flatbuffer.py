@@ -13,12 +13,12 @@ import numpy as np
 from export.errors import ExportError
 from export.tflite.file.graph import Graph, Tensor, TensorGrid
 from export.tflite.file.nibbles import pack, unpack
+from export.tflite.file.identifier import IDENTIFIER
 from export.tflite.file.operator_versions import OPERATORS
 from export.tflite.file.sparse import CompressedRows, compress
 from export.tflite.runtime import flatbuffers, schema
 
 SCHEMA_VERSION = 3
-IDENTIFIER = b"TFL3"
 ALIGNMENT = 16
 LIMIT = 2**31 - 1
 """Bytes of a flatbuffer: its offsets are signed 32-bit numbers."""
