@@ -12,8 +12,8 @@ import numpy as np
 
 from export.errors import ExportError
 from export.tflite.file.graph import Graph, Tensor, TensorGrid
-from export.tflite.file.nibbles import pack, unpack
 from export.tflite.file.identifier import IDENTIFIER
+from export.tflite.file.nibbles import pack, unpack
 from export.tflite.file.operator_versions import OPERATORS
 from export.tflite.file.sparse import CompressedRows, compress
 from export.tflite.runtime import flatbuffers, schema
