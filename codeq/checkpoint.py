@@ -220,7 +220,7 @@ def load(path: str | os.PathLike[str], factory: Callable[[], nn.Module] | None =
     try:
         model.load_state_dict(state)
         for weight in quantized_weights(model):
-            weight.quantizer.validate_frozen()
+            weight.quantizer.validate_frozen(weight.original)
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{source}: {first_line(error)}") from error
 

@@ -8,12 +8,15 @@ and encoding always read it exactly.
 import math
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+Range = TypeVar("Range")
 RANGE_QUANTILE = 0.99
+LEAST_RANGE = 1e-30
+"""It keeps scale = range / 127 a normal float32."""
 REFRESH_CALLS = 10
 """Forward passes in training that share one range: weights move little in ten steps, and a tenth of the cost is little
 next to the quantizer's own passes over the weight."""
@@ -79,14 +82,19 @@ def abs_range(w: Tensor, q: float, quantile_of: Callable[[Tensor, float], Tensor
     quantile = float(quantile_of(w, q))
     if quantile == 0:
         quantile = float(w.detach().abs().max())
-    # 1e-30 keeps scale = range / 127 a normal float32; a range of 1 gives an all-zero tensor an ordinary scale.
-    return 1.0 if quantile == 0 else max(quantile, 1e-30)
+    # A range of 1 gives an all-zero tensor an ordinary scale.
+    return 1.0 if quantile == 0 else max(quantile, LEAST_RANGE)
 
 
-class RangeCache:
-    """Keeps the range of one trained tensor for REFRESH_CALLS calls; a copy of a cache starts empty."""
+class RangeCache(Generic[Range]):
+    """Keeps the range of one trained tensor for REFRESH_CALLS calls; a copy of a cache starts empty.
 
-    def __init__(self) -> None:
+    Args:
+        read: Reads the range exactly: from the tensor and a quantile to a number, or to one for each channel.
+    """
+
+    def __init__(self, read: Callable[[Tensor, float], Range]) -> None:
+        self._read = read
         self.clear()
 
     def clear(self) -> None:
@@ -94,18 +102,19 @@ class RangeCache:
         self._owner: weakref.ref[Tensor] | None = None
         self._q = math.nan
         self._calls = 0
-        self._range = math.nan
+        self._range: Range | None = None
 
-    def get(self, owner: Tensor, w: Tensor, q: float) -> float:
-        """Return `abs_range(w, q)` as it was at most REFRESH_CALLS - 1 calls ago; exact for another owner or another q.
+    def get(self, owner: Tensor, w: Tensor, q: float) -> Range:
+        """Return the range as it was at most REFRESH_CALLS - 1 calls ago; exact for another owner or another q.
 
         `owner` is the trained tensor that `w` was read from, or `w`. A write into it is seen at the next reading.
         """
-        if self._owner is None or self._owner() is not owner or self._q != q or self._calls >= REFRESH_CALLS:
+        stale = self._owner is None or self._owner() is not owner or self._q != q or self._calls >= REFRESH_CALLS
+        if self._range is None or stale:
             self._owner, self._q, self._calls = weakref.ref(owner), q, 0
-            self._range = abs_range(w, q)
+            self._range = self._read(w, q)
         self._calls += 1
         return self._range
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RangeCache, ()
+        return RangeCache, (self._read,)

@@ -91,6 +91,7 @@ def attach(
     grid: str = "integer",
     grid_limit: int = 127,
     theta_gradient: str = "sum",
+    granularity: str = "tensor",
     include: str | Iterable[str] | None = None,
     exclude: str | Iterable[str] = (),
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
@@ -109,7 +110,7 @@ def attach(
 
     Args:
         model: Any network. Parameters shared by several layers share one quantizer.
-        bits, max_bits, grid, grid_limit, theta_gradient: As for `DeadZoneQuantizer`.
+        bits, max_bits, grid, grid_limit, theta_gradient, granularity: As for `DeadZoneQuantizer`.
         include: Only layers that match one of these. None means all.
         exclude: Layers that stay float; recurrent ones may be named too.
         overrides: Pattern to quantizer arguments, e.g. `{"fc": {"bits": 8}}`. Of several matches the later wins.
@@ -139,7 +140,7 @@ def attach(
     recurrent = {name: (module, tensor) for name, module, tensor in _recurrent_weights(model)}
     excluded = _select(model, candidates, exclude, "exclude", also=recurrent)
     defaults = {"bits": bits, "max_bits": max_bits, "grid": grid, "grid_limit": grid_limit}
-    defaults["theta_gradient"] = theta_gradient
+    defaults |= {"theta_gradient": theta_gradient, "granularity": granularity}
     configs = {name: dict(defaults) for name in candidates}
     for pattern, changes in (overrides or {}).items():
         unknown = sorted(set(changes) - set(defaults))
@@ -167,6 +168,8 @@ def attach(
     if left:
         layers = _shorten([f"{name}: {kind}" for name, kind in left.items()])
         logger.warning("%s weights stay float; CoDeQ quantizes Conv, Linear and MultiheadAttention", layers)
+    for name in chosen:
+        configs[name]["axis"] = channel_axis(candidates[name][0])
     attach_each(model, {name: configs[name] for name in chosen})
     return AttachReport(tuple(_report_rows(model, reasons)), baked)
 
@@ -194,6 +197,7 @@ def attach_each(model: nn.Module, configs: Mapping[str, Mapping[str, Any]]) -> N
         first, quantizer = quantizers.setdefault(id(parameter), (name, wanted))
         if quantizer.config() != wanted.config():
             raise AttachError(f"{first} and {name} are one parameter, and cannot be quantized in two ways")
+        quantizer.expect(parameter)
         quantizer.to(parameter.device)
     for name in configs:
         module, tensor_name = candidates[name]
@@ -319,6 +323,11 @@ def _quantizable_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str
                 continue
             if parameter.numel():
                 yield weight_name(layer, tensor_name), module, tensor_name
+
+
+def channel_axis(module: nn.Module) -> int:
+    """Give the axis of a layer's weight that its output channels run along."""
+    return 1 if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)) else 0
 
 
 def weight_names(module: nn.Module) -> tuple[str, ...]:

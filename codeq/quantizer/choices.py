@@ -3,6 +3,7 @@
 MIN_BITS = 2
 MAX_BITS = 8
 GRIDS = ("integer", "paper")
+GRANULARITIES = ("tensor", "channel")
 MIN_GRID_LIMIT = 7
 MAX_GRID_LIMIT = 127
 THETA_GRADIENTS = ("sum", "lsq")

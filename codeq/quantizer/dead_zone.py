@@ -16,13 +16,16 @@ Gradients pass round, relu and clamp unchanged and do not pass sign. Source: Wen
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from codeq.quantizer.abs_range import RANGE_QUANTILE, RangeCache, abs_range, plain_abs_quantile
+from codeq.quantizer.channels import ChannelGrid, channel_levels, channel_quantize, channel_range, channel_values
 from codeq.quantizer.choices import (
+    GRANULARITIES,
     GRIDS,
     MAX_BITS,
     MAX_GRID_LIMIT,
@@ -61,6 +64,10 @@ class DeadZoneQuantizer(nn.Module):
         grid_limit: Largest |code| on the integer grid, 7 to 127. 63 keeps every sum of two uint8 x int8
             products inside int16, so that CPUs without VNNI compute the same numbers.
         theta_init: Start of `theta_dz`; by default 3, and 0.55 at a fixed 2 bits, where 3 is useless.
+        granularity: "tensor" has one range R for the weight, "channel" one for every output channel, to which the dead
+            zone is relative: thetas, bits and codes stay the layer's, and the scale becomes `(C,)` (channels.py). On
+            the integer grid only.
+        axis: Of the output channels: 0, and 1 for transposed convolutions. Unused with "tensor".
         theta_gradient: What the task's gradient of both thetas is. "sum" over the weights, as autograd gives it and the
             paper has it: it grows with the layer. "lsq" divides it by sqrt(numel quant_max), the normalisation of
             step sizes in Esser et al. 2020, "Learned Step Size Quantization", arXiv:1902.08153, section 2.2, times
@@ -84,6 +91,9 @@ class DeadZoneQuantizer(nn.Module):
 
     frozen: Tensor
     frozen_grid: Tensor
+    frozen_scale: Tensor
+    """Of every channel, `(C,)`; `(0,)` until a weight is known. With "channel" only: `frozen_grid` is then that of a
+    range of 1."""
 
     def __init__(
         self,
@@ -93,6 +103,8 @@ class DeadZoneQuantizer(nn.Module):
         grid_limit: int = 127,
         theta_init: float | None = None,
         theta_gradient: Literal["sum", "lsq"] = "sum",
+        granularity: Literal["tensor", "channel"] = "tensor",
+        axis: int = 0,
     ) -> None:
         super().__init__()
         if bits is not None and (not _is_integer(bits) or not MIN_BITS <= bits <= MAX_BITS):
@@ -105,6 +117,12 @@ class DeadZoneQuantizer(nn.Module):
             raise ValueError(f"grid_limit must be {MIN_GRID_LIMIT} to {MAX_GRID_LIMIT}, found {grid_limit!r}")
         if theta_gradient not in THETA_GRADIENTS:
             raise ValueError(f"theta_gradient must be {_either(THETA_GRADIENTS)}, found {theta_gradient!r}")
+        if granularity not in GRANULARITIES:
+            raise ValueError(f"granularity must be {_either(GRANULARITIES)}, found {granularity!r}")
+        if granularity == "channel" and grid == "paper":
+            raise ValueError("granularity 'channel' needs grid 'integer': the paper's grid has one range per tensor")
+        if not _is_integer(axis) or axis not in (0, 1):
+            raise ValueError(f"axis must be 0 or 1, found {axis!r}")
         if theta_init is None:
             theta_init = TERNARY_THETA_INIT if bits == MIN_BITS else THETA_INIT
         self.bits = bits
@@ -112,17 +130,32 @@ class DeadZoneQuantizer(nn.Module):
         self.grid = grid
         self.grid_limit = grid_limit
         self.theta_gradient = theta_gradient
+        self.granularity = granularity
+        self.axis = axis
         self.enabled = True
         self.theta_dz = nn.Parameter(torch.tensor(float(theta_init)))
         self.theta_bit = nn.Parameter(torch.tensor(THETA_INIT)) if bits is None else None
-        self._range = RangeCache()
+        self._range: RangeCache[float] = RangeCache(abs_range)
+        self._ranges: RangeCache[Tensor] = RangeCache(partial(channel_range, axis=axis))
         self.register_buffer("frozen", torch.tensor(False))
         self.register_buffer("frozen_grid", torch.zeros(len(Grid._fields)))
+        if self.per_channel:
+            self.register_buffer("frozen_scale", torch.zeros(0))
 
     def config(self) -> dict[str, int | str | None]:
         """Return the constructor arguments that rebuild this quantizer before its state is loaded."""
-        names = ("bits", "max_bits", "grid", "grid_limit", "theta_gradient")
+        names = ("bits", "max_bits", "grid", "grid_limit", "theta_gradient", "granularity", "axis")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def per_channel(self) -> bool:
+        """Tell whether every output channel has a range of its own."""
+        return self.granularity == "channel"
+
+    def expect(self, weight: Tensor) -> None:
+        """Prepare for a weight of this shape, before anything is frozen: its state has a scale per channel."""
+        if self.per_channel:
+            self.frozen_scale = torch.zeros(weight.shape[self.axis])
 
     def bit_width(self, factor: float = 1.0) -> int:
         """Return the bits per weight.
@@ -164,14 +197,29 @@ class DeadZoneQuantizer(nn.Module):
         if not self.enabled:
             return weight
         w = _as_float32(weight)
+        if self.per_channel:
+            return self._forward_channels(weight, w)
         if bool(self.frozen):
             grid, slopes = self._frozen(), None
         else:
-            q = self._range_quantile(self.effective_theta(), self.bit_width())
+            q = self._quantile()
             reach = self._range.get(weight, w, q) if self.training and weight.requires_grad else abs_range(w, q)
             grid, slopes = self._derive(reach)
             slopes = slopes.scaled(self._gradient_scale(w, grid))
         return fused_quantize(w, self.theta_dz, self.theta_bit, grid, slopes).to(weight.dtype)
+
+    def _forward_channels(self, weight: Tensor, w: Tensor) -> Tensor:
+        if bool(self.frozen):
+            channels = self._frozen_channels()
+            value = channel_quantize(w, self.theta_dz, self.theta_bit, channels, self.frozen_scale, None)
+            return value.to(weight.dtype)
+        q = self._quantile()
+        kept = self.training and weight.requires_grad
+        reach = self._ranges.get(weight, w, q) if kept else channel_range(w, q, self.axis)
+        unit, slopes = self._derive(1.0)
+        slopes = slopes.scaled(self._gradient_scale(w, unit))
+        channels = ChannelGrid.of(unit, reach, self.axis)
+        return channel_quantize(w, self.theta_dz, self.theta_bit, channels, reach, slopes).to(weight.dtype)
 
     def forward_plain(self, weight: Tensor) -> Tensor:
         """Compute `forward` by its definition: torch's own operators, autograd, a quantile of the whole tensor; slow.
@@ -181,12 +229,14 @@ class DeadZoneQuantizer(nn.Module):
         if not self.enabled:
             return weight
         w = _as_float32(weight)
+        if self.per_channel:
+            return self._forward_channels_plain(weight, w)
         if bool(self.frozen):
             grid = self._frozen()
             levels, _ = levels_of(w.detach(), grid)
             surrogate = w
         else:
-            q = self._range_quantile(self.effective_theta(), self.bit_width())
+            q = self._quantile()
             reach = abs_range(w, q, plain_abs_quantile)
             grid, _ = self._derive(reach)
             levels, unrounded = levels_of(w.detach(), grid)
@@ -197,6 +247,22 @@ class DeadZoneQuantizer(nn.Module):
             surrogate = w + step_size * (levels - unrounded) + shift * (levels.sign() - w.detach().sign())
         value = dequantize_levels(levels, grid.multiplier, grid.offset, grid.scale, grid.shift)
         return straight_through(value, surrogate).to(weight.dtype)
+
+    def _forward_channels_plain(self, weight: Tensor, w: Tensor) -> Tensor:
+        if bool(self.frozen):
+            levels, _ = channel_levels(w.detach(), self._frozen_channels())
+            return straight_through(channel_values(levels, self._frozen_channels()), w).to(weight.dtype)
+        q = self._quantile()
+        reach = channel_range(w, q, self.axis)
+        unit, _ = self._derive(1.0)
+        grid = ChannelGrid.of(unit, reach, self.axis)
+        levels, unrounded = channel_levels(w.detach(), grid)
+        step_size, shift = self._step_and_shift(1.0, unit.quant_max)
+        gradient_scale = self._gradient_scale(w, unit)
+        ranges = reach.reshape([-1 if dimension == self.axis else 1 for dimension in range(w.ndim)])
+        moved = step_size * gradient_scale * (levels - unrounded)
+        moved = moved + shift * gradient_scale * (levels.sign() - w.detach().sign())
+        return straight_through(channel_values(levels, grid), w + ranges * moved).to(weight.dtype)
 
     @torch.no_grad()
     def encode(self, weight: Tensor) -> WeightEncoding:
@@ -212,15 +278,22 @@ class DeadZoneQuantizer(nn.Module):
         if not bool(torch.isfinite(w).all()):
             raise ValueError(f"weight of shape {tuple(w.shape)} has NaN or infinite entries")
         grid = self.exact_grid(w)
-        levels, _ = levels_of(w, grid)
+        if self.per_channel:
+            channels = self.exact_channels(w)
+            levels, _ = channel_levels(w, channels)
+            scale = channels.scale.clone()
+        else:
+            levels, _ = levels_of(w, grid)
+            scale = torch.tensor(grid.scale, device=w.device)
         codes = dequantize_levels(levels, grid.multiplier, grid.offset, 1.0, 0.0)
         return WeightEncoding(
             codes=codes.to(torch.int8),
-            scale=torch.tensor(grid.scale, device=w.device),
+            scale=scale,
             bit_width=self.bit_width(),
             quant_max=grid.quant_max,
             multiplier=grid.multiplier,
             offset=grid.offset,
+            axis=self.axis if self.per_channel else None,
             shift=torch.tensor(grid.shift, device=w.device) if self.grid == "paper" else None,
         )
 
@@ -236,7 +309,30 @@ class DeadZoneQuantizer(nn.Module):
     @torch.no_grad()
     def refreeze(self, weight: Tensor) -> None:
         """Freeze, or move a frozen grid to where `weight` and the thetas put it now."""
-        grid, _ = self._derive(self._exact_range(_as_float32(weight.detach())))
+        w = _as_float32(weight.detach())
+        if self.per_channel:
+            self.freeze_channels(channel_range(w, self._quantile(), self.axis))
+            return
+        grid, _ = self._derive(self._exact_range(w))
+        self._freeze_on(grid)
+
+    @torch.no_grad()
+    def freeze_channels(self, reach: Tensor) -> None:
+        """Freeze on given ranges under the present thetas: what compression without training chooses.
+
+        Args:
+            reach: float32 `(C,)`, positive: the range of every channel, weight units.
+
+        Raises:
+            ValueError: The quantizer has one range per tensor.
+        """
+        if not self.per_channel:
+            raise ValueError("ranges per channel need granularity 'channel'")
+        unit, _ = self._derive(1.0)
+        self.frozen_scale = ChannelGrid.of(unit, reach.to(self.theta_dz.device), self.axis).scale
+        self._freeze_on(unit)
+
+    def _freeze_on(self, grid: Grid) -> None:
         self.frozen_grid.copy_(torch.tensor(grid))
         self.frozen.fill_(True)
         self._hold_thetas()
@@ -244,22 +340,56 @@ class DeadZoneQuantizer(nn.Module):
     def grid_at(self, reach: Callable[[float], float], theta: float, bits: int) -> Grid:
         """Compute the grid at a magnitude of theta_dz and a bit width other than the present ones, frozen or not.
 
+        With ranges per channel it is that of `in_units`, whose range is 1.
+
         Args:
-            reach: The weight's range by quantile: `abs_range` of it, or a cheaper reading of the same.
+            reach: The weight's range by quantile: `abs_range` of it, or a cheaper reading of the same. Unused with
+                ranges per channel.
             theta: |theta_dz|; held at MIN_THETA.
             bits: 2 to 8.
         """
         theta = max(theta, MIN_THETA)
-        return self._levels(reach(self._range_quantile(theta, bits)), theta, bits)
+        return self._levels(1.0 if self.per_channel else reach(self._range_quantile(theta, bits)), theta, bits)
 
     def exact_grid(self, weight: Tensor) -> Grid:
-        """Return the grid of a weight as it is now: the frozen one, or what its exact range and the thetas give."""
+        """Return the grid of a weight as it is now: the frozen one, or what its exact range and the thetas give.
+
+        With ranges per channel it is that of `in_units`, whose range is 1.
+        """
         if bool(self.frozen):
             return self._frozen()
-        return self._derive(self._exact_range(_as_float32(weight)))[0]
+        return self._derive(1.0 if self.per_channel else self._exact_range(_as_float32(weight)))[0]
 
-    def validate_frozen(self) -> None:
+    def exact_channels(self, weight: Tensor) -> ChannelGrid:
+        """Return the grid of a weight as it is now, with the scale of every channel.
+
+        Raises:
+            ValueError: The quantizer has one range per tensor.
+        """
+        if not self.per_channel:
+            raise ValueError("a grid per channel needs granularity 'channel'")
+        if bool(self.frozen):
+            return self._frozen_channels()
+        unit, _ = self._derive(1.0)
+        return ChannelGrid.of(unit, channel_range(_as_float32(weight), self._quantile(), self.axis), self.axis)
+
+    @torch.no_grad()
+    def in_units(self, weight: Tensor) -> Tensor:
+        """Give a weight in the units of `grid_at` and `exact_grid`, in which one grid holds for all channels.
+
+        The weight itself with one range per tensor; else each channel over its range, float32.
+        """
+        if not self.per_channel:
+            return weight
+        grid = self.exact_channels(weight)
+        top = grid.multiplier * grid.quant_max + grid.offset
+        return _as_float32(weight) / (grid.along(weight.ndim)[2] * top)
+
+    def validate_frozen(self, weight: Tensor) -> None:
         """Check a frozen grid that came from a file.
+
+        Args:
+            weight: The one that is quantized on it.
 
         Raises:
             ValueError: It is none that `freeze` writes; the message names the field.
@@ -281,11 +411,16 @@ class DeadZoneQuantizer(nn.Module):
         for name, holds in good.items():
             if not holds:
                 raise ValueError(f"frozen grid has {name} {grid[name]:g}, which no training writes")
+        if self.per_channel:
+            found, wanted = tuple(self.frozen_scale.shape), (weight.shape[self.axis],)
+            if found != wanted or not bool(((self.frozen_scale > 0) & self.frozen_scale.isfinite()).all()):
+                raise ValueError(f"frozen scales have shape {found}, expected {wanted} positive numbers")
 
     def extra_repr(self) -> str:
         """Describe the quantizer for `print(model)`."""
         bits = self.bits if self.bits is not None else f"learned, at most {self.max_bits}"
         limit = f", grid_limit={self.grid_limit}" if self.grid == "integer" else ""
+        limit += ", granularity=channel" if self.per_channel else ""
         return f"bits={bits}, grid={self.grid}{limit}"
 
     def _gradient_scale(self, w: Tensor, grid: Grid) -> float:
@@ -299,12 +434,14 @@ class DeadZoneQuantizer(nn.Module):
     def train(self, mode: bool = True) -> "DeadZoneQuantizer":
         """Switch the mode as any module does; the range is read anew after it."""
         self._range.clear()
+        self._ranges.clear()
         return super().train(mode)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         was_frozen = not self.frozen.is_meta and bool(self.frozen)
         super()._load_from_state_dict(*args, **kwargs)
         self._range.clear()
+        self._ranges.clear()
         if self.frozen.is_meta:
             return
         if bool(self.frozen):
@@ -318,8 +455,15 @@ class DeadZoneQuantizer(nn.Module):
         scale, multiplier, offset, quant_max, shift = self.frozen_grid.tolist()
         return Grid(scale, int(multiplier), int(offset), int(quant_max), shift)
 
+    def _frozen_channels(self) -> ChannelGrid:
+        grid = self._frozen()
+        return ChannelGrid(self.frozen_scale, grid.multiplier, grid.offset, grid.quant_max, self.axis)
+
+    def _quantile(self) -> float:
+        return self._range_quantile(self.effective_theta(), self.bit_width())
+
     def _exact_range(self, w: Tensor) -> float:
-        return abs_range(w, self._range_quantile(self.effective_theta(), self.bit_width()))
+        return abs_range(w, self._quantile())
 
     def _derive(self, reach: float) -> tuple[Grid, Slopes]:
         """Derive the grid of a weight of range `reach` under the present thetas, and how it moves with them."""

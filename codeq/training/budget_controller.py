@@ -282,7 +282,7 @@ class BudgetController:
             layer = layers[number]
             before = self._fisher[number]
             self._fisher[number] = square + FISHER_SMOOTHING * (before - square) if before else square
-            step_size = layer.quantizer.grid_at(layer.reach, layer.theta, layer.bits).step_size
+            step_size = layer.quantizer.grid_at(layer.reach, layer.theta, layer.bits).step_size * layer.unit
             saved = layer.numel if self.budget.kind == "size" else max(layer.macs, 1)
             gains[number] = GAIN_POWER * (math.log(saved) - math.log(self._fisher[number] * step_size**2))
         if not gains:
@@ -347,13 +347,17 @@ class _Layer:
         self.macs = macs
         self.theta = self.quantizer.effective_theta()
         self.bits = self.quantizer.bit_width()
+        units = self.quantizer.in_units(weight.original.detach())
+        norm, in_units = float(weight.original.detach().norm()), float(units.norm())
+        self.unit = norm / in_units if norm and in_units else 1.0
+        """Weight units in one of `units`, on average over the weights: 1 with one range per tensor."""
         # An odd stride visits every position of a kernel.
-        sample = weight.original.detach().flatten()[:: 1 if exact else self.numel // SAMPLE_SIZE | 1].float()
+        sample = units.flatten()[:: 1 if exact else self.numel // SAMPLE_SIZE | 1].float()
         self.values: np.ndarray = sample.sort().values.cpu().numpy()
         self.magnitudes = np.sort(np.abs(self.values))
 
     def reach(self, q: float) -> float:
-        """Compute `abs_range` from the sorted magnitudes."""
+        """Compute `abs_range` from the sorted magnitudes, for weights with one range."""
         position = q * (len(self.magnitudes) - 1)
         below, above = self.magnitudes[math.floor(position)], self.magnitudes[math.ceil(position)]
         reach = float(below + (above - below) * (position % 1)) or float(self.magnitudes[-1])

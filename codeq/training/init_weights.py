@@ -22,7 +22,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")
 MAX_DEPTH = 3
 """How many wrappers within wrappers are opened: a file's dictionary may contain itself."""
 ORIGINAL = re.compile(r"(?P<layer>.*\.)?parametrizations\.(?P<tensor>[^.]+)\.original")
-QUANTIZER = re.compile(r"(.*\.)?parametrizations\.[^.]+\.\d+\.(theta_dz|theta_bit|frozen|frozen_grid)")
+QUANTIZER = re.compile(r"(.*\.)?parametrizations\.[^.]+\.\d+\.(theta_dz|theta_bit|frozen|frozen_grid|frozen_scale)")
 
 
 def load_init(model: nn.Module, path: Path) -> None:

@@ -107,9 +107,8 @@ def _build_foreign(
 
 
 def _attach(model: nn.Module, config: TrainConfig) -> AttachReport:
-    report = attach(
-        model, config.bits, grid=config.grid, grid_limit=config.grid_limit, theta_gradient=config.theta_gradient
-    )
+    names = ("grid", "grid_limit", "theta_gradient", "granularity")
+    report = attach(model, config.bits, **{name: getattr(config, name) for name in names})
     if config.theta_init is not None:
         for weight in quantized_weights(model):
             nn.init.constant_(weight.quantizer.theta_dz, config.theta_init)

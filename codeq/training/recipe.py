@@ -7,6 +7,7 @@ from typing import Any
 
 from codeq.errors import DataError
 from codeq.quantizer.choices import (
+    GRANULARITIES,
     GRIDS,
     MAX_BITS,
     MAX_GRID_LIMIT,
@@ -63,7 +64,7 @@ class TrainConfig:
         lambda_bit: More means fewer bits, when they are learned; a budget of BOPs or bytes steers them itself.
         bit_ratio: With a budget, lambda_bit over lambda_dz.
         theta_init: Start of theta_dz; None takes the quantizer's.
-        grid, grid_limit, theta_gradient: As for `DeadZoneQuantizer`.
+        grid, grid_limit, theta_gradient, granularity: As for `DeadZoneQuantizer`.
         shift, flip: Augmentation, as for `load_dataset`.
         freeze_fraction: Last part of the steps, with grids frozen.
         activations: "float32", or "int8" to learn uint8 activation scales in that last part.
@@ -197,6 +198,9 @@ class TrainConfig:
     theta_gradient: str = option(
         "sum", "lsq normalises it by layer: fewer bytes", choices=THETA_GRADIENTS, group=QUANTIZER
     )
+    granularity: str = option(
+        "tensor", "channel: a range and a scale for every output channel", choices=GRANULARITIES, group=QUANTIZER
+    )
     shift: int | None = option(
         None, "augmentation: random shift in pixels", shown="by data set", low=0, high=64, group=NETWORK
     )
@@ -300,11 +304,11 @@ operator, lambdas and start of theta. Weights are trained as in "ours"; SGD with
 paper's curves."""
 
 
-QUANTIZER_SETTINGS = ("grid", "grid_limit", "theta_init", "theta_gradient", "freeze_fraction")
+QUANTIZER_SETTINGS = ("grid", "grid_limit", "granularity", "theta_init", "theta_gradient", "freeze_fraction")
 UNUSED: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] = (
     (("input_size",), lambda run: not run.data.startswith("images:"), "without --data images:DIR"),
     ((*QUANTIZER_SETTINGS, "lambda_bit", "bit_ratio"), lambda run: run.is_float, "with --bits 32"),
-    (("grid_limit",), lambda run: run.grid == "paper", "with --grid paper"),
+    (("grid_limit", "granularity"), lambda run: run.grid == "paper", "with --grid paper"),
     (("lambda_bit", "bit_ratio"), lambda run: run.bits is not None, "without --bits mixed"),
     (("lambda_bit",), lambda run: run.steers_bits, "with --bops or --size, which steer bits"),
     (("bit_ratio",), lambda run: not run.steers_bits, "without --bops or --size"),

@@ -28,18 +28,20 @@ def weight_histograms(model: nn.Module, bins: int = HISTOGRAM_BINS) -> list[dict
     for weight in quantized_weights(model):
         if id(weight.original) in entries:
             continue
-        values = weight.original.detach().double().cpu()
+        encoding = encodings[weight.name]
+        # Channels with ranges of their own are shown in units of their mean scale, in which their levels are one.
+        scale = encoding.scale.mean()
+        values = (weight.original.detach() * (scale / encoding.along_axis(encoding.scale))).double().cpu()
         low, high = float(values.min()), float(values.max())
         if low == high:
             margin = abs(low) or 1.0
             low, high = low - margin, high + margin
-        encoding = encodings[weight.name]
         levels = torch.arange(-encoding.quant_max, encoding.quant_max + 1)
         codes = levels * encoding.multiplier + levels.sign() * encoding.offset
         # From the codes, as the weight itself is: the very values that the network computes with.
-        value = codes.float() * encoding.scale.cpu()
-        step_size = float(encoding.scale) * encoding.multiplier
-        shift = float(encoding.scale) * encoding.offset
+        value = codes.float() * scale.cpu()
+        step_size = float(scale) * encoding.multiplier
+        shift = float(scale) * encoding.offset
         if encoding.shift is not None:
             value = value + encoding.shift.cpu() * codes.sign()
             shift += float(encoding.shift)

@@ -108,7 +108,8 @@ def expected_weight(model: nn.Module, quantized: QuantizedWeight, weight: Weight
     gamma = np.ones(norm.num_features) if norm.weight is None else norm.weight.detach().double().numpy()
     factors = (gamma / np.sqrt(norm.running_var.double().numpy() + norm.eps)).reshape(shape)
     codes = codes * np.sign(factors).astype(np.float32)
-    folded = codes * (float(encoding.scale) * np.abs(factors)).astype(np.float32)
+    scale = encoding.along_axis(encoding.scale).double().numpy()
+    folded = codes * (scale * np.abs(factors)).astype(np.float32)
     if encoding.shift is not None:
         folded = folded + (float(encoding.shift) * np.abs(factors)).astype(np.float32) * np.sign(codes)
     return np.asarray(folded)
