@@ -6,14 +6,29 @@
 It stands above all packages, and its name is no word that a project would give a module of its own. `python -m
 codeq_cli` is the same where nothing is installed. A command is one line of COMMANDS; its module has a `main` and is
 imported when it is chosen.
+
+Ctrl-C ends it with one line and status 130 from the first line below on. Before that, in Python's own start, it shows
+Python's traceback, and nobody can change that.
 """
 
 import os
 import sys
+
+
+def _end_on_interrupt(kind: type[BaseException], error: BaseException, trace: "Any") -> None:
+    """Let a KeyboardInterrupt that nobody catches end the process: codeq/toolkit/interrupt.py is out of reach yet."""
+    if issubclass(kind, KeyboardInterrupt):
+        os.write(2, b"interrupted\n")
+        os._exit(130)
+    sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _end_on_interrupt
+
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).parent
 PACKAGES = ("codeq", "export", "models", "runtime_tests")
@@ -30,12 +45,14 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "pareto": ("codeq.pareto", "compare training runs: a table and pictures"),
 }
 """Command to its module and what help says of it. A command of two words is one of a group."""
+FLAGS = ("--help", "--version")
+"""What may stand in the place of a command."""
+FLAGS_OF_COMMANDS = ("--quiet", "--verbose", "--json", "--force", "--threads", "-q", "-v")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; its words come first, its arguments follow. See `codeq --help`."""
     from codeq.toolkit import cli  # here, behind `_import_own_packages`
-    from codeq.toolkit.suggest import did_you_mean
 
     words = list(sys.argv[1:] if argv is None else argv)
     chosen: list[str] = []
@@ -52,9 +69,7 @@ def main(argv: list[str] | None = None) -> int:
             print(describe_versions())
             return 0
         if word not in known:
-            found = f"found {word!r}{did_you_mean(word, known)}" if word else "found none"
-            message = f"expected a command ({', '.join(known)}), {found} (see --help)"
-            print(f"{program}: error: {message}", file=sys.stderr)
+            print(f"{program}: error: {_complaint(word, known)} (see --help)", file=sys.stderr)
             return cli.EXIT_USAGE
         chosen.append(word)
     command = " ".join(chosen)
@@ -63,6 +78,22 @@ def main(argv: list[str] | None = None) -> int:
     with cli.started_as(f"codeq {command}"):
         status: int = module.main(words)
     return status
+
+
+def _complaint(word: str, known: Sequence[str]) -> str:
+    """Say what is wrong with the word in a command's place, and what it may have been meant to be."""
+    from codeq.toolkit.suggest import did_you_mean  # here, behind `_import_own_packages`
+
+    if word.startswith("-"):
+        flag = word.partition("=")[0]
+        behind = {name: f"{name} behind a command" for name in FLAGS_OF_COMMANDS}
+        return f"unrecognized arguments: {flag}{did_you_mean(flag, [*FLAGS, *behind], behind)}"
+    expected = f"expected a command ({', '.join(known)})"
+    if not word:
+        return f"{expected}, found none"
+    # The second word of a command is a word to be meant too: `codeq onnx` is short of `export`.
+    meant = {**{name.split()[-1]: name for name in COMMANDS}, **{name: name for name in [*known, *FLAGS]}}
+    return f"{expected}, found {word!r}{did_you_mean(word, meant, meant)}"
 
 
 def _next_words(chosen: Sequence[str]) -> list[str]:
