@@ -8,7 +8,7 @@ import onnx
 import onnxruntime as ort
 import torch
 
-from codeq.toolkit.table import fold_line, format_bytes, render_table
+from codeq.toolkit.table import fold_line, format_bytes, format_count, render_table
 from runtime_tests.matrix.timing import ZooBench
 from runtime_tests.matrix.zoo_file import MODES, ZooFile
 from runtime_tests.networks import SEED, ZOO_ZEROS
@@ -16,10 +16,11 @@ from runtime_tests.networks import SEED, ZOO_ZEROS
 
 @dataclass(frozen=True)
 class ZooReport:
-    """Holds all files, and what was timed."""
+    """Holds all files, and what was timed, on so many threads of an operator."""
 
     files: tuple[ZooFile, ...]
     benches: tuple[ZooBench, ...]
+    threads: int = 1
 
     @property
     def ok(self) -> bool:
@@ -31,6 +32,7 @@ class ZooReport:
         return {
             "seed": SEED,
             "zeros": ZOO_ZEROS,
+            "threads": self.threads,
             "ok": self.ok,
             "files": [asdict(file) for file in self.files],
             "bench": [item.to_dict() for item in self.benches],
@@ -67,7 +69,8 @@ class ZooReport:
         refused = sum(bool(file.refused) for file in self.files)
         written = len(self.files) - refused
         held = sum(not file.failure and not file.refused for file in self.files)
-        lines.append(f"parity holds for {held} of {written} files; kernels: layers in integers / in float")
+        text = f"parity holds for {held} of {written} files; kernels: layers in integers / in float"
+        lines.append(fold_line(text, 2))
         if refused:
             lines.append(f"refused by the export: {refused}")
         return "\n".join(lines)
@@ -104,8 +107,16 @@ class ZooReport:
         return "\n".join(
             [
                 render_table(header, rows),
-                f"medians in ms, batch 1, 1 thread, onnxruntime {ort.__version__}; weights: activations in float32",
-                "static: onnxruntime's quantize_static; then int8's time and bytes, and packed int8's bytes, over its",
+                fold_line(
+                    f"medians in ms, batch 1, {format_count(self.threads, 'thread')}, onnxruntime {ort.__version__}; "
+                    "weights: activations in float32",
+                    2,
+                ),
+                fold_line(
+                    "static: onnxruntime's quantize_static; then int8's time and bytes, and packed int8's bytes, over "
+                    "its",
+                    2,
+                ),
                 fold_line(f"interleaved runs: {rounds}", 0),
             ]
         )
@@ -139,7 +150,10 @@ class ZooReport:
         return "\n".join(
             [
                 render_table(header, rows),
-                "the same runs; LiteRT: weight-only, then int8 and its speed-up over that, then LiteRT's int8 file",
-                "over onnxruntime's: time and bytes",
+                fold_line(
+                    "the same runs; LiteRT: weight-only, then int8 and its speed-up over that, then LiteRT's int8 file "
+                    "over onnxruntime's: time and bytes",
+                    2,
+                ),
             ]
         )

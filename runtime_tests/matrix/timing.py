@@ -54,6 +54,7 @@ def bench_network(
     folder: Path,
     *,
     rounds: int | None = None,
+    threads: int = 1,
     on_progress: Callable[[float, str], None] = lambda share, detail: None,
 ) -> ZooBench:
     """Time a network's files next to float32, and where it is of MLPerf Tiny next to `quantize_static`.
@@ -63,6 +64,7 @@ def bench_network(
         model, inputs: From `zoo_network`.
         folder: Holds the files of `TIMED`, as `file_path` names them, and those for LiteRT where there are any.
         rounds: Timed runs per file; None takes as many as `bench` finds time for.
+        threads: Threads within an operator.
         on_progress: As for `bench`.
     """
     paths = [folder / f"{network}-float32.onnx"]
@@ -73,7 +75,7 @@ def bench_network(
         quantize_static(paths[0], paths[-1], inputs)
     litert = [file_path(folder, network, activations, LITERT) for activations in ACTIVATIONS]
     paths += [path for path in litert if path.exists()]
-    report = bench(paths, rounds=rounds, on_progress=on_progress)
+    report = bench(paths, rounds=rounds, threads=threads, on_progress=on_progress)
     results = {Path(x.path): replace(x, path=Path(x.path).name) for x in report.results}
     float32, weight_only, int8, packed = (results[path] for path in paths[:4])
     return ZooBench(
