@@ -1,8 +1,8 @@
 """Ctrl-C ends a command with one line and status 130 from the first import of ours on, before anything else is loaded.
 
 Each package of ours that has commands imports this file before all else, and this file imports nothing that Python has
-not loaded itself. Later, codeq/toolkit/startup.py takes over. What nobody can catch: Ctrl-C in Python's own start,
-before the first line of ours, which shows Python's traceback.
+not loaded itself. Later, codeq/toolkit/startup.py takes over. What nobody can catch is Ctrl-C before the first line
+here: while Python itself starts, reads its .pth files, and finds this package. That shows Python's own traceback.
 """
 
 import os
