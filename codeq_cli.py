@@ -6,16 +6,31 @@
 It stands above all packages, and its name is no word that a project would give a module of its own. `python -m
 codeq_cli` is the same where nothing is installed. A command is one line of TRAINING or FILES, or a backend of
 `export.backend.BACKENDS`; what runs it is imported when it is chosen.
+
+Ctrl-C ends it with one line and status 130 from the first line below on. Before that, in Python's own start, it shows
+Python's traceback, and nobody can change that.
 """
 
 import os
 import sys
+
+
+def _end_on_interrupt(kind: type[BaseException], error: BaseException, trace: "Any") -> None:
+    """Let a KeyboardInterrupt that nobody catches end the process: codeq/toolkit/interrupt.py is out of reach yet."""
+    if issubclass(kind, KeyboardInterrupt):
+        os.write(2, b"interrupted\n")
+        os._exit(130)
+    sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _end_on_interrupt
+
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).parent
 PACKAGES = ("codeq", "export", "models", "runtime_tests")
@@ -32,6 +47,9 @@ FILES: Mapping[str, tuple[str, str]] = {
     "bench": ("runtime_tests.bench.__main__", "measure latency, memory and size of files side by side"),
 }
 """Command to its module and what help says of it; between the two stands an export for each backend."""
+FLAGS = ("--help", "--version")
+"""What may stand in the place of a command."""
+FLAGS_OF_COMMANDS = ("--quiet", "--verbose", "--json", "--force", "--threads", "-q", "-v")
 
 
 @dataclass(frozen=True)
@@ -69,7 +87,6 @@ def all_commands() -> dict[str, Command]:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; its words come first, its arguments follow. See `codeq --help`."""
     from codeq.toolkit import cli  # here, behind `_import_own_packages`
-    from codeq.toolkit.suggest import did_you_mean
 
     commands = all_commands()
     words = list(sys.argv[1:] if argv is None else argv)
@@ -87,9 +104,7 @@ def main(argv: list[str] | None = None) -> int:
             print(describe_versions())
             return 0
         if word not in known:
-            found = f"found {word!r}{did_you_mean(word, known)}" if word else "found none"
-            message = f"expected a command ({', '.join(known)}), {found} (see --help)"
-            print(f"{program}: error: {message}", file=sys.stderr)
+            print(f"{program}: error: {_complaint(commands, word, known)} (see --help)", file=sys.stderr)
             return cli.EXIT_USAGE
         chosen.append(word)
     command = " ".join(chosen)
@@ -97,6 +112,22 @@ def main(argv: list[str] | None = None) -> int:
         run_command = commands[command].load()
     with cli.started_as(f"codeq {command}"):
         return run_command(words)
+
+
+def _complaint(commands: Iterable[str], word: str, known: Sequence[str]) -> str:
+    """Say what is wrong with the word in a command's place, and what it may have been meant to be."""
+    from codeq.toolkit.suggest import did_you_mean  # here, behind `_import_own_packages`
+
+    if word.startswith("-"):
+        flag = word.partition("=")[0]
+        behind = {name: f"{name} behind a command" for name in FLAGS_OF_COMMANDS}
+        return f"unrecognized arguments: {flag}{did_you_mean(flag, [*FLAGS, *behind], behind)}"
+    expected = f"expected a command ({', '.join(known)})"
+    if not word:
+        return f"{expected}, found none"
+    # The second word of a command is a word to be meant too: `codeq onnx` is short of `export`.
+    meant = {**{name.split()[-1]: name for name in commands}, **{name: name for name in [*known, *FLAGS]}}
+    return f"{expected}, found {word!r}{did_you_mean(word, meant, meant)}"
 
 
 def _next_words(commands: Iterable[str], chosen: Sequence[str]) -> list[str]:

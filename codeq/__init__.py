@@ -1,5 +1,7 @@
 """CoDeQ: train networks whose weights become zeros and few-bit codes in the same gradient descent."""
 
+from codeq.toolkit import interrupt as _interrupt  # noqa: F401, I001  before all else
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

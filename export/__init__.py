@@ -1,5 +1,7 @@
 """A checkpoint becomes a file for a runtime. `python -m export.onnx ckpt.pt`, or `export_onnx` for a live network."""
 
+from codeq.toolkit import interrupt as _interrupt  # noqa: F401, I001  before all else
+
 from importlib import import_module
 from typing import Any
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from codeq.toolkit import cli
 from codeq.toolkit.files import check_writable
 from codeq.toolkit.options import add_options, options_of
+from codeq.toolkit.table import report_width
 from export.backend import Backend
 from export.errors import ExportError
 from export.options import DEFAULT_CHECK, Quantization
@@ -64,6 +65,7 @@ def run_export(backend: Backend, argv: list[str] | None) -> int:
         from export.from_checkpoint import checked_inputs, choose_quantization
         from export.parity.verdict import ParityError
         from export.publish import publish
+        from export.report import LABEL_WIDTH
 
     cli.set_threads(arguments.threads)
     loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model, arguments.model_args))
@@ -92,7 +94,8 @@ def run_export(backend: Backend, argv: list[str] | None) -> int:
         smaller = report.details.smaller(report)
         if smaller:
             words = sys.argv[1:] if argv is None else argv
-            print(f"to copy               {_with_flags(backend, words, smaller)}")
+            line = f"{'to copy':<{LABEL_WIDTH}}{_with_flags(backend, words, smaller)}"
+            print(cli.fold_command(line, report_width()))
     report = dataclasses.replace(report, notes=(*report.notes, *([note] if note else [])))
     cli.write_json(arguments.json, report.to_dict())
     return 0

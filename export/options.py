@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from codeq.graph.inputs import Inputs
 
 Activations = Literal["float32", "int8"]
+ActivationsWord = Literal["float32", "float", "int8"]
+"""As a user may write it, on the command line and in Python; `float` is `float32`."""
 ACTIVATIONS: tuple[Activations, ...] = ("float32", "int8")
 DEFAULT_CHECK = 64
 CHECKED_VALUES = 2**19
@@ -36,8 +38,8 @@ def default_calibration(input_shape: tuple[int, ...]) -> int:
     return max(1, CALIBRATION_VALUES // math.prod(input_shape))
 
 
-def _activations(word: str) -> str:
-    """Take `float` for `float32`."""
+def read_activations(word: str) -> str:
+    """Take `float` for `float32`; any other word is what it is."""
     return "float32" if word == "float" else word
 
 
@@ -46,19 +48,20 @@ class Quantization:
     """How activations are quantized.
 
     Attributes:
-        activations: "float32", or "int8" for integer kernels: 8-bit activations, int32 biases.
+        activations: "float32", or "float" for short, which it becomes; "int8" for integer kernels: 8-bit activations,
+            int32 biases.
         ranges: How a range is chosen from what calibration gives.
         activations_except: Layers that stay float: names, globs, `re:` expressions or types such as `Linear`.
         calibration: Inputs whose activations give the ranges; None takes the example inputs.
         activation_encodings: Scales and zero points by tensor name, as training stored them, instead of calibration.
     """
 
-    activations: Activations = option(
+    activations: ActivationsWord = option(
         "float32",
         "int8: integer kernels, 8-bit activations; float32, or float for short (default: int8 where training stored "
         "activation scales)",
         choices=ACTIVATIONS,
-        parse=_activations,
+        parse=read_activations,
     )
     ranges: Method = option(
         "mse", "how activation ranges are chosen from calibration inputs (default: mse)", choices=METHODS
@@ -71,6 +74,9 @@ class Quantization:
     )
     calibration: "Inputs | None" = None
     activation_encodings: "Mapping[str, ActivationEncoding] | None" = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "activations", read_activations(self.activations))
 
     @property
     def source(self) -> str:

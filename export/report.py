@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from codeq.quantizer.grid import WeightEncoding
+from codeq.toolkit.report_version import FORMAT_VERSION
 from codeq.toolkit.table import fold_line, format_bytes, format_ratio, render_table
 from export.parity.checks import LayerKernel
 from export.parity.signal import decibels_text
 from export.parity.verdict import Verdict
 from export.program.program import WeightRecord
 
-FORMAT_VERSION = 1
-"""Of what `--json` writes about exports and their parity; a reader refuses a newer one."""
 LABEL_WIDTH = 22
 """Where texts begin behind their labels."""
 
@@ -225,7 +224,7 @@ class Report(Generic[DetailsT]):
                 format_bytes(weight.size_bytes),
                 format_bytes(weight.entropy_bytes),
                 format_ratio(weight.size_bytes, weight.entropy_bytes) if weight.size_bytes else "",
-                weight.storage,
+                weight.storage.removesuffix("_initializer"),
             )
             for weight in self.weights
         ]

@@ -21,6 +21,11 @@ def add_network(parser: argparse.ArgumentParser, default: str | None = None) -> 
     )
 
 
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Add `--threads`: how many threads files are timed with."""
+    parser.add_argument("--threads", type=cli.integer(1, 1024), default=1, metavar="N", help="threads of an operator")
+
+
 def add_timing_options(parser: argparse.ArgumentParser, seconds: float) -> None:
     """Add `--threads` and `--seconds`: how files are timed.
 
@@ -28,5 +33,5 @@ def add_timing_options(parser: argparse.ArgumentParser, seconds: float) -> None:
         parser: Gets them.
         seconds: The default.
     """
-    parser.add_argument("--threads", type=cli.integer(1, 1024), default=1, metavar="N", help="threads of an operator")
+    add_threads(parser)
     parser.add_argument("--seconds", type=cli.number(0, 3600), default=seconds, help="about how long to time each file")

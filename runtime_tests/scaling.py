@@ -23,10 +23,17 @@ def build_parser() -> argparse.ArgumentParser:
         type=cli.integer(1),
         action="append",
         metavar="N",
-        help=f"million parameters (default: {MILLIONS})",
+        help=f"million parameters; may be repeated (default: {', '.join(map(str, MILLIONS))})",
     )
-    parser.add_argument("--storage", choices=STORAGES, default="packed", help="of the files")
-    cli.add_common(parser, json="the measurements", force="existing measurements")
+    parser.add_argument(
+        "--storage", choices=STORAGES, default="packed", metavar="NAME", help=f"of the files: {', '.join(STORAGES)}"
+    )
+    cli.add_common(
+        parser,
+        json="the measurements",
+        force="existing measurements",
+        threads="CPU threads of PyTorch (default: torch's choice)",
+    )
     parser.add_argument("--one", type=cli.integer(1), help=argparse.SUPPRESS)
     return parser
 
@@ -38,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         from runtime_tests.bench.scaling import measure_export, measure_growth
 
     if arguments.one is not None:
+        cli.set_threads(arguments.threads)
         print(json.dumps(asdict(measure_export(arguments.one * 1_000_000, arguments.storage))))
         return 0
     cli.check_json(arguments.json, force=arguments.force)
@@ -45,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         report = measure_growth(
             arguments.millions or MILLIONS,
             arguments.storage,
+            threads=arguments.threads,
             on_progress=lambda share, detail: update(int(1000 * share), detail),
         )
     cli.show_report(report, arguments.json)

@@ -5,7 +5,7 @@ from typing import Any
 
 from codeq.toolkit import cli
 from export.onnx.storage.kinds import STORAGES
-from export.options import ACTIVATIONS
+from export.options import ACTIVATIONS, read_activations
 from runtime_tests.options import add_network, add_timing_options
 
 ZEROS = (0.5, 0.8, 0.9, 0.95)
@@ -22,10 +22,26 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_network(parser, default="resnet18")
     parser.add_argument(
-        "--zeros", type=cli.number(0, 0.999), action="append", help=f"share of zeros (default: {ZEROS})"
+        "--zeros",
+        type=cli.number(0, 0.999),
+        action="append",
+        metavar="SHARE",
+        help=f"share of zeros; may be repeated (default: {', '.join(map(str, ZEROS))})",
     )
-    parser.add_argument("--storage", choices=STORAGES, action="append", help=f"storages (default: {COMPARED})")
-    parser.add_argument("--activations", choices=ACTIVATIONS, default="float32", help="of the files")
+    parser.add_argument(
+        "--storage",
+        choices=STORAGES,
+        action="append",
+        metavar="NAME",
+        help=f"one of {', '.join(STORAGES)}; may be repeated (default: {', '.join(COMPARED)})",
+    )
+    parser.add_argument(
+        "--activations",
+        type=read_activations,
+        choices=ACTIVATIONS,
+        default="float32",
+        help="of the files; float is short for float32",
+    )
     add_timing_options(parser, seconds=3.0)
     cli.add_common(parser, json="the measurements", force="existing measurements")
     return parser

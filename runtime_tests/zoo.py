@@ -13,6 +13,7 @@ from pathlib import Path
 
 from codeq.toolkit import cli
 from models.names import NAMES
+from runtime_tests.options import add_threads
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rounds", type=cli.integer(1), metavar="N", help="timed runs of each file (default: five seconds' worth)"
     )
+    add_threads(parser)
     cli.add_common(parser, json="the table", force="an existing table")
     return parser
 
@@ -50,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
             Path(folder),
             timed=arguments.bench,
             rounds=arguments.rounds,
+            threads=arguments.threads,
             on_progress=lambda share, detail: update(int(1000 * share), detail),
         )
     cli.show_report(report, arguments.json)

@@ -28,6 +28,7 @@ TESTED_BY: Mapping[str, str] = {
     "codeq/data/dataset.py": "tests/codeq/data/test_augment.py",
     "codeq/data/names.py": "a list of names, which tests/codeq/data/test_sources.py holds to the sources",
     "codeq/quantizer/choices.py": "tests/codeq/quantizer/test_dead_zone.py",
+    "codeq/toolkit/report_version.py": "tests/codeq/toolkit/test_cli.py",
     "codeq/training/command.py": "tests/codeq/test_train.py runs the command",
     "codeq/version.py": "tests/codeq/toolkit/test_versions.py",
     "export/errors.py": "two classes without code of their own",

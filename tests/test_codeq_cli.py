@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import codeq_cli
-from codeq.toolkit.startup import PACKAGES, ROOT
+from codeq.toolkit.interrupt import PACKAGES
+from codeq.toolkit.startup import ROOT
 from tests.commands import RUN_AS
 
 COMMANDS = codeq_cli.all_commands()
@@ -63,6 +64,14 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
         (["tarin"], "found 'tarin'; did you mean train? (see --help)"),
         (["export"], "codeq export: error: expected a command (onnx, tflite), found none (see --help)"),
         (["export", "tfilte", "a.pt"], "found 'tfilte'; did you mean tflite? (see --help)"),
+        (["Train"], "found 'Train'; did you mean train? (see --help)"),
+        (["onnx", "a.pt"], "found 'onnx'; did you mean export onnx? (see --help)"),
+        (["help"], "found 'help'; did you mean --help? (see --help)"),
+        (["--verson"], "codeq: error: unrecognized arguments: --verson; did you mean --version? (see --help)"),
+        (["--hlep", "train"], "unrecognized arguments: --hlep; did you mean --help? (see --help)"),
+        (["export", "--verion"], "codeq export: error: unrecognized arguments: --verion; did you mean --version?"),
+        (["--jsn=a.json", "bench"], "unrecognized arguments: --jsn; did you mean --json behind a command? (see"),
+        (["-z"], "codeq: error: unrecognized arguments: -z (see --help)"),
     ],
 )
 def test_a_command_that_is_none(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,7 +74,7 @@ class ParetoReport:
             legend += "; +- one standard deviation"
         lines = [render_table(header, rows), fold_line(legend, 2)]
         if self.figures:
-            lines.append(f"{len(self.figures)} figures written to {self.figures[0].parent}{os.sep}")
+            lines.append(fold_line(f"{len(self.figures)} figures written to {self.figures[0].parent}{os.sep}", 2))
         return "\n".join(lines)
 
     def _on_front(self, group: RunGroup) -> str:

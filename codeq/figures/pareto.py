@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from codeq.figures.groups import COSTS, Cost, RunGroup, group_runs, pareto_front
 from codeq.figures.labels import Box, place_labels
-from codeq.figures.style import COLOURS, DOTS_PER_INCH, GREY, figure_style, fix_layout, new_figure
+from codeq.figures.style import COLOURS, DOTS_PER_INCH, GREY, figure_style, fix_layout, new_figure, shorten
 from codeq.run_log import Run
-from codeq.toolkit.table import fit_cell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,11 +74,11 @@ def draw_pareto(runs: Sequence[Run], cost: Cost) -> "Figure":
                 linestyle="none",
                 elinewidth=1,
                 capsize=2.5,
-                label=fit_cell(point.name, MAX_LEGEND_NAME),
+                label=shorten(point.name, MAX_LEGEND_NAME),
                 zorder=3,
             )
         free = ", ".join(group.name for group in groups if group.mean(cost) <= 0)
-        axes.set_xlabel(f"{label}\nat cost 0, not shown: {fit_cell(free, 80)}" if free else label)
+        axes.set_xlabel(f"{label}\nat cost 0, not shown: {shorten(free, 80)}" if free else label)
         axes.set_ylabel("test accuracy (%)")
         deviations = any(point.x_deviation or point.y_deviation for point in points)
         note = "line: Pareto front" + ("; bars: one standard deviation over seeds" if deviations else "")
@@ -166,7 +165,7 @@ def _label_points(axes: "Axes", points: Sequence[_Point], front: Sequence[_Point
         obstacles += [Box(x, y - 1, next_x, y + 1), Box(next_x - 1, y, next_x + 1, next_y)]
     texts = [
         axes.annotate(
-            fit_cell(point.name, MAX_LABEL),
+            shorten(point.name, MAX_LABEL),
             (point.x, point.y),
             xytext=(0, 0),
             textcoords="offset points",

@@ -7,9 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from codeq.errors import CodeqError
-from codeq.figures.style import AMBER, BLUE, MAX_NAME, VERMILION, figure_style, fix_layout, new_figure, number, numbers
+from codeq.figures.style import (
+    AMBER,
+    BLUE,
+    VERMILION,
+    figure_style,
+    fix_layout,
+    new_figure,
+    number,
+    numbers,
+    shorten,
+)
 from codeq.run_log import Run
-from codeq.toolkit.table import fit_cell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +47,7 @@ def draw_layers(run: Run) -> "Figure":
     names = [name for name, _, _ in layers]
     with figure_style():
         figure = new_figure(7.6, 1.0 + _rows_inches(names))
-        figure.suptitle(fit_cell(run.name, 90), fontsize=10)
+        figure.suptitle(shorten(run.name, 90), fontsize=10)
         left, right = figure.subplots(1, 2, sharey=True)
         places = np.arange(len(layers), dtype=float)
         bits, zeros = numbers(bits for _, bits, _ in layers), 100 * numbers(zeros for _, _, zeros in layers)
@@ -82,7 +91,7 @@ def draw_progress(run: Run) -> "Figure":
 
         heights = [1.5, _rows_inches(names), 0.1] if names else [2.4]
         figure = new_figure(8.2, sum(heights) + (1.6 if names else 0.9))
-        figure.suptitle(fit_cell(run.name, 90), fontsize=10)
+        figure.suptitle(shorten(run.name, 90), fontsize=10)
         grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
         left, right = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
         curves = (
@@ -136,7 +145,7 @@ def draw_weights(run: Run) -> "Figure":
     with figure_style():
         figure = new_figure(max(2.35 * columns, 4.0), 1.6 * rows + 0.8)
         left_out = len(weights) - len(chosen)
-        title = fit_cell(run.name, 60) + (f": {len(chosen)} of {len(weights)} layers" if left_out else "")
+        title = shorten(run.name, 60) + (f": {len(chosen)} of {len(weights)} layers" if left_out else "")
         figure.suptitle(title + (f", {left_out} left out" if left_out else ""), fontsize=10)
         panels = figure.subplots(rows, columns, squeeze=False).flatten()
         for index, axes in enumerate(panels):
@@ -145,7 +154,7 @@ def draw_weights(run: Run) -> "Figure":
                 continue
             weight = weights[chosen[index]]
             _draw_histogram(axes, weight)
-            axes.set_title(f"{fit_cell(weight['name'], 32)}\n{details.get(weight['name'], '')}", fontsize=8)
+            axes.set_title(f"{shorten(weight['name'], 32)}\n{details.get(weight['name'], '')}", fontsize=8)
         figure.supxlabel("weight (dead zone shaded, levels as ticks)", fontsize=9)
         figure.supylabel("weights per bin (logarithmic)", fontsize=9)
         fix_layout(figure)
@@ -173,7 +182,7 @@ def _label_every(names: Sequence[str]) -> int:
 def _name_rows(axes: "Axes", names: Sequence[str]) -> None:
     """Name the rows after layers, from top to bottom in the network's order."""
     shown = range(0, len(names), _label_every(names))
-    axes.set_yticks(list(shown), [fit_cell(names[row], MAX_NAME) for row in shown])
+    axes.set_yticks(list(shown), [shorten(names[row]) for row in shown])
     axes.set_ylim(len(names) - 0.5, -0.5)
 
 

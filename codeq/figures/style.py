@@ -46,6 +46,14 @@ MAX_NAME = 48
 """Longer names are shortened in the middle."""
 
 
+def shorten(name: str, width: int = MAX_NAME) -> str:
+    """Shorten a name in the middle: both ends of a layer's name matter."""
+    if len(name) <= width:
+        return name
+    head = (width - 1) // 2
+    return f"{name[:head]}…{name[len(name) - (width - 1 - head) :]}"
+
+
 @contextmanager
 def figure_style() -> Iterator[None]:
     """Set matplotlib's own defaults with STYLE on top, whatever its user has set; its warnings stay off the screen.

@@ -18,7 +18,7 @@ from codeq.quantizer.grid import WeightEncoding
 from codeq.quantizer.reparametrized import bake as bake_in
 from codeq.quantizer.reparametrized import remove_parametrizations, reparametrized
 from codeq.toolkit.patterns import matches
-from codeq.toolkit.table import render_table
+from codeq.toolkit.table import fold_line, render_table
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class AttachReport:
             for row in self.rows
         ]
         table = render_table(("weight", "layer", "shape", "bits", "grid"), cells)
-        return "\n".join([table, *(f"baked in: {item}" for item in self.baked)])
+        return "\n".join([table, *(fold_line(f"baked in: {item}", 2) for item in self.baked)])
 
 
 def attach(

@@ -34,7 +34,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from codeq.errors import CodeqError, OutputError, first_line
 from codeq.toolkit.files import check_writable, replace_atomically
-from codeq.toolkit.startup import PACKAGES, end_on_interrupt, raise_on_interrupt, start_command
+from codeq.toolkit.interrupt import PACKAGES
+from codeq.toolkit.report_version import FORMAT_VERSION
+from codeq.toolkit.startup import end_on_interrupt, raise_on_interrupt, start_command
 from codeq.toolkit.suggest import did_you_mean
 from codeq.toolkit.user_modules import user_modules
 
@@ -111,14 +113,14 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if not text.startswith("example:"):
             return super()._fill_text(text, width, indent)
-        return "\n".join(_fold_command(line, width) for line in text.splitlines())
+        return "\n".join(fold_command(line, width) for line in text.splitlines())
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         # A default of None is not worth a word; the help text says what happens then.
         return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
-def _fold_command(line: str, width: int) -> str:
+def fold_command(line: str, width: int) -> str:
     """Break a long command into lines that a shell takes as one, and no flag from its value."""
     glued = re.sub(r"( --?\w\S*) (?!-)", "\\1\0", line)
     lines = textwrap.wrap(glued, width - 2, subsequent_indent="      ", break_long_words=False, break_on_hyphens=False)
@@ -384,14 +386,14 @@ def check_json(path: Path | None, *others: Path, force: bool) -> None:
 
 
 def write_json(path: Path | None, value: dict[str, Any]) -> None:
-    """Write a report for machines; `-` is stdout, None nothing.
+    """Write a report for machines, with the version of its keys; `-` is stdout, None nothing.
 
     Raises:
         OutputError: The file cannot be written.
     """
     if path is None:
         return
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    text = json.dumps({"format_version": FORMAT_VERSION} | value, indent=2, allow_nan=False) + "\n"
     if str(path) == "-":
         sys.stdout.write(text)
     elif path.exists() and not path.is_file():

@@ -11,8 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
-PACKAGES = ("codeq", "export", "models", "runtime_tests")
-"""Our import packages, side by side in one folder."""
+from codeq.toolkit.interrupt import PACKAGES
 
 ROOT = Path(__file__).parents[2]
 """That folder."""

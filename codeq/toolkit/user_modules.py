@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from codeq.toolkit.startup import PACKAGES, ROOT
+from codeq.toolkit.interrupt import PACKAGES
+from codeq.toolkit.startup import ROOT
 
 _theirs: dict[Path, dict[str, ModuleType]] = {}
 """Modules of the user's with names of ours, by folder: imported once, and here while ours are in `sys.modules`."""

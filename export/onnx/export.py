@@ -16,7 +16,7 @@ from export.onnx.backend import ONNX
 from export.onnx.details import OnnxDetails
 from export.onnx.options import DEFAULT_TARGET, EXTERNAL_DATA_THRESHOLD, OnnxRequest, State
 from export.onnx.storage.kinds import Storage
-from export.options import Activations, Quantization
+from export.options import ActivationsWord, Quantization
 from export.publish import publish
 from export.report import Report
 
@@ -38,7 +38,7 @@ def export_onnx(
     preprocessing: Mapping[str, list[float]] | None = None,
     checkpoint_sha256: str | None = None,
     external_data_threshold: int = EXTERNAL_DATA_THRESHOLD,
-    activations: Activations = "float32",
+    activations: ActivationsWord = "float32",
     calibration: Inputs | None = None,
     ranges: Method = "mse",
     activations_except: Sequence[str] = (),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from codeq.toolkit.table import format_bytes, format_count, format_ratio, render_table
+from codeq.toolkit.table import fold_line, format_bytes, format_count, format_ratio, render_table
 from export.metadata import FileMetadata, WeightMetadata, mismatch_lines
 from export.onnx.evaluate import ancestors
 from export.onnx.opset import oldest_onnxruntime
@@ -33,6 +33,9 @@ from export.onnx.stored_weight import (
 
 SIZES = ("float32_bytes", "int8_bytes", "size_bytes", "entropy_bytes")
 """Of a weight, as tables show them."""
+
+LABEL_WIDTH = 10
+"""Where texts begin behind their labels."""
 
 PLAIN = (DENSE, SPARSE, "shared")
 """Storages without a decoder."""
@@ -104,16 +107,16 @@ class Inspection:
             lines.append(f"float     {size} in {format_count(count, 'weight')} that stayed float")
         lines += [
             f"overhead  {format_bytes(over.graph)} graph and names, "
-            f"{format_bytes(over.scales_and_biases)} scales, biases and other tensors,",
-            f"          {format_bytes(over.decoders)} shared decoders, {format_bytes(over.metadata)} metadata",
+            f"{format_bytes(over.scales_and_biases)} scales, biases and other tensors, "
+            f"{format_bytes(over.decoders)} shared decoders, {format_bytes(over.metadata)} metadata",
             f"file      {format_bytes(self.size_bytes)}, {bound}{activations}",
             f"opset     {self.opset}, IR {self.ir_version}; "
             f"onnxruntime {self.oldest_onnxruntime} is the oldest that should load it",
             f"written   by {', '.join(f'{name} {version}' for name, version in self.versions.items())}",
             f"codes     of {len(self.weights)} weights decoded, hashes as written: ok",
-            *mismatch_lines(self.mismatch),
         ]
-        return "\n".join([*self._tables(), *lines])
+        folded = [fold_line(line, LABEL_WIDTH) for line in lines]
+        return "\n".join([*self._tables(), *folded, *mismatch_lines(self.mismatch)])
 
     def _tables(self) -> list[str]:
         if not self.weights:

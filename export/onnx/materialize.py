@@ -16,7 +16,7 @@ from onnx import TensorProto
 
 from codeq.errors import first_line
 from codeq.toolkit.files import check_writable, staging_folder
-from codeq.toolkit.table import format_bytes
+from codeq.toolkit.table import fold_line, format_bytes
 from export.errors import ExportError
 from export.metadata import KEY
 from export.onnx.evaluate import ancestors
@@ -42,7 +42,8 @@ class Materialized:
 
     def __str__(self) -> str:
         sizes = f"{format_bytes(self.source_bytes)} -> {format_bytes(self.size_bytes)}"
-        return f"{self.path}   {sizes}, {self.weights} weights decoded, hashes of all codes as written: ok"
+        found = f"{self.weights} weights decoded, hashes of all codes as written: ok"
+        return fold_line(f"{self.path}   {sizes}, {found}", 3)
 
 
 def materialize(

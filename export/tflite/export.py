@@ -12,7 +12,7 @@ from torch import nn
 from codeq.activations.encoding import ActivationEncoding
 from codeq.activations.methods import Method
 from codeq.graph.inputs import Inputs
-from export.options import Activations, Quantization
+from export.options import ActivationsWord, Quantization
 from export.publish import publish
 from export.report import Report
 from export.tflite.backend import TFLITE
@@ -36,7 +36,7 @@ def export_tflite(
     check_inputs: Inputs | None = None,
     preprocessing: Mapping[str, list[float]] | None = None,
     checkpoint_sha256: str | None = None,
-    activations: Activations = "float32",
+    activations: ActivationsWord = "float32",
     calibration: Inputs | None = None,
     ranges: Method = "mse",
     activations_except: Sequence[str] = (),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from codeq.toolkit.table import format_bytes, format_count, format_ratio, render_table
+from codeq.toolkit.table import fold_line, format_bytes, format_count, format_ratio, render_table
 from export.errors import ExportError
 from export.metadata import WeightMetadata, mismatch_lines
 from export.program.names import codes_name
@@ -74,17 +74,14 @@ class TfliteInspection:
         lines = [render_table(header, rows, ("total", "", "", "", *sums, "")), ""] if rows else []
         activations = "float32 activations" if self.activations is None else f"{self.activations} tensors int8"
         bound = f"{format_ratio(self.size_bytes, self.entropy_bytes)}x the entropy bound of its codes; "
-        return "\n".join(
-            [
-                *lines,
-                *(f"unused    {name}: the network does not compute with it" for name in self.unused),
-                f"file      {format_bytes(self.size_bytes)}, {bound if rows else ''}{activations}",
-                f"graph     {format_count(sum(self.operators.values()), 'operator')}",
-                f"written   by {', '.join(f'{name} {version}' for name, version in self.versions.items())}",
-                f"codes     of {len(self.weights)} weights read, hashes as written: ok",
-                *mismatch_lines(self.mismatch),
-            ]
-        )
+        about = [
+            *(f"unused    {name}: the network does not compute with it" for name in self.unused),
+            f"file      {format_bytes(self.size_bytes)}, {bound if rows else ''}{activations}",
+            f"graph     {format_count(sum(self.operators.values()), 'operator')}",
+            f"written   by {', '.join(f'{name} {version}' for name, version in self.versions.items())}",
+            f"codes     of {len(self.weights)} weights read, hashes as written: ok",
+        ]
+        return "\n".join([*lines, *(fold_line(line, 10) for line in about), *mismatch_lines(self.mismatch)])
 
 
 def inspect_file(path: Path) -> TfliteInspection:

@@ -10,13 +10,14 @@ from torch import nn
 
 from codeq import checkpoint
 from codeq.graph.autocast import autocast_off
+from codeq.toolkit.report_version import FORMAT_VERSION
+from codeq.toolkit.table import fold_line
 from export.backend import Backend, OnProgress, StoredFile, backend_of
 from export.parity.verdict import Verdict
 from export.program.prepare import rebuild_program
 from export.program.run import in_batches, run_network
 from export.publish import check_stored
 from export.reference.machine import IntegerReference
-from export.report import FORMAT_VERSION
 from export.runner import run_batches
 from runtime_tests.agreement.accuracy import Run, compare_accuracy, load_test_data
 
@@ -47,7 +48,7 @@ class FileParity:
             return str(self.verdict)
         names = NAMES | {self.verdict.runtime.lower(): self.verdict.runtime}
         values = ", ".join(f"{names[key]} {value:.2%}" for key, value in self.accuracy.items())
-        return f"{self.verdict}\naccuracy  {values} on the test set"
+        return f"{self.verdict}\n{fold_line(f'accuracy  {values} on the test set', 10)}"
 
 
 def check_file(

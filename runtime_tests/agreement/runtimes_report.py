@@ -97,7 +97,8 @@ class RuntimesReport:
             for name, step in row.beyond_ties.items():
                 text = f"{row.file} in {row.runtime}: {name} is off the rule by up to {step}, which is no tie"
                 lines.append(fold_line(text, 0))
-        lines.append("unlike: inputs classified otherwise than by PyTorch, and by the runtime's rules in integers")
+        unlike = "unlike: inputs classified otherwise than by PyTorch, and by the runtime's rules in integers"
+        lines.append(fold_line(unlike, 2))
         for pair in self.pairs:
             lines += ["", *_pair_lines(pair)]
         if self.first_failure:
@@ -105,7 +106,7 @@ class RuntimesReport:
         versions = ", ".join(dict.fromkeys(f"{row.runtime} {row.version}" for row in self.rows))
         word = "FAILED" if self.first_failure else "ok"
         lines.append("")
-        lines.append(versions)
+        lines.append(fold_line(versions, 2))
         lines.append(f"runtimes  {self.inputs:,} inputs, batches of 1 and {self.batch_size}: {word}")
         return "\n".join(lines)
 
@@ -131,7 +132,7 @@ class RuntimesReport:
 
 def _pair_lines(pair: Pair) -> list[str]:
     total, differing = (sum(getattr(layer, what) for layer in pair.layers.values()) for what in ("codes", "differing"))
-    lines = [f"{pair.first}, {pair.second}: {differing:,} of {total:,} codes differ"]
+    lines = [fold_line(f"{pair.first}, {pair.second}: {differing:,} of {total:,} codes differ", 2)]
     here = [layer for layer in pair.layers.values() if layer.by_rule]
     passed_on = sum(bool(layer.differing and not layer.by_rule) for layer in pair.layers.values())
     if here:

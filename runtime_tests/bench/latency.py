@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from codeq.errors import first_line
-from codeq.toolkit.table import format_bytes, render_table
+from codeq.toolkit.table import fold_line, format_bytes, format_count, render_table
 from export.backend import backend_of, file_bytes
 from export.errors import ExportError
 from export.runner import Runner
@@ -34,13 +34,14 @@ SESSIONS = 7
 
 @dataclass(frozen=True)
 class BenchResult:
-    """Holds the figures of one file. Times are in milliseconds.
+    """Holds the figures of one file. Times are in milliseconds, `backend` is its name in `export.backend.BACKENDS`.
 
     `peak_memory_bytes` is of a process that opens the file and runs it once, over what the process takes without it;
     `speedup` is the first file's latency over this one's.
     """
 
     path: str
+    backend: str
     size_bytes: int
     latency_ms: float
     latency_p10_ms: float
@@ -59,6 +60,13 @@ class BenchReport:
     batch: int
     rounds: int
     versions: Mapping[str, str]
+
+    @property
+    def conditions(self) -> str:
+        """Say how it was measured: batch, threads, runs and runtimes."""
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        threads = format_count(self.threads, "thread")
+        return f"batch {self.batch}, {threads}, medians of {self.rounds} interleaved runs, {versions}"
 
     def to_dict(self) -> dict[str, Any]:
         settings = {"threads": self.threads, "batch": self.batch, "rounds": self.rounds}
@@ -80,10 +88,7 @@ class BenchReport:
             )
             for name, result in zip(names, self.results, strict=True)
         ]
-        settings = f"batch {self.batch}, {self.threads} thread{'s' if self.threads > 1 else ''}"
-        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        runs = f"medians of {self.rounds} interleaved runs, {versions}"
-        return f"{render_table(header, rows)}\n{settings}, {runs}"
+        return f"{render_table(header, rows)}\n{fold_line(self.conditions, 2)}"
 
 
 def bench(
@@ -141,6 +146,7 @@ def bench(
     results = tuple(
         BenchResult(
             path=str(path),
+            backend=backend_of(path).name,
             size_bytes=file_bytes(path),
             latency_ms=median,
             latency_p10_ms=float(np.percentile(times, 10)),

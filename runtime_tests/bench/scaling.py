@@ -66,6 +66,7 @@ def measure_growth(
     millions: Sequence[int],
     storage: Storage,
     *,
+    threads: int | None = None,
     on_progress: Callable[[float, str], None] = lambda share, detail: None,
 ) -> ScalingReport:
     """Export networks of several sizes, each in a process of its own.
@@ -73,6 +74,7 @@ def measure_growth(
     Args:
         millions: Million parameters of each.
         storage: As for `export_onnx`.
+        threads: CPU threads of PyTorch; None leaves the choice to torch.
         on_progress: Called with the share done, 0 to 1, and what comes next.
 
     Raises:
@@ -82,7 +84,7 @@ def measure_growth(
     results: list[ExportGrowth] = []
     for size in sizes:
         on_progress(sum(sizes[: len(results)]) / sum(sizes), f"{size} million parameters")
-        results.append(_measure_in_a_process(size, storage))
+        results.append(_measure_in_a_process(size, storage, threads))
     return ScalingReport(storage, tuple(results))
 
 
@@ -97,8 +99,9 @@ def measure_export(parameters: int, storage: Storage) -> ExportGrowth:
     return ExportGrowth(count, seconds, peak_bytes(), report.size_bytes, report.entropy_bytes)
 
 
-def _measure_in_a_process(millions: int, storage: Storage) -> ExportGrowth:
+def _measure_in_a_process(millions: int, storage: Storage, threads: int | None) -> ExportGrowth:
     command = [sys.executable, "-m", "runtime_tests.scaling", "--one", str(millions), "--storage", storage]
+    command += [] if threads is None else ["--threads", str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=child_environment())
     if done.returncode:
         raise CodeqError(f"the export of {millions} million parameters failed ({done.stderr.strip().splitlines()[-1]})")

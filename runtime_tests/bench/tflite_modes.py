@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import codeq
-from codeq.toolkit.table import format_bytes, render_table
+from codeq.toolkit.table import fold_line, format_bytes, render_table
 from export.options import default_check
 from export.tflite import export_tflite
 from runtime_tests.bench.latency import BenchReport, BenchResult, bench
@@ -70,8 +70,12 @@ class ModesReport:
             )
             for mode in self.modes
         ]
-        lines = [f"{self.network}, {self.zeros:.0%} zeros", render_table(header, rows), str(self.run).splitlines()[-1]]
-        return "\n".join([*lines, *(f"{mode.name}: {mode.parity}" for mode in self.modes)])
+        lines = [
+            f"{self.network}, {self.zeros:.0%} zeros",
+            render_table(header, rows),
+            fold_line(self.run.conditions, 2),
+        ]
+        return "\n".join([*lines, *(fold_line(f"{mode.name}: {mode.parity}", 2) for mode in self.modes)])
 
 
 def measure_modes(

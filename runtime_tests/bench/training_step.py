@@ -25,7 +25,7 @@ from codeq.quantizer import fused
 from codeq.quantizer.abs_range import REFRESH_CALLS
 from codeq.quantizer.dead_zone import DeadZoneQuantizer
 from codeq.toolkit.quiet import quiet_torch
-from codeq.toolkit.table import format_bytes, render_table
+from codeq.toolkit.table import fold_line, format_bytes, render_table
 from runtime_tests.networks import open_dead_zones
 
 OPERATOR_SHAPE = (512, 512, 3, 3)
@@ -77,8 +77,11 @@ class StepReport:
                 render_table((f"step of {self.network}", "time", "of float", "peak memory", "of float"), steps),
                 "",
                 render_table((f"operator on {weights}", "time", "cheaper than plain"), operators),
-                f"batch {self.batch}, {self.input_size} x {self.input_size} pixels, {self.threads} threads, medians of "
-                f"{self.rounds} interleaved rounds, torch {torch.__version__}",
+                fold_line(
+                    f"batch {self.batch}, {self.input_size} x {self.input_size} pixels, {self.threads} threads, "
+                    f"medians of {self.rounds} interleaved rounds, torch {torch.__version__}",
+                    2,
+                ),
             ]
         )
 

@@ -4,7 +4,7 @@ import platform
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from codeq.toolkit.table import fold_line, format_bytes, render_table
+from codeq.toolkit.table import fold_line, format_bytes, format_count, render_table
 from codeq.toolkit.versions import installed_versions
 from export.backend import BACKENDS, get_backend
 from runtime_tests.matrix.timing import ZooBench
@@ -14,10 +14,11 @@ from runtime_tests.networks import SEED, ZOO_ZEROS
 
 @dataclass(frozen=True)
 class ZooReport:
-    """Holds all files, and what was timed."""
+    """Holds all files, and what was timed, on so many threads of an operator."""
 
     files: tuple[ZooFile, ...]
     benches: tuple[ZooBench, ...]
+    threads: int = 1
 
     @property
     def ok(self) -> bool:
@@ -29,6 +30,7 @@ class ZooReport:
         return {
             "seed": SEED,
             "zeros": ZOO_ZEROS,
+            "threads": self.threads,
             "ok": self.ok,
             "files": [asdict(file) for file in self.files],
             "bench": [item.to_dict() for item in self.benches],
@@ -62,7 +64,8 @@ class ZooReport:
         refused = sum(bool(file.refused) for file in self.files)
         written = len(self.files) - refused
         held = sum(not file.failure and not file.refused for file in self.files)
-        lines.append(f"parity holds for {held} of {written} files; kernels: layers in integers / in float")
+        text = f"parity holds for {held} of {written} files; kernels: layers in integers / in float"
+        lines.append(fold_line(text, 2))
         if refused:
             lines.append(f"refused by the export: {refused}")
         return "\n".join(lines)
@@ -86,8 +89,9 @@ class ZooReport:
                     )
                 )
         rounds = ", ".join(f"{item.network} {item.rounds}" for item in self.benches)
+        threads = format_count(self.threads, "thread")
         notes = (
-            "medians, batch 1, 1 thread; float32.onnx is torch's own export, and quantize_static (static) what "
+            f"medians, batch 1, {threads}; float32.onnx is torch's own export, and quantize_static (static) what "
             "onnxruntime makes of that for the networks of MLPerf Tiny; the last columns are over the latter; "
             f"interleaved runs: {rounds}"
         )

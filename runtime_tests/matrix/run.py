@@ -18,6 +18,7 @@ def run_matrix(
     arguments: Mapping[str, Mapping[str, Any]] | None = None,
     timed: bool = False,
     rounds: int | None = None,
+    threads: int = 1,
     on_progress: Callable[[float, str], None] = lambda share, detail: None,
 ) -> ZooReport:
     """Export and check every network in every mode and kind of file.
@@ -27,7 +28,7 @@ def run_matrix(
         folder: Where the files go.
         arguments: Of their factories, by network.
         timed: Measure latency too.
-        rounds: As for `bench_network`.
+        rounds, threads: As for `bench_network`.
         on_progress: Called with the share done, 0 to 1, and what comes next.
     """
     files: list[ZooFile] = []
@@ -54,10 +55,11 @@ def run_matrix(
                     folder,
                     [path for path in written if path.exists()],
                     rounds=rounds,
+                    threads=threads,
                     on_progress=lambda share, _, start=start, network=network: on_progress(  # type: ignore[misc]
                         (start + share) / steps, f"{network}, timing"
                     ),
                 )
             )
     on_progress(1.0, "")
-    return ZooReport(tuple(files), tuple(benches))
+    return ZooReport(tuple(files), tuple(benches), threads)

@@ -55,6 +55,7 @@ def bench_network(
     paths: Sequence[Path],
     *,
     rounds: int | None = None,
+    threads: int = 1,
     on_progress: Callable[[float, str], None] = lambda share, detail: None,
 ) -> ZooBench:
     """Time a network's files next to float32, and where it is of MLPerf Tiny next to `quantize_static`.
@@ -65,6 +66,7 @@ def bench_network(
         folder: Where the files to compare with go.
         paths: Ours, named by `Kind.path`.
         rounds: Timed runs per file; None takes as many as `bench` finds time for.
+        threads: Threads within an operator.
         on_progress: As for `bench`.
     """
     float32 = folder / f"{network}-float32.onnx"
@@ -73,7 +75,7 @@ def bench_network(
     if network in MLPERF_TINY:
         others.append(folder / f"{network}-quantize_static.onnx")
         quantize_static(float32, others[-1], inputs)
-    report = bench([*others, *paths], rounds=rounds, on_progress=on_progress)
+    report = bench([*others, *paths], rounds=rounds, threads=threads, on_progress=on_progress)
     results = [replace(x, path=Path(x.path).name.removeprefix(f"{network}-")) for x in report.results]
     return ZooBench(
         network,

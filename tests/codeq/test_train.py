@@ -73,6 +73,7 @@ def test_the_command_prints_a_table_and_writes_json(run_command: Any, tmp_path: 
     assert max(map(len, done.stdout.splitlines())) <= 100
     assert "Warning" not in done.stderr
     report = json.loads((tmp_path / "a.json").read_text())
+    assert report["format_version"] == 1
     assert report["config"]["epochs"] == 1
     assert report["budget"]["met"]
     assert len(report["history"]) == 1

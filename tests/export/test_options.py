@@ -24,6 +24,7 @@ def parse(*words: str) -> argparse.Namespace:
 @pytest.mark.parametrize(("word", "meaning"), [("float", "float32"), ("float32", "float32"), ("int8", "int8")])
 def test_words_for_activations(word: str, meaning: str) -> None:
     assert parse("--activations", word).activations == meaning
+    assert Quantization(activations=word).activations == meaning  # type: ignore[arg-type]
 
 
 def test_another_word_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,9 @@ def test_timing_options_have_bounds() -> None:
     options.add_timing_options(parser, seconds=3.0)
     values = parser.parse_args([])
     assert (values.threads, values.seconds) == (1, 3.0)
+    alone = argparse.ArgumentParser()
+    options.add_threads(alone)
+    assert alone.parse_args([]).threads == 1
     for arguments in (["--threads", "0"], ["--seconds", "-1"]):
         with pytest.raises(argparse.ArgumentError, match="expected"):
             parser.parse_args(arguments)

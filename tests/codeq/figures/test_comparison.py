@@ -18,4 +18,4 @@ def test_the_table_fits(columns: int, write_log: Write, tmp_path: Path, monkeypa
         write_log(path, f"{'mobilenetv2-' * 9}s{seed}", accuracy=accuracy, relative_bops=1.0, entropy_bytes=123.4e6)
     report = compare_runs([tmp_path])
     assert report.figures == ()
-    assert max(map(len, str(report).splitlines())) == columns
+    assert max(map(len, str(report).splitlines())) <= columns

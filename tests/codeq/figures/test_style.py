@@ -9,7 +9,7 @@ import pytest
 
 from codeq.errors import CodeqError, OutputError
 from codeq.figures import draw_layers, draw_pareto, draw_progress, draw_weights, save_figure
-from codeq.figures.style import figure_style
+from codeq.figures.style import figure_style, shorten
 from codeq.run_log import Run
 from tests.codeq.figures.reading import texts
 
@@ -18,6 +18,12 @@ with figure_style():  # old releases warn of their own dependencies when they ar
     from matplotlib.figure import Figure
 
 MakeRun = Callable[..., Run]
+
+
+def test_a_long_name_keeps_both_ends() -> None:
+    assert shorten("encoder.layers.0.weight", 11) == "encod…eight"
+    assert shorten("encoder.layers.0.weight") == "encoder.layers.0.weight"
+    assert len(shorten("encoder." * 20)) == 48
 
 
 def test_names_are_no_mathematics(make_run: MakeRun, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What all commands have in common: flags, suggestions, exit statuses, interruption, 80 columns."""
 
 import argparse
+import json
 import logging
 import os
 import shlex
@@ -15,6 +16,7 @@ import pytest
 
 from codeq.errors import CodeqError
 from codeq.toolkit import cli
+from codeq.toolkit.report_version import FORMAT_VERSION
 from codeq.toolkit.startup import ROOT
 
 
@@ -89,6 +91,13 @@ def test_verbosity(words: list[str], root: int, ours: int) -> None:
     parser().parse_args(["a.pt", *words])
     assert logging.getLogger().level == root
     assert logging.getLogger("codeq").level == ours
+
+
+def test_every_report_for_machines_begins_with_its_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.write_json(Path("-"), {"ok": True})
+    assert json.loads(capsys.readouterr().out) == {"format_version": FORMAT_VERSION, "ok": True}
+    cli.write_json(tmp_path / "a.json", {"ok": True})
+    assert next(iter(json.loads((tmp_path / "a.json").read_text()))) == "format_version"
 
 
 def test_quiet_shows_no_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

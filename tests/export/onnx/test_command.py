@@ -50,6 +50,7 @@ def test_the_command_alone_does_the_right_thing(
         cwd=tmp_path,
     )
     values = json.loads(report.stdout)
+    assert values["format_version"] == 1
     assert values["parity"]["inputs"] == 7
     assert values["details"]["opset"] == 17
     assert {weight["storage"] for weight in values["weights"]} == {"dense"}

@@ -33,6 +33,7 @@ def test_a_checkpoint_becomes_a_file(
     assert parity.startswith("parity                codes differ: 0 of " if activations == "int8" else "parity       ")
     assert parity.endswith("16 inputs: ok" if activations == "int8" else "16 inputs, weights bit for bit: ok")
     values = json.loads(report.read_text())
+    assert values["format_version"] == 1
     assert values["backend"] == "tflite"
     assert values["parity"]["ok"]
     assert values["size_bytes"] == target.stat().st_size

@@ -50,6 +50,7 @@ def test_the_command(run_command: Any, files: list[Path], tmp_path: Path) -> Non
     assert done.stdout.splitlines()[-1].startswith("batch 1, 1 thread, medians of ")
     values = json.loads((tmp_path / "bench.json").read_text())
     assert [Path(row["path"]).name for row in values["files"]] == ["float32.onnx", "int8.onnx"]
+    assert {row["backend"] for row in values["files"]} == {"onnx"}
     assert values["threads"] == values["batch"] == 1
 
 

@@ -20,7 +20,7 @@ def test_networks_beyond_mlperf_tiny_are_timed_without_quantize_static(tmp_path:
     assert timed.quantize_static is None
     (file,) = timed.to_dict()["files"]
     assert (file["path"], file["of_quantize_static"]) == ("int8-auto.onnx", None)
-    text = str(ZooReport((), (timed,)))
+    text = str(ZooReport((), (timed,), 1))
     assert "float32.onnx" in text
     assert "int8-auto.onnx" in text
     assert max(map(len, text.splitlines())) <= 100
