@@ -1,4 +1,6 @@
-"""What the export commands do alike: read a checkpoint, write a file, report. Flags come from the backend's request."""
+"""This module does what the export commands do alike: it reads a checkpoint, writes a file and reports. Flags come from
+the backend's request.
+"""
 
 import argparse
 import dataclasses

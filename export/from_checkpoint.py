@@ -1,4 +1,6 @@
-"""What an export takes from a checkpoint: held inputs to check with, and how activations are quantized."""
+"""This module reads from a checkpoint what an export needs: held inputs to check with, and how activations are
+quantized.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path

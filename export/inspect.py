@@ -1,4 +1,4 @@
-"""`python -m export.inspect FILE`: what a file of ours holds, and whether its codes are intact.
+"""`python -m export.inspect FILE` shows what a file of ours holds, and whether its codes are intact.
 
 Needs the file and its runtime: no PyTorch, no checkpoint.
 """

@@ -1,4 +1,4 @@
-"""`python -m export.materialize FILE`: the equivalent dense file, for runtimes that do not decode weights."""
+"""`python -m export.materialize FILE` writes the equivalent dense file, for runtimes that do not decode weights."""
 
 import argparse
 import os

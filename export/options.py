@@ -1,4 +1,4 @@
-"""What an export can be asked for, defined once: flags, choices, bounds and help come from these fields.
+"""This module defines once what an export can be asked for: flags, choices, bounds and help come from these fields.
 
 Each backend adds its own in a subclass of `ExportRequest`, and takes them as keyword arguments of its public function.
 Nothing here imports PyTorch: a command answers `--help` with it.

@@ -1,4 +1,6 @@
-"""A file opened in a runtime, as every runtime offers it: what is timed, compared and checked runs through this."""
+"""A runner is a file opened in a runtime, in the form that all runtimes offer: what is timed, compared and checked runs
+through it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The names of the registry's networks, for command lines that answer before PyTorch is loaded."""
+"""This tuple names the registry's networks, for command lines that answer before PyTorch is loaded."""
 
 NAMES = (
     "resnet8",

@@ -1,3 +1,5 @@
-"""Exported files in real runtimes, held against PyTorch: commands, and the same as tests."""
+"""This package runs exported files in real runtimes and holds them against PyTorch: as commands, and as the library of
+the tests.
+"""
 
 from codeq.toolkit import interrupt as _interrupt  # noqa: F401  before all else

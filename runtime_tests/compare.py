@@ -1,4 +1,6 @@
-"""`python -m runtime_tests.compare resnet18`: one network as four files, ours beside torch's and onnxruntime's."""
+"""`python -m runtime_tests.compare resnet18` measures one network as four files: two of ours beside torch's and
+onnxruntime's.
+"""
 
 import argparse
 import json

@@ -1,4 +1,5 @@
-"""Networks as training leaves them, without training: codes, zeros and BatchNorms of the shares and sizes it gives.
+"""This module makes networks as training leaves them, without training: with codes, zeros and BatchNorms of the shares
+and sizes that training gives.
 
 Everything is drawn from seeded generators, so that a network is the same on every machine and in every run.
 

@@ -1,4 +1,4 @@
-"""Arguments that several commands of this package share; nothing here imports a heavy library."""
+"""This module defines arguments that several commands of this package share; it imports no heavy library."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Hold an exported file against its checkpoint: `python -m runtime_tests.parity ckpt.pt model.onnx`.
+"""`python -m runtime_tests.parity ckpt.pt model.onnx` holds an exported file against its checkpoint.
 
 An ONNX file runs in onnxruntime, a .tflite file in LiteRT. The contract is that of export/parity/verdict.py. Exit
 status: 0 it holds, 1 it does not, 2 bad input.

@@ -1,4 +1,4 @@
-"""One checkpoint in several runtimes: `python -m runtime_tests.runtimes ckpt.pt FILE [FILE ...] --data digits`.
+"""`python -m runtime_tests.runtimes ckpt.pt FILE [FILE ...] --data digits` compares one checkpoint in several runtimes.
 
 Every ONNX file runs in onnxruntime and, where it is installed, OpenVINO, every .tflite file in LiteRT, one input at a
 time and in batches, on one thread. Files with float activations are held to PyTorch: outputs within 1e-5 of the

@@ -1,4 +1,4 @@
-"""`python -m runtime_tests.scaling`: how time and memory of an export grow with the network."""
+"""`python -m runtime_tests.scaling` measures how the time and memory of an export grow with the network."""
 
 import argparse
 import json

@@ -1,4 +1,6 @@
-"""`python -m runtime_tests.tflite_modes resnet18`: what each kind of .tflite file costs and saves on one network."""
+"""`python -m runtime_tests.tflite_modes resnet18` measures what each kind of .tflite file costs and saves on one
+network.
+"""
 
 import argparse
 from pathlib import Path

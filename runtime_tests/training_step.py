@@ -1,4 +1,4 @@
-"""`python -m runtime_tests.training_step`: what the quantizers add to a training step."""
+"""`python -m runtime_tests.training_step` measures what the quantizers add to a training step."""
 
 import argparse
 

@@ -1,4 +1,5 @@
-"""Every network of the registry as files, each held to the parity contract: `python -m runtime_tests.zoo`.
+"""`python -m runtime_tests.zoo` exports every network of the registry in every kind of file and holds each to the
+parity contract.
 
 Weights are random: 4-bit codes, four fifths of them zeros, with the magnitudes that training gives, and fewer zeros
 where a channel has few weights; BatchNorm statistics are those of random inputs (runtime_tests/networks.py). Each

@@ -1,4 +1,4 @@
-"""The line of the user's code that a node of a traced network comes from."""
+"""Find the line of the user's code that a node of a traced network comes from."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""The choices and bounds of a quantizer's arguments, for command lines that answer before PyTorch is loaded."""
+"""This module holds the choices and bounds of a quantizer's arguments, for command lines that answer before PyTorch is
+loaded.
+"""
 
 MIN_BITS = 2
 MAX_BITS = 8

@@ -1,4 +1,5 @@
-"""What a command does before its own imports: find files that hide our packages, and end on Ctrl-C without a traceback.
+"""This module does what a command needs before its own imports: it finds files that hide our packages, and ends on
+Ctrl-C without a traceback.
 
 `python -m codeq.train` puts the working folder first on the path. A `models/` folder or an `export.py` of the user's
 then takes the place of our package of that name, and the next import fails in a traceback that explains nothing.

@@ -1,4 +1,4 @@
-"""Plain text tables that fit the terminal and read the same there, in a log file and in a README."""
+"""This module writes plain text tables that fit the terminal and read the same there, in a log file and in a README."""
 
 import re
 import shutil

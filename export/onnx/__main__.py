@@ -1,4 +1,4 @@
-"""`python -m export.onnx ckpt.pt`: a checkpoint becomes an ONNX file."""
+"""`python -m export.onnx ckpt.pt` turns a checkpoint into an ONNX file."""
 
 from codeq.toolkit import cli
 from export.command import run_export

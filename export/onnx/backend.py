@@ -1,4 +1,4 @@
-"""ONNX files for onnxruntime, as `export.backend.BACKENDS` has them."""
+"""This module is the entry of ONNX files and onnxruntime in `export.backend.BACKENDS`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

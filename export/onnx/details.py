@@ -1,4 +1,6 @@
-"""What a report says of an ONNX file beyond what it says of all: opset, storage, overhead, old x86."""
+"""This section of a report says what is particular to an ONNX file: opset, storage, overhead, and what old x86 makes of
+it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

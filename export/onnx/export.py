@@ -1,4 +1,4 @@
-"""`export_onnx`: a live network becomes an ONNX file.
+"""`export_onnx` turns a live network into an ONNX file.
 
 checkpoint -> encodings -> reference program -> ONNX graph -> storage of weights -> file -> parity -> published.
 """

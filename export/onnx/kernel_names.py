@@ -1,4 +1,4 @@
-"""What onnxruntime calls the kernels of the rule table (codeq/activations/rules.py)."""
+"""This table says what onnxruntime calls the kernels of the rule table (codeq/activations/rules.py)."""
 
 from collections.abc import Mapping
 

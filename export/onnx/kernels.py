@@ -1,4 +1,4 @@
-"""The fusion report: which kernel each layer of a file became in onnxruntime, and why others stayed float."""
+"""The fusion report says which kernel each layer of a file became in onnxruntime, and why others stayed float."""
 
 import re
 import tempfile

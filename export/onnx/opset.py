@@ -1,4 +1,4 @@
-"""The lowest opset and IR version that a graph needs, and the onnxruntime release that brought them.
+"""This module finds the lowest opset and IR version that a graph needs, and the onnxruntime release that brought them.
 
 Devices run old runtimes. An operator's newer version often differs from the older one in its types alone, so a graph
 written at opset 18 can be stamped lower, as long as every node means the same there.

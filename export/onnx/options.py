@@ -1,4 +1,4 @@
-"""What an ONNX file can be asked to be, and which wishes contradict each other. Imports no ONNX."""
+"""This module defines what an ONNX file can be asked to be, and which wishes contradict each other. It imports no ONNX."""
 
 from dataclasses import dataclass
 from typing import Literal

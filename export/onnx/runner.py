@@ -1,4 +1,4 @@
-"""ONNX files in onnxruntime, with the session options that a file of ours carries."""
+"""This runner opens ONNX files in onnxruntime, with the session options that a file of ours carries."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""How a file of ours is opened: with the session options it carries, so that it computes what was trained."""
+"""This module opens a file of ours in onnxruntime with the session options it carries, so that it computes what was
+trained.
+"""
 
 import os
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""An ONNX file of ours as it was written: its graph, and what it says about itself."""
+"""This module reads an ONNX file of ours as it was written: its graph, and what it says about itself."""
 
 from dataclasses import dataclass
 from pathlib import Path

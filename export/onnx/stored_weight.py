@@ -1,4 +1,6 @@
-"""A quantized weight as a file holds it: its codes, decoded by onnxruntime and held to their hash, and its bytes."""
+"""This module reads quantized weights from a file: codes, decoded by onnxruntime and held to their hash, and their
+bytes.
+"""
 
 import hashlib
 import math

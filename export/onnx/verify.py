@@ -1,4 +1,5 @@
-"""The parity contract for ONNX files in onnxruntime; export/parity/verdict.py has what holds for every runtime.
+"""This module holds an ONNX file to the parity contract in onnxruntime; export/parity/verdict.py has what holds for
+every runtime.
 
 (F) is judged at three optimization levels with the session options stored in the file; what onnxruntime computes with
 its default options is reported beside it and decides nothing.

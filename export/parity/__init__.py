@@ -1,1 +1,1 @@
-"""The parity contract: checks of weights, codes and outputs, and the verdict. Knows no runtime."""
+"""This package checks weights, codes and outputs by the parity contract and makes the verdict. It knows no runtime."""

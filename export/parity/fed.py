@@ -1,4 +1,6 @@
-"""Feeds the integer reference what a runtime computed, layer by layer, and counts where it would have computed else."""
+"""This comparison feeds the integer reference what a runtime computed, layer by layer, and counts where it would have
+computed something else.
+"""
 
 import hashlib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Held inputs and what the network answers to them: what every file is compared with."""
+"""Held inputs and the network's answers to them are what every file is compared with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

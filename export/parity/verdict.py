@@ -1,4 +1,4 @@
-"""The parity contract's answer for one file, the same for every runtime.
+"""A verdict is the parity contract's answer for one file, the same for every runtime.
 
 (W) weights   Every quantized weight that the runtime computes with equals the network's own, bit for bit. Where a
               BatchNorm was folded, it equals the network's times the channel's factor f[c], bit for bit in this form:

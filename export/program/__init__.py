@@ -1,1 +1,1 @@
-"""The pipeline from a network to its reference program, the one that every file is made from."""
+"""This package is the pipeline from a network to its reference program, which every file is made from."""

@@ -1,4 +1,4 @@
-"""The operators between integer codes and float values in a reference program."""
+"""These operators stand between integer codes and float values in a reference program."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""The metadata of a file that was made from a program, whatever its format."""
+"""This module makes the metadata of a file from its program, whatever the file's format."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

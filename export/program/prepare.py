@@ -1,4 +1,4 @@
-"""The one pipeline from a network to the reference program that files are made from and held to.
+"""This module is the one pipeline from a network to the reference program that files are made from and held to.
 
     encode -> trace -> fold BatchNorms -> canonicalize and quantize activations, where asked
 

@@ -1,4 +1,4 @@
-"""The reference program: a torch.export graph whose quantized weights are int8 codes behind a dequantize operator.
+"""The reference program is a torch.export graph whose quantized weights are int8 codes behind a dequantize operator.
 
 It runs in PyTorch, and every runtime's file is made from it. The helpers below edit its tensors in place.
 """

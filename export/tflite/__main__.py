@@ -1,4 +1,4 @@
-"""`python -m export.tflite ckpt.pt`: a checkpoint becomes a .tflite file."""
+"""`python -m export.tflite ckpt.pt` turns a checkpoint into a .tflite file."""
 
 from codeq.toolkit import cli
 from export.command import run_export

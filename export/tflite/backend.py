@@ -1,4 +1,4 @@
-""".tflite files for LiteRT, as `export.backend.BACKENDS` has them."""
+"""This module is the entry of .tflite files and LiteRT in `export.backend.BACKENDS`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

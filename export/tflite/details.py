@@ -1,4 +1,4 @@
-"""What a report says of a .tflite file beyond what it says of all: its operators."""
+"""This section of a report says what is particular to a .tflite file: its operators."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

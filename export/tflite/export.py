@@ -1,4 +1,4 @@
-"""`export_tflite`: a live network becomes a .tflite file.
+"""`export_tflite` turns a live network into a .tflite file.
 
 checkpoint -> encodings -> reference program -> LiteRT graph -> file -> parity -> published.
 """

@@ -1,4 +1,4 @@
-"""What a file takes and gives as codes in place of the network's own inputs and outputs. Exact.
+"""This module decides what a file takes and gives as codes in place of the network's own inputs and outputs. Exact.
 
 input   int8 code = the code of the network's first quantizer - 128
 output  value = scale * (code - zero point), as the tensor's quantization says

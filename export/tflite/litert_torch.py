@@ -1,4 +1,5 @@
-"""The other way to a .tflite file: litert-torch converts the float network, and our codes replace its weights.
+"""This module makes a .tflite file in another way: litert-torch converts the float network, and our codes replace its
+weights.
 
     conv2d(x, scale * codes)  ->  litert-torch  ->  CONV_2D(x, float32)  ->  CONV_2D(x, DEQUANTIZE(int8 codes))
 

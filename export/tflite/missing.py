@@ -1,4 +1,4 @@
-"""Why well-known operators have no lowering: refusals say it, and docs/litert_operators.md lists it.
+"""This table says why well-known operators have no lowering: refusals and docs/litert_operators.md quote it.
 
 A name is aten's. `NO_OPERATOR`: neither LiteRT has it, nor a short formula of what it has; `DYNAMIC`: the shape of its
 result depends on values, which a file of fixed shapes cannot hold; `RANDOM`: it draws random numbers; `NOT_WRITTEN`:

@@ -1,4 +1,6 @@
-"""What a .tflite file can be asked to be, and which wishes contradict each other. Imports no LiteRT."""
+"""This module defines what a .tflite file can be asked to be, and which wishes contradict each other. It imports no
+LiteRT.
+"""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,6 @@
-"""LiteRT files in LiteRT, with XNNPACK. Inputs are resized to the batch; axes and codes are as the file has them."""
+"""This runner opens .tflite files in LiteRT, with XNNPACK. Inputs are resized to the batch; axes and codes are as the
+file has them.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path

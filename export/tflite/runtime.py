@@ -1,4 +1,6 @@
-"""LiteRT, imported where it is first needed: the package is an extra, and what does without it must import too."""
+"""This module imports LiteRT where it is first needed: the package is an extra, and modules that do without it must
+import too.
+"""
 
 from importlib import import_module
 from importlib.metadata import version

@@ -1,4 +1,5 @@
-"""A .tflite file of ours as it was written: its bytes, what it says about itself, and where its tensors lie.
+"""This module reads a .tflite file of ours as it was written: its bytes, what it says about itself, and where its
+tensors lie.
 
 A check takes these from the file; nothing is taken from the export that wrote it.
 """

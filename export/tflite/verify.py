@@ -1,4 +1,5 @@
-"""The parity contract for .tflite files in LiteRT; export/parity/verdict.py has what holds for every runtime.
+"""This module holds a .tflite file to the parity contract in LiteRT; export/parity/verdict.py has what holds for every
+runtime.
 
 (W) takes the int8 codes in the file, put back into PyTorch's order, times their scale. Where the file computes with
 floats, so do the weights that LiteRT dequantizes.

@@ -1,1 +1,1 @@
-"""Files of one checkpoint in several runtimes: what they compute, and which kernel makes them differ."""
+"""This package compares files of one checkpoint in several runtimes, and names the kernel that makes them differ."""

@@ -1,4 +1,6 @@
-"""Accuracy on a whole test set of several ways to compute one network; each batch is loaded once for all of them."""
+"""This module measures accuracy on a whole test set for several ways to compute one network; each batch is loaded once
+for all of them.
+"""
 
 from collections.abc import Callable, Mapping
 

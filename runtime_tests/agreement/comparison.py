@@ -1,4 +1,4 @@
-"""Collects what several runtimes compute for the same inputs, and says which kernel makes them differ."""
+"""This module collects what several runtimes compute for the same inputs, and says which kernel makes them differ."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,6 @@
-"""One file in one runtime: what runs it, what computes each of its layers, and the integer reference of its rules."""
+"""This module brings a file and a runtime together: what runs it, what computes each of its layers, and the integer
+reference of its rules.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

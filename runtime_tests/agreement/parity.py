@@ -1,4 +1,6 @@
-"""One file held against the checkpoint that it was made from, and its accuracy next to the network's."""
+"""This module holds one file against the checkpoint that it was made from, and measures its accuracy next to the
+network's.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

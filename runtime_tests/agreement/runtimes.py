@@ -1,4 +1,6 @@
-"""Files of one checkpoint across runtimes: what is opened, and what inputs they are compared on."""
+"""This module compares files of one checkpoint across runtimes: it opens them, and chooses the inputs they are compared
+on.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

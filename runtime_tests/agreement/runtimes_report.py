@@ -1,4 +1,6 @@
-"""What a comparison across runtimes found: a row per file and runtime, and each two files with int8 activations."""
+"""This report says what a comparison across runtimes found: a row for each file in each runtime, and a table for each
+two int8 files.
+"""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any

@@ -1,4 +1,6 @@
-"""Counts, input by input, where a runtime's codes are others than the integer reference's for the same operands."""
+"""This comparison counts, input by input, where a runtime's codes differ from the integer reference's for the same
+operands.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,1 +1,1 @@
-"""Measurements: latency, memory, bytes, export cost, a training step."""
+"""This package measures latency, memory, bytes, the cost of an export and that of a training step."""

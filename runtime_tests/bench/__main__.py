@@ -1,4 +1,4 @@
-"""`python -m runtime_tests.bench a.onnx b.tflite`: latency, memory and size of files side by side."""
+"""`python -m runtime_tests.bench a.onnx b.tflite` measures latency, memory and size of files side by side."""
 
 import argparse
 from pathlib import Path

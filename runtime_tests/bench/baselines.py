@@ -1,4 +1,6 @@
-"""What others make of a network: torch's bare ONNX exporter, and onnxruntime's own post-training quantization."""
+"""This module makes the files that others make of a network: torch's bare ONNX exporter, and onnxruntime's own
+post-training quantization.
+"""
 
 import logging
 from pathlib import Path

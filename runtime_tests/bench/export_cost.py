@@ -1,4 +1,4 @@
-"""Time and memory of an export, torch's bare one and ours, each in processes of their own."""
+"""This module measures time and memory of an export, torch's bare one and ours, each in processes of their own."""
 
 import json
 import subprocess

@@ -1,4 +1,6 @@
-"""The peak memory of opening a file and running it once, in a process of its own: a peak never comes down again."""
+"""This module measures the peak memory of opening a file and running it once, in a process of its own: a peak never
+comes down again.
+"""
 
 import json
 import subprocess

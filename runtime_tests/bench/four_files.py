@@ -1,4 +1,4 @@
-"""One network as four files, measured side by side.
+"""This module makes four files of one network and measures them side by side.
 
     float32            torch.onnx.export of the network with its quantized values
     weights            our file with float32 activations

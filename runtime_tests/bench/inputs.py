@@ -1,4 +1,4 @@
-"""Random inputs, the same for every file with the same inputs."""
+"""This module draws random inputs, the same for every file that takes the same inputs."""
 
 from typing import Any
 

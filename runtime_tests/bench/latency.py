@@ -1,4 +1,4 @@
-"""Latency, memory and size of files side by side.
+"""This module measures latency, memory and size of files side by side.
 
 Machines are shared and noisy, so files are run in turn (a, b, a, b, ...) and compared by medians and their ratios. Any
 ONNX file that onnxruntime opens will do, and any .tflite file that LiteRT opens; an ONNX file of ours is opened with

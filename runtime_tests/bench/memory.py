@@ -1,4 +1,4 @@
-"""Peak memory of this process."""
+"""This module reads the peak memory of this process."""
 
 import resource
 import sys

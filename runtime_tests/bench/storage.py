@@ -1,4 +1,4 @@
-"""What each storage of an ONNX file costs and saves on one network.
+"""This module measures what each storage of an ONNX file costs and saves on one network.
 
 Codes are drawn, at a given share of zeros, with the magnitudes that training gave (runtime_tests/networks.py), and put
 into the network, which is then exported in every storage, parity included. Bytes are compared with the entropy bound;

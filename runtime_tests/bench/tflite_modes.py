@@ -1,4 +1,4 @@
-"""What each kind of .tflite file costs and saves on one network.
+"""This module measures what each kind of .tflite file costs and saves on one network.
 
     float32         the network's quantized values as floats; no BatchNorm is folded
     weights         codes behind DEQUANTIZE, without their zeros where that is smaller; and with them, `weights-dense`

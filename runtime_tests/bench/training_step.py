@@ -1,4 +1,4 @@
-"""What the quantizers add to a training step.
+"""This module measures what the quantizers add to a training step.
 
 One network trains in float, and attached: with the operator compiled, eager, and as its plain definition with an
 exact quantile each time (`DeadZoneQuantizer.forward_plain`). The operator alone runs on one large weight the same ways.

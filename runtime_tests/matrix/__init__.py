@@ -1,1 +1,1 @@
-"""Every network of the registry as files of every kind, each held to the parity contract."""
+"""This package exports every network of the registry in every kind of file, each held to the parity contract."""

@@ -1,4 +1,4 @@
-"""The report of the matrix: a row per file, and tables of what was timed."""
+"""This report shows the matrix: a row for each file, and a table of what was timed."""
 
 import platform
 from dataclasses import asdict, dataclass

@@ -1,1 +1,1 @@
-"""Runtimes that open files: those that a backend is made for, and others that read its files."""
+"""This package has the runtimes that open files: those that a backend is made for, and others that read its files."""

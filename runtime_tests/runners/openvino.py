@@ -1,4 +1,4 @@
-"""OpenVINO, which reads ONNX files: a second opinion on them."""
+"""This runtime is OpenVINO, which reads ONNX files: it gives a second opinion on them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

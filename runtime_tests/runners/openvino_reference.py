@@ -1,4 +1,4 @@
-"""The integer reference by the rule of OpenVINO's CPU kernels, where its compiled model differs from onnxruntime's.
+"""This integer reference follows OpenVINO's CPU kernels, where its compiled model differs from onnxruntime's.
 
     addition behind a convolution   one primitive: the convolution's result is clipped to the range of its own grid but
                                     not rounded to it, then added, then rounded once (measured: outputs of 358 of 359

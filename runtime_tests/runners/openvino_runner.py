@@ -1,4 +1,4 @@
-"""ONNX files in OpenVINO, in float32 where the file says float32, and without a word to anybody.
+"""This runner opens ONNX files in OpenVINO, in float32 where the file says float32; OpenVINO's telemetry stays off.
 
 OpenVINO reads plain initializers: a file with sparse initializers or decoders is opened in its dense form, which has
 the same codes (export/materialize.py). DYNAMIC_QUANTIZATION_GROUP_SIZE=0 keeps linear layers from quantizing their

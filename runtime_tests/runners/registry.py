@@ -1,4 +1,4 @@
-"""Which runtimes there are, and which of them open a file: those of every backend, and OpenVINO."""
+"""This registry says which runtimes there are, and which of them open a file: those of every backend, and OpenVINO."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A runtime as this package compares them: what it opens, what computes each layer in it, and by which rules."""
+"""A runtime, as this package compares them, opens files, says what computes each layer in them, and by which rules."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,1 +1,1 @@
-"""Rewrites of the ONNX graph."""
+"""This package rewrites the ONNX graph, and the program just before it becomes one."""

@@ -1,1 +1,3 @@
-"""How weights are stored: one codec per file, the planner (plan.py) and what applies it to a graph (write.py)."""
+"""This package stores weights: it has one codec per file, the planner (plan.py) and what applies its plan to a graph
+(write.py).
+"""

@@ -1,4 +1,4 @@
-"""Positions as one bit a weight: the least up to about 60 % zeros."""
+"""This codec stores the positions of non-zero weights as one bit a weight: the fewest bytes up to about 60 % zeros."""
 
 from onnx import TensorProto
 from onnxscript import BOOL, INT8, UINT8

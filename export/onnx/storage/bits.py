@@ -1,4 +1,4 @@
-"""Small integers in bytes, and back: the form in which every packed codec stores its numbers.
+"""This module packs small integers into bytes and unpacks them: every packed codec stores its numbers in this form.
 
 A byte holds as many digits of a radix as fit: eight of radix 2, five of 3, four of 4, three of 6, two of 16. The first
 is the least significant; the last byte is filled up with zeros. All bytes are decoded by one look-up in a table of 256

@@ -1,4 +1,4 @@
-"""A weight whose codes are all the same, above all a pruned layer: one node, no tensor."""
+"""This codec stores a weight whose codes are all the same, above all a pruned layer, as one node without a tensor."""
 
 from onnx import TensorProto
 from onnxscript import INT8

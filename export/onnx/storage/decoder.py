@@ -1,4 +1,5 @@
-"""Decoders as ONNX functions: written in onnxscript, shipped as model-local functions of the domain `codeq.storage`.
+"""Decoders are ONNX functions, written in onnxscript and shipped as model-local functions of the domain
+`codeq.storage`.
 
 onnxruntime inlines the functions of a file and folds what has constant inputs when a session is created, so a decoder
 leaves nothing but its result in the running graph. For runtimes without functions, calls are written out. All of them

@@ -1,4 +1,4 @@
-"""The plain forms: int8 codes as they are, or every code at the true width."""
+"""This codec stores codes densely: as int8, or every code in as few bits as its values need."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Levels as digits of one radix: the index of each code in a table of those that occur."""
+"""This codec stores levels as digits of one radix: each digit is a code's index in a table of the codes that occur."""
 
 from collections.abc import Callable, Iterator, Mapping
 

@@ -1,4 +1,5 @@
-"""Positions as gaps: how many zeros lie behind each non-zero weight, in 2 to 8 bits, with an escape for longer runs.
+"""This codec stores positions as gaps: it counts the zeros behind each non-zero weight in 2 to 8 bits, with an escape
+for longer runs.
 
 The largest number of the width is the escape: so many zeros and no value; another number follows.
 """

@@ -1,4 +1,4 @@
-"""Positions as Golomb-coded gaps: the least for zeros that fall independently, within about 3 % of their entropy.
+"""This codec stores positions as Golomb-coded gaps: within about 3 % of the entropy of zeros that fall independently.
 
 The gaps are those between non-zero weights, from the last to the first. A gap of g zeros is g // m steps of m zeros, a
 bit 0 each, then a bit 1; the remainder g % m stands in an array of its own, a digit of radix m (S. W. Golomb, 1966).

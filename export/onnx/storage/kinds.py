@@ -1,4 +1,4 @@
-"""The names of the storages that a file can be asked for; plan.py chooses encodings by them."""
+"""This module names the storages that a file can be asked for; plan.py chooses encodings by them."""
 
 from typing import Literal
 

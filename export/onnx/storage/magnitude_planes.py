@@ -1,4 +1,5 @@
-"""Levels as a sign bit and magnitudes in planes: the frequent ones in the first plane, the rarer ones further on.
+"""This codec stores levels as a sign bit and magnitudes in planes: the frequent ones in the first plane, rarer ones in
+the planes behind it.
 
 A plane holds one digit for every value that reaches it. Its last digit says that the value is in the next plane; each
 of the others is a magnitude, the most frequent ones first. With radix 2 throughout these are unary planes; with radix 4

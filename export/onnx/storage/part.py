@@ -1,4 +1,6 @@
-"""What a codec makes of one weight before anything is encoded: tensors, decoder calls, exact bytes."""
+"""A part says what a codec makes of one weight before anything is encoded: its tensors, its decoder calls and its exact
+bytes.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

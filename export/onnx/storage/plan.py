@@ -1,4 +1,4 @@
-"""The planner: for each weight the form that costs least, by formula, nothing encoded yet.
+"""The planner chooses for each weight the form that costs least, by formula, before anything is encoded.
 
 The cost is the bytes in the file, and for `packed` also what the decoder computes when a session is created. Positions
 and levels combine freely, and their bytes add. A decoder's function is stored once a file; it is used only if all that

@@ -1,4 +1,5 @@
-"""The two ways in which non-zero values find their place: by a bit for every weight, or by counting on.
+"""These decoders put non-zero values in their places: by a bit for every weight, or by counting on from one to the
+next.
 
 Every codec of positions ends in one of them. Both take the values in order, and give the codes in their shape. Values
 may be more than are needed: the padding of what they were stored in is never read. They are the codes' bytes as uint8

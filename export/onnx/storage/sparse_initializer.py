@@ -1,4 +1,4 @@
-"""The standard's own form of a sparse weight: `sparse_initializer` of a graph.
+"""This module writes a sparse weight in the ONNX standard's own form, a graph's `sparse_initializer`.
 
 It holds one byte and one int64 linear index for each non-zero code (onnx.checker demands int64), so it pays above 8/9
 zeros. onnxruntime turns it into the dense tensor when the session is created.

@@ -1,4 +1,4 @@
-"""What a runtime can take of a stored file: the profiles of `--target`."""
+"""A target says what a runtime can take of a stored file: these are the profiles of `--target`."""
 
 from dataclasses import dataclass
 

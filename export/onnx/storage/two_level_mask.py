@@ -1,4 +1,5 @@
-"""Positions as a mask of two levels: one bit a block of 4, 8 or 16 weights, and the bits of blocks that are not empty.
+"""This codec stores positions as a mask of two levels: one bit for each block of 4, 8 or 16 weights, and one for each
+weight of blocks that are not empty.
 
 Weights in a row that are zero together, as in pruned kernels, cost one bit a block.
 """

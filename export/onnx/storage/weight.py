@@ -1,4 +1,6 @@
-"""What codecs need to know of one weight's codes: where the non-zeros are, how far apart, which values they take."""
+"""This record counts what codecs need to know of a weight's codes: where the non-zeros are, how far apart, and which
+values they take.
+"""
 
 from functools import cached_property
 

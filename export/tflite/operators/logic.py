@@ -1,4 +1,5 @@
-"""Comparisons, truth values, choices between two tensors and casts, as masks of attention are made of. Exact.
+"""Comparisons, truth values, choices between two tensors and casts are lowered here: masks of attention are made of
+them. Exact.
 
     where(c, a, b)           ->  SELECT_V2(c, a, b)
     masked_fill(x, m, v)     ->  SELECT_V2(m, v, x)

@@ -1,4 +1,4 @@
-"""Sums, largest and smallest values over axes, and where the largest one is.
+"""Sums, largest and smallest values over axes, and the place of the largest are computed on floats.
 
 Maxima, minima and their places are exact; of equal values the first counts, as in PyTorch. Sums are float sums in
 another order.
