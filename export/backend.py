@@ -32,7 +32,7 @@ OnProgress = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class StoredWeight:
-    """How a file holds one quantized weight.
+    """Says how a file holds one quantized weight.
 
     `storage` is its encoding, `reason` why; `lowering` names the operators that make it float, or read it. `size_bytes`
     are all that the file holds for it alone.
@@ -46,7 +46,7 @@ class StoredWeight:
 
 @dataclass(frozen=True, eq=False)
 class Written:
-    """What a backend has to say of a file that it has just written.
+    """Says what a backend has to say of a file that it has just written.
 
     Attributes:
         weights: By the weight's name; those that the network does not use are missing.
@@ -64,27 +64,28 @@ class Written:
 
 
 class StoredFile(Protocol):
-    """A file of ours as it was read; a backend's own has more."""
+    """This protocol is a file of ours as it was read; a backend's own has more."""
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """Say where it is."""
 
     @property
     def metadata(self) -> "FileMetadata":
-        """What it says about itself."""
+        """Say what it says about itself."""
 
     @property
     def fixed_batch(self) -> int | None:
-        """The one batch size that it takes; None where it is open."""
+        """Return the one batch size that it takes; None where it is open."""
 
     @property
     def approximate(self) -> bool:
-        """Whether the runtime quantizes floats itself, so that its outputs are only held to be near."""
+        """Say whether the runtime quantizes floats itself, so that its outputs are only held to be near."""
 
 
 class Backend(Protocol):
-    """A file format and the runtime that it is made for. Objects are light: heavy libraries are imported by methods.
+    """This protocol is a file format and the runtime that it is made for. Objects are light: heavy libraries are
+    imported by methods.
 
     Attributes:
         name: Its key in `BACKENDS`, its folder in export/ and its command, `export.NAME`.

@@ -19,7 +19,8 @@ FORMAT_VERSION = 2
 
 @dataclass(frozen=True)
 class WeightMetadata:
-    """One quantized weight of a file: which BatchNorm its scale has absorbed, its grid, and a hash of its codes.
+    """Describes one quantized weight of a file: which BatchNorm its scale has absorbed, its grid, and a hash of its
+    codes.
 
     `value_name` is the graph value that holds it: its own name, that of an equal weight, or None where it is not used.
     `codes_sha256` is of the int8 codes in the file, C order. `shifted` says that the grid is the paper's.
@@ -49,7 +50,7 @@ class WeightMetadata:
 
 @dataclass(frozen=True)
 class StateMetadata:
-    """A tensor that one call leaves for the next: an output of the file that is its input the next time.
+    """Describes a tensor that one call leaves for the next: an output of the file that is its input the next time.
 
     `input` is the name of the network's buffer. `initial` is what the first call takes, in C order; one number where
     all are equal.
@@ -82,7 +83,7 @@ class StateMetadata:
 
 @dataclass(frozen=True)
 class FileMetadata:
-    """The metadata of a file, `storage` and `target` as they were asked for.
+    """Holds the metadata of a file, `storage` and `target` as they were asked for.
 
     `activations` is the grid of every quantized tensor, None where activations are float; `activations_too_wide` names
     tensors that 8 bits cannot hold, with the reason. `session_options` are what

@@ -23,9 +23,9 @@ ActivationsWord = Literal["float32", "float", "int8"]
 ACTIVATIONS: tuple[Activations, ...] = ("float32", "int8")
 DEFAULT_CHECK = 64
 CHECKED_VALUES = 2**19
-"""Of inputs that a check takes by default: 64 of 3 x 32 x 32, 3 of 3 x 224 x 224."""
+"""A check takes inputs of so many values by default: 64 of 3 x 32 x 32, 3 of 3 x 224 x 224."""
 CALIBRATION_VALUES = 2**21
-"""Of the checkpoint's inputs that calibration takes: all 128 of 3 x 64 x 64, 13 of 3 x 224 x 224."""
+"""Calibration takes so many values of the checkpoint's inputs: all 128 of 3 x 64 x 64, 13 of 3 x 224 x 224."""
 
 
 def default_check(input_shape: tuple[int, ...]) -> int:
@@ -45,7 +45,7 @@ def read_activations(word: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Quantization:
-    """How activations are quantized.
+    """Says how activations are quantized.
 
     Attributes:
         activations: "float32", or "float" for short, which it becomes; "int8" for integer kernels: 8-bit activations,
@@ -80,13 +80,13 @@ class Quantization:
 
     @property
     def source(self) -> str:
-        """Where the ranges come from, as reports say it."""
+        """Say where the ranges come from, as reports say it."""
         return self.ranges if self.activation_encodings is None else "learned in training"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRequest:
-    """What every backend takes.
+    """Says what every backend takes.
 
     Attributes:
         quantization: How activations are quantized.
@@ -107,17 +107,17 @@ class ExportRequest:
 
     @property
     def open_batch(self) -> bool:
-        """Whether the file leaves the batch size open."""
+        """Say whether the file leaves the batch size open."""
         return True
 
     @property
     def keep_state(self) -> bool:
-        """Whether buffers that one call leaves for the next become inputs and outputs of the file."""
+        """Say whether buffers that one call leaves for the next become inputs and outputs of the file."""
         return False
 
     @property
     def batch_size(self) -> int | None:
-        """The batch size of the file, where it is not open; None takes that of the example inputs."""
+        """Return the batch size of the file, where it is not open; None takes that of the example inputs."""
         return None
 
     def check(self) -> None:

@@ -20,7 +20,7 @@ LABEL_WIDTH = 22
 
 @dataclass(frozen=True)
 class WeightReport:
-    """One quantized weight as it is in the file; sizes in bytes, with all that the file holds for it alone.
+    """Describes one quantized weight as it is in the file; sizes in bytes, with all that the file holds for it alone.
 
     `storage` is its encoding, `storage_reason` why; `lowering` names the operators that make it float, or read it.
     """
@@ -65,7 +65,7 @@ def describe_stored(
 
 @dataclass(frozen=True)
 class ActivationReport:
-    """How activations were quantized. `largest_code` is of the weights; `exclude` the patterns left float."""
+    """Says how activations were quantized. `largest_code` is of the weights; `exclude` the patterns left float."""
 
     ranges: str
     tensors: int
@@ -74,7 +74,7 @@ class ActivationReport:
 
 
 class Details(Protocol):
-    """What one backend has to say about a file beyond what all do."""
+    """Says what one backend has to say about a file beyond what all do."""
 
     def to_dict(self) -> dict[str, Any]:
         """Give it to machines, with plain types."""
@@ -91,7 +91,7 @@ DetailsT = TypeVar("DetailsT", bound=Details, covariant=True)
 
 @dataclass(frozen=True)
 class Report(Generic[DetailsT]):
-    """The result of an export; `print(report)` shows it, `to_dict` is for machines.
+    """Holds the result of an export; `print(report)` shows it, `to_dict` is for machines.
 
     Attributes:
         backend: Its name in `export.backend.BACKENDS`.
@@ -132,22 +132,22 @@ class Report(Generic[DetailsT]):
 
     @property
     def entropy_bytes(self) -> float:
-        """Shannon bound of the codes in the file; what is shared or unused is not in it again."""
+        """Return the Shannon bound of the codes in the file; what is shared or unused is not in it again."""
         return sum(weight.entropy_bytes for weight in self.weights if weight.size_bytes)
 
     @property
     def weight_bytes(self) -> int:
-        """What the file holds for its quantized weights."""
+        """Say what the file holds for its quantized weights."""
         return sum(weight.size_bytes for weight in self.weights)
 
     @property
     def kernels(self) -> tuple[LayerKernel, ...]:
-        """What every layer became in the runtime; empty where activations are float32."""
+        """Say what every layer became in the runtime; empty where activations are float32."""
         return self.verdict.kernels
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What 8-bit activations ruin, one line each; none where they are float."""
+        """Say what 8-bit activations ruin, one line each; none where they are float."""
         return () if self.verdict.signal is None else self.verdict.signal.warnings
 
     def to_dict(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from export.program.run import batches
 
 @dataclass(frozen=True)
 class InputSlot:
-    """One input of a file, axes in PyTorch's order; an open size is None."""
+    """Describes one input of a file, axes in PyTorch's order; an open size is None."""
 
     name: str
     shape: tuple[int | None, ...]
@@ -28,7 +28,7 @@ class InputSlot:
 
 
 class Runner(Protocol):
-    """A file for a runtime, from the moment that it was looked at; it runs once `open` was called.
+    """This protocol is a file for a runtime, from the moment that it was looked at; it runs once `open` was called.
 
     Attributes:
         runtime: The runtime's name, as texts call it.

@@ -21,7 +21,7 @@ from models.tiny_vit import tiny_vit
 
 @dataclass(frozen=True)
 class Network:
-    """A network of the registry is this.
+    """This record is a network of the registry.
 
     Attributes:
         factory: Builds it; every argument has a default, and the module's `input_shape` is one input's.

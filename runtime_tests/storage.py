@@ -1,4 +1,4 @@
-"""`python -m runtime_tests.storage resnet18` measures what each storage of an ONNX file costs and saves on one network."""
+"""`python -m runtime_tests.storage resnet18` measures what each storage of an ONNX file costs on one network."""
 
 import argparse
 from typing import Any

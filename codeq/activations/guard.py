@@ -23,7 +23,7 @@ USELESS_DB = 15.0
 """Below it more than a sixth of what an operator computes is noise. Rounding leaves 37 dB and more of every operator of
 the networks in models/ (fresh weights, random inputs); where one extreme value shares a grid with others, 0 to 7."""
 MEASURED_INPUTS = 4
-"""Of the calibration inputs: what is a third off is so with any of them."""
+"""The guard looks at so many of the calibration inputs: what is a third off is so with any of them."""
 
 Replan = Callable[[Mapping[str, str]], ActivationPlan]
 """Makes the plan of a network, some tensors left float: their names, with the reason."""

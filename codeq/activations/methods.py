@@ -1,4 +1,4 @@
-"""This module names the ways in which the range of an activation is chosen; codeq/activations/ranges.py has the ways."""
+"""This module names the ways to choose the range of an activation; codeq/activations/ranges.py has the ways."""
 
 from typing import Literal
 

@@ -51,7 +51,7 @@ class IntegerLayer:
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """The nodes from `head` to `tail`."""
+        """Return the nodes from `head` to `tail`."""
         nodes = [self.head]
         while nodes[-1] is not self.tail:
             nodes.append(next(iter(nodes[-1].users)))

@@ -92,8 +92,8 @@ class DeadZoneQuantizer(nn.Module):
     frozen: Tensor
     frozen_grid: Tensor
     frozen_scale: Tensor
-    """Of every channel, `(C,)`; `(0,)` until a weight is known. With "channel" only: `frozen_grid` is then that of a
-    range of 1."""
+    """It holds every channel's scale, `(C,)`; `(0,)` before a weight is known. With "channel" only: `frozen_grid` is
+    then that of a range of 1."""
 
     def __init__(
         self,

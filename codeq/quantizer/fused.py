@@ -152,7 +152,7 @@ def _value_in_place(w: Tensor, numbers: _Numbers, out: Tensor) -> None:
 
 
 def _sums_in_place(w: Tensor, g: Tensor, numbers: _Numbers) -> tuple[Tensor, Tensor]:
-    """(sum g (k - u), sum g (sign k - sign w)) on magnitudes: k, u and w have one sign, where k has any."""
+    """Compute (sum g (k - u), sum g (sign k - sign w)) on magnitudes: k, u and w have one sign, where k has any."""
     signed = w.sign().mul_(g)
     unrounded = w.abs().sub_(numbers.shift).clamp_(min=0).mul_(numbers.inverse_step)
     levels = unrounded.round().clamp_(max=numbers.quant_max)
@@ -230,7 +230,7 @@ def _attempt(kernel: Callable[..., Tensor], *tensors: Tensor) -> Tensor | None:
 
 @cache
 def _compile(device: str) -> _Compiled | None:
-    """Both kernels, tried once on a small tensor; None where they cannot be compiled."""
+    """Compile both kernels and try them once on a small tensor; None where they cannot be compiled."""
     trial = torch.linspace(-1, 1, COMPILE_NUMEL, device=device)
     numbers = torch.ones(len(_Numbers._fields), device=device)
     try:

@@ -128,5 +128,5 @@ HOOKS: dict[type, tuple[str, str, str, bool, Callable[[nn.Module, str], object]]
         remove_spectral_norm,
     ),
 }
-"""Of each hook: where it says which tensor it sets, its name and that of the removing call, whether its layer can be
+"""Each hook has an entry: where it says which tensor it sets, its name, the removing call's, whether its layer can be
 copied, and the call itself."""

@@ -24,7 +24,7 @@ LARGEST = 2**63 - 1
 
 @dataclass(frozen=True)
 class Option:
-    """What a field says about its flag.
+    """Says what a field says about its flag.
 
     Attributes:
         help: One sentence. argparse writes the default behind it, unless that is None or False or `shown` is set.

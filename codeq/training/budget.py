@@ -15,11 +15,11 @@ MARGINS: Mapping[str, float] = {"sparsity": 0.01, "bops": 0.005, "size": 0.05}
 
 
 class BudgetError(CodeqError):
-    """A budget that this network, or this run of it, cannot meet."""
+    """Raised for a budget that this network, or this run of it, cannot meet."""
 
 
 class Cost(Protocol):
-    """What a budget reads of `codeq.cost.CostSummary`, whose module loads PyTorch."""
+    """Says what a budget reads of `codeq.cost.CostSummary`, whose module loads PyTorch."""
 
     @property
     def sparsity(self) -> float: ...
@@ -45,7 +45,7 @@ class Budget:
 
     @property
     def margin(self) -> float:
-        """How far from the target a run may end."""
+        """Say how far from the target a run may end."""
         return MARGINS[self.kind] * (self.target if self.kind == "size" else 1)
 
     def of(self, cost: Cost) -> float:

@@ -255,17 +255,17 @@ class TrainConfig:
 
     @property
     def is_float(self) -> bool:
-        """Whether this is the float twin."""
+        """Say whether this is the float twin."""
         return self.bits == FLOAT_BITS
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the network is not one of the registry's."""
+        """Say whether the network is not one of the registry's."""
         return ":" in self.model
 
     @property
     def budget(self) -> Budget | None:
-        """What the network may cost; None where lambda says how strong the pull is, and for a float twin."""
+        """Say what the network may cost; None where lambda says how strong the pull is, and for a float twin."""
         if self.lambda_dz is not None or self.is_float:
             return None
         targets: dict[Kind, float | None] = {"sparsity": self.sparsity, "bops": self.bops, "size": self.size}
@@ -279,11 +279,12 @@ class TrainConfig:
 
     @property
     def steers_bits(self) -> bool:
-        """Whether a budget moves learned bits; one of zeros leaves them alone."""
+        """Say whether a budget moves learned bits; one of zeros leaves them alone."""
         return self.budget is not None and self.budget.kind != "sparsity"
 
     def freeze_step(self, steps: int) -> int:
-        """The first of `steps` optimizer steps, counted from 0, that trains on frozen grids; `steps` if none does."""
+        """Return the first of `steps` optimizer steps, counted from 0, that trains on frozen grids; `steps` if none
+        does."""
         return steps - math.floor(steps * self.freeze_fraction)
 
 

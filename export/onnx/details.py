@@ -16,7 +16,7 @@ SAFE_CODE = 63
 
 @dataclass(frozen=True)
 class OnnxDetails:
-    """The details of an ONNX file.
+    """Holds the details of an ONNX file.
 
     Attributes:
         opset, ir_version: Of the file.
@@ -46,12 +46,13 @@ class OnnxDetails:
 
     @property
     def float_weight_bytes(self) -> int:
-        """The weights that stayed float: of layers left out, embeddings, recurrent layers."""
+        """Return the weights that stayed float: of layers left out, embeddings, recurrent layers."""
         return sum(self.float_weights.values())
 
     @property
     def safe_without_vnni(self) -> bool | None:
-        """Whether sums of two u8 x s8 products fit into int16, as old x86 kernels hold them; None for float files."""
+        """Say whether sums of two u8 x s8 products fit into int16, as old x86 kernels hold them; None for float
+        files."""
         return None if self.largest_code is None else self.largest_code <= SAFE_CODE
 
     def smaller(self, report: Report[Any]) -> Mapping[str, str]:

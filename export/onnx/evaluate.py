@@ -14,7 +14,7 @@ from export.onnx.sessions import EXTERNAL_FOLDER, open_session, session_options
 def compute_values(
     model: onnx.ModelProto, source: Path, names: Sequence[str], level: str, entries: Mapping[str, str]
 ) -> dict[str, np.ndarray]:
-    """Values that depend on no input of the graph, by name.
+    """Compute values that depend on no input of the graph; returns them by name.
 
     Args:
         model: The parsed file, external data left where it is.
@@ -47,7 +47,7 @@ def compute_values(
 def ancestors(
     graph: onnx.GraphProto, names: Iterable[str]
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], list[onnx.SparseTensorProto]]:
-    """The nodes that compute values, in order, and the initializers that they or the values themselves are."""
+    """Find the nodes that compute values, in order, and the initializers that they or the values themselves are."""
     needed = set(names)
     nodes = []
     for node in reversed(graph.node):

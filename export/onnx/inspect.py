@@ -32,7 +32,7 @@ from export.onnx.stored_weight import (
 )
 
 SIZES = ("float32_bytes", "int8_bytes", "size_bytes", "entropy_bytes")
-"""Of a weight, as tables show them."""
+"""Tables show these sizes of a weight."""
 
 LABEL_WIDTH = 10
 """Where texts begin behind their labels."""
@@ -43,8 +43,8 @@ PLAIN = (DENSE, SPARSE, "shared")
 
 @dataclass(frozen=True)
 class InspectedWeight:
-    """One weight. Sizes in bytes; `shared_with` names the weight whose equal codes it goes by, and is then not stored
-    again. `storage` is the encoding, `reason` how the next best one compares."""
+    """Describes one weight. Sizes in bytes; `shared_with` names the weight whose equal codes it goes by, and is then
+    not stored again. `storage` is the encoding, `reason` how the next best one compares."""
 
     name: str
     shape: tuple[int, ...]
@@ -61,7 +61,7 @@ class InspectedWeight:
 
 @dataclass(frozen=True)
 class Overhead:
-    """Bytes of a file outside its weights."""
+    """Holds bytes of a file outside its weights."""
 
     decoders: int
     scales_and_biases: int
@@ -71,7 +71,8 @@ class Overhead:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A file of ours, its codes held to their hashes. `float_weights` have two or more dimensions; sizes in bytes."""
+    """Describes a file of ours, its codes held to their hashes. `float_weights` have two or more dimensions; sizes in
+    bytes."""
 
     path: Path
     size_bytes: int
@@ -89,11 +90,11 @@ class Inspection:
 
     @property
     def entropy_bytes(self) -> float:
-        """Shannon bound of all codes."""
+        """Return the Shannon bound of all codes."""
         return sum(weight.entropy_bytes for weight in self.weights if weight.shared_with is None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, with plain types."""
+        """Return everything, with plain types."""
         return asdict(self) | {"path": str(self.path), "entropy_bytes": self.entropy_bytes, "codes": "verified"}
 
     def __str__(self) -> str:

@@ -30,7 +30,7 @@ INTEGER_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "QAttent
 
 
 def is_integer(kernel: str) -> bool:
-    """Whether an operator of onnxruntime's optimized graph computes in integers."""
+    """Say whether an operator of onnxruntime's optimized graph computes in integers."""
     return kernel.startswith(INTEGER_PREFIXES)
 
 

@@ -52,7 +52,8 @@ CLEANING_PASSES = (
 
 @dataclass(frozen=True, eq=False)
 class LoweredProgram:
-    """The graph of a program, and the value in it that is each quantized weight; None for one that is not used."""
+    """Holds the graph of a program, and the value in it that is each quantized weight; None for one that is not
+    used."""
 
     model: ir.Model
     value_names: dict[str, str | None]

@@ -29,7 +29,7 @@ from export.onnx.stored_weight import codes_names, default_opset, external_bytes
 
 @dataclass(frozen=True)
 class Materialized:
-    """What was written. `weights` counts those that were encoded before."""
+    """Says what was written. `weights` counts those that were encoded before."""
 
     path: Path
     size_bytes: int

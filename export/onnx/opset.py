@@ -45,7 +45,7 @@ NEWEST_OPSET = max(ONNXRUNTIME_BY_OPSET)
 
 
 def lowest_opset(graph: ir.Graph) -> tuple[int, str]:
-    """The lowest opset at which every node of a graph means the same, and the operator that needs it.
+    """Return the lowest opset at which every node of a graph means the same, and the operator that needs it.
 
     Args:
         graph: Types known, as torch's exporter leaves them.
@@ -78,12 +78,13 @@ def stamp_opset(model: ir.Model, opset: int) -> None:
 
 
 def smallest_ir_version(opset: int) -> int:
-    """The IR version of the onnx release that brought an opset."""
+    """Return the IR version of the onnx release that brought an opset."""
     return int(onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)]))
 
 
 def oldest_onnxruntime(opset: int, *, functions: bool = False, decoders: bool = False) -> str:
-    """The first onnxruntime release that should load a file of this opset, e.g. "1.8", and folds its decoders away."""
+    """Return the first onnxruntime release that should load a file of this opset, e.g. "1.8", and folds its decoders
+    away."""
     by_opset = ONNXRUNTIME_BY_OPSET[max(MIN_OPSET, opset)]
     since = FUNCTIONS_SINCE if functions else DECODERS_SINCE if decoders else by_opset
     return max(by_opset, since, key=_release)
@@ -99,7 +100,8 @@ def installed_onnxruntime() -> str:
 
 
 def lowest_version(node: ir.Node, opset: int) -> int:
-    """The lowest version of a node's operator, but MIN_OPSET at least, that means the same as the one at `opset`."""
+    """Return the lowest version of a node's operator, but MIN_OPSET at least, that means the same as the one at
+    `opset`."""
     schema = onnx.defs.get_schema(node.op_type, opset, "")
     floor = MEANING_CHANGED.get(node.op_type, 1)
     while schema.since_version > max(floor, MIN_OPSET):

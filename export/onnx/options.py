@@ -1,4 +1,4 @@
-"""This module defines what an ONNX file can be asked to be, and which wishes contradict each other. It imports no ONNX."""
+"""This module defines what an ONNX file can be asked to be, and which wishes contradict each other, without ONNX."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -18,7 +18,7 @@ EXTERNAL_DATA_THRESHOLD = 1_800_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxRequest(ExportRequest):
-    """What `export_onnx` can be asked for.
+    """Says what `export_onnx` can be asked for.
 
     Attributes:
         storage: "auto" stores each weight as `sparse_initializer` exactly where that is smaller, "dense" never,

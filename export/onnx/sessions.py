@@ -126,7 +126,8 @@ def session_options(
 
 
 def open_session(model: Path | bytes, options: ort.SessionOptions, source: Path) -> ort.InferenceSession:
-    """A CPU session on a file or a serialized model; one that onnxruntime refuses is an ExportError naming `source`."""
+    """Open a CPU session on a file or a serialized model; one that onnxruntime refuses is an ExportError naming
+    `source`."""
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no public base class

@@ -12,7 +12,7 @@ from export.onnx.stored_weight import external_files
 
 @dataclass(frozen=True, eq=False)
 class OnnxFile:
-    """A file that was read.
+    """Describes a file that was read.
 
     Attributes:
         path: Where it is.

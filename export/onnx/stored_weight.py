@@ -21,7 +21,7 @@ from export.onnx.storage.part import message_bytes
 MAX_STEPS = 4
 """From a weight to its codes; a damaged graph may go in circles."""
 MAX_CODES = 2**31 - 1
-"""Of one weight: decoders count in int32."""
+"""One weight has at most so many: decoders count in int32."""
 RECURRENT = ("RNN", "GRU", "LSTM")
 FLOAT_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 GROUP_BYTES = 4_000_000
@@ -29,7 +29,8 @@ GROUP_BYTES = 4_000_000
 
 
 def codes_names(model: onnx.ModelProto, weights: Iterable[WeightMetadata]) -> dict[str, str]:
-    """The value of the codes behind each weight that the graph uses, by the weight's name; equal codes share one."""
+    """Return the value of the codes behind each weight that the graph uses, by the weight's name; equal codes share
+    one."""
     makers = {output: node for node in model.graph.node for output in node.output}
     names = {}
     for weight in weights:
@@ -46,7 +47,7 @@ def codes_names(model: onnx.ModelProto, weights: Iterable[WeightMetadata]) -> di
 def read_codes(
     model: onnx.ModelProto, source: Path, weights: Sequence[WeightMetadata]
 ) -> Iterator[tuple[WeightMetadata, np.ndarray]]:
-    """The codes of weights that the graph uses, int8, a few at a time.
+    """Read the codes of weights that the graph uses, int8, a few at a time.
 
     Args:
         model: The parsed file, external data left where it is.
@@ -103,14 +104,14 @@ def _check_decoders(model: onnx.ModelProto, source: Path, codes: Iterable[str]) 
 
 
 def stored_bytes(graph: onnx.GraphProto, name: str) -> int:
-    """Bytes of a weight's tensors and decoder calls in the file, external data included."""
+    """Count the bytes of a weight's tensors and decoder calls in the file, external data included."""
     nodes, tensors, sparse = ancestors(graph, [name])
     own = [node for node in nodes if not is_shared(node)]
     return message_bytes([*own, *tensors, *sparse]) + sum(external_bytes(tensor) for tensor in tensors)
 
 
 def float_weights(graph: onnx.GraphProto, quantized: Iterable[str]) -> dict[str, int]:
-    """The float tensors of two or more dimensions, with their bytes in the file, external data included.
+    """Return the float tensors of two or more dimensions, with their bytes in the file, external data included.
 
     They are the weights that stayed float: of layers left out, embeddings and recurrent layers. The biases of a
     recurrent operator, which have a dimension for its directions, are none; nor is what belongs to codes.
@@ -129,19 +130,19 @@ def float_weights(graph: onnx.GraphProto, quantized: Iterable[str]) -> dict[str,
 
 
 def external_bytes(tensor: onnx.TensorProto) -> int:
-    """Bytes of a tensor in the file beside the model; 0 where it is in the model, or says no number."""
+    """Count the bytes of a tensor in the file beside the model; 0 where it is in the model, or says no number."""
     lengths = [entry.value for entry in tensor.external_data if entry.key == "length"]
     return sum(int(length) for length in lengths if length.isdecimal())
 
 
 def external_files(model: onnx.ModelProto, source: Path) -> list[Path]:
-    """The files beside a model that hold its external data."""
+    """Return the files beside a model that hold its external data."""
     entries = [entry for tensor in model.graph.initializer for entry in tensor.external_data]
     return [source.parent / name for name in sorted({entry.value for entry in entries if entry.key == "location"})]
 
 
 def default_opset(model: onnx.ModelProto, source: Path) -> int:
-    """The version of ONNX's own operators that a file imports.
+    """Return the version of ONNX's own operators that a file imports.
 
     Raises:
         ExportError: It imports none.
@@ -153,7 +154,7 @@ def default_opset(model: onnx.ModelProto, source: Path) -> int:
 
 
 def is_shared(node: onnx.NodeProto) -> bool:
-    """Whether a decoder node serves all weights of the file."""
+    """Say whether a decoder node serves all weights of the file."""
     return all(output.startswith("@") for output in node.output)
 
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class Hook(NamedTuple):
-    """An attribute that is replaced while we export: its owner, its name, and what belongs there."""
+    """Describes an attribute that is replaced while we export: its owner, its name, and what belongs there."""
 
     owner: Any
     name: str
@@ -38,7 +38,7 @@ _lock = threading.Lock()
 _exports_running = 0
 _installed: tuple[Hook, ...] = ()
 _remembered: dict[str, WeakKeyDictionary[Any, dict[Any, Any]]] = {}
-"""By hook and function: results by the other arguments. Lowerings that live as long as an export are forgotten."""
+"""It maps hook and function to results by the other arguments. Those that live as long as an export are forgotten."""
 
 
 def find_hooks() -> tuple[Hook, ...]:

@@ -68,7 +68,7 @@ def check(
 def _check_outputs(
     runner: OnnxruntimeRunner, held: Held, setting: str, batch_size: int, *, decides: bool
 ) -> Iterator[OutputCheck]:
-    """(F) in one setting."""
+    """Hold outputs to (F) of the contract, in one setting."""
     runner.open()
     try:
         found = run_batches(runner, held.inputs, batch_size)
@@ -91,7 +91,7 @@ def _check_codes(
     weights: tuple[WeightCheck, ...],
     on_progress: OnProgress,
 ) -> Verdict:
-    """(I) and (P)."""
+    """Hold codes to (I) of the contract, and the program to (P)."""
     activations = program.activations
     assert activations is not None
     # A program of a fixed batch size takes no other.
@@ -177,7 +177,7 @@ def _small_tensors(stored: OnnxFile) -> dict[str, np.ndarray]:
 
 
 def _check_weights(stored: OnnxFile, model: nn.Module) -> tuple[WeightCheck, ...]:
-    """(W): the weights as onnxruntime computes them, without optimizations and with all of them."""
+    """Hold weights to (W) of the contract, as onnxruntime computes them, without optimizations and with all of them."""
     described = {weight.name: weight for weight in stored.metadata.weights}
     reasons: dict[str, str] = {}
     for group in _weight_groups(model, described):

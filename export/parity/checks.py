@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class WeightCheck:
-    """One weight, with the BatchNorm that was folded into it. `reason` is empty where it equals PyTorch's."""
+    """Describes one weight, with the BatchNorm that was folded into it. `reason` is empty where it equals PyTorch's."""
 
     name: str
     batch_norm: str | None
@@ -15,7 +15,7 @@ class WeightCheck:
 
 @dataclass(frozen=True)
 class OutputCheck:
-    """One output in one setting of the runtime at one batch size, over all inputs.
+    """Describes one output in one setting of the runtime at one batch size, over all inputs.
 
     Attributes:
         output: Its name.
@@ -53,7 +53,7 @@ class OutputCheck:
 
 @dataclass(frozen=True)
 class CodesCheck:
-    """One quantized tensor in one setting, over all inputs and batch sizes.
+    """Describes one quantized tensor in one setting, over all inputs and batch sizes.
 
     Attributes:
         name: That of the layer that makes it, or of the network's input.
@@ -82,7 +82,7 @@ class CodesCheck:
 
 @dataclass(frozen=True)
 class LayerKernel:
-    """What one layer became in a runtime. `reason` says why it computes in float; empty for an integer kernel."""
+    """Says what one layer became in a runtime. `reason` says why it computes in float; empty for an integer kernel."""
 
     name: str
     operator: str
@@ -91,7 +91,7 @@ class LayerKernel:
 
     @property
     def is_integer(self) -> bool:
-        """Whether it computes in integers."""
+        """Say whether it computes in integers."""
         return not self.reason
 
 

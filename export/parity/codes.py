@@ -15,7 +15,7 @@ TIE_DISTANCE = 1e-2
 
 @dataclass
 class Count:
-    """Codes that were compared, and those that were found different; see `CodesCheck`."""
+    """Holds codes that were compared, and those that were found different; see `CodesCheck`."""
 
     elements: int = 0
     differing: int = 0

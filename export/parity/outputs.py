@@ -8,11 +8,11 @@ import numpy as np
 from export.parity.checks import OutputCheck, ReportedComparison
 
 RELATIVE_TOLERANCE = 1e-5
-"""Of the largest output magnitude: float32 sums in another order, through some tens of layers, stay well below it."""
+"""It is a share of the largest output magnitude: float32 sums in another order, through many layers, stay below it."""
 NEAR_TIE = 1e-2
-"""Of the largest output magnitude: outputs that one step of one layer can exchange."""
+"""It is a share of the largest output magnitude: outputs that one step of one layer can exchange."""
 APPROXIMATE_TOLERANCE = 0.25
-"""Of the largest output magnitude, where a runtime quantizes floats itself and says nothing about how."""
+"""It is a share of the largest output magnitude, where a runtime quantizes floats itself and says nothing about how."""
 SET_APART = 5e8
 """Magnitudes above it are a mask's (-1e9, the smallest float, -inf), set and not computed: they must be there on both
 sides, and they would make a tolerance for all others within which anything is right."""

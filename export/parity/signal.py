@@ -23,7 +23,7 @@ WORST_LAYERS = 3
 
 @dataclass(frozen=True)
 class OutputSignal:
-    """What is left of one output.
+    """Says what is left of one output.
 
     Attributes:
         output: Its name.
@@ -39,19 +39,19 @@ class OutputSignal:
 
     @property
     def share(self) -> float:
-        """The share of places with another class."""
+        """Return the share of places with another class."""
         return self.argmax_differences / self.argmax_places if self.argmax_places else 0.0
 
     @property
     def text(self) -> str:
-        """The output's line in reports."""
+        """Return the output's line in reports."""
         classes = f", argmax differs in {self.argmax_differences} of {self.argmax_places}" if self.argmax_places else ""
         return f"{self.output}: {decibels_text(self.decibels)}{classes}"
 
 
 @dataclass(frozen=True)
 class LayerSignal:
-    """What 8 bits of its inputs leave of one layer, whatever came before it."""
+    """Says what 8 bits of its inputs leave of one layer, whatever came before it."""
 
     layer: str
     decibels: float
@@ -59,14 +59,14 @@ class LayerSignal:
 
 @dataclass(frozen=True)
 class Signal:
-    """What 8-bit activations leave of a network: of every output, and of the worst layers, the worst first."""
+    """Says what 8-bit activations leave of a network: of every output, and of the worst layers, the worst first."""
 
     outputs: tuple[OutputSignal, ...]
     worst_layers: tuple[LayerSignal, ...]
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What should be said loudly, one line each."""
+        """Say what should be said loudly, one line each."""
         layer = f"; the worst layer is {self.worst_layers[0].layer}" if self.worst_layers else ""
         way_out = f"{layer}: look at it, give other calibration inputs, or leave layers out (--activations-except)"
         lines = []

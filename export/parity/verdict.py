@@ -37,7 +37,7 @@ from export.parity.signal import Signal
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was held, and whether it did: `ok` is the conjunction of `weights`, `outputs`, `codes` and (P).
+    """Says what was held, and whether it did: `ok` is the conjunction of `weights`, `outputs`, `codes` and (P).
 
     Attributes:
         runtime, runtime_version: What ran the file, e.g. "onnxruntime".
@@ -67,12 +67,12 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        """Whether the contract holds."""
+        """Say whether the contract holds."""
         return not self.first_failure
 
     @property
     def first_failure(self) -> str:
-        """One line that says what does not hold; empty where everything does."""
+        """Return one line that says what does not hold; empty where everything does."""
         for weight in self.weights:
             if not weight.ok:
                 return f"{weight.name}: {weight.reason}"
@@ -92,12 +92,12 @@ class Verdict:
 
     @property
     def max_abs_error(self) -> float:
-        """The largest over the outputs that decide; infinite where one could not be compared."""
+        """Return the largest over the outputs that decide; infinite where one could not be compared."""
         return max((check.max_abs_error for check in self.outputs if check.decides), default=0.0)
 
     @property
     def tolerance(self) -> float:
-        """The largest limit of `max_abs_error`."""
+        """Return the largest limit of `max_abs_error`."""
         return max((check.tolerance for check in self.outputs if check.decides), default=0.0)
 
     def differing(self, *, exact: bool) -> int:
@@ -110,7 +110,7 @@ class Verdict:
 
     @property
     def figures(self) -> str:
-        """What was measured, in a few words."""
+        """Say what was measured, in a few words."""
         if self.approximate:
             differences = max((output.argmax_differences for output in self.outputs), default=0)
             share = APPROXIMATE_TOLERANCE * self.max_abs_error / self.tolerance if self.tolerance else 0.0
@@ -125,7 +125,7 @@ class Verdict:
 
     @property
     def summary(self) -> str:
-        """What was held and whether it did, in one line."""
+        """Say what was held and whether it did, in one line."""
         return f"{self.figures}{'' if self.codes else ', weights bit for bit'}: {_word(self.ok)}"
 
     def to_dict(self) -> dict[str, Any]:

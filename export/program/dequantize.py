@@ -12,7 +12,7 @@ from codeq.quantizer.grid import WeightEncoding
 def dequantize(
     codes: Tensor, scale: Tensor, shift: Tensor | None, axis: int, zero_point: Tensor | None = None
 ) -> Tensor:
-    """(codes - zero_point) * scale, plus shift * sign(codes) where there is a shift: ONNX DequantizeLinear, then it.
+    """Compute (codes - zero_point) * scale, plus shift * sign(codes) where there is one: DequantizeLinear, then it.
 
     Args:
         codes: int8 weights, uint8 activations or an int32 bias.
@@ -71,7 +71,7 @@ def _(x: Tensor) -> Tensor:
 
 
 class Dequantize(nn.Module):
-    """A parametrization that turns an int8 buffer into the float weight its layer computes with."""
+    """Describes a parametrization that turns an int8 buffer into the float weight its layer computes with."""
 
     scale: Tensor
     shift: Tensor | None

@@ -9,7 +9,7 @@ from torch.fx import Node
 CODES_SUFFIX = "_quantized"
 """Ends the name of every tensor of codes."""
 SCOPE_KEY = "codeq"
-"""Of a node's module scopes, the one that carries a layer's name."""
+"""This one of a node's module scopes carries a layer's name."""
 LAYER_SCOPE = "layer:"
 """Prefix of the module scope that carries a layer's name through torch's exporter."""
 

@@ -32,7 +32,7 @@ TRACED_INPUTS = 2
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A program ready to be lowered.
+    """Describes a program ready to be lowered.
 
     Attributes:
         program: BatchNorms folded, activations quantized where asked.
@@ -50,7 +50,7 @@ class Prepared:
 
     @property
     def inputs(self) -> Inputs:
-        """The held inputs as the network takes them."""
+        """Return the held inputs as the network takes them."""
         return join_inputs(self.held, self.names)
 
 

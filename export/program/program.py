@@ -39,7 +39,7 @@ STATE_IO = (
 
 @dataclass(eq=False)
 class WeightRecord:
-    """One quantized weight of a program.
+    """Describes one quantized weight of a program.
 
     Attributes:
         name: As in `codeq.encode`, e.g. `layer1.0.conv1.weight`.
@@ -56,7 +56,7 @@ class WeightRecord:
 
 @dataclass(frozen=True)
 class QuantizedLayer:
-    """One layer of a program that computes in integers.
+    """Describes one layer of a program that computes in integers.
 
     Attributes:
         name, operator: E.g. `layer1.0.conv1` and `conv2d`.
@@ -70,7 +70,7 @@ class QuantizedLayer:
 
 @dataclass(frozen=True, eq=False)
 class ActivationRecord:
-    """The activations of a program, as they were quantized.
+    """Holds the activations of a program, as they were quantized.
 
     Attributes:
         layers: Those that compute in integers.
@@ -94,7 +94,7 @@ class ActivationRecord:
 
 @dataclass(eq=False)
 class ReferenceProgram:
-    """An exported graph, its quantized weights by state name, and why a BatchNorm was left alone.
+    """Describes an exported graph, its quantized weights by state name, and why a BatchNorm was left alone.
 
     `activations` is None where activations are float32.
     """
@@ -202,7 +202,7 @@ def add_tensor(program: ReferenceProgram, name: str, value: Tensor) -> Node:
 
 
 def constant_value(program: ReferenceProgram, node: Node) -> Tensor | None:
-    """What a node that depends on no input computes, such as a part of a packed bias; None for another one."""
+    """Say what a node that depends on no input computes, such as a part of a packed bias; None for another one."""
     if not is_constant(node):
         return None
     known: dict[Node, Any] = {}

@@ -56,7 +56,7 @@ def plan_program(
     too_wide: Mapping[str, str] | None = None,
     wanted: Collection[str] = (),
 ) -> ActivationPlan:
-    """The plan for a canonicalized program whose BatchNorms are folded; arguments as for `plan_activations`.
+    """Make the plan for a canonicalized program whose BatchNorms are folded; arguments as for `plan_activations`.
 
     Raises:
         ExportError: A pattern of `exclude` matches nothing, or no layer can compute in integers.

@@ -50,13 +50,13 @@ def rearrange_kernel(weight: Tensor, offset: tuple[int, int]) -> Tensor:
 
 
 def rearranged_shape(shape: tuple[int, ...], offset: tuple[int, int]) -> tuple[int, ...]:
-    """The shape that `rearrange_kernel` gives a kernel of `shape`."""
+    """Return the shape that `rearrange_kernel` gives a kernel of `shape`."""
     rows, columns = (-(-(size + before) // BLOCK) for size, before in zip(shape[2:], offset, strict=True))
     return (shape[0], BLOCK * BLOCK * shape[1], rows, columns)
 
 
 def restore_kernel(weight: Tensor, offset: tuple[int, int], shape: tuple[int, ...]) -> Tensor | None:
-    """What `rearrange_kernel` was given; None where `weight` is not its result for a kernel of `shape`."""
+    """Say what `rearrange_kernel` was given; None where `weight` is not its result for a kernel of `shape`."""
     o, c, h, w = weight.shape
     if c % (BLOCK * BLOCK) or len(shape) != 4:
         return None

@@ -9,7 +9,7 @@ from export.report import Report
 
 @dataclass(frozen=True)
 class TfliteDetails:
-    """The details of a .tflite file. `operators` counts those in it."""
+    """Holds the details of a .tflite file. `operators` counts those in it."""
 
     operators: Mapping[str, int]
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 SHOWN = 3
-"""Of the names that share a reason."""
+"""So many of the names that share a reason are shown."""
 
 
 def group_reasons(reasons: Mapping[str, str]) -> list[str]:

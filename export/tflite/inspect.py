@@ -19,7 +19,7 @@ from export.tflite.stored_file import TfliteFile, read_file
 
 @dataclass(frozen=True)
 class InspectedTensor:
-    """One weight of a .tflite file; sizes in bytes. `entropy_bytes` is the Shannon bound of its codes."""
+    """Describes one weight of a .tflite file; sizes in bytes. `entropy_bytes` is the Shannon bound of its codes."""
 
     name: str
     shape: tuple[int, ...]
@@ -33,7 +33,7 @@ class InspectedTensor:
 
 @dataclass(frozen=True)
 class TfliteInspection:
-    """A .tflite file of ours, its codes held to their hashes. `operators` counts those in it."""
+    """Describes a .tflite file of ours, its codes held to their hashes. `operators` counts those in it."""
 
     path: Path
     size_bytes: int
@@ -47,7 +47,7 @@ class TfliteInspection:
 
     @property
     def entropy_bytes(self) -> float:
-        """Shannon bound of all codes."""
+        """Return the Shannon bound of all codes."""
         return sum(weight.entropy_bytes for weight in self.weights)
 
     def to_dict(self) -> dict[str, Any]:

@@ -44,7 +44,8 @@ PACKAGE = "litert-torch"
 
 @dataclass(frozen=True, eq=False)
 class Converted:
-    """A converted file with our codes. `build` has no graph but its outputs: what the parity check asks for."""
+    """Describes a converted file with our codes. `build` has no graph but its outputs: what the parity check asks
+    for."""
 
     build: Build
     editor: ModelEditor
@@ -65,7 +66,7 @@ def convert_with_codes(program: ReferenceProgram, example: tuple[Tensor, ...]) -
 
 
 def describe_converted(program: ReferenceProgram, layouts: dict[str, StoredLayout]) -> Build:
-    """What the parity check of a converted file needs to know of it."""
+    """Say what the parity check of a converted file needs to know of it."""
     graph = Graph()
     for name in output_names(program.exported):
         graph.outputs[name] = graph.add_tensor(FileTensor(name, (), np.dtype(np.float32)))
@@ -78,7 +79,7 @@ def describe_converted(program: ReferenceProgram, layouts: dict[str, StoredLayou
 
 
 def convert(program: ReferenceProgram, example: tuple[Tensor, ...]) -> bytes:
-    """The float file that litert-torch makes of a program.
+    """Convert a program to the float file that litert-torch makes of it.
 
     Args:
         program: Traced at the example's batch size; BatchNorms folded. Its weights become floats, in place.

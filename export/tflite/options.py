@@ -22,7 +22,7 @@ WRITERS: tuple[Writer, ...] = (WRITER, "litert-torch")
 
 @dataclass(frozen=True, kw_only=True)
 class TfliteRequest(ExportRequest):
-    """What `export_tflite` can be asked for.
+    """Says what `export_tflite` can be asked for.
 
     Attributes:
         layout: "nchw": axes of inputs and outputs as PyTorch's; "nhwc": channels last, (N, H, W, C).

@@ -40,5 +40,5 @@ def allocate(session: Any) -> None:
 
 
 def batch_axis(signature: np.ndarray) -> int:
-    """The first open axis, as the file's tensor has it: final states of recurrent layers have it second."""
+    """Return the first open axis, as the file's tensor has it: final states of recurrent layers have it second."""
     return int(np.argmax(signature < 0)) if len(signature) else 0

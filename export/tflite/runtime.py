@@ -13,12 +13,12 @@ PACKAGE = "ai-edge-litert"
 
 
 def schema() -> Any:
-    """The classes that LiteRT generates from the schema of .tflite files."""
+    """Import the classes that LiteRT generates from the schema of .tflite files."""
     return _import("ai_edge_litert.schema_py_generated")
 
 
 def flatbuffers() -> Any:
-    """The package that writes them."""
+    """Import the package that writes them."""
     return _import("flatbuffers")
 
 
@@ -28,7 +28,7 @@ def interpreter() -> Any:
 
 
 def installed_version() -> str:
-    """LiteRT's version.
+    """Return LiteRT's version.
 
     Raises:
         ExportError: It is not installed.

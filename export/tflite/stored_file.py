@@ -37,7 +37,7 @@ LITERT = "litert"
 
 @dataclass(frozen=True, eq=False)
 class TfliteFile:
-    """A file as it was read.
+    """Describes a file as it was read.
 
     Attributes:
         path: Where it is.
@@ -72,12 +72,12 @@ class TfliteFile:
 
     @property
     def fixed_batch(self) -> int | None:
-        """What litert-torch converted has a batch of 1; others are resized by the interpreter."""
+        """Return the batch of 1 that litert-torch converts to; None for others, which the interpreter resizes."""
         return None if self.writer == WRITER else 1
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a .tflite file, whoever wrote it.
+    """Read the bytes of a .tflite file, whoever wrote it.
 
     Raises:
         ExportError: Missing, or no .tflite file.

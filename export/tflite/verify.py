@@ -73,7 +73,7 @@ def reference_of(program: ReferenceProgram) -> IntegerReference:
 
 
 def _check_weights(stored: TfliteFile, model: nn.Module, held: Held) -> tuple[WeightCheck, ...]:
-    """(W): what the file stores, and what LiteRT makes of it."""
+    """Hold weights to (W) of the contract: what the file stores, and what LiteRT makes of it."""
     tensors = tensors_by_name(stored.content)
     names = [name for weight in stored.metadata.weights for name in (weight.name, f"{codes_name(weight.name)}/dense")]
     names = [name for name in names if name in tensors and tensors[name][0] is None]
@@ -136,7 +136,7 @@ def _check_codes(
     weights: tuple[WeightCheck, ...],
     on_progress: OnProgress,
 ) -> Verdict:
-    """(I) and (P)."""
+    """Hold codes to (I) of the contract, and the program to (P)."""
     activations = program.activations
     assert activations is not None
     missing = [name for name in activations.encodings if name not in stored.codes]

@@ -20,7 +20,7 @@ PREPROCESSING_TOLERANCE = 1e-6
 
 
 def compare_accuracy(model: nn.Module, runs: Mapping[str, Run], batch_size: int, test: Split) -> dict[str, float]:
-    """The share of inputs that each classifies as labelled, in [0, 1].
+    """Return the share of inputs that each classifies as labelled, in [0, 1].
 
     Args:
         model: The network, in eval mode meanwhile.
@@ -39,7 +39,7 @@ def compare_accuracy(model: nn.Module, runs: Mapping[str, Run], batch_size: int,
 
 
 def load_test_data(loaded: checkpoint.Checkpoint, spec: str) -> Dataset:
-    """A data set for a checkpoint's network.
+    """Load a data set for a checkpoint's network.
 
     Raises:
         DataError: It cannot be loaded, or has other inputs or another preprocessing than the network was trained on.

@@ -64,7 +64,7 @@ class Comparison:
 
     @property
     def tolerance(self) -> float:
-        """For float32 sums in another order, over what was seen so far."""
+        """Return the bound for float32 sums in another order, over what was seen so far."""
         return RELATIVE_TOLERANCE * self.largest
 
     def add(self, expected: np.ndarray, inputs: Tensor, labels: np.ndarray | None) -> None:
@@ -85,7 +85,7 @@ class Comparison:
         self.inputs += len(inputs)
 
     def report(self) -> RuntimesReport:
-        """All of it."""
+        """Make the report of all that was collected."""
         for row in self.rows:
             row.accuracy = None if self.correct is None else row.correct / self.inputs
             where = f"{row.file} in {row.runtime}"

@@ -52,11 +52,11 @@ class FileInRuntime:
         return self.computed.kernels.get(name, "float")
 
     def is_exact(self, name: str) -> bool:
-        """Whether a quantized activation comes from a kernel whose rule the reference follows bit for bit."""
+        """Say whether a quantized activation comes from a kernel whose rule the reference follows bit for bit."""
         return self.runtime.is_exact(self.kernel(name))
 
     def outputs(self, inputs: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """The first output, computed one input at a time and in batches."""
+        """Compute the first output, one input at a time and in batches."""
         return run_batches(self.alone, (inputs,), 1)[0], run_batches(self.together, (inputs,), self.batch_size)[0]
 
     def codes(self, inputs: Tensor, outputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -77,7 +77,8 @@ class FileInRuntime:
         return dict(zip(names, found[-len(names) :], strict=True))
 
     def by_rule(self, inputs: Tensor, watch: Watch) -> np.ndarray:
-        """What the runtime's rules give for the first output: fed its codes, or where a look changes them, without."""
+        """Say what the runtime's rules give for the first output: fed its codes, or where a look changes them,
+        without."""
         assert self.reference is not None
         fed = self.reference.outputs(inputs, on_codes=watch)
         if self.runtime.unseen:

@@ -13,7 +13,7 @@ SHOWN = 10
 
 @dataclass
 class Row:
-    """One file in one runtime, over all inputs and both batch sizes.
+    """Describes one file in one runtime, over all inputs and both batch sizes.
 
     `accuracy` is in [0, 1], None without labels. `unlike_pytorch` and `unlike_rule` number the inputs that are
     classified otherwise than by the network and by the integer reference of the runtime's rules; `max_abs_error` is
@@ -44,7 +44,7 @@ class Row:
 
 @dataclass
 class LayerPair:
-    """One quantized activation in two runtimes: how many codes differ, and how many do for equal operands."""
+    """Describes one quantized activation in two runtimes: how many codes differ, and how many do for equal operands."""
 
     name: str
     kernels: tuple[str, str]
@@ -71,7 +71,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class RuntimesReport:
-    """The whole comparison."""
+    """Holds the whole comparison."""
 
     inputs: int
     batch_size: int
@@ -82,12 +82,12 @@ class RuntimesReport:
 
     @property
     def first_failure(self) -> str:
-        """One line, empty where the runtimes agree."""
+        """Return one line, empty where the runtimes agree."""
         failures = [row.failure for row in self.rows] + [pair.failure for pair in self.pairs]
         return next(filter(None, failures), "")
 
     def to_dict(self) -> dict[str, Any]:
-        """For machines."""
+        """Give everything to machines, with plain types."""
         return asdict(self) | {"ok": not self.first_failure, "first_failure": self.first_failure}
 
     def __str__(self) -> str:

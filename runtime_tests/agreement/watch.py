@@ -46,7 +46,7 @@ class Watch:
 
 
 def differing_per_input(first: np.ndarray, second: np.ndarray, inputs: int) -> np.ndarray:
-    """How many codes differ, per input: `(inputs,)`.
+    """Count how many codes differ, per input: `(inputs,)`.
 
     The batch comes first, alone or with what was joined to it (batch x heads), or else on the first axis of that size.
     What has no batch counts for every input.

@@ -16,7 +16,7 @@ def reset_peak() -> int:
 
 
 def peak_bytes() -> int:
-    """The most bytes that were resident at once, since `reset_peak` where the system can tell (Linux)."""
+    """Return the most bytes that were resident at once, since `reset_peak` where the system can tell (Linux)."""
     if STATUS.exists():
         return _status("VmHWM")
     unit = 1 if sys.platform == "darwin" else 1024

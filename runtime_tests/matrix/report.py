@@ -22,7 +22,7 @@ class ZooReport:
 
     @property
     def ok(self) -> bool:
-        """Whether parity holds for every file."""
+        """Say whether parity holds for every file."""
         return not any(file.failure for file in self.files)
 
     def to_dict(self) -> dict[str, Any]:
@@ -41,12 +41,10 @@ class ZooReport:
         return "\n\n".join([self._files(), *([self._benches()] if self.benches else [])])
 
     def _files(self) -> str:
-        header = ("network", "mode", "kind", "bytes", "of float32", "kernels", "parity")
+        header = ("file", "bytes", "of float32", "kernels", "parity")
         rows = [
             (
-                file.network,
-                MODES[file.activations],
-                file.variant,
+                f"{file.network} {MODES[file.activations]} {file.variant}",
                 "" if file.size_bytes is None else format_bytes(file.size_bytes),
                 ""
                 if file.size_bytes is None or not file.float32_bytes

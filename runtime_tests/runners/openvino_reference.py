@@ -22,7 +22,7 @@ CONVOLUTION = "Convolution"
 def openvino_outputs(
     reference: IntegerReference, inputs: Tensor, encodings: Mapping[str, ActivationEncoding], fused: frozenset[str]
 ) -> tuple[Tensor, ...]:
-    """What OpenVINO computes.
+    """Say what OpenVINO computes.
 
     Args:
         reference: By onnxruntime's rules.
@@ -42,7 +42,7 @@ def openvino_outputs(
 
 
 def fused_convolutions(primitives: list[tuple[str, set[str]]], names: Mapping[str, object]) -> frozenset[str]:
-    """The quantized activations that a convolution computes on its way to another one.
+    """Return the quantized activations that a convolution computes on its way to another one.
 
     Args:
         primitives: From `OpenVinoRunner.primitives`.

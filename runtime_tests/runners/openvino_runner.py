@@ -31,11 +31,11 @@ TELEMETRY = "openvino_telemetry"
 NUMPY_TYPES = {"f32": np.float32, "i64": np.int64, "i32": np.int32}
 BARE = "/WithoutBiases"
 LAYERS, TYPE = "originalLayersNames", "layerType"
-"""Of a primitive of the compiled model: the nodes of the file that it computes, in one text; and its kind."""
+"""A primitive of the compiled model has these entries: the file's nodes that it computes, in one text; and its kind."""
 
 
 def openvino() -> Any:
-    """The package.
+    """Import the package.
 
     Raises:
         ExportError: It is not installed.
@@ -90,7 +90,7 @@ class OpenVinoRunner:
         return outputs
 
     def primitives(self) -> list[tuple[str, set[str]]]:
-        """What OpenVINO made of the file: the type of each primitive and the file's nodes that it computes."""
+        """Say what OpenVINO made of the file: the type of each primitive and the file's nodes that it computes."""
         found = []
         for operator in self.compiled.get_runtime_model().get_ordered_ops():
             about = operator.get_rt_info()

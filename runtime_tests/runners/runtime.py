@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Computed:
-    """What computes a file's layers in a runtime.
+    """Says what computes a file's layers in a runtime.
 
     Attributes:
         kernels: The runtime's operator by the name of the quantized activation.
@@ -31,7 +31,8 @@ class Computed:
 
 
 class Runtime(Protocol):
-    """A runtime that opens files of one backend. Objects are light: what they open imports the runtime.
+    """This protocol is a runtime that opens files of one backend. Objects are light: what they open imports the
+    runtime.
 
     Attributes:
         name: In flags and JSON.

@@ -24,8 +24,8 @@ PLANES = (3, 5, 6, 7)
 
 
 def storage_radices(count: int) -> list[int]:
-    """The radices worth having for numbers below `count`: one of LANES, and a power of two for planes where that takes
-    fewer bits; it is slower to decode. The one with the fewest bits comes first."""
+    """Return the radices worth having for numbers below `count`: one of LANES, and a power of two for planes where that
+    takes fewer bits; it is slower to decode. The one with the fewest bits comes first."""
     lanes = min(radix for radix in LANES if radix >= count)
     planes = min((1 << width for width in PLANES if 1 << width >= count), default=256)
     return [planes, lanes] if bits_per_number(planes) < bits_per_number(lanes) else [lanes]
@@ -56,7 +56,7 @@ def bits_per_number(radix: int) -> float:
 
 @decoder
 def byte_digits(powers: list[int], radix: list[int]) -> UINT8[256, "lanes"]:
-    """The digits that each byte holds."""
+    """This decoder gives the digits that each byte holds."""
     byte = op.Unsqueeze(op.Range(0, 256, 1), [1])
     digits = op.Mod(op.Div(byte, op.Constant(value_ints=powers)), op.Constant(value_ints=radix))
     return op.Cast(digits, to=TensorProto.UINT8)
@@ -64,7 +64,7 @@ def byte_digits(powers: list[int], radix: list[int]) -> UINT8[256, "lanes"]:
 
 @decoder
 def byte_flags(digits: UINT8[256, 8]) -> BOOL[256, 8]:
-    """The bits of each byte as booleans."""
+    """This decoder gives the bits of each byte as booleans."""
     return op.Cast(digits, to=TensorProto.BOOL)
 
 
@@ -76,7 +76,7 @@ def byte_moves(digits: UINT8[256, "lanes"]) -> UINT8[256, "lanes"]:
 
 @decoder
 def unpack_flags(packed: UINT8["bytes"], flags: BOOL[256, 8], count: list[int]) -> BOOL["count"]:
-    """The first `count` bits as booleans."""
+    """This decoder gives the first `count` bits as booleans."""
     bits = op.Reshape(op.Gather(flags, op.Cast(packed, to=TensorProto.INT32)), [-1])
     first = op.Constant(value_ints=[0])
     return op.Slice(bits, first, op.Constant(value_ints=count), first)
@@ -84,13 +84,14 @@ def unpack_flags(packed: UINT8["bytes"], flags: BOOL[256, 8], count: list[int]) 
 
 @decoder
 def unpack(packed: UINT8["bytes"], digits: UINT8[256, "lanes"]) -> UINT8["numbers"]:
-    """All numbers, those of the padding too."""
+    """This decoder gives all numbers, those of the padding too."""
     return op.Reshape(op.Gather(digits, op.Cast(packed, to=TensorProto.INT32)), [-1])
 
 
 @decoder
 def unpack_planes(packed: UINT8["width", "bytes"], digits: UINT8[256, 8], powers: list[int]) -> UINT8["numbers"]:
-    """All numbers stored as planes, those of the padding too: the bits times `powers`, 1, 2, 4, ..."""
+    """This decoder gives all numbers stored as planes, those of the padding too: the bits times `powers`, 1, 2, 4,
+    ..."""
     bits = op.Reshape(op.Gather(digits, op.Cast(packed, to=TensorProto.INT32)), [0, -1])
     weights = op.Cast(op.Unsqueeze(op.Constant(value_ints=powers), [0]), to=TensorProto.UINT8)
     return op.Cast(op.Reshape(op.MatMulInteger(weights, bits), [-1]), to=TensorProto.UINT8)
@@ -102,22 +103,22 @@ def _digits(radix: int) -> Call:
 
 
 def digits_role(radix: int) -> str:
-    """The shared table of the digits in each byte."""
+    """Return the shared table of the digits in each byte."""
     return f"@{radix}"
 
 
 def moves_role(radix: int) -> str:
-    """The shared table of -1 - digit."""
+    """Return the shared table of -1 - digit."""
     return f"@{radix}-"
 
 
 def flags_transient(count: int) -> int:
-    """Bytes that `unpack_flags` computes, its result among them."""
+    """Count the bytes that `unpack_flags` computes, its result among them."""
     return 4 * -(-count // 8) + 3 * count
 
 
 def unpack_transient(count: int, radix: int) -> int:
-    """Bytes that the decoders of `unpack_call` compute, their result among them."""
+    """Count the bytes that the decoders of `unpack_call` compute, their result among them."""
     stored = math.prod(packed_shape(count, radix))
     if radix in LANES:
         return 4 * stored + 2 * count

@@ -11,11 +11,11 @@ from export.onnx.storage.weight import CodedWeight
 
 @decoder
 def constant(value: list[int], shape: list[int]) -> INT8[...]:
-    """The value everywhere."""
+    """This decoder gives the value everywhere."""
     return op.Expand(op.Cast(op.Constant(value_ints=value), to=TensorProto.INT8), op.Constant(value_ints=shape))
 
 
 def constant_part(weight: CodedWeight) -> Part:
-    """No bytes."""
+    """Store a weight of one code: no bytes of data at all."""
     attributes = {"value": [int(weight.alphabet[0])], "shape": weight.shape}
     return Part("constant", (), (Call("constant", (), "codes", attributes),), 0, lambda weight: {})

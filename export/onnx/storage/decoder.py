@@ -19,9 +19,9 @@ from onnxscript.values import OnnxFunction, Opset
 DOMAIN = "codeq.storage"
 VERSION = 1
 MIN_IR_VERSION = 8
-"""Of a file with functions of its own (ONNX IR specification)."""
+"""A file with functions of its own needs it (ONNX IR specification)."""
 DECODERS: dict[str, OnnxFunction] = {}
-"""By name; filled by the codecs' modules as they are imported."""
+"""It maps names to decoders, and is filled by the codecs' modules as they are imported."""
 
 _OPSET = Opset(DOMAIN, VERSION)
 _PROTOS: dict[tuple[str, int], onnx.FunctionProto] = {}
@@ -38,14 +38,14 @@ def decoder(function: Any) -> OnnxFunction:
 
 
 def function_proto(name: str, opset: int) -> onnx.FunctionProto:
-    """One decoder as it is shipped: without names of nodes, and with short ones for values inside."""
+    """Return one decoder as it is shipped: without names of nodes, and with short ones for values inside."""
     if (name, opset) not in _PROTOS:
         _PROTOS[name, opset] = _shorten(DECODERS[name].to_function_proto(), opset)
     return _PROTOS[name, opset]
 
 
 def required_functions(nodes: Iterable[NodeProto]) -> list[str]:
-    """Names of the decoders that nodes call, and that those call, sorted."""
+    """Return names of the decoders that nodes call, and that those call, sorted."""
     found: set[str] = set()
     waiting = {node.op_type for node in nodes if node.domain == DOMAIN}
     while waiting:
@@ -57,7 +57,8 @@ def required_functions(nodes: Iterable[NodeProto]) -> list[str]:
 
 
 def inline(call: NodeProto, stem: str) -> list[NodeProto]:
-    """The operators of a call in its place, for runtimes that take no functions; values inside are `stem.0`, ..."""
+    """Write the operators of a call in its place, for runtimes that take no functions; values inside are `stem.0`,
+    ..."""
     return _inline(call, stem, count())
 
 

@@ -27,7 +27,7 @@ def dense_part(weight: CodedWeight) -> Part:
 
 @decoder
 def shaped(values: UINT8["numbers"], numel: list[int], shape: list[int]) -> INT8[...]:
-    """The first values as int8 in a shape."""
+    """This decoder gives the first values as int8 in a shape."""
     first = op.Constant(value_ints=[0])
     whole = op.Cast(op.Slice(values, first, op.Constant(value_ints=numel), first), to=TensorProto.INT8)
     return op.Reshape(whole, op.Constant(value_ints=shape))

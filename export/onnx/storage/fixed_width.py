@@ -31,7 +31,7 @@ def look_up(packed: UINT8["bytes"], digits: UINT8[256, "lanes"], table: UINT8["r
 
 @decoder
 def look_up_numbers(numbers: UINT8["numbers"], table: UINT8["radix"]) -> UINT8["numbers"]:
-    """table[number]."""
+    """This decoder gives table[number]."""
     return op.GatherElements(table, op.Cast(numbers, to=TensorProto.INT32))
 
 

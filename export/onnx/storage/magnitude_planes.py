@@ -33,7 +33,7 @@ from export.onnx.storage.weight import CodedWeight
 
 RADICES = tuple(radix for radix in LANES if radix < 256)
 MAX_PLANES = 4
-"""Of mixed radices; more gain next to nothing."""
+"""So many planes have mixed radices; more gain next to nothing."""
 MAX_UNARY_PLANES = 7
 """Enough for 4-bit levels."""
 
@@ -55,7 +55,7 @@ def magnitude_plane(
 
 @decoder
 def sign(magnitudes: UINT8["numbers"], packed: UINT8["bytes"], flags: BOOL[256, 8], count: list[int]) -> UINT8["count"]:
-    """The negative magnitude, as the byte of an int8, where a bit is 1."""
+    """This decoder gives the negative magnitude, as the byte of an int8, where a bit is 1."""
     first = op.Constant(value_ints=[0])
     magnitude = op.Slice(magnitudes, first, op.Constant(value_ints=count), first)
     opposite = op.Cast(op.Neg(op.Cast(magnitude, to=TensorProto.INT8)), to=TensorProto.UINT8)
@@ -111,7 +111,7 @@ def magnitude_planes_part(weight: CodedWeight, radices: tuple[int, ...]) -> Part
 
 
 def best_radices(weight: CodedWeight) -> Iterator[tuple[int, ...]]:
-    """For every number of planes, from two on, the radices with the fewest bits; and unary planes."""
+    """Find the radices with the fewest bits for every number of planes, from two on; and unary planes."""
     _, counts = _by_frequency(weight)
     tails = np.append(np.cumsum(counts[::-1])[::-1], 0)
     best: dict[int, tuple[float, tuple[int, ...]]] = {}

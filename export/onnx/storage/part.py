@@ -15,12 +15,12 @@ from export.onnx.storage.decoder import DOMAIN, inline
 from export.onnx.storage.weight import CodedWeight
 
 BITS: dict[int, int] = {TensorProto.INT8: 8, TensorProto.UINT8: 8, TensorProto.INT4: 4, TensorProto.INT2: 2}
-"""Of one element of the types that fields have."""
+"""One element of a type that fields have takes so many bits."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """One tensor of a part: `role` within the weight, ONNX `data_type`, `dims`."""
+    """Describes one tensor of a part: `role` within the weight, ONNX `data_type`, `dims`."""
 
     role: str
     data_type: int
@@ -28,13 +28,13 @@ class Field:
 
     @property
     def size_bytes(self) -> int:
-        """Of the values alone."""
+        """Count the bytes of the values alone."""
         return -(-math.prod(self.dims) * BITS[self.data_type] // 8)
 
 
 @dataclass(frozen=True)
 class Call:
-    """One node of a decoder. Inputs and output are roles; the role `codes` is the whole weight.
+    """Describes one node of a decoder. Inputs and output are roles; the role `codes` is the whole weight.
 
     `operator` is a decoder's name, or an operator of ONNX itself where `domain` is empty. A role that begins with @ is
     the same for every weight (`export.onnx.storage.bits.SHARED`).
@@ -49,7 +49,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Part:
-    """A way to store a weight, or its positions, or its levels.
+    """Describes a way to store a weight, or its positions, or its levels.
 
     Attributes:
         codec: For people, e.g. "golomb 6".
@@ -80,14 +80,14 @@ class Part:
 
 
 def value_name(role: str, prefix: str, codes_name: str) -> str:
-    """The graph value of a role: short, for it is written once for the tensor and once for each reader."""
+    """Return the graph value of a role: short, for it is written once for the tensor and once for each reader."""
     if role.startswith("@"):
         return role
     return codes_name if role == "codes" else f"{prefix}/{role}"
 
 
 def call_nodes(call: Call, prefix: str, codes_name: str, *, functions: bool) -> list[NodeProto]:
-    """A call as a node without a name, or written out where the runtime takes no functions."""
+    """Give a call as a node without a name, or written out where the runtime takes no functions."""
     inputs = [value_name(role, prefix, codes_name) for role in call.inputs]
     output = value_name(call.output, prefix, codes_name)
     node = onnx.helper.make_node(call.operator, inputs, [output], domain=call.domain, **call.attributes)
@@ -95,7 +95,7 @@ def call_nodes(call: Call, prefix: str, codes_name: str, *, functions: bool) -> 
 
 
 def part_nodes(part: Part, prefix: str, codes_name: str, *, functions: bool) -> list[NodeProto]:
-    """All calls of one weight."""
+    """Return all calls of one weight."""
     return [node for call in part.calls for node in call_nodes(call, prefix, codes_name, functions=functions)]
 
 
@@ -112,18 +112,18 @@ def make_tensors(part: Part, weight: CodedWeight, prefix: str, codes_name: str) 
 
 
 def part_bytes(part: Part, prefix: str, codes_name: str, *, functions: bool) -> int:
-    """Exact bytes of the tensors and nodes in the file, without encoding: protobuf's arithmetic."""
+    """Count the exact bytes of the tensors and nodes in the file, without encoding: protobuf's arithmetic."""
     tensors = sum(_tensor_bytes(field, value_name(field.role, prefix, codes_name)) for field in part.fields)
     return tensors + message_bytes(part_nodes(part, prefix, codes_name, functions=functions))
 
 
 def message_bytes(messages: Sequence[Any]) -> int:
-    """Bytes of messages as elements of a repeated field with a one-byte tag."""
+    """Count the bytes of messages as elements of a repeated field with a one-byte tag."""
     return sum(delimited_bytes(message.ByteSize()) for message in messages)
 
 
 def functions_bytes(functions: Sequence[FunctionProto]) -> int:
-    """Bytes of functions in a model: the tag of ModelProto.functions has two bytes."""
+    """Count the bytes of functions in a model: the tag of ModelProto.functions has two bytes."""
     return message_bytes(functions) + len(functions)
 
 
@@ -133,5 +133,5 @@ def _tensor_bytes(field: Field, name: str) -> int:
 
 
 def delimited_bytes(size: int) -> int:
-    """A tag of one byte, the length as a varint, the content (Protocol Buffers encoding)."""
+    """Count the bytes of a tag of one byte, the length as a varint, and the content (Protocol Buffers encoding)."""
     return 1 + max(1, -(-size.bit_length() // 7)) + size

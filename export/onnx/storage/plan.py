@@ -37,7 +37,7 @@ within a few percent of the smallest ones, for about half of that."""
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to store one weight. `part` is None for the standard's `sparse_initializer`.
+    """Describes one way to store one weight. `part` is None for the standard's `sparse_initializer`.
 
     `size_bytes` are those of its tensors and nodes in the file. `once` is what the file must hold for it once: names of
     decoder functions and shared roles. `operators` are those of ONNX that its decoder comes down to.
@@ -51,13 +51,13 @@ class Candidate:
     operators: frozenset[str] = frozenset()
 
     def cost(self, storage: Storage) -> float:
-        """What the planner minimizes, in bytes of the file."""
+        """Say what the planner minimizes, in bytes of the file."""
         return self.size_bytes + TRANSIENT_PRICE.get(storage, 0) * self.transient_bytes
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the planner took for one weight, and why: the next best form, and its bytes.
+    """Says what the planner took for one weight, and why: the next best form, and its bytes.
 
     `prefix` is of the names of its tensors.
     """
@@ -82,17 +82,17 @@ class StoragePlan:
     once_bytes: int
 
     def moves(self, name: str) -> bool:
-        """Whether a weight is stored as anything but the dense initializer of its name."""
+        """Say whether a weight is stored as anything but the dense initializer of its name."""
         return name in self.choices and self.choices[name].codec != DENSE
 
     @property
     def transient_bytes(self) -> int:
-        """What onnxruntime computes, and keeps for a while, when it creates a session."""
+        """Say what onnxruntime computes, and keeps for a while, when it creates a session."""
         return sum(choice.transient_bytes for choice in self.choices.values())
 
     @property
     def size_bytes(self) -> int:
-        """Of all weights with their decoders."""
+        """Add up the bytes of all weights with their decoders."""
         return sum(choice.size_bytes for choice in self.choices.values()) + self.once_bytes
 
 
@@ -159,7 +159,7 @@ def plan_storage(weights: Mapping[str, CodedWeight], storage: Storage, target: T
 def storage_candidates(
     weight: CodedWeight, name: str, storage: Storage, target: Target, opset: int, prefix: str
 ) -> list[Candidate]:
-    """Every way to store a weight that a storage and a target allow; never empty.
+    """List every way to store a weight that a storage and a target allow; never empty.
 
     Args:
         weight: What to store.

@@ -19,12 +19,12 @@ from export.onnx.storage.decoder import decoder
 
 
 def mask_transient(numel: int, nnz: int) -> int:
-    """Bytes that `place_by_mask` computes, its result not among them."""
+    """Count the bytes that `place_by_mask` computes, its result not among them."""
     return (4 + 4 + 1 + 1 + 1) * numel + nnz
 
 
 def advance_transient(symbols: int, numel: int, nnz: int) -> int:
-    """Bytes that `place_by_advance` computes, its result not among them."""
+    """Count the bytes that `place_by_advance` computes, its result not among them."""
     return (4 + 1 + 1 + 1) * symbols + nnz + 2 * numel
 
 

@@ -13,7 +13,7 @@ from export.onnx.storage.weight import CodedWeight
 
 
 def sparse_initializer(weight: CodedWeight, name: str) -> onnx.SparseTensorProto:
-    """The COO form with linear indices, ascending (ONNX IR specification, SparseTensorProto)."""
+    """Write the COO form with linear indices, ascending (ONNX IR specification, SparseTensorProto)."""
     indices = _indices(weight)
     return onnx.SparseTensorProto(
         values=TensorProto(

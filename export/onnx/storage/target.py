@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Target:
-    """One kind of runtime.
+    """Describes one kind of runtime.
 
     Attributes:
         name, description: As on the command line.

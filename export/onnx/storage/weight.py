@@ -8,7 +8,7 @@ import numpy as np
 
 
 class CodedWeight:
-    """The int8 codes of one weight, any shape, with what is computed from them once.
+    """Holds the int8 codes of one weight, any shape, with what is computed from them once.
 
     Codecs store an index into `alphabet`, the sorted codes that occur: at b bits a weight there are at most 2^b - 1,
     and the decoder's table look-up is the grid's multiplier * level + offset * sign(level).
@@ -34,17 +34,17 @@ class CodedWeight:
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """How often each code occurs: `(256,)`, code c at index c + 128."""
+        """Say how often each code occurs: `(256,)`, code c at index c + 128."""
         return np.bincount(self.flat.view(np.uint8) ^ 0x80, minlength=256)
 
     @cached_property
     def alphabet(self) -> np.ndarray:
-        """The codes that occur, int8, ascending."""
+        """Return the codes that occur, int8, ascending."""
         return (np.flatnonzero(self.counts) - 128).astype(np.int8)
 
     @property
     def entropy_bytes(self) -> float:
-        """Shannon bound of the codes: numel times the entropy of their empirical distribution, in bytes."""
+        """Return the Shannon bound of the codes: numel times the entropy of their empirical distribution, in bytes."""
         if not self.numel:
             return 0.0
         frequencies = self.counts[self.counts > 0] / self.numel
@@ -52,17 +52,17 @@ class CodedWeight:
 
     @property
     def backwards(self) -> "CodedWeight":
-        """The codes from the last to the first, without their shape."""
+        """Return the codes from the last to the first, without their shape."""
         return CodedWeight(self.flat[::-1])
 
     @property
     def mask(self) -> np.ndarray:
-        """Where codes are not zero, bool `(numel,)`."""
+        """Say where codes are not zero, bool `(numel,)`."""
         return np.asarray(self.flat != 0)
 
     @property
     def values(self) -> np.ndarray:
-        """The non-zero codes in order, int8 `(nnz,)`."""
+        """Return the non-zero codes in order, int8 `(nnz,)`."""
         return self.flat[self.mask]
 
     @property
@@ -72,5 +72,5 @@ class CodedWeight:
 
     @cached_property
     def gap_lengths(self) -> tuple[np.ndarray, np.ndarray]:
-        """The lengths that gaps of `backwards` have, and how often each occurs."""
+        """Return the lengths that gaps of `backwards` have, and how often each occurs."""
         return np.unique(self.backwards.gaps, return_counts=True)

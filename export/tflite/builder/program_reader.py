@@ -14,7 +14,7 @@ from export.tflite.file.graph import Tensor, TensorGrid
 from export.tflite.weights.layout import Order
 
 PLAIN_TYPES = {torch.bool: np.bool_, torch.int64: np.int64, torch.int32: np.int32}
-"""Of values that are neither floats nor codes."""
+"""These types have values that are neither floats nor codes."""
 
 quantize = torch.ops.codeq.quantize.default
 dequantize = torch.ops.codeq.dequantize.default

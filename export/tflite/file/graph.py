@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 Option = int | float | bool
-"""Of an operator, by the schema's names. Enumerations go by their number."""
+"""They are options of an operator, by the schema's names. Enumerations go by their number."""
 
 SAME, VALID = 0, 1
 """Paddings of a window."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 INDEX_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.int32))
-"""Of segments and of indices, those that the schema has."""
+"""Segments and indices have these types in the schema."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""What picks values along an axis by constant numbers is a GATHER: values and codes move as they are. Exact.
+"""GATHER picks values along an axis by constant numbers: values and codes move as they are. Exact.
 
 x[:, numbers]                    ->  GATHER along that axis
 x[arange(batch), numbers]        ->  GATHER along axis 1, as every input keeps its place in the batch

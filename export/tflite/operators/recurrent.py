@@ -27,7 +27,7 @@ aten = torch.ops.aten
 GATES: dict[Any, int] = {aten.gru.input: 3, aten.lstm.input: 4, aten.rnn_tanh.input: 1, aten.rnn_relu.input: 1}
 ZEROS = frozenset({aten.zeros.default, aten.new_zeros.default, aten.zeros_like.default})
 MAX_STEPS = 1024
-"""Of all layers and directions; each is a dozen operators."""
+"""All layers and directions together have at most so many steps; each is a dozen operators."""
 
 PLAIN = identity(2)
 

@@ -14,7 +14,7 @@ from export.tflite.builder.builder import Builder
 Lowering = Callable[[Builder, Node], None]
 
 LOWERINGS: dict[Any, Lowering] = {}
-"""By operator overload; filled once export/tflite/operators/families.py is imported."""
+"""It maps operator overloads to lowerings, and is filled once export/tflite/operators/families.py is imported."""
 OF_ANY_TYPE: set[Any] = set()
 """Operators whose lowering takes care of the type that they compute; all others compute floats or codes."""
 

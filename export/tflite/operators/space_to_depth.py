@@ -15,7 +15,7 @@ from export.tflite.operators.registry import lowers
 from export.tflite.weights.layout import CHANNELS_LAST, identity
 
 BY_INPUT = {identity(4): ((2, 0, 1), (0, 2, 4, 1, 3, 5)), CHANNELS_LAST[4]: ((0, 1, 2), (0, 1, 3, 2, 4, 5))}
-"""By the order of the image's axes: that of (row, column, channel) in a block, and the transpose that makes it."""
+"""It maps the order of the image's axes to that of (row, column, channel) in a block, and its transpose."""
 
 
 @lowers(SPACE_TO_DEPTH)

@@ -9,8 +9,9 @@ What LiteRT gets wrong is not written (measured with ai-edge-litert 2.3):
     INT4 weights on codes    convolutions round otherwise: 1 to 5 % of the results are one step off, as in linear layers
                              of an odd number of inputs; in those of an even number none is
     DENSIFY on codes         XNNPACK takes a linear layer over and then fails to prepare it; convolutions are exact
-    codes of floats' layers  refuse a DENSIFY; without it linear layers compute something else. Depthwise convolutions
-                             run in LiteRT's own kernels, five times slower than on floats: they read floats
+    codes, float inputs      a DENSIFY is refused; without it linear layers compute something else. Depthwise
+                             convolutions run in LiteRT's own kernels, five times slower than on floats: these
+                             layers read floats
     DENSIFY, DEQUANTIZE      XNNPACK takes over both, and what it does not compute, such as SIGN, then reads nothing
 """
 
@@ -27,7 +28,7 @@ from export.tflite.group_reasons import group_reasons
 from export.tflite.options import Sparse
 
 DENSIFY_BYTES = 320
-"""Of the operator, its result and the tables that say which axis is compressed; measured for four dimensions."""
+"""They go to the operator, its result and the tables that say which axis is compressed (measured, four dimensions)."""
 DEQUANTIZE = "DEQUANTIZE"
 HYBRID_OPERATORS = frozenset({"CONV_2D", "FULLY_CONNECTED"})
 """Those that XNNPACK computes on floats and codes."""

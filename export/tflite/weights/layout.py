@@ -15,7 +15,7 @@ Order = tuple[int, ...]
 """Axis i as stored is PyTorch's axis order[i]."""
 
 CHANNELS_LAST: dict[int, Order] = {3: (0, 2, 1), 4: (0, 2, 3, 1)}
-"""By the number of dimensions."""
+"""It maps the number of dimensions to the order of axes."""
 
 
 def identity(rank: int) -> Order:
