@@ -25,7 +25,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "codeq": (
         "errors version",
         "toolkit",
-        "graph run_log safe_load content_digest data",
+        "graph run_log safe_load content_digest",
+        "data",
         "quantizer",
         "activations cost",
         "checkpoint figures",
