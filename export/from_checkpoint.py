@@ -62,7 +62,7 @@ def choose_quantization(
     inputs = loaded.calibration_inputs
     if inputs is None or not len(inputs):
         raise ExportError(
-            f"{loaded.path}: holds no calibration inputs; give some with --calibration: images, .npy or .npz"
+            f"{loaded.path}: holds no calibration inputs; give some with --calibration, e.g. FILE.npz or a folder of images"
         )
     kept = inputs[: default_calibration(loaded.input_shape)]
     return Quantization(activations="int8", calibration=kept, **wishes)
@@ -82,8 +82,8 @@ def _stored(loaded: Checkpoint, name: str, given: list[float] | None) -> list[fl
     stored = loaded.preprocessing.get(name)
     if stored is None and given is None:
         raise ExportError(
-            f"{loaded.path}: stores no {name} of pixels, which images are normalised by; give what it was trained with, "
-            f"e.g. {IMAGENET}"
+            f"{loaded.path}: stores no {name} of pixels, which images are normalised by; give those of its training, "
+            f"e.g. {IMAGENET}, or zeros and ones"
         )
     if stored is not None and given is not None and stored != given:
         raise ExportError(f"--{name} is {given}, but {loaded.path} was trained with {stored}; leave it out")

@@ -116,16 +116,16 @@ def _read_file(path: Path, count: int | None, names: tuple[str, ...], expected: 
 
 def _read_function(spec: str, count: int | None, names: tuple[str, ...], expected: ExpectedInput) -> Inputs:
     arity = 1 if expected.shape is not None else len(names) or None
-    found = collect_calibration(user_batches(spec), count=count, arity=arity, source=spec)
+    found = collect_calibration(user_batches(spec), count=count, arity=arity, source=f"{spec}()")
     size = 1 if isinstance(found, Tensor) else len(found)
     if arity is not None and size != arity:
-        raise CalibrationError(f"{spec}: gives {size} inputs in a batch, the network takes {arity}")
+        raise CalibrationError(f"{spec}() gives {size} inputs in a batch, the network takes {arity}")
     if expected.shape is not None:
-        expected.check(f"{spec}: all its batches together", _only(found))
+        expected.check(f"{spec}(): all its batches together", _only(found))
         return _only(found)
     if names and isinstance(found, Mapping):  # several by name, in the order that the network has them
         if set(found) != set(names):
-            raise CalibrationError(f"{spec}: gives {', '.join(found)}, expected {', '.join(names)}")
+            raise CalibrationError(f"{spec}() gives {', '.join(found)}, expected {', '.join(names)}")
         return {name: found[name] for name in names}
     return found
 

@@ -33,7 +33,7 @@ def user_batches(spec: str) -> Any:
     if not callable(function):
         raise CalibrationError(f"{spec}: is a {type(function).__name__}, expected a function that gives batches")
     found = _run(spec, function)
-    return found if is_one_batch(found) else _steps(spec, _run(spec, lambda: iterate(found, spec)))
+    return found if is_one_batch(found) else _steps(spec, _run(spec, lambda: iterate(found, f"{spec}()")))
 
 
 def _steps(spec: str, iterator: Iterator[Any]) -> Iterator[Any]:
