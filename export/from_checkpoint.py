@@ -62,7 +62,7 @@ def choose_quantization(
     inputs = loaded.calibration_inputs
     if inputs is None or not len(inputs):
         raise ExportError(
-            f"{loaded.path}: holds no calibration inputs; give some with --calibration, e.g. FILE.npz or a folder of images"
+            f"{loaded.path}: holds no calibration inputs; give some with --calibration, e.g. a folder of images"
         )
     kept = inputs[: default_calibration(loaded.input_shape)]
     return Quantization(activations="int8", calibration=kept, **wishes)
