@@ -48,9 +48,12 @@ def calibrate(
     Raises:
         CalibrationError: No inputs; NaN, or values that no grid can hold, somewhere.
     """
-    given = collect_calibration(inputs, arity=len(_arguments(exported)))
+    wanted = [node.name for node in _arguments(exported)]
+    given = collect_calibration(inputs, arity=len(wanted))
     if isinstance(given, Mapping):
-        given = tuple(given[node.name] for node in _arguments(exported) if node.name in given)
+        if set(given) != set(wanted):
+            raise CalibrationError(f"calibration gives {', '.join(given)}, the network takes {', '.join(wanted)}")
+        given = tuple(given[name] for name in wanted)
     given = (given,) if isinstance(given, Tensor) else given
     observers = observe(exported, plan, given, tensors=tensors, batch_size=batch_size)
     return choose_grids(plan, observers, method)

@@ -66,7 +66,7 @@ def read_calibration(
     """
     if count is not None and count < 1:
         raise ValueError(f"count must be at least 1, found {count}")
-    path, expected = Path(source), ExpectedInput(input_shape, dtype)
+    path, expected = _as_path(source), ExpectedInput(input_shape, dtype)
     if path.is_dir():
         images, arrays = list_files(path)
         tensor = (
@@ -88,7 +88,14 @@ def holds_images(source: str | Path) -> bool:
     Raises:
         CalibrationError: A folder with nothing to read.
     """
-    return Path(source).is_dir() and bool(list_files(Path(source))[0])
+    path = _as_path(source)
+    return path.is_dir() and bool(list_files(path)[0])
+
+
+def _as_path(source: str | Path) -> Path:
+    if not str(source):  # a shell's variable that is not set; as a path it would be the working folder
+        raise CalibrationError(f"the source of calibration inputs is an empty text, expected {SOURCES}")
+    return Path(source)
 
 
 def _read_file(path: Path, count: int | None, names: tuple[str, ...], expected: ExpectedInput) -> Inputs:

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 CalibrationInputs = Inputs | np.ndarray | Iterable[Any]
 """Inputs of one call, or something that gives batches of them, such as a DataLoader."""
-MOST_INPUTS = 512
+MOST_INPUTS = 256
 MOST_VALUES = 2**28
 """Taken of what gives batches where no count is said: a data loader may hold more than memory, or never end. Values are
 those of all inputs: a gigabyte of float32."""

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from codeq.activations.calibrate import calibrate
 from codeq.activations.encoding import ActivationEncoding
@@ -42,6 +43,19 @@ def test_min_max_of_every_tensor_by_hand() -> None:
 def test_the_batch_size_does_not_matter(rng: torch.Generator) -> None:
     x = torch.randn(7, 1, 4, 4, generator=rng)
     assert grids(x, batch_size=1) == grids(x, batch_size=7)
+
+
+def test_inputs_may_come_in_batches_or_by_name(rng: torch.Generator) -> None:
+    x = torch.randn(7, 1, 4, 4, generator=rng)
+    labels = torch.arange(7)
+    exported = trace(network(), (x[:2],))
+    canonicalize(exported)
+    plan = plan_activations(exported, lambda node: "")
+    loader = DataLoader(TensorDataset(x, labels), batch_size=3)
+    for inputs in (x, [x[:4], x[4:]], loader, {"input": x}, x.numpy()):
+        assert calibrate(exported, plan, inputs) == grids(x)
+    with pytest.raises(CalibrationError, match="calibration gives other, the network takes input"):
+        calibrate(exported, plan, {"other": x})
 
 
 def test_no_inputs() -> None:

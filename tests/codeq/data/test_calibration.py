@@ -405,6 +405,15 @@ def test_an_npz_file_among_arrays(arrays: Path) -> None:
         read_calibration(arrays)
 
 
+def test_an_empty_text_is_not_the_working_folder(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(pictures)
+    for read in (read_calibration, holds_images):
+        with pytest.raises(
+            CodeqError, match=r"^the source of calibration inputs is an empty text, expected a folder of"
+        ):
+            read("")
+
+
 def test_a_count_is_positive(arrays: Path) -> None:
     with pytest.raises(ValueError, match="count must be at least 1, found 0"):
         read_calibration(arrays, count=0)

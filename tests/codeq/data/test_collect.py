@@ -107,7 +107,7 @@ def test_more_than_there_are_is_what_there_is() -> None:
 
 
 def test_what_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(collect_calibration(itertools.repeat(X))) == 512
+    assert len(collect_calibration(itertools.repeat(X))) == 256
     monkeypatch.setattr(collect, "MOST_VALUES", 40)  # ten inputs of four values
     assert len(collect_calibration(itertools.repeat(X))) == 10
     assert len(collect_calibration(torch.cat([X] * 100))) == 600, "a tensor is taken whole"
