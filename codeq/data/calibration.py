@@ -19,6 +19,7 @@ from codeq.data.array_file import read_array_file
 from codeq.data.collect import collect_calibration
 from codeq.data.crop import InputSize
 from codeq.data.expected import ExpectedInput
+from codeq.data.image_file import SUFFIXES
 from codeq.data.plain_folder import list_files, read_array_inputs, read_image_inputs
 from codeq.data.user_batches import names_function, user_batches
 from codeq.errors import CalibrationError
@@ -99,6 +100,8 @@ def _as_path(source: str | Path) -> Path:
 
 
 def _read_file(path: Path, count: int | None, names: tuple[str, ...], expected: ExpectedInput) -> Inputs:
+    if path.suffix.lower() in SUFFIXES:
+        raise CalibrationError(f"{path}: is one image, expected a folder of them: give the folder that it is in")
     arrays = read_array_file(path)
     if len(names) > 1 and set(arrays) != set(names):
         held = ", ".join(name or "one array without a name" for name in arrays) or "no array"

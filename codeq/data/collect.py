@@ -8,6 +8,7 @@ loaders give them, and its labels are dropped; but not where the network is know
 """
 
 import logging
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -77,7 +78,7 @@ def collect_calibration(
             _check_like(call, collected[0], place)
         collected.append(call)
         if not whole and wanted is None:
-            wanted = default_count(sum(tensor[:1].numel() for tensor in call.values()))
+            wanted = default_count(sum(math.prod(tensor.shape[1:]) for tensor in call.values()))
         size += len(next(iter(call.values())))
         if wanted is not None and size >= wanted:
             break

@@ -92,9 +92,11 @@ def read_array_inputs(folder: Path, paths: Sequence[str], *, count: int | None, 
     Raises:
         CalibrationError: A file that is damaged, holds NaN or infinite values, or differs from what is expected.
     """
-    first = _read_input(Path(paths[0]), expected)
+    first, has_batch = _read_input(Path(paths[0]), expected)
+    form = "with a batch axis" if has_batch else "without a batch axis, one input each"
+    logger.info("%s: files are taken as arrays %s", folder, form)
     taken = _spread(folder, paths, count or default_count(first[:1].numel()))
-    tensors = [_read_input(Path(path), expected) for path in taken]
+    tensors = [_read_input(Path(path), expected)[0] for path in taken]
     for path, tensor in zip(taken, tensors, strict=True):
         if (tensor.dtype, tensor.shape[1:]) != (first.dtype, first.shape[1:]):
             kinds = [f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape[1:])}" for x in (tensor, first)]
@@ -124,8 +126,8 @@ def _spread(folder: Path, paths: Sequence[str], count: int) -> list[str]:
     return [paths[number * len(paths) // wanted] for number in range(wanted)]
 
 
-def _read_input(path: Path, expected: ExpectedInput) -> Tensor:
-    """Read a file of one input, or of several with a batch axis, as `(N, ...)`."""
+def _read_input(path: Path, expected: ExpectedInput) -> tuple[Tensor, bool]:
+    """Read a file of one input, or of several with a batch axis, as `(N, ...)`; and say whether it had the axis."""
     arrays = read_array_file(path)
     if list(arrays) != [""]:
         raise CalibrationError(f"{path}: is an .npz file, expected an .npy file of one input; name it by itself")
@@ -134,9 +136,8 @@ def _read_input(path: Path, expected: ExpectedInput) -> Tensor:
         is_batch = array.ndim == len(expected.shape) + 1
     else:
         is_batch = array.ndim > LONGEST_INPUT and array.shape[0] == 1
-    logger.debug("%s: %s %s", path, array.shape, "has a batch axis" if is_batch else "is one input")
     batch = array if is_batch else array[None]
     expected.check(f"{path}: {'a batch' if is_batch else 'one input, taken as a batch of 1,'}", batch)
     tensor = to_tensor(batch, f"{path}: a batch")
     check_values(tensor, str(path))
-    return tensor
+    return tensor, is_batch

@@ -29,6 +29,9 @@ def user_batches(spec: str) -> Any:
         CodeqError: It cannot be imported.
         CalibrationError: It is no function, or raised an error: then, or later where it yields batches.
     """
+    module_name, _, name = spec.partition(":")
+    if module_name.endswith(".py"):
+        raise CalibrationError(f"{spec}: names a file, expected a module: {module_name.removesuffix('.py')}:{name}")
     function = import_named(spec, spec)
     if not callable(function):
         raise CalibrationError(f"{spec}: is a {type(function).__name__}, expected a function that gives batches")

@@ -123,11 +123,14 @@ def test_what_holds_images(pictures: Path, arrays: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "options", [{}, {"input_shape": (3, 2, 2)}, {"input_shape": (3, 2, 2), "dtype": torch.float32}]
 )
-def test_a_folder_of_arrays(options: dict[str, Any], arrays: Path) -> None:
+def test_a_folder_of_arrays(options: dict[str, Any], arrays: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     assert torch.equal(tensor(arrays, **options), torch.from_numpy(X))
+    assert f"{arrays}: files are taken as arrays without a batch axis, one input each" in caplog.text
     for path, batch in ((arrays / "b.npy", X[:1]), (arrays / "more" / "a.npy", X[1:])):
         np.save(path, batch)
     assert torch.equal(tensor(arrays, **options), torch.from_numpy(X)), "with a batch axis"
+    assert f"{arrays}: files are taken as arrays with a batch axis" in caplog.text
     assert torch.equal(tensor(arrays, count=1, **options), torch.from_numpy(X[:1]))
 
 
@@ -238,6 +241,14 @@ def test_functions_that_give_no_inputs(name: str, message: str) -> None:
 
 
 @pytest.mark.usefixtures("module")
+def test_a_file_of_code_is_named_as_a_module() -> None:
+    with pytest.raises(
+        CodeqError, match=r"calibration_of_ours\.py:whole: names a file, expected a module: calibration"
+    ):
+        read_calibration("calibration_of_ours.py:whole")
+
+
+@pytest.mark.usefixtures("module")
 def test_a_file_of_the_name_of_a_function_is_read_not_run() -> None:
     Path("calibration_of_ours:stops").write_bytes(b"hello")
     with pytest.raises(CodeqError, match=r"is not an \.npy or \.npz file"):
@@ -317,6 +328,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
         {"input_shape": (40,)},
         "holds images, but the network takes an array (N, 40); give arr",
     ),
+    "one image": (lambda folder: images(folder) / "x.png", {}, "x.png: is one image, expected a folder of them: give"),
     "four channels": (images, {"input_shape": (4, 2, 2)}, "holds images, but the network takes an array (N, 4, 2, 2)"),
     "a mean alone": (images, {**SHAPE, "mean": MEAN}, "holds images, which need both mean and std, or neither"),
     "two channels": (
