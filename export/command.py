@@ -34,11 +34,18 @@ def build_parser(backend: Backend) -> argparse.ArgumentParser:
     add_options(parser, Quantization, suppress=True)
     parser.add_argument(
         "--calibration",
-        type=Path,
-        metavar="FILE.npz",
-        help="inputs for activation ranges: one array (N, ...), of float32 or of token ids (default: those in the "
+        metavar="SOURCE",
+        help="inputs for activation ranges: a folder of images or of .npy files, an .npy or .npz file of (N, ...), or "
+        "package.module:function that returns or yields batches, such as a DataLoader (default: those in the "
         "checkpoint)",
     )
+    for name, example in (("mean", "0.485,0.456,0.406"), ("std", "0.229,0.224,0.225")):
+        parser.add_argument(
+            f"--{name}",
+            type=_numbers,
+            metavar="X,Y,Z",
+            help=f"of pixels in [0, 1] per channel, for images where the checkpoint has none, e.g. {example}",
+        )
     parser.add_argument(
         "--check",
         type=cli.integer(1),
@@ -72,9 +79,13 @@ def run_export(backend: Backend, argv: list[str] | None) -> int:
     cli.set_threads(arguments.threads)
     loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model, arguments.model_args))
     inputs, note = checked_inputs(loaded, arguments.check)
+    with cli.spinner(f"reading {arguments.calibration or arguments.checkpoint}"):
+        quantization = choose_quantization(
+            loaded, options_of(arguments, Quantization), arguments.calibration, mean=arguments.mean, std=arguments.std
+        )
     request = backend.request(
         **options_of(arguments, backend.request),
-        quantization=choose_quantization(loaded, options_of(arguments, Quantization), arguments.calibration),
+        quantization=quantization,
         force=arguments.force,
         check_inputs=(inputs,),
         preprocessing=loaded.preprocessing,
@@ -101,6 +112,14 @@ def run_export(backend: Backend, argv: list[str] | None) -> int:
     report = dataclasses.replace(report, notes=(*report.notes, *([note] if note else [])))
     cli.write_json(arguments.json, report.to_dict())
     return 0
+
+
+def _numbers(text: str) -> list[float]:
+    """Read numbers with commas between them; an argparse type."""
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected numbers with commas between them, found {text!r}") from error
 
 
 def _with_flags(backend: Backend, words: list[str], flags: Mapping[str, str]) -> str:

@@ -8,10 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from codeq.activations.calibrate import load_calibration
 from codeq.checkpoint import Checkpoint
+from codeq.data.calibration import holds_images, read_calibration
+from codeq.graph.inputs import Inputs
 from export.errors import ExportError
 from export.options import Quantization, default_calibration, default_check
+
+IMAGENET = "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
 
 
 def checked_inputs(loaded: Checkpoint, count: int | None) -> tuple[Tensor, str]:
@@ -24,17 +27,27 @@ def checked_inputs(loaded: Checkpoint, count: int | None) -> tuple[Tensor, str]:
     return loaded.inputs_to_check(count or default_check(loaded.input_shape))
 
 
-def choose_quantization(loaded: Checkpoint, asked: Mapping[str, Any], calibration: Path | None) -> Quantization:
+def choose_quantization(
+    loaded: Checkpoint,
+    asked: Mapping[str, Any],
+    calibration: str | Path | None,
+    *,
+    mean: list[float] | None = None,
+    std: list[float] | None = None,
+) -> Quantization:
     """Decide how the activations of a checkpoint are quantized.
 
     Args:
         loaded: The checkpoint, with scales that training learned, if it did.
         asked: Fields of `Quantization` that the user gave.
-        calibration: A file of inputs; None takes those in the checkpoint.
+        calibration: What `read_calibration` reads; None takes the inputs in the checkpoint.
+        mean, std: Of the pixels of images, where the checkpoint stores none.
 
     Raises:
         ExportError: Options that contradict each other, or no inputs to calibrate with.
     """
+    if calibration is None and (mean is not None or std is not None):
+        raise ExportError("--mean and --std are for images in --calibration FOLDER")
     recalibrate = calibration is not None or "ranges" in asked
     chosen = asked.get("activations") or ("float32" if loaded.activations is None and not recalibrate else "int8")
     if chosen == "float32":
@@ -46,11 +59,34 @@ def choose_quantization(loaded: Checkpoint, asked: Mapping[str, Any], calibratio
         inputs = loaded.calibration_inputs
         return Quantization(activations="int8", activation_encodings=loaded.activations, calibration=inputs, **wishes)
     if calibration is not None:
-        held = loaded.inputs_to_check(1)[0]
-        inputs = load_calibration(calibration, loaded.input_shape, held.dtype)
-        return Quantization(activations="int8", calibration=inputs, **wishes)
+        given = _read(loaded, calibration, mean, std)
+        return Quantization(activations="int8", calibration=given, **wishes)
     inputs = loaded.calibration_inputs
     if inputs is None or not len(inputs):
-        raise ExportError(f"{loaded.path}: holds no calibration inputs; give some with --calibration FILE.npz")
+        raise ExportError(
+            f"{loaded.path}: holds no calibration inputs; give some with --calibration, e.g. a folder of images"
+        )
     kept = inputs[: default_calibration(loaded.input_shape)]
     return Quantization(activations="int8", calibration=kept, **wishes)
+
+
+def _read(loaded: Checkpoint, source: str | Path, mean: list[float] | None, std: list[float] | None) -> Inputs:
+    if holds_images(source):
+        mean, std = _stored(loaded, "mean", mean), _stored(loaded, "std", std)
+    elif mean is not None or std is not None:
+        raise ExportError(f"--mean and --std are for images, and {source} is no folder of them; leave them out")
+    dtype = loaded.inputs_to_check(1)[0].dtype
+    return read_calibration(source, mean=mean, std=std, input_shape=loaded.input_shape, dtype=dtype)
+
+
+def _stored(loaded: Checkpoint, name: str, given: list[float] | None) -> list[float]:
+    """Give what the network's inputs were normalised by: the checkpoint knows, or else the user."""
+    stored = loaded.preprocessing.get(name)
+    if stored is None and given is None:
+        raise ExportError(
+            f"{loaded.path}: stores no {name} of pixels, which images are normalised by; give those of its training, "
+            f"e.g. {IMAGENET}, or zeros and ones"
+        )
+    if stored is not None and given is not None and stored != given:
+        raise ExportError(f"--{name} is {given}, but {loaded.path} was trained with {stored}; leave it out")
+    return stored or given or []

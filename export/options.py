@@ -15,6 +15,7 @@ from export.errors import ExportError
 
 if TYPE_CHECKING:
     from codeq.activations.encoding import ActivationEncoding
+    from codeq.data.collect import CalibrationInputs
     from codeq.graph.inputs import Inputs
 
 Activations = Literal["float32", "int8"]
@@ -52,7 +53,7 @@ class Quantization:
             int32 biases.
         ranges: How a range is chosen from what calibration gives.
         activations_except: Layers that stay float: names, globs, `re:` expressions or types such as `Linear`.
-        calibration: Inputs whose activations give the ranges; None takes the example inputs.
+        calibration: Inputs whose activations give the ranges, or batches of them; None takes the example inputs.
         activation_encodings: Scales and zero points by tensor name, as training stored them, instead of calibration.
     """
 
@@ -72,7 +73,7 @@ class Quantization:
         metavar="PATTERN",
         repeat=True,
     )
-    calibration: "Inputs | None" = None
+    calibration: "CalibrationInputs | None" = None
     activation_encodings: "Mapping[str, ActivationEncoding] | None" = None
 
     def __post_init__(self) -> None:

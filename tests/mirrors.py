@@ -10,6 +10,7 @@ STORAGE = "tests/export/onnx/storage/test_codecs.py"
 RUNNERS = "tests/runtime_tests/runners/test_runners.py"
 BUILT_FROM_ITS_NAME = "tests/models/test_models.py builds and runs every network of the registry by its name"
 CASES = "tests/export/test_cases.py exports the networks of tests/cases.py that use its operators"
+CALIBRATION = "tests/codeq/data/test_calibration.py reads every kind of source, and what is refused of each"
 EXPORTS = "every test that exports a file runs all of it"
 
 TESTED_BY: Mapping[str, str] = {
@@ -26,7 +27,11 @@ TESTED_BY: Mapping[str, str] = {
     "models/tiny_vit.py": BUILT_FROM_ITS_NAME,
     "codeq/activations/methods.py": "tests/codeq/activations/test_ranges.py",
     "codeq/data/dataset.py": "tests/codeq/data/test_augment.py",
+    "codeq/data/expected.py": CALIBRATION,
     "codeq/data/names.py": "a list of names, which tests/codeq/data/test_sources.py holds to the sources",
+    "codeq/data/plain_folder.py": CALIBRATION,
+    "codeq/data/plain_images.py": "tests/codeq/data/test_calibration.py",
+    "codeq/data/user_batches.py": CALIBRATION,
     "codeq/quantizer/choices.py": "tests/codeq/quantizer/test_dead_zone.py",
     "codeq/toolkit/report_version.py": "tests/codeq/toolkit/test_cli.py",
     "codeq/training/command.py": "tests/codeq/test_train.py runs the command",

@@ -25,8 +25,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "codeq": (
         "errors version",
         "toolkit",
-        "graph run_log safe_load content_digest data",
-        "quantizer",
+        "graph run_log safe_load content_digest",
+        "quantizer data",
         "activations cost",
         "checkpoint figures",
         "training",

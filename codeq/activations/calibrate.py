@@ -1,12 +1,8 @@
 """Calibrate a traced network: run inputs through it in float and choose a grid for every quantized tensor."""
 
-import zipfile
-import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
@@ -16,7 +12,8 @@ from codeq.activations.encoding import ActivationEncoding
 from codeq.activations.methods import Method
 from codeq.activations.plan import ActivationPlan
 from codeq.activations.ranges import RangeObserver
-from codeq.errors import CalibrationError, first_line
+from codeq.data.collect import CalibrationInputs, collect_calibration
+from codeq.errors import CalibrationError
 from codeq.graph.autocast import autocast_off
 from codeq.graph.nodes import GraphRunner
 from codeq.graph.operators import CLAMPS
@@ -27,7 +24,7 @@ BATCH_SIZE = 4
 def calibrate(
     exported: ExportedProgram,
     plan: ActivationPlan,
-    inputs: tuple[Tensor, ...],
+    inputs: CalibrationInputs,
     method: Method = "mse",
     *,
     tensors: Mapping[str, Tensor] | None = None,
@@ -38,7 +35,8 @@ def calibrate(
     Args:
         exported: The network, activations in float.
         plan: Which of its values are quantized.
-        inputs: Calibration inputs, batch first, in the order of the network's arguments.
+        inputs: What `collect_calibration` takes: calibration inputs, batch first, in the order of the network's
+            arguments or by their names.
         method: "min-max" takes the whole observed range, "percentile" cuts off its extremes, "mse" takes the range of
             least squared error.
         tensors: Parameters and buffers by name, where they are not the traced ones.
@@ -50,7 +48,14 @@ def calibrate(
     Raises:
         CalibrationError: No inputs; NaN, or values that no grid can hold, somewhere.
     """
-    observers = observe(exported, plan, inputs, tensors=tensors, batch_size=batch_size)
+    wanted = [node.name for node in _arguments(exported)]
+    given = collect_calibration(inputs, arity=len(wanted))
+    if isinstance(given, Mapping):
+        if set(given) != set(wanted):
+            raise CalibrationError(f"calibration gives {', '.join(given)}, the network takes {', '.join(wanted)}")
+        given = tuple(given[name] for name in wanted)
+    given = (given,) if isinstance(given, Tensor) else given
+    observers = observe(exported, plan, given, tensors=tensors, batch_size=batch_size)
     return choose_grids(plan, observers, method)
 
 
@@ -64,7 +69,9 @@ def observe(
     tensors: Mapping[str, Tensor] | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> dict[str, RangeObserver]:
-    """Collect what every quantized tensor takes as values, by the name of its grid; arguments as in `calibrate`.
+    """Collect what every quantized tensor takes as values, by the name of its grid.
+
+    Arguments are as in `calibrate`, but inputs a tuple in the order of the network's arguments.
 
     Raises:
         CalibrationError: No inputs, or NaN somewhere.
@@ -104,8 +111,12 @@ def _is_from_zero(node: Node) -> bool:
     return node.target in CLAMPS and CLAMPS[node.target](node)[0] == 0
 
 
+def _arguments(exported: ExportedProgram) -> list[Node]:
+    return [node for node in exported.graph.nodes if node.op == "placeholder" and not node.meta["constant"]]
+
+
 def _check_inputs(exported: ExportedProgram, inputs: tuple[Tensor, ...]) -> None:
-    wanted = [node for node in exported.graph.nodes if node.op == "placeholder" and not node.meta["constant"]]
+    wanted = _arguments(exported)
     if len(inputs) != len(wanted):
         raise CalibrationError(f"calibration gives {len(inputs)} inputs, the network takes {len(wanted)}")
     for node, x in zip(wanted, inputs, strict=True):
@@ -118,39 +129,3 @@ def _check_inputs(exported: ExportedProgram, inputs: tuple[Tensor, ...]) -> None
     floats = [x for x in inputs if x.is_floating_point()]
     if floats and not any(bool(x.any()) for x in floats):
         raise CalibrationError("every calibration input is zero; calibrate with inputs like those that are to come")
-
-
-def load_calibration(path: Path, input_shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Read calibration inputs: an .npz file with one array `(N, *input_shape)`, preprocessed as in training.
-
-    Args:
-        path: The file.
-        input_shape: Shape of one input without its batch dimension.
-        dtype: What the network takes: float32, or int64 or int32 token ids.
-
-    Raises:
-        CalibrationError: Missing, no such file, another shape or dtype, no inputs, NaN or infinite values.
-    """
-    if not path.is_file():
-        raise CalibrationError(f"{path}: no such file")
-    if not zipfile.is_zipfile(path):
-        raise CalibrationError(f"{path}: is not an .npz file of plain arrays (numpy.savez)")
-    try:
-        with path.open("rb") as file:
-            content = np.load(file, allow_pickle=False)
-            arrays = {name: content[name] for name in content.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
-        raise CalibrationError(f"{path}: is not an .npz file of plain arrays ({first_line(error)})") from error
-    if len(arrays) != 1:
-        raise CalibrationError(f"{path}: holds {len(arrays)} arrays, expected one of inputs")
-    ((name, array),) = arrays.items()
-    wanted = str(dtype).removeprefix("torch.")
-    expected = f"{wanted} (N, {', '.join(map(str, input_shape))})"
-    if array.dtype != np.dtype(wanted) or array.shape[1:] != input_shape or array.ndim == 0:
-        raise CalibrationError(f"{path}: {name!r} is {array.dtype} {array.shape}, expected {expected}")
-    if not len(array):
-        raise CalibrationError(f"{path}: {name!r} holds no inputs, expected {expected}")
-    if not np.isfinite(array).all():
-        first = int(np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(1))[0])
-        raise CalibrationError(f"{path}: input {first} of {name!r} has NaN or infinite values")
-    return torch.from_numpy(array)

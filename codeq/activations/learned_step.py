@@ -24,6 +24,7 @@ from codeq.activations.encoding import QUANT_MAX, ActivationEncoding
 from codeq.activations.guard import useless_grids
 from codeq.activations.methods import Method
 from codeq.activations.plan import ActivationPlan, plan_activations
+from codeq.data.collect import CalibrationInputs, collect_calibration
 from codeq.errors import AttachError
 from codeq.graph.canonical import canonicalize, merge_equal, refuse_writes
 from codeq.graph.inputs import Inputs, split_inputs
@@ -112,6 +113,7 @@ class QuantizedActivations(nn.Module):
     def __init__(self, network: nn.Module, example_inputs: Inputs, *, exclude: Iterable[str] = ()) -> None:
         super().__init__()
         tensors, self._names = split_inputs(network, example_inputs)
+        self._arity = len(tensors)
         self.network = network
         grids = {weight.name: weight.quantizer.grid for weight in quantized_weights(network)}
         plain = detach(copy.deepcopy(network)).eval()
@@ -141,15 +143,20 @@ class QuantizedActivations(nn.Module):
         self.register_buffer("calibrated", torch.tensor(False))
         self._exported.state_dict.clear()  # the live tensors are the network's
 
-    def calibrate(self, inputs: Inputs, method: Method = "mse") -> None:
+    def calibrate(self, inputs: CalibrationInputs, method: Method = "mse") -> None:
         """Start every grid from what inputs give. A tensor that 8 bits cannot hold is logged as a warning.
+
+        Args:
+            inputs: In the form of the example, or a DataLoader or another iterable of batches in that form; its labels
+                are left out.
+            method: As for `codeq.activations.calibrate.calibrate`.
 
         Raises:
             CalibrationError: No inputs, or a tensor without a usable range.
         """
         training = self.network.training
         self.network.eval()
-        given, _ = split_inputs(self.network, inputs)
+        given, _ = split_inputs(self.network, collect_calibration(inputs, arity=self._arity))
         tensors = self._tensors()
         encodings = calibrate(self._exported, self.plan, given, method, tensors=tensors)
         for name, reason in useless_grids(self._exported, self.plan, encodings, given, tensors=tensors).items():

@@ -1,4 +1,4 @@
-"""This package loads data sets a batch at a time: digits, IDX files, CIFAR-10 and folders of images."""
+"""This package loads data sets a batch at a time, and what people calibrate with from files, folders and loaders."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -6,18 +6,31 @@ from typing import TYPE_CHECKING, Any
 from codeq.data.names import SOURCES
 
 if TYPE_CHECKING:
+    from codeq.data.calibration import read_calibration
+    from codeq.data.collect import collect_calibration
     from codeq.data.dataset import AUGMENTATION_DRAWS, Dataset, Split
     from codeq.data.loader import batches
     from codeq.data.sources import load_dataset
 
-__all__ = ["AUGMENTATION_DRAWS", "SOURCES", "Dataset", "Split", "batches", "load_dataset"]
+__all__ = [
+    "AUGMENTATION_DRAWS",
+    "SOURCES",
+    "Dataset",
+    "Split",
+    "batches",
+    "collect_calibration",
+    "load_dataset",
+    "read_calibration",
+]
 
 _HOME = {
     "AUGMENTATION_DRAWS": "codeq.data.dataset",
     "Dataset": "codeq.data.dataset",
     "Split": "codeq.data.dataset",
     "batches": "codeq.data.loader",
+    "collect_calibration": "codeq.data.collect",
     "load_dataset": "codeq.data.sources",
+    "read_calibration": "codeq.data.calibration",
 }
 
 

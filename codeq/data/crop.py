@@ -19,6 +19,8 @@ TRIES = 10
 
 Box = tuple[float, float, float, float]
 """Left, upper, right and lower edge in pixels, as Pillow has them."""
+InputSize = int | tuple[int, int]
+"""Height and width of a network's inputs; one number where they are equal."""
 
 
 def random_box(width: int, height: int, draws: Sequence[float]) -> Box:
@@ -43,14 +45,24 @@ def random_box(width: int, height: int, draws: Sequence[float]) -> Box:
     return left, top, left + box_width, top + box_height
 
 
-def central_box(width: int, height: int, input_size: int) -> Box:
-    """Choose the part of an image to test on: resizing it to `input_size` is resizing the image, then cropping."""
-    short = round(input_size * 256 / 224)
-    resized_width = int(short * width / height) if width > height else short
-    resized_height = int(short * height / width) if height > width else short
-    left, top = round((resized_width - input_size) / 2), round((resized_height - input_size) / 2)
+def central_box(width: int, height: int, input_size: InputSize) -> Box:
+    """Choose the part of an image to test on: resizing it to `input_size` is resizing the image, then cropping.
+
+    Inputs that are not square are cropped from the smallest resized image that covers 256/224 of them both ways.
+    """
+    rows, columns = height_and_width(input_size)
+    covered_rows, covered_columns = round(rows * 256 / 224), round(columns * 256 / 224)
+    wider = width * covered_rows - height * covered_columns  # than the input: above 0, else higher or alike
+    resized_width = int(covered_rows * width / height) if wider > 0 else covered_columns
+    resized_height = int(covered_columns * height / width) if wider < 0 else covered_rows
+    left, top = round((resized_width - columns) / 2), round((resized_height - rows) / 2)
     across, down = width / resized_width, height / resized_height
-    return left * across, top * down, (left + input_size) * across, (top + input_size) * down
+    return left * across, top * down, (left + columns) * across, (top + rows) * down
+
+
+def height_and_width(input_size: InputSize) -> tuple[int, int]:
+    """Give both sizes of an input, of which one number stands for a square."""
+    return (input_size, input_size) if isinstance(input_size, int) else input_size
 
 
 def _tries(draws: Sequence[float]) -> Iterator[tuple[float, float]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from codeq.data.crop import Box
+from codeq.data.crop import Box, InputSize, height_and_width
 from codeq.errors import DataError, first_line
 
 if TYPE_CHECKING:
@@ -17,17 +17,17 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 """Formats that are opened, told by content: ImageNet has a PNG called .JPEG. No file reaches another decoder."""
 
 
-def read_image(path: str, input_size: int, choose_box: Callable[[int, int], Box]) -> np.ndarray:
+def read_image(path: str, input_size: InputSize, choose_box: Callable[[int, int], Box]) -> np.ndarray:
     """Read an image in RGB; transparency and the orientation in EXIF are left out of account, as in torchvision.
 
     Args:
         path: A file in one of `FORMATS`, 8 bits a channel.
-        input_size: Height and width of the result.
+        input_size: Height and width of the result; one number where they are equal.
         choose_box: From the width and height of the image, the part to take. It is resized bilinearly with the
             footprint of a pixel of the result, whatever the ratio.
 
     Returns:
-        uint8 `(input_size, input_size, 3)`.
+        uint8 `(height, width, 3)`.
 
     Raises:
         DataError: The file cannot be read as an image, or has more than 8 bits a channel.
@@ -37,7 +37,8 @@ def read_image(path: str, input_size: int, choose_box: Callable[[int, int], Box]
     try:
         with Image.open(path, formats=FORMATS) as image:
             box = _draft(image, input_size, choose_box(*image.size))
-            pixels = _to_rgb(image).resize((input_size, input_size), Image.Resampling.BILINEAR, box)
+            height, width = height_and_width(input_size)
+            pixels = _to_rgb(image).resize((width, height), Image.Resampling.BILINEAR, box)
     except _DeepImageError as error:
         raise DataError(f"{path}: has pixels of type {error}, expected 8 bits a channel") from error
     except UnidentifiedImageError as error:
@@ -51,16 +52,17 @@ class _DeepImageError(Exception):
     """Raised for pixels that Pillow would clip to 8 bits."""
 
 
-def _draft(image: "Image.Image", input_size: int, box: Box) -> Box:
+def _draft(image: "Image.Image", input_size: InputSize, box: Box) -> Box:
     """Let a JPEG decode at a half, a quarter or an eighth where that still is at least the result's size.
 
     Returns:
         The box in the image as it will be decoded.
     """
     width, height = image.size
-    shorter = min(box[2] - box[0], box[3] - box[1])
-    wanted = math.ceil(width * input_size / shorter), math.ceil(height * input_size / shorter)
-    reduced = image.draft("RGB", wanted)
+    rows, columns = height_and_width(input_size)
+    sides = (columns, box[2] - box[0]), (rows, box[3] - box[1])
+    wanted = tuple(math.ceil(max(whole * size / part for size, part in sides)) for whole in (width, height))
+    reduced = image.draft("RGB", (wanted[0], wanted[1]))
     if reduced is None:
         return box
     factor = reduced[1][2] / width

@@ -27,7 +27,6 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
@@ -38,7 +37,7 @@ from codeq.toolkit.interrupt import PACKAGES
 from codeq.toolkit.report_version import FORMAT_VERSION
 from codeq.toolkit.startup import end_on_interrupt, raise_on_interrupt, start_command
 from codeq.toolkit.suggest import did_you_mean
-from codeq.toolkit.user_modules import user_modules
+from codeq.toolkit.user_modules import import_named, user_modules
 
 if TYPE_CHECKING:
     from torch import nn
@@ -274,16 +273,7 @@ def import_factory(spec: str | None, arguments: Mapping[str, Any] | None = None)
     module_name, _, name = spec.partition(":")
     if not module_name or not name:
         raise CodeqError(f"--model {spec}: expected package.module:factory")
-    try:
-        with user_modules():
-            factory = getattr(import_module(module_name), name)
-    except SystemExit as error:
-        raise CodeqError(
-            f"--model {spec}: cannot be imported (it exits with {error.code}); "
-            'put what it runs as a program under `if __name__ == "__main__":`'
-        ) from error
-    except Exception as error:  # the user's module may raise anything; its first line says what to mend
-        raise CodeqError(f"--model {spec}: cannot be imported ({first_line(error)})") from error
+    factory = import_named(f"--model {spec}", spec)
     keywords = dict(arguments or {})
     _check_call(spec, factory, keywords)
 

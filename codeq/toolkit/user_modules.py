@@ -7,9 +7,12 @@ folder, not our package of that name. While its modules are imported, and while 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from codeq.errors import CodeqError, first_line
 from codeq.toolkit.interrupt import PACKAGES
 from codeq.toolkit.startup import ROOT
 
@@ -36,6 +39,29 @@ def user_modules() -> Iterator[None]:
         sys.path.remove(str(folder))
         _theirs[folder] = _take_modules(names)
         sys.modules.update(ours)
+
+
+def import_named(where: str, spec: str) -> Any:
+    """Import what a user names as `package.module:name`. Only a command line may name code like this, never a file.
+
+    Args:
+        where: What messages begin with, e.g. "--model nets:build".
+        spec: The name.
+
+    Raises:
+        CodeqError: It cannot be imported.
+    """
+    module_name, _, name = spec.partition(":")
+    try:
+        with user_modules():
+            return getattr(import_module(module_name), name)
+    except SystemExit as error:
+        raise CodeqError(
+            f"{where}: cannot be imported (it exits with {error.code}); "
+            'put what it runs as a program under `if __name__ == "__main__":`'
+        ) from error
+    except Exception as error:  # the user's module may raise anything; its first line says what to mend
+        raise CodeqError(f"{where}: cannot be imported ({first_line(error)})") from error
 
 
 def _holds(folder: Path, name: str) -> bool:

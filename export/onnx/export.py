@@ -11,6 +11,7 @@ from torch import nn
 
 from codeq.activations.encoding import ActivationEncoding
 from codeq.activations.methods import Method
+from codeq.data.collect import CalibrationInputs
 from codeq.graph.inputs import Inputs
 from export.onnx.backend import ONNX
 from export.onnx.details import OnnxDetails
@@ -39,7 +40,7 @@ def export_onnx(
     checkpoint_sha256: str | None = None,
     external_data_threshold: int = EXTERNAL_DATA_THRESHOLD,
     activations: ActivationsWord = "float32",
-    calibration: Inputs | None = None,
+    calibration: CalibrationInputs | None = None,
     ranges: Method = "mse",
     activations_except: Sequence[str] = (),
     activation_encodings: Mapping[str, ActivationEncoding] | None = None,
@@ -68,7 +69,8 @@ def export_onnx(
         check_inputs: Held inputs for the parity check, in the same form; None takes `example_inputs`.
         preprocessing, checkpoint_sha256: Recorded in the file.
         activations, ranges, activations_except, activation_encodings: As in `Quantization`.
-        calibration: Inputs whose activations give the ranges, in the same form; None takes `example_inputs`.
+        calibration: Inputs whose activations give the ranges, in the same form, or a DataLoader or another iterable of
+            batches of them, as `codeq.data.collect_calibration` takes; None takes `example_inputs`.
 
     Returns:
         What was written, and its parity verdict.

@@ -15,6 +15,7 @@ from codeq.activations.calibrate import BATCH_SIZE as CALIBRATION_BATCH_SIZE
 from codeq.activations.encoding import ActivationEncoding
 from codeq.activations.guard import calibrate_guarded
 from codeq.activations.plan import ActivationPlan
+from codeq.data.collect import collect_calibration
 from codeq.graph.inputs import Inputs, join_inputs
 from codeq.graph.state import state_tensors
 from codeq.quantizer.attach import encode, quantized_weights
@@ -80,7 +81,10 @@ def prepare_program(
     encodings = _encode(model)
     example, names = take_inputs(model, example_inputs)
     held = _like_example(model, "check_inputs", check_inputs, example, names)
-    given = _like_example(model, "calibration", quantization.calibration, example, names)
+    calibration = quantization.calibration
+    if calibration is not None:
+        calibration = collect_calibration(calibration, arity=len(example))
+    given = _like_example(model, "calibration", calibration, example, names)
     program = build_reference_program(
         model, example, encodings, names=names, dynamic_batch=open_batch, keep_state=keep_state
     )

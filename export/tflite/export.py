@@ -11,6 +11,7 @@ from torch import nn
 
 from codeq.activations.encoding import ActivationEncoding
 from codeq.activations.methods import Method
+from codeq.data.collect import CalibrationInputs
 from codeq.graph.inputs import Inputs
 from export.options import ActivationsWord, Quantization
 from export.publish import publish
@@ -37,7 +38,7 @@ def export_tflite(
     preprocessing: Mapping[str, list[float]] | None = None,
     checkpoint_sha256: str | None = None,
     activations: ActivationsWord = "float32",
-    calibration: Inputs | None = None,
+    calibration: CalibrationInputs | None = None,
     ranges: Method = "mse",
     activations_except: Sequence[str] = (),
     activation_encodings: Mapping[str, ActivationEncoding] | None = None,

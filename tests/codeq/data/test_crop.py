@@ -91,12 +91,32 @@ def test_later_tries_depend_on_the_draws_alone() -> None:
 )
 def test_central_box_by_hand(size: tuple[int, int], input_size: int, expected: tuple[int, ...]) -> None:
     assert central_box(*size, input_size) == pytest.approx(expected)
+    assert central_box(*size, (input_size, input_size)) == central_box(*size, input_size)
+
+
+@pytest.mark.parametrize(
+    ("size", "input_size", "expected"),
+    [
+        # 224 x 448 of 256 x 512, which the image has, then is twice as high as, then twice as wide as.
+        ((512, 256), (224, 448), (32, 16, 480, 240)),
+        ((512, 512), (224, 448), (32, 144, 480, 368)),
+        ((1024, 256), (224, 448), (288, 16, 736, 240)),
+        ((128, 256), (224, 112), (8, 16, 120, 240)),
+        # Half as large as needed: the box is half of the input.
+        ((256, 256), (224, 448), (16, 72, 240, 184)),
+    ],
+    ids=["as_is", "high", "wide", "upright", "enlarged"],
+)
+def test_central_box_of_inputs_that_are_not_square(
+    size: tuple[int, int], input_size: tuple[int, int], expected: tuple[int, ...]
+) -> None:
+    assert central_box(*size, input_size) == pytest.approx(expected)
 
 
 def test_central_boxes_stay_within_the_image() -> None:
     for width in range(1, 60):
         for height in range(1, 60):
-            for input_size in (1, 7, 32):
+            for input_size in (1, 7, 32, (7, 20), (32, 3)):
                 left, top, right, bottom = central_box(width, height, input_size)
                 assert 0 <= left < right <= width
                 assert 0 <= top < bottom <= height

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from codeq.data.crop import InputSize, height_and_width
 from codeq.data.image_file import read_image
 from codeq.errors import DataError
 from tests.codeq.data.pictures import picture
@@ -15,11 +16,20 @@ from tests.codeq.data.pictures import picture
 
 @pytest.mark.parametrize(
     ("size", "input_size", "decoded"),
-    [((400, 500), 224, (400, 500)), ((400, 500), 100, (200, 250)), ((801, 1003), 50, (101, 126))],
-    ids=["whole", "half", "eighth"],
+    [
+        ((400, 500), 224, (400, 500)),
+        ((400, 500), 100, (200, 250)),
+        ((801, 1003), 50, (101, 126)),
+        ((400, 500), (50, 160), (200, 250)),  # the box is 320 x 375: half of it has 160 columns
+    ],
+    ids=["whole", "half", "eighth", "not square"],
 )
 def test_a_jpeg_is_decoded_no_larger_than_needed(
-    size: tuple[int, int], input_size: int, decoded: tuple[int, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    size: tuple[int, int],
+    input_size: InputSize,
+    decoded: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     path = tmp_path / "image.jpg"
     image = picture(*size)
@@ -36,7 +46,8 @@ def test_a_jpeg_is_decoded_no_larger_than_needed(
         patch.setattr(Image.Image, "resize", spy)
         found = read_image(str(path), input_size, lambda width, height: box)
     assert seen == [decoded]
-    expected = np.asarray(image.resize((input_size, input_size), Image.Resampling.BILINEAR, box))
+    height, width = height_and_width(input_size)
+    expected = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box))
     difference = np.abs(found.astype(int) - expected.astype(int))
     assert difference.mean() < 1.5  # the same part of the picture
     assert difference.max() < 12

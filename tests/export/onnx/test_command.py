@@ -305,7 +305,7 @@ def test_bad_input_about_activations(run_command: Any, checkpoint_path: Path, tm
     before = sorted(tmp_path.iterdir())
     int8 = ["--activations", "int8"]
     cases: list[tuple[list[Any], str]] = [
-        (int8, "holds no calibration inputs; give some with --calibration FILE.npz"),
+        (int8, "holds no calibration inputs; give some with --calibration, e.g. a folder of images"),
         ([*int8, "--calibration", tmp_path / "shape.npz"], "expected float32 (N, 1, 8, 8)"),
         ([*int8, "--calibration", tmp_path / "double.npz"], "is float64 (2, 1, 8, 8), expected float32"),
         ([*int8, "--calibration", tmp_path / "nan.npz"], "input 0 of 'arr_0' has NaN or infinite values"),
