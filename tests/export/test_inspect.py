@@ -100,7 +100,11 @@ def test_every_storage_holds_the_whole_contract_and_its_dense_twin_too(
 
 
 @pytest.mark.parametrize(
-    "storage", [pytest.param(storage, marks=[] if storage == "packed" else pytest.mark.full) for storage in STORAGES]
+    "storage",
+    [
+        pytest.param(storage, marks=pytest.mark.slow("two exports") if storage == "packed" else pytest.mark.full)
+        for storage in STORAGES
+    ],
 )
 def test_the_inspection_agrees_with_the_export(storage: Storage, files: Any, checkpoint: codeq.Checkpoint) -> None:
     path = files(storage)
