@@ -28,6 +28,10 @@ class CalibrationError(CodeqError):
     """Raised for calibration inputs, or what a network makes of them, that give no range for an activation."""
 
 
+class CompressError(CodeqError):
+    """Raised for a network or an option that cannot be compressed."""
+
+
 class OutputError(CodeqError):
     """Raised for an output path that cannot, or must not, be written."""
 

@@ -42,7 +42,7 @@ def build_parser(backend: Backend) -> argparse.ArgumentParser:
     for name, example in (("mean", "0.485,0.456,0.406"), ("std", "0.229,0.224,0.225")):
         parser.add_argument(
             f"--{name}",
-            type=_numbers,
+            type=cli.numbers,
             metavar="X,Y,Z",
             help=f"of pixels in [0, 1] per channel, for images where the checkpoint has none, e.g. {example}",
         )
@@ -112,14 +112,6 @@ def run_export(backend: Backend, argv: list[str] | None) -> int:
     report = dataclasses.replace(report, notes=(*report.notes, *([note] if note else [])))
     cli.write_json(arguments.json, report.to_dict())
     return 0
-
-
-def _numbers(text: str) -> list[float]:
-    """Read numbers with commas between them; an argparse type."""
-    try:
-        return [float(word) for word in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected numbers with commas between them, found {text!r}") from error
 
 
 def _with_flags(backend: Backend, words: list[str], flags: Mapping[str, str]) -> str:

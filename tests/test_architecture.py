@@ -30,7 +30,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "activations cost",
         "checkpoint figures",
         "training",
-        "train pareto",
+        "train compress pareto",
     ),
     "export": (
         "errors",

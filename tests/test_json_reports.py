@@ -33,6 +33,7 @@ MADE_UP = {
 """By command: the function that does the work, a report of tests/reports.py that it returns here, and arguments."""
 IN_RUNS = {
     "codeq.train": "tests/codeq/test_train.py",
+    "codeq.compress.__main__": "tests/codeq/compress/test_command.py",
     "export.onnx.__main__": "tests/export/onnx/test_command.py",
     "export.tflite.__main__": "tests/export/tflite/test_command.py",
 }

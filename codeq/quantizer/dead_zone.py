@@ -332,6 +332,17 @@ class DeadZoneQuantizer(nn.Module):
         self.frozen_scale = ChannelGrid.of(unit, reach.to(self.theta_dz.device), self.axis).scale
         self._freeze_on(unit)
 
+    @torch.no_grad()
+    def freeze_range(self, reach: float) -> None:
+        """Freeze on a given range, positive, weight units, under the present thetas.
+
+        Raises:
+            ValueError: The quantizer has one range per channel.
+        """
+        if self.per_channel:
+            raise ValueError("one range needs granularity 'tensor'")
+        self._freeze_on(self._derive(reach)[0])
+
     def _freeze_on(self, grid: Grid) -> None:
         self.frozen_grid.copy_(torch.tensor(grid))
         self.frozen.fill_(True)

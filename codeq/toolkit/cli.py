@@ -237,6 +237,14 @@ def number(
     return parse
 
 
+def numbers(text: str) -> list[float]:
+    """Read numbers with commas between them; an argparse type."""
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected numbers with commas between them, found {text!r}") from error
+
+
 def json_object(text: str) -> dict[str, Any]:
     """Read a JSON object, such as keyword arguments; an argparse type."""
     try:

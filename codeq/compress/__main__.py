@@ -1,0 +1,148 @@
+"""`python -m codeq.compress` turns a trained float network into a checkpoint of codes, without training."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from codeq.compress.names import METHODS
+from codeq.errors import CompressError
+from codeq.quantizer.choices import GRANULARITIES, MAX_BITS, MIN_BITS
+from codeq.toolkit import cli
+from codeq.toolkit.files import check_writable
+from models.names import NAMES
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the command's parser."""
+    parser = cli.build_parser(
+        "codeq.compress",
+        "Compress a trained float network without training: choose codes for every weight with a few inputs, and write "
+        "a checkpoint that the exporters take. Exit status: 0 written, 2 bad input.",
+        "python -m codeq.compress --model mynet:build --init weights.pt --calibration images/ --input-size 224 "
+        "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 -o ckpt.pt",
+    )
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="NAME",
+        help=f"one of {', '.join(NAMES)}, or MODULE:FACTORY of your own",
+    )
+    parser.add_argument("--model-args", metavar="JSON", type=cli.json_object, help=cli.MODEL_ARGS_HELP)
+    parser.add_argument(
+        "--init", type=Path, metavar="FILE", help="trained weights: a state_dict, or a checkpoint (default: as built)"
+    )
+    parser.add_argument(
+        "--calibration",
+        required=True,
+        metavar="SOURCE",
+        help="a folder of images or of .npy files, an .npy or .npz file, or MODULE:FUNCTION; a few hundred inputs",
+    )
+    parser.add_argument("--input-size", type=cli.integer(1), metavar="N", help="height and width of images")
+    parser.add_argument(
+        "--mean", type=cli.numbers, metavar="A,B,C", help="of pixels in [0, 1], one or for each channel"
+    )
+    parser.add_argument("--std", type=cli.numbers, metavar="A,B,C", help="likewise")
+    parser.add_argument("--count", type=cli.integer(1), metavar="N", help="inputs to take (default: at most 256)")
+    parser.add_argument("-o", "--output", type=Path, default=Path("ckpt.pt"), help="checkpoint to write")
+    parser.add_argument("--bits", type=cli.integer(MIN_BITS, MAX_BITS), default=8, help="of every weight")
+    parser.add_argument(
+        "--method", choices=METHODS, help="how codes are chosen (default: rounding at 8 bits, obq below)"
+    )
+    parser.add_argument("--granularity", choices=GRANULARITIES, default="channel", help="what has a range of its own")
+    parser.add_argument("--exclude", action="append", metavar="PATTERN", help="layers that stay float; may be repeated")
+    parser.add_argument(
+        "--all-bits",
+        action="store_true",
+        help="give --bits to all layers, first and depthwise ones too, which otherwise keep 8",
+    )
+    parser.add_argument(
+        "--correct",
+        action=argparse.BooleanOptionalAction,
+        help="correct biases and BatchNorm statistics (default: below 8 bits)",
+    )
+    parser.add_argument("--seed", type=cli.integer(0), default=0, help="of the places of feature maps that count")
+    cli.add_common(
+        parser, json="the report", force="an existing checkpoint", threads="CPU threads (default: torch's choice)"
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `python -m codeq.compress`; see `--help`."""
+    arguments = build_parser().parse_args(argv)
+    check_writable(arguments.output, force=arguments.force)
+    others = [arguments.output, *([arguments.init] if arguments.init else [])]
+    cli.check_json(arguments.json, *others, force=arguments.force)
+    with cli.loading():  # here, so that the parser answers without torch
+        from torch import Tensor
+
+        from codeq.checkpoint import save
+        from codeq.compress.network import compress
+        from codeq.data.calibration import read_calibration
+
+    cli.set_threads(arguments.threads)
+    model, saved_as = _build(arguments)
+    inputs = read_calibration(
+        arguments.calibration,
+        input_size=arguments.input_size,
+        mean=arguments.mean,
+        std=arguments.std,
+        count=arguments.count,
+    )
+    if not isinstance(inputs, Tensor):
+        raise CompressError(
+            f"{arguments.calibration}: gives several inputs, and a checkpoint holds one; "
+            "use codeq.compress.compress and export_onnx from Python"
+        )
+    with cli.progress_bar("compress", 1000) as update:
+        report = compress(
+            model,
+            inputs,
+            bits=arguments.bits,
+            method=arguments.method,
+            granularity=arguments.granularity,
+            exclude=arguments.exclude or (),
+            keep=not arguments.all_bits,
+            correct=arguments.correct,
+            seed=arguments.seed,
+            on_progress=lambda share, detail: update(int(1000 * share), detail),
+        )
+    preprocessing = {"mean": arguments.mean, "std": arguments.std} if arguments.mean and arguments.std else {}
+    save(
+        arguments.output,
+        model,
+        input_shape=tuple(inputs.shape[1:]),
+        preprocessing=preprocessing,
+        calibration_inputs=inputs[: report.inputs],
+        held_inputs=inputs[len(inputs) - report.held_inputs :],
+        **saved_as,
+    )
+    cli.show_report(report, arguments.json)
+    if str(arguments.json) != "-":
+        print(f"{arguments.output} written")
+    return 0
+
+
+def _build(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """Build the network with its trained weights; and say how, for the checkpoint."""
+    import models
+    from codeq.training.init_weights import load_init
+
+    keywords = arguments.model_args or {}
+    if ":" in arguments.model:
+        factory = cli.import_factory(arguments.model, arguments.model_args)
+        assert factory is not None
+        model, saved_as = factory(), {"factory": arguments.model, "arguments": keywords}
+    else:
+        try:
+            model = models.create(arguments.model, **keywords)
+        except (ValueError, TypeError) as error:
+            raise CompressError(f"--model {arguments.model}: {error}") from error
+        saved_as = {"name": arguments.model, "arguments": keywords}
+    if arguments.init is not None:
+        load_init(model, arguments.init)
+    return model, saved_as
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,77 @@
+"""Choose levels by second-order rounding: what one weight loses, those that are still open make up for.
+
+For rows w of a layer and the moments H of what it reads, the error (w - v) H (w - v)^T is made small one column after
+the other, columns of the largest moment first: after column j is rounded, with U the upper Cholesky factor of H^-1,
+
+    e = (w_j - q(w_j)) / U_jj              w_k -= e U_jk        for all k behind j
+
+q is the dead-zone grid, so that pruning and quantizing are one pass. Source: Frantar and Alistarh 2022, "Optimal Brain
+Compression" (OBQ), arXiv:2208.11580, in the fixed order of columns and with the Cholesky factor of Frantar et al. 2023,
+"GPTQ", arXiv:2210.17323, section 3. Where the compressed network gives the layer other inputs than the float one, the
+weights that answer these best come first: W C^T H^-1, with C the cross moments.
+"""
+
+import torch
+from torch import Tensor
+
+from codeq.compress.problem import LayerProblem, RowGrid
+
+DAMPING = 0.01
+"""Share of the mean moment that is added to every moment: a few inputs say little of their rare combinations."""
+BLOCK = 128
+"""Columns whose updates to the columns behind the block are taken together: one matrix product instead of many."""
+
+
+def obq(problem: LayerProblem, grid: RowGrid) -> Tensor:
+    """Round column after column; see `Method`."""
+    moments = problem.moments.double().clone()
+    mean = float(moments.diagonal().mean())
+    if not mean > 0:  # the layer reads nothing but zeros
+        return grid.levels(problem.weight).to(torch.int8)
+    dead = moments.diagonal() <= 0
+    moments.diagonal().add_(DAMPING * mean)
+    weight = _aligned(problem, moments, DAMPING * mean)
+    order = moments.diagonal().argsort(descending=True, stable=True)
+    factor = _inverse_factor(moments[order][:, order])
+    weight, levels = weight[:, order], torch.zeros_like(problem.weight)
+    for start in range(0, weight.shape[1], BLOCK):
+        end = min(start + BLOCK, weight.shape[1])
+        errors = torch.empty(len(weight), end - start, dtype=torch.float64)
+        for column in range(start, end):
+            levels[:, column : column + 1] = grid.levels(weight[:, column : column + 1].float())
+            value = grid.values(levels[:, column : column + 1]).double()
+            error = (weight[:, column : column + 1] - value) / factor[column, column]
+            weight[:, column:end] -= error * factor[column, column:end]
+            errors[:, column - start] = error[:, 0]
+        weight[:, end:] -= errors @ factor[start:end, end:]
+    found = torch.empty_like(levels)
+    found[:, order] = levels
+    # An input that calibration never showed says nothing about its weight, which keeps its own level.
+    found[:, dead] = grid.levels(problem.weight)[:, dead]
+    return found.to(torch.int8)
+
+
+def _aligned(problem: LayerProblem, moments: Tensor, damping: float) -> Tensor:
+    """The weights that answer the compressed network's inputs as the float ones answer theirs, float64."""
+    weight = problem.weight.double()
+    if problem.cross is None:
+        return weight.clone()
+    cross = problem.cross.double().clone()
+    cross.diagonal().add_(damping)
+    aligned: Tensor = torch.linalg.solve(moments, cross @ weight.T).T.clone()
+    return aligned
+
+
+def _inverse_factor(moments: Tensor) -> Tensor:
+    """The upper Cholesky factor of the inverse; more damping where rounding leaves no positive matrix."""
+    damping = 0.0
+    while True:
+        damped = moments.clone()
+        damped.diagonal().add_(damping)
+        lower, failed = torch.linalg.cholesky_ex(damped)
+        if not int(failed):
+            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+            if not int(failed):
+                result: Tensor = upper
+                return result
+        damping = max(10 * damping, DAMPING * float(moments.diagonal().mean()))

@@ -1,0 +1,122 @@
+"""A report of compression says what was done to every weight, and what is left of the network's outputs."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from codeq.activations.noise import Power
+from codeq.quantizer.grid import WeightEncoding
+from codeq.toolkit.table import fold_line, format_bytes, format_count, render_table
+
+GOOD_DB = 15.0
+"""Below it an output is not worth shipping: its noise is more than a sixth of it."""
+
+
+@dataclass(frozen=True)
+class CompressedWeight:
+    """Describes one weight.
+
+    Attributes:
+        name, shape: The weight's.
+        bits: Of its codes.
+        method: How they were chosen.
+        reason: Why it has more bits than were asked for; empty where it has not.
+        sparsity: Share of zeros.
+        entropy_bytes: Shannon bound of its codes.
+        decibels: Signal to noise of the layer's result, with all that came before it compressed too; None where no
+            layer reads the weight as it is.
+        read_by: The operator that reads it, where that is no layer.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    bits: int
+    method: str
+    reason: str
+    sparsity: float = 0.0
+    entropy_bytes: float = 0.0
+    decibels: float | None = None
+    read_by: str = ""
+
+    def finished(self, encoding: WeightEncoding, power: Power | None, read_by: str) -> "CompressedWeight":
+        """Add what is known once all is done."""
+        return replace(
+            self,
+            sparsity=encoding.sparsity,
+            entropy_bytes=encoding.entropy_bits() / 8,
+            decibels=None if power is None else power.decibels,
+            read_by=read_by,
+        )
+
+
+@dataclass(frozen=True)
+class CompressReport:
+    """Holds what compression did. `print(report)` shows a table.
+
+    Attributes:
+        method, bits, granularity: As asked for, or chosen.
+        inputs: Calibration inputs that codes were chosen with.
+        held_inputs: Further ones, that the outputs are judged on.
+        weights: In the order in which the network reads them.
+        output_decibels: Signal to noise of every output against the float network, over the held inputs.
+    """
+
+    method: str
+    bits: int
+    granularity: str
+    inputs: int
+    held_inputs: int
+    weights: tuple[CompressedWeight, ...]
+    output_decibels: tuple[float, ...]
+
+    @property
+    def entropy_bytes(self) -> float:
+        """Add up the Shannon bounds of the codes, in bytes."""
+        return sum(weight.entropy_bytes for weight in self.weights)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Say what is lost, one line each; none where nothing is."""
+        return tuple(
+            f"output {number} keeps {decibels:.1f} dB of the float network's signal; take more bits or more inputs"
+            for number, decibels in enumerate(self.output_decibels)
+            if decibels < GOOD_DB
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything to machines, with plain types."""
+        return asdict(self) | {"entropy_bytes": self.entropy_bytes, "warnings": list(self.warnings)}
+
+    def __str__(self) -> str:
+        rows = [
+            (
+                weight.name,
+                "x".join(map(str, weight.shape)),
+                str(weight.bits),
+                f"{weight.sparsity:.1%}",
+                weight.method,
+                format_bytes(weight.entropy_bytes),
+                "" if weight.decibels is None else f"{weight.decibels:.1f} dB",
+            )
+            for weight in self.weights
+        ]
+        total = ("total", "", "", "", "", format_bytes(self.entropy_bytes), "")
+        lines = [render_table(("weight", "shape", "bits", "zeros", "method", "bound", "result"), rows, total)]
+        lines += self._kept()
+        lines += [
+            fold_line(f"{weight.name}: read by {weight.read_by}, rounded by itself", 2)
+            for weight in self.weights
+            if weight.read_by
+        ]
+        signal = ", ".join(f"{decibels:.1f} dB" for decibels in self.output_decibels)
+        counts = f"{format_count(self.inputs, 'input')}; judged on {self.held_inputs:,} others"
+        text = f"outputs keep {signal} of the float network's signal, after {counts}"
+        lines.append(fold_line(text, 2))
+        lines += [fold_line(f"WARNING  {text}", 9) for text in self.warnings]
+        return "\n".join(lines)
+
+    def _kept(self) -> list[str]:
+        reasons: dict[str, list[str]] = {}
+        for weight in self.weights:
+            if weight.reason:
+                reasons.setdefault(weight.reason, []).append(weight.name)
+        return [fold_line(f"8 bits, as {reason}: {', '.join(names)}", 2) for reason, names in reasons.items()]

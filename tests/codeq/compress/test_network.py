@@ -1,0 +1,213 @@
+"""Compression without training: what comes out is an attached network that answers as the float one did."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import codeq
+from codeq.compress import compress
+from codeq.errors import AttachError, CalibrationError, CompressError
+from codeq.quantizer.attach import quantized_weights
+from export import export_onnx
+
+pytestmark = pytest.mark.slow("networks are traced and walked through")
+
+DECIBELS = 25.0
+
+
+class Net(nn.Module):
+    """Has a layer of every kind, a weight that two layers share, and channels that differ a hundredfold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 12, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(12)
+        self.depthwise = nn.Conv2d(12, 12, 3, padding=1, groups=12, bias=False)
+        self.norm2 = nn.BatchNorm2d(12)
+        self.up = nn.ConvTranspose2d(12, 8, 2, stride=2)
+        self.linear = nn.Linear(8, 40)
+        self.attention = nn.MultiheadAttention(40, 2, batch_first=True)
+        self.one, self.two = nn.Linear(40, 40), nn.Linear(40, 40)
+        self.two.weight = self.one.weight
+        self.head = nn.Linear(120, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm2(self.depthwise(self.norm(self.conv(x)).relu())).relu()
+        x = self.linear(self.up(x).relu().flatten(2).transpose(1, 2)).relu()
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        result: Tensor = self.head(self.two(self.one(x).relu()).relu()[:, :3].flatten(1))
+        return result
+
+
+def inputs(count: int, seed: int) -> Tensor:
+    return torch.randn(count, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def float_network() -> nn.Module:
+    torch.manual_seed(0)
+    model = Net()
+    with torch.no_grad():
+        model.conv.weight.mul_(torch.logspace(-1, 1, 12).reshape(-1, 1, 1, 1))
+        model.norm.weight.uniform_(-2, 2)
+        for _ in range(20):
+            model.train()(torch.randn(64, 3, 6, 6))  # statistics as training leaves them
+    return model.eval()
+
+
+def signal(model: nn.Module, other: nn.Module) -> float:
+    """Signal to noise of the outputs on inputs that neither has seen, their mean left out."""
+    x = inputs(128, 9)
+    with torch.no_grad():
+        wanted, found = model(x), other.eval()(x)
+    return float(10 * torch.log10(wanted.var(0).sum() / (wanted - found).square().mean(0).sum()))
+
+
+@pytest.mark.parametrize("granularity", ["channel", "tensor"])
+def test_eight_bits_lose_next_to_nothing(granularity: str, float_network: nn.Module) -> None:
+    model = copy.deepcopy(float_network)
+    report = compress(model, inputs(64, 1), granularity=granularity)
+    assert signal(float_network, model) > DECIBELS - 10  # the mean left out, which is most of it
+    assert report.method == "rounding"
+    assert min(report.output_decibels) > DECIBELS
+    assert report.warnings == ()
+    assert (report.inputs, report.held_inputs) == (56, 8)
+    assert {weight.bits for weight in report.weights} == {8}
+    assert len(report.weights) == 8  # the shared one counts once
+
+
+def test_the_codes_are_the_weights_that_the_network_computes_with(float_network: nn.Module) -> None:
+    model = copy.deepcopy(float_network)
+    compress(model, inputs(64, 1), bits=4)
+    assert not model.training
+    for name, encoding in codeq.encode(model).items():
+        layer, _, tensor = name.rpartition(".")
+        value = getattr(model.get_submodule(layer), tensor)
+        assert torch.equal(value, encoding.codes.float() * encoding.along_axis(encoding.scale))
+    assert all(bool(weight.quantizer.frozen) for weight in quantized_weights(model))
+
+
+def test_second_order_rounding_and_corrections_are_worth_it(float_network: nn.Module) -> None:
+    found = {}
+    settings: dict[str, dict[str, Any]] = {
+        "plain": {"method": "rounding", "correct": False},
+        "corrected": {"method": "rounding", "correct": True},
+        "obq": {},
+    }
+    for name, setting in settings.items():
+        model = copy.deepcopy(float_network)
+        compress(model, inputs(96, 1), bits=3, **setting)
+        found[name] = signal(float_network, model)
+    assert found["plain"] < found["corrected"] < found["obq"], found
+    assert found["obq"] > found["plain"] + 2, found
+
+
+def test_what_reads_few_values_keeps_eight_bits(float_network: nn.Module) -> None:
+    model = copy.deepcopy(float_network)
+    report = compress(model, inputs(32, 1), bits=4, overrides={"up": {"bits": 4}})
+    bits = {weight.name: weight.bits for weight in report.weights}
+    assert bits["conv.weight"] == bits["depthwise.weight"] == bits["linear.weight"] == 8
+    assert bits["up.weight"] == bits["one.weight"] == bits["head.weight"] == 4
+    text = str(report)
+    assert "8 bits, as it reads an input of the network: conv.weight" in text
+    assert "8 bits, as its outputs read 9 values each: depthwise.weight" in text
+    everything = compress(copy.deepcopy(float_network), inputs(32, 1), bits=4, keep=False)
+    assert {weight.bits for weight in everything.weights} == {4}
+
+
+def test_two_runs_give_the_same_codes(float_network: nn.Module) -> None:
+    first, second = copy.deepcopy(float_network), copy.deepcopy(float_network)
+    for model in (first, second):
+        compress(model, inputs(32, 1), bits=4)
+    for one, other in zip(codeq.encode(first).values(), codeq.encode(second).values(), strict=True):
+        assert torch.equal(one.codes, other.codes)
+        assert torch.equal(one.scale, other.scale)
+
+
+def test_the_file_holds_what_was_chosen(float_network: nn.Module, tmp_path: Path) -> None:
+    model = copy.deepcopy(float_network)
+    x = inputs(64, 1)
+    compress(model, x, bits=4)
+    report = export_onnx(model, (x[:2],), tmp_path / "net.onnx", activations="int8", calibration=x, check_inputs=(x,))
+    assert report.verdict.ok
+
+
+class Recurrent(nn.Module):
+    """Uses one weight in every step, and one that is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = nn.Linear(16, 8)
+        self.flipped = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.zeros_like(x[:, 0])
+        for index in range(3):
+            h = self.step(torch.cat([x[:, index], h], 1)).tanh()
+        return F.linear(h, self.flipped.weight.flip(0))
+
+
+def test_weights_that_are_used_otherwise_are_rounded_and_named() -> None:
+    torch.manual_seed(0)
+    float_model = Recurrent()
+    model = copy.deepcopy(float_model)
+    report = compress(model, torch.randn(40, 3, 8))
+    assert [weight.read_by for weight in report.weights] == ["", "aten.flip.default"]
+    assert "flipped.weight: read by aten.flip.default, rounded by itself" in str(report)
+    assert min(report.output_decibels) > DECIBELS
+
+
+def test_what_takes_several_inputs_by_name() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(6, 5), nn.Linear(4, 5)
+
+        def forward(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
+            return {"sum": self.one(a) + self.two(b), "first": a[:, 0]}
+
+    torch.manual_seed(0)
+    report = compress(Two(), {"b": torch.randn(40, 4), "a": torch.randn(40, 6)})
+    assert len(report.output_decibels) == 2
+    assert report.output_decibels[1] == 200  # nothing is lost of what is passed on
+
+
+@pytest.mark.parametrize(
+    ("change", "calibration", "error", "message"),
+    [
+        ({"method": "magic"}, inputs(8, 1), CompressError, "method must be one of rounding, obq, found 'magic'"),
+        ({"exclude": "nothing"}, inputs(8, 1), AttachError, "nothing"),
+        ({}, inputs(8, 1) * float("nan"), CalibrationError, "NaN"),
+        ({}, inputs(0, 1), CalibrationError, "input"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_the_network(
+    change: dict[str, Any], calibration: Tensor, error: type[Exception], message: str, float_network: nn.Module
+) -> None:
+    model = copy.deepcopy(float_network)
+    with pytest.raises(error, match=message) as caught:
+        compress(model, calibration, **change)
+    assert "\n" not in str(caught.value)
+    assert not list(quantized_weights(model))
+
+
+def test_weights_that_are_not_finite_are_named(float_network: nn.Module) -> None:
+    model = copy.deepcopy(float_network)
+    with torch.no_grad():
+        model.get_parameter("head.bias")[1] = float("inf")
+    with pytest.raises(CompressError, match=r"^head\.bias has NaN or infinite entries"):
+        compress(model, inputs(8, 1))
+
+
+def test_a_report_warns_where_little_is_left() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8)]
+    report = compress(nn.Sequential(*layers), torch.randn(32, 16), bits=2, keep=False, method="rounding")
+    assert report.output_decibels[0] < 15
+    assert "WARNING  output 0 keeps" in str(report)
+    assert report.to_dict()["warnings"] == list(report.warnings)
