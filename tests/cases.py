@@ -424,6 +424,14 @@ LAST_LAYERS: dict[str, Callable[[], nn.Module | nn.Parameter]] = {
 }
 
 
+MOVED_CODES: dict[str, Body] = {
+    "flip": lambda m, x: m.reader(m.conv(x).flip(2, 3)),
+    "roll": lambda m, x: m.reader(m.conv(x).roll((2, -1), (2, 3))),
+}
+for name, body in MOVED_CODES.items():
+    read(name, "codes change places as they are", body, BOTH, {"conv": "CONV_2D", "reader": "CONV_2D"})
+
+
 def last(
     name: str,
     guards: str,

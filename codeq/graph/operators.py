@@ -36,6 +36,8 @@ MOVES = frozenset(
         aten.pad.default,
         aten.constant_pad_nd.default,
         aten.upsample_nearest2d.vec,
+        aten.flip.default,
+        aten.roll.default,
         aten.pixel_shuffle.default,
         aten.pixel_unshuffle.default,
         aten.cat.default,

@@ -1,0 +1,41 @@
+"""What only turns values around moves codes: the file has no pair of quantizers around it."""
+
+from collections import Counter
+from pathlib import Path
+
+import onnx
+import pytest
+
+from export import export_onnx, export_tflite
+from export.tflite.runtime import interpreter
+from tests.cases import CASES
+from tests.export.test_cases import build
+
+MOVED = ("flip", "roll")
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_onnx_moves_codes(name: str, tmp_path: Path) -> None:
+    model, inputs = build(CASES[f"{name}, read"])
+    report = export_onnx(model, inputs, tmp_path / "net.onnx", activations="int8")
+    assert report.verdict.ok
+    made = Counter(node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node)
+    assert made["QuantizeLinear"] == 3, made  # the input, and what each of the two layers makes
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_tflite_moves_codes(name: str, tmp_path: Path) -> None:
+    model, inputs = build(CASES[f"{name}, read"])
+    report = export_tflite(model, inputs, tmp_path / "net.tflite", activations="int8")
+    assert report.verdict.ok
+    made = Counter(found["op_name"] for found in _operators(tmp_path / "net.tflite"))
+    assert made["DEQUANTIZE"] <= 1, made  # the output alone
+    assert made["GATHER"] == 2, made
+
+
+def _operators(path: Path) -> list[dict[str, str]]:
+    kernels = interpreter()
+    loaded = kernels.Interpreter(
+        str(path), experimental_op_resolver_type=kernels.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    )
+    return list(loaded._get_ops_details())
