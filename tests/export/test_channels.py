@@ -49,8 +49,9 @@ def network() -> tuple[nn.Module, Tensor]:
     return model, torch.randn(6, 3, 6, 6)
 
 
+@pytest.mark.slow("an export")
 @pytest.mark.parametrize("activations", ["float32", "int8"])
-@pytest.mark.parametrize("storage", ["auto", "packed"])
+@pytest.mark.parametrize("storage", ["auto", pytest.param("packed", marks=pytest.mark.full)])
 def test_onnx(network: tuple[nn.Module, Tensor], activations: Any, storage: Any, tmp_path: Path) -> None:
     model, x = network
     path = tmp_path / "net.onnx"

@@ -129,6 +129,7 @@ def test_two_runs_give_the_same_codes(float_network: nn.Module) -> None:
         assert torch.equal(one.scale, other.scale)
 
 
+@pytest.mark.full
 def test_the_file_holds_what_was_chosen(float_network: nn.Module, tmp_path: Path) -> None:
     model = copy.deepcopy(float_network)
     x = inputs(64, 1)
