@@ -46,7 +46,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", type=Path, default=Path("ckpt.pt"), help="checkpoint to write")
     parser.add_argument("--bits", type=cli.integer(MIN_BITS, MAX_BITS), default=8, help="of every weight")
     parser.add_argument(
-        "--method", choices=METHODS, help="how codes are chosen (default: rounding at 8 bits, obq below)"
+        "--zeros",
+        type=cli.number(0, 1, below=True),
+        default=0.0,
+        metavar="SHARE",
+        help="zeros in every layer but those that keep 8 bits",
+    )
+    parser.add_argument(
+        "--method", choices=METHODS, help="how codes are chosen (default: rounding at 8 bits without --zeros, else obq)"
     )
     parser.add_argument("--granularity", choices=GRANULARITIES, default="channel", help="what has a range of its own")
     parser.add_argument("--exclude", action="append", metavar="PATTERN", help="layers that stay float; may be repeated")
@@ -58,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--correct",
         action=argparse.BooleanOptionalAction,
-        help="correct biases and BatchNorm statistics (default: below 8 bits)",
+        help="correct biases and BatchNorm statistics (default: below 8 bits, and with --zeros)",
     )
     parser.add_argument("--seed", type=cli.integer(0), default=0, help="of the places of feature maps that count")
     cli.add_common(
@@ -99,6 +106,7 @@ def main(argv: list[str] | None = None) -> int:
             model,
             inputs,
             bits=arguments.bits,
+            zeros=arguments.zeros,
             method=arguments.method,
             granularity=arguments.granularity,
             exclude=arguments.exclude or (),

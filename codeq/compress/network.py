@@ -6,7 +6,7 @@ The result is an attached network as training would leave it: `codeq.save`, the 
 """
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from codeq.activations.moves import roots
 from codeq.activations.noise import Power
+from codeq.compress.choose import choose_codes
 from codeq.compress.columns import Layer, layer_of, whole
 from codeq.compress.folded import folded_channels
 from codeq.compress.layer_by_layer import walk
 from codeq.compress.methods.obq import obq
 from codeq.compress.methods.rounding import rounding
 from codeq.compress.problem import LayerProblem, Method
-from codeq.compress.ranges import row_grid, squared_error_ranges, uniform_theta
 from codeq.compress.report import CompressedWeight, CompressReport
 from codeq.data.collect import CalibrationInputs, collect_calibration
 from codeq.errors import CompressError
@@ -50,6 +50,7 @@ def compress(
     calibration: CalibrationInputs,
     *,
     bits: int = 8,
+    zeros: float = 0.0,
     method: str | None = None,
     granularity: str = "channel",
     correct: bool | None = None,
@@ -67,11 +68,14 @@ def compress(
         calibration: Inputs as the network will get them: a tensor, an array, a tuple or a mapping of several, a
             DataLoader or any iterable of batches. Labels are left out.
         bits: 2 to 8, of every weight that is not kept.
-        method: One of `METHODS`; None takes "rounding" at 8 bits, where nothing is left to gain, and "obq" below.
+        zeros: Share of zeros in every weight that is not kept, in [0, 1): the dead zone is as wide as that needs.
+        method: One of `METHODS`; None takes "rounding" at 8 bits without `zeros`, where nothing is left to gain, and
+            "obq" else.
         granularity: As for `attach`.
-        correct: Correct biases and the statistics of BatchNorms; None does so below 8 bits, where it gains something.
-        keep: Below 8 bits, leave at 8 the layers that read an input of the network and those whose outputs read few
-            values (`FEW_INPUTS`); an override has the last word.
+        correct: Correct biases and the statistics of BatchNorms; None does so below 8 bits and with `zeros`, where it
+            gains something.
+        keep: Leave at 8 bits, and without more zeros than rounding gives, the layers that read an input of the network
+            and those whose outputs read few values (`FEW_INPUTS`); an override has the last word.
         exclude, overrides: As for `attach`.
         count: Inputs to take; None takes all of a tensor, or as many of an iterable as memory allows.
         seed: Of the places of feature maps that count.
@@ -89,8 +93,11 @@ def compress(
         >>> compress(network, torch.randn(64, 8), bits=4).method
         'obq'
     """
-    method = method or ("rounding" if bits == KEPT_BITS else "obq")
-    correct = bits < KEPT_BITS if correct is None else correct
+    if not 0 <= zeros < 1:
+        raise CompressError(f"zeros must be at least 0 and below 1, found {zeros!r}")
+    plain = bits == KEPT_BITS and not zeros
+    method = method or ("rounding" if plain else "obq")
+    correct = not plain if correct is None else correct
     if method not in METHODS:
         raise CompressError(f"method must be one of {', '.join(METHODS)}, found {method!r}")
     broken = next((name for name, tensor in model.state_dict().items() if not bool(tensor.isfinite().all())), None)
@@ -126,7 +133,7 @@ def compress(
         layer = layer or whole(weight.original, weight.quantizer.axis)
         matrix = layer.matrix(weight.original.detach())
         reason = ""
-        if keep and bits < KEPT_BITS and weight.name not in given:
+        if keep and not plain and weight.name not in given:
             if name in first:
                 reason = "it reads an input of the network"
             elif is_layer and matrix.shape[2] < FEW_INPUTS:
@@ -135,17 +142,15 @@ def compress(
         if reason:
             quantizer.bits = KEPT_BITS
         width = quantizer.bit_width()
-        quantizer.theta_dz.data.fill_(uniform_theta(width))
-        chosen = "rounding" if width == KEPT_BITS else method
+        wanted = 0.0 if reason else zeros
+        chosen = "rounding" if width == KEPT_BITS and not wanted else method
         found = problems() if chosen != "rounding" and is_layer else []
         if not found:
             chosen = "rounding"
             found = [LayerProblem(part, torch.empty(0)) for part in matrix]
         least = folded[name].least_scale(largest()) if is_layer and name in folded else None
-        _freeze(weight, layer, found, least)
-        grids = _row_grids(weight, layer, len(matrix))
-        values = [grid.values(METHODS[chosen](problem, grid)) for problem, grid in zip(found, grids, strict=True)]
-        value = layer.restore(torch.stack(values), tuple(weight.original.shape))
+        values = choose_codes(weight, layer, found, METHODS[chosen], zeros=wanted, least_scale=least)
+        value = layer.restore(values, tuple(weight.original.shape))
         rows[name] = CompressedWeight(weight.name, tuple(value.shape), width, chosen, reason)
         return value
 
@@ -221,41 +226,6 @@ def _first_layers(exported: Any) -> set[str]:
             if is_first and name is not None:
                 found.add(name)
     return found
-
-
-def _freeze(
-    weight: QuantizedWeight, layer: Layer, problems: Sequence[LayerProblem], least_scale: Tensor | None
-) -> None:
-    """Choose the ranges of a weight, none below `least_scale` of its channel, and freeze its quantizer on them."""
-    quantizer = weight.quantizer
-    unit = quantizer.grid_at(lambda q: 1.0, quantizer.effective_theta(), quantizer.bit_width())
-    matrix = torch.stack([problem.weight for problem in problems])
-    if not quantizer.per_channel:
-        ranges = squared_error_ranges(matrix.reshape(1, -1), unit)
-        quantizer.freeze_range(float(ranges[0]))
-        return
-    if layer.transposed:  # one range per output channel of every group
-        together = matrix.transpose(0, 1).flatten(1)
-        ranges = squared_error_ranges(together, unit)
-    else:
-        ranges = squared_error_ranges(matrix.flatten(0, 1), unit)
-    if least_scale is not None and len(least_scale) == len(ranges):
-        ranges = torch.maximum(ranges, least_scale * (unit.multiplier * unit.quant_max + unit.offset))
-    quantizer.freeze_channels(ranges)
-
-
-def _row_grids(weight: QuantizedWeight, layer: Layer, groups: int) -> list[Any]:
-    """Give the frozen grid of a weight's rows, group by group."""
-    quantizer, value = weight.quantizer, weight.original
-    grid = quantizer.exact_grid(value)
-    top = grid.multiplier * grid.quant_max + grid.offset
-    if quantizer.per_channel:
-        scale = layer.per_row(quantizer.exact_channels(value).scale)
-    else:
-        rows = layer.matrix(value.detach()).shape[1]
-        scale = torch.full((groups, rows), grid.scale)
-    unit = grid._replace(scale=1.0)
-    return [row_grid(unit, part.double() * top) for part in scale]
 
 
 def _take(

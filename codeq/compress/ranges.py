@@ -12,7 +12,7 @@ from torch import Tensor
 from codeq.compress.problem import RowGrid
 from codeq.quantizer.abs_range import LEAST_RANGE
 from codeq.quantizer.choices import MAX_THETA
-from codeq.quantizer.grid import Grid
+from codeq.quantizer.grid import Grid, float32
 
 SHARES = tuple(1 - step / 50 for step in range(36))
 """They are tried: from all of the largest magnitude down to 0.3 of it."""
@@ -26,7 +26,8 @@ def uniform_theta(bits: int) -> float:
     Its half width is then range / (2 quant_max), and tanh(theta) = 1 - 1 / (2 quant_max).
     """
     quant_max = 2 ** (bits - 1) - 1
-    return min(MAX_THETA, math.atanh(1 - 0.5 / quant_max))
+    # A hair less than half a step, so that no rounding of theta to float32 costs the top level.
+    return float32(min(MAX_THETA, math.atanh(1 - 0.4999 / quant_max)))
 
 
 def squared_error_ranges(rows: Tensor, unit: Grid, importance: Tensor | None = None) -> Tensor:

@@ -129,6 +129,18 @@ def test_two_runs_give_the_same_codes(float_network: nn.Module) -> None:
         assert torch.equal(one.scale, other.scale)
 
 
+def test_zeros_are_as_many_as_wanted_where_layers_are_not_kept(float_network: nn.Module) -> None:
+    model = copy.deepcopy(float_network)
+    report = compress(model, inputs(64, 1), bits=8, zeros=0.5)
+    assert report.method == "obq"
+    for weight in report.weights:
+        assert weight.bits == 8
+        assert weight.reason or weight.sparsity == pytest.approx(0.5, abs=0.02), weight.name
+    assert sum(not weight.reason for weight in report.weights) == 5
+    with pytest.raises(CompressError, match=r"zeros must be at least 0 and below 1, found 1\.5"):
+        compress(copy.deepcopy(float_network), inputs(8, 1), zeros=1.5)
+
+
 @pytest.mark.full
 def test_the_file_holds_what_was_chosen(float_network: nn.Module, tmp_path: Path) -> None:
     model = copy.deepcopy(float_network)
