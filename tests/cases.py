@@ -242,7 +242,7 @@ read(
     "padding that does not count",
     lambda m, x: m.reader(F.avg_pool2d(m.conv(x), 3, 2, 1, count_include_pad=False)),
     {"avg_pool2d": "QLinearAveragePool"},
-    Refused("its padding is not counted (count_include_pad=False)"),
+    {"conv": "CONV_2D"},
 )
 read(
     "adaptive_pool",
@@ -540,11 +540,7 @@ ONNX_REFUSALS = {
     "two sizes of the batch": Refused("depends on the batch: alone, an input gives another answer"),
 }
 REFUSALS: dict[str, tuple[Body, str]] = {
-    "dilated pool": (lambda m, x: F.max_pool2d(x, 2, dilation=2), "its windows are dilated"),
-    "cut windows": (lambda m, x: F.avg_pool2d(x, 3, ceil_mode=True), "its last windows are cut off"),
-    "divisor": (lambda m, x: F.avg_pool2d(x, 2, divisor_override=3), "it divides by another number"),
     "alpha": (lambda m, x: torch.add(x, x, alpha=2), "it scales its second operand"),
-    "padding and cutting": (lambda m, x: F.pad(x, (1, -1)), "it pads on one side and cuts off on another"),
     "a query without keys": (
         lambda m, x: F.scaled_dot_product_attention(x, x, x, attn_mask=torch.ones(8, 8).tril(-1) > 0),
         "its mask leaves a query without keys",
@@ -569,7 +565,7 @@ REFUSALS: dict[str, tuple[Body, str]] = {
     ),
     "no lowering": (lambda m, x: x.cumsum(1), "cumsum: has no lowering to LiteRT"),
 }
-USUAL = ("cut windows", "a query without keys", "no lowering")
+USUAL = ("alpha", "a query without keys", "no lowering")
 for name, (operator, reason) in REFUSALS.items():
     last(
         name,
@@ -1775,12 +1771,95 @@ for name, body in MOVES.items():
         seldom=name not in ("roll", "pixel shuffle", "windows that differ", "reflect"),
     )
 
+SPELLED: dict[str, Body] = {
+    "channel shuffle": lambda m, x: m.reader(F.channel_shuffle(m.conv(x), 2)),
+    "repeat": lambda m, x: m.reader(m.conv(x)[:, :4].repeat(1, 2, 1, 1).tile(1, 2)),
+    "repeat interleave": lambda m, x: m.reader(m.conv(x)[:, :4].repeat_interleave(2, 1)),
+    "expand": lambda m, x: m.reader((y := m.conv(x))[:, :1].expand_as(y)),
+    "narrow and movedim": lambda m, x: m.reader(
+        m.conv(x).movedim(1, -1).narrow(2, 1, 9).moveaxis(-1, 1).swapaxes(2, 3)
+    ),
+    "tensor split": lambda m, x: m.reader(torch.cat(m.conv(x).tensor_split(3, 1)[::-1], 1)),
+    "split at places": lambda m, x: m.reader(torch.cat(m.conv(x).tensor_split((1, 3), 1)[::-1], 1)),
+    "nearest of a row": lambda m, x: m.conv1d(F.interpolate(m.conv(x).flatten(2), scale_factor=2.0)),
+    "a row written": lambda m, x: m.reader(torch.select_scatter(y := m.conv(x), y[:, 0], 1, 2)),
+    "cut and padded": lambda m, x: m.reader(F.pad(m.conv(x), (1, -1, -2, 2))),
+}
+"""Moves of codes under other names."""
+for name, body in SPELLED.items():
+    readers = {"conv1d" if name == "nearest of a row" else "reader"}
+    read(
+        name,
+        "codes pass through as they are",
+        body,
+        {"conv": "QLinearConv"} | dict.fromkeys(readers, "QLinearConv"),
+        {"conv": "CONV_2D"} | dict.fromkeys(readers, "CONV_2D"),
+    )
+
+
+def _interleaved(m: Any, x: Tensor) -> Tensor:
+    """Writes into every other column, and into a row."""
+    y = x.clone()
+    y[:, :, ::2] = 2 * x[:, :, 1:].abs()[:, :, ::2].sum(2, keepdim=True)
+    y[:, 1] = x[:, 0] + 1
+    return y
+
+
+def _turned(m: Any, x: Tensor) -> Tensor:
+    """Constant places, which differ among the columns."""
+    places = torch.arange(9 * 7).view(1, 1, 9, 7) * 5 % 7
+    return x.gather(3, places.expand(x.shape[0], 3, 9, 7))
+
+
+PICKED: dict[str, Body] = {
+    "linear of a row": lambda m, x: F.interpolate(x.flatten(2), size=50, mode="linear"),
+    "linear of a row, aligned": lambda m, x: F.interpolate(
+        x.flatten(2), scale_factor=2, mode="linear", align_corners=True
+    ),
+    "repeated in front": lambda m, x: x.mean(1, keepdim=True).unsqueeze(1).repeat(1, 2, 3, 1, 2),
+    "gather by constants": _turned,
+    "gather by an order": lambda m, x: x.gather(3, x.argsort(3)[:, :, :, 2:6]),
+    "gather of the batch's own": lambda m, x: x.flatten(2)[torch.arange(x.shape[0]), x.mean((2, 3)).argmax(1)],
+    "index on two axes": lambda m, x: x[:, [0, 2, 1], [3, 8, 0]],
+    "index on axes apart": lambda m, x: (
+        x[:, torch.tensor([[0], [2]]), :, torch.tensor([6, -1])].movedim(2, 0).flatten(1)
+    ),
+    "variance": lambda m, x: torch.cat([x.var((2, 3)), x.var(1, unbiased=False).mean(1)], 1),
+    "deviation": lambda m, x: x / (0.5 + x.std((1, -1), correction=0, keepdim=True)) + x.std(-1, keepdim=True),
+    "products and quotients added": lambda m, x: torch.addcdiv(torch.addcmul(x, x, x, value=0.5), x, x.abs() + 1),
+    "gated": lambda m, x: F.glu(torch.cat([x, 2 * x], 1), 1),
+    "logarithm of summed exponentials": lambda m, x: x.logsumexp((1, 2)) + (50 * x).logsumexp(1).mean(1),
+    "lengths": lambda m, x: torch.linalg.vector_norm(x, dim=1) + x.norm(dim=(1,)),
+    "variance and mean": lambda m, x: torch.cat(
+        [*torch.var_mean(x, (2, 3)), *torch.std_mean(x, (1, 2), correction=2)], 1
+    ),
+    "largest in order": lambda m, x: torch.cat([x.topk(3)[0], x.topk(3, 3, largest=False)[0]], 1),
+    "largest across channels": lambda m, x: x.topk(2, 1)[0],
+    "sorted": lambda m, x: torch.cat([x.sort(2)[0], x.sort(2, descending=True)[0]], 1),
+    "running sum": lambda m, x: x.cumsum(2) + x.cumsum(-1),
+    "written in steps": _interleaved,
+    "means of cut windows": lambda m, x: F.avg_pool2d(x, 4, 3, 2, ceil_mode=True),
+    "means without padding": lambda m, x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
+    "means of cut windows without padding": lambda m, x: F.avg_pool2d(x, (4, 3), 3, (2, 1), True, False),
+    "sums over another number": lambda m, x: F.avg_pool2d(x, 3, 2, 1, divisor_override=5),
+    "means of a sequence without padding": lambda m, x: F.avg_pool1d(x.flatten(2), 3, 2, 1, True, False),
+    "dilated maxima": lambda m, x: F.max_pool2d(x, 3, 2, 1, dilation=2),
+    "dilated maxima of cut windows": lambda m, x: F.max_pool2d(x, (2, 3), 2, (1, 1), dilation=(1, 2), ceil_mode=True),
+    "transposed beyond": lambda m, x: F.conv_transpose2d(x, m.kernel, stride=3, padding=(1, 0), output_padding=2),
+}
+for name, body in PICKED.items():
+    usual = (
+        "gather by an order",
+        "variance",
+        "largest in order",
+        "written in steps",
+        "dilated maxima",
+        "transposed beyond",
+    )
+    last(name, "it has no operator of its own, or another rule", body, None, {}, seldom=name not in usual)
+
 NEAR_MISSES: dict[str, tuple[Body, str]] = {
     "transposed and dilated": (lambda m, x: F.conv_transpose2d(x, m.kernel, dilation=2), "its kernel is dilated"),
-    "transposed beyond": (
-        lambda m, x: F.conv_transpose2d(x, m.kernel, stride=2, output_padding=1),
-        "its output_padding is larger than its padding",
-    ),
     "places of maxima": (
         lambda m, x: F.adaptive_max_pool2d(x, 2, return_indices=True)[1].float(),
         "its places are read; only its values have a lowering",
@@ -1794,8 +1873,12 @@ NEAR_MISSES: dict[str, tuple[Body, str]] = {
     "several rows": (lambda m, x: torch.einsum("nchw,ncvw->nhv", x, x), "einsum: has no lowering"),
     "bits": (lambda m, x: x * ((5 * x).int() & 3), "__and__: it computes torch.int32, expected torch.float32"),
     "computed index": (
-        lambda m, x: x[torch.arange(x.shape[0]), x.mean((2, 3)).argmax(1)],
-        "it indexes with computed numbers",
+        lambda m, x: x[torch.arange(x.shape[0]).unsqueeze(1), x.mean((2, 3)).topk(2)[1]],
+        "it indexes with computed numbers, expected one for each input",
+    ),
+    "gather of fewer": (
+        lambda m, x: x.gather(3, x[:, :2].argsort(3)),
+        "its numbers are fewer than its values on another axis",
     ),
 }
 for name, (body, reason) in NEAR_MISSES.items():

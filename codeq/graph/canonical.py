@@ -1,7 +1,8 @@
 """Rewrite a graph to one spelling per operation, so that one rule per operation is enough.
 
-In place, exact up to the order of sums:
+What moves values first, in the words of codeq/graph/spelled_moves.py. In place, exact up to the order of sums:
 
+avg_pool2d(x, k, divisor_override=d)  ->  avg_pool2d(x, k) * (k * k / d)
 silu(x)                               ->  mul(x, sigmoid(x)): both have integer kernels
 mean(x, (2, 3)) of an image           ->  adaptive_avg_pool2d(x, 1): a mean has no integer kernel
 adaptive_avg_pool1d(x, 1)             ->  the same of an image of one row
@@ -15,12 +16,15 @@ relu(reshape(linear(x)))              ->  reshape(relu(linear(x))): a layer abso
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Node
 
 from codeq.errors import TraceError
 from codeq.graph.nodes import insert_call, layer_names, replace_node
 from codeq.graph.operators import CLAMPS
+from codeq.graph.spell import spell_all
+from codeq.graph.spelled_moves import MOVES_IN_OTHER_WORDS
 from codeq.graph.writes import writes_in_place
 
 aten = torch.ops.aten
@@ -28,8 +32,31 @@ aten = torch.ops.aten
 NOT_MERGED = frozenset({aten.dropout.default, aten.feature_dropout.default, aten.batch_norm.default})
 
 
+def _divide_by_window(
+    x: Tensor,
+    kernel: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    ceil: bool = False,
+    count: bool = True,
+    divisor: int | None = None,
+) -> Tensor | None:
+    """Divide by the size of the window, and multiply by what makes another divisor of it: ONNX has no such argument."""
+    if divisor is None or ceil:
+        return None
+    sizes = [kernel] * 2 if isinstance(kernel, int) else list(kernel)
+    size = sizes[0] * sizes[-1]
+    mean: Tensor = aten.avg_pool2d.default(x, kernel, stride, padding, False, True)
+    return mean * (size / divisor)
+
+
+DIVISORS = {aten.avg_pool2d.default: _divide_by_window}
+"""The spelling that ONNX needs in float files too."""
+
+
 def canonicalize(exported: ExportedProgram) -> None:
     """Rewrite a traced network, in place."""
+    spell_all(exported, {**MOVES_IN_OTHER_WORDS, **DIVISORS})
     for node in list(exported.graph.nodes):
         if node.op != "call_function":
             continue

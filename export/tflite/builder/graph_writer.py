@@ -76,13 +76,27 @@ class GraphWriter:
             version: None takes the one for floats or int8 codes.
             options: By the schema's names.
         """
-        name = self.unused_name(f"{like.name}/{label}" if label else like.name)
+        named = replace(like, name=f"{like.name}/{label}") if label else like
+        return self.operator_of_several(code, operands, [named], order, version=version, **options)[0]
+
+    def operator_of_several(
+        self,
+        code: str,
+        operands: Sequence[Value | int],
+        likes: Sequence[Tensor],
+        order: Order,
+        *,
+        version: int | None = None,
+        **options: Any,
+    ) -> list[Value]:
+        """Add an operator with several results, of what is in `likes` and one order; else as `operator`."""
+        likes = [replace(like, name=self.unused_name(like.name), data=None, form="dense") for like in likes]
         numbers = [operand.tensor if isinstance(operand, Value) else operand for operand in operands]
         if version is None:
-            version = operator_version(code, self.tensor(numbers[0]).dtype, like.dtype)
-        result = self.add_tensor(replace(like, name=name, data=None, form="dense"))
-        self.graph.add_operator(code, version, numbers, result, options)
-        return Value(result, order, like.quantization)
+            version = operator_version(code, self.tensor(numbers[0]).dtype, likes[0].dtype)
+        results = [self.add_tensor(like) for like in likes]
+        self.graph.add_operator(code, version, numbers, results[0], options, results[1:])
+        return [Value(result, order, like.quantization) for result, like in zip(results, likes, strict=True)]
 
     def reshape(self, value: Value, shape: Sequence[int], open_batch: tuple[int, ...], name: str) -> Value:
         """Give the same values another shape, as stored. The result's order is the plain one.

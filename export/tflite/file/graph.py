@@ -81,7 +81,13 @@ class Graph:
         return len(self.tensors) - 1
 
     def add_operator(
-        self, code: str, version: int, inputs: Sequence[int], output: int, options: Mapping[str, Option]
+        self,
+        code: str,
+        version: int,
+        inputs: Sequence[int],
+        output: int,
+        options: Mapping[str, Option],
+        more: Sequence[int] = (),
     ) -> None:
-        """Append an operator with one result."""
-        self.operators.append(Operator(code, version, tuple(inputs), (output,), dict(options)))
+        """Append an operator; `more` are its results behind the first."""
+        self.operators.append(Operator(code, version, tuple(inputs), (output, *more), dict(options)))

@@ -33,6 +33,7 @@ OPERATORS: Mapping[str, OperatorKind] = {
     "CONCATENATION": OperatorKind("ConcatenationOptions", 1, 2),
     "CONV_2D": OperatorKind("Conv2DOptions", 1, 3),
     "COS": OperatorKind("CosOptions"),
+    "CUMSUM": OperatorKind("CumsumOptions"),
     "DENSIFY": OperatorKind("DensifyOptions", 1, 1),
     "DEPTH_TO_SPACE": OperatorKind("DepthToSpaceOptions", 1, 2),
     "DEPTHWISE_CONV_2D": OperatorKind("DepthwiseConv2DOptions", 1, 3),
@@ -92,6 +93,7 @@ OPERATORS: Mapping[str, OperatorKind] = {
     "SUB": OperatorKind("SubOptions"),
     "SUM": OperatorKind("ReducerOptions"),
     "TANH": OperatorKind(""),
+    "TOPK_V2": OperatorKind("TopKV2Options"),
     "TRANSPOSE_CONV": OperatorKind("TransposeConvOptions", 3),
     "TRANSPOSE": OperatorKind("TransposeOptions", 1, 2),
 }

@@ -21,6 +21,7 @@ from export.tflite.builder.per_input import evaluate_for_batch
 from export.tflite.builder.program_reader import ProgramReader
 from export.tflite.builder.refusal import CannotLower
 from export.tflite.builder.value import Value
+from export.tflite.operators.positions import pick_of_each_input, pick_on_several_axes
 from export.tflite.operators.registry import lowers
 from export.tflite.weights.layout import CHANNELS_LAST, identity
 
@@ -39,7 +40,7 @@ BEYOND: Mapping[str, Callable[[np.ndarray, int], np.ndarray]] = {
 def lower_index_select(build: Builder, node: Node) -> None:
     """Write GATHER along the axis."""
     axis, numbers = node.args[1:3]
-    _pick(build, node, {int(axis): _numbers(build.program, numbers)})  # type: ignore[arg-type]
+    pick(build, node, {int(axis): _numbers(build.program, numbers)})  # type: ignore[arg-type]
 
 
 @lowers(aten.flip.default)
@@ -47,7 +48,7 @@ def lower_flip(build: Builder, node: Node) -> None:
     """Write GATHER of the positions backwards."""
     x, axes = node.args
     shape = build.program.shape(x)  # type: ignore[arg-type]
-    _pick(build, node, {int(axis): np.arange(shape[int(axis)])[::-1] for axis in axes})  # type: ignore[arg-type, union-attr]
+    pick(build, node, {int(axis): np.arange(shape[int(axis)])[::-1] for axis in axes})  # type: ignore[arg-type, union-attr]
 
 
 @lowers(aten.roll.default)
@@ -61,7 +62,7 @@ def lower_roll(build: Builder, node: Node) -> None:
     for shift, axis in zip(shifts, axes, strict=True):
         places = turned.get(axis % len(shape), np.arange(shape[axis]))
         turned[axis % len(shape)] = np.roll(places, int(shift))
-    _pick(build, node, turned)
+    pick(build, node, turned)
 
 
 @lowers(aten.pixel_shuffle.default)
@@ -109,7 +110,7 @@ def lower_border(build: Builder, node: Node, mode: str, amounts: list[int]) -> N
         before, after = amounts[2 * index : 2 * index + 2]
         if before or after:
             picked[axis] = BEYOND[mode](np.arange(-before, shape[axis] + after), shape[axis])
-    _pick(build, node, picked)
+    pick(build, node, picked)
 
 
 @lowers(aten.index.Tensor, any_type=True)
@@ -119,17 +120,21 @@ def lower_index(build: Builder, node: Node) -> None:
     assert isinstance(indices, list | tuple)
     places = [axis for axis, index in enumerate(indices) if index is not None]
     if len(places) == 2 and places[0] == 0 and _is_range_of_batch(build.program, indices[0]):
-        numbers = _numbers(build.program, indices[1])
+        numbers = build.program.constant(indices[1])
+        if numbers is None:
+            pick_of_each_input(build, node, node.args[0], indices[1])  # type: ignore[arg-type]
+            return
         if places[1] != 1 or (numbers.ndim and numbers.shape[0] != 1):
             raise CannotLower("it indexes the batch and another axis in a way that has no counterpart")
-        _pick(build, node, {1: numbers[0] if numbers.ndim else numbers})
+        pick(build, node, {1: numbers[0] if numbers.ndim else numbers})
         return
     if len(places) != 1:
-        raise CannotLower("it indexes several axes at once")
-    _pick(build, node, {places[0]: _numbers(build.program, indices[places[0]])})
+        pick_on_several_axes(build, node)
+        return
+    pick(build, node, {places[0]: _numbers(build.program, indices[places[0]])})
 
 
-def _pick(build: Builder, node: Node, numbers: Mapping[int, np.ndarray]) -> None:
+def pick(build: Builder, node: Node, numbers: Mapping[int, np.ndarray]) -> None:
     """Gather along several axes, one after the other; a node that has more dimensions than its operand, along one."""
     x = node.args[0]
     assert isinstance(x, Node)
@@ -151,6 +156,18 @@ def _pick(build: Builder, node: Node, numbers: Mapping[int, np.ndarray]) -> None
         place = value.order.index(axis)
         value = build.writer.operator("GATHER", [value, rows], like, order, axis=place, batchDims=0)
     build.values.set(node, Value(value.tensor, order, value.quantization))
+
+
+def gather(build: Builder, value: Value, numbers: Mapping[int, np.ndarray], name: str) -> Value:
+    """Gather along several axes of a value, one after the other; `numbers` are places by axis."""
+    for axis, places in numbers.items():
+        place = value.order.index(axis)
+        source = build.writer.tensor(value)
+        shape = (*source.shape[:place], places.size, *source.shape[place + 1 :])
+        rows = build.writer.number(places.astype(np.int32), "places")
+        like = replace(source, name=name, shape=shape)
+        value = build.writer.operator("GATHER", [value, rows], like, value.order, axis=place, batchDims=0)
+    return value
 
 
 def _numbers(program: ProgramReader, index: Any) -> np.ndarray:

@@ -5,6 +5,7 @@ integer kernel in XNNPACK, whose rule is in export/reference/xnnpack.py.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +18,9 @@ from export.tflite.builder.builder import Builder
 from export.tflite.builder.destination import Destination, find_destination
 from export.tflite.builder.refusal import CannotLower
 from export.tflite.builder.value import Value
-from export.tflite.file.graph import Tensor
+from export.tflite.file.graph import NO_ACTIVATION, SAME, VALID, Tensor
 from export.tflite.operators.convolution import pad_image, read_image
+from export.tflite.operators.gather import gather
 from export.tflite.operators.registry import lowers
 from export.tflite.operators.window import Padding, plan_padding
 from export.tflite.weights.layout import CHANNELS_LAST
@@ -33,14 +35,18 @@ def lower_max_pool(build: Builder, node: Node) -> None:
     """Write MAX_POOL_2D, padded with zeros where no value is below, else with the lowest number."""
     x, kernel, stride, padding, dilation, ceil = fill(node, None, None, [], 0, 1, False)
     assert isinstance(x, Node)
-    if pair(dilation) != (1, 1):
-        raise CannotLower("its windows are dilated")
-    width, step, pad = pair(kernel), pair(stride or kernel), pair(padding)
+    width, step, pad, apart = pair(kernel), pair(stride or kernel), pair(padding), pair(dilation)
     sizes, outputs = build.program.shape(x)[2:], build.program.shape(node)[2:]
     image = read_image(build, x, integer=True)
     beyond = step if ceil else (0, 0)  # the last windows reach over the padding
     zeros = ((pad[0], pad[0] + beyond[0]), (pad[1], pad[1] + beyond[1]))
-    plan = plan_padding(sizes, width, step, (1, 1), zeros, outputs)
+    plan = plan_padding(sizes, width, step, apart, zeros, outputs)
+    if apart != (1, 1) and plan.mode == SAME:  # what is spread out has no padding of its own
+        beyond = tuple(
+            max(0, (count - 1) * s + (k - 1) * a + 1 - size - before)
+            for count, s, k, a, size, before in zip(outputs, step, width, apart, sizes, pad, strict=True)
+        )
+        plan = Padding(VALID, ((pad[0], beyond[0]), (pad[1], beyond[1])))
     if plan.needs_pad and not is_non_negative(build, x, image):
         source = build.writer.tensor(image)
         n, height, long, channels = source.shape
@@ -57,19 +63,33 @@ def lower_max_pool(build: Builder, node: Node) -> None:
         image = build.writer.operator("PADV2", [image, amounts, number], like, image.order)
     else:
         image = pad_image(build, image, plan, f"{node.name}/padded")
+    if apart != (1, 1):
+        image, step = _spread_windows(build, node, image, width, step, apart), width
     _pool(build, node, "MAX_POOL_2D", image, width, step, plan.mode)
+
+
+def _spread_windows(build: Builder, node: Node, image: Value, kernel: Pair, stride: Pair, dilation: Pair) -> Value:
+    """Lay the windows of a dilated pool side by side, by the rows and columns that each of them reads."""
+    outputs = build.program.shape(node)[2:]
+    rows, columns = (
+        (np.arange(count)[:, None] * step + np.arange(width) * apart).reshape(-1)
+        for count, width, step, apart in zip(outputs, kernel, stride, dilation, strict=True)
+    )
+    return gather(build, image, {2: rows, 3: columns}, f"{node.name}/windows")
 
 
 @lowers(aten.avg_pool2d.default)
 def lower_average_pool(build: Builder, node: Node) -> None:
-    """Write AVERAGE_POOL_2D, which does not count padding; zeros that count are padded first."""
+    """Write AVERAGE_POOL_2D, which does not count padding; zeros that count are padded first.
+
+    Windows that divide by anything else are sums: of padded zeros, times a number for each place.
+    """
     x, kernel, stride, padding, ceil, count, divisor = fill(node, None, None, [], 0, False, True, None)
     width, step, pad = pair(kernel), pair(stride or kernel), pair(padding)
     sizes, outputs = build.program.shape(x)[2:], build.program.shape(node)[2:]
-    if divisor:
-        raise CannotLower("it divides by another number (divisor_override)")
-    if ceil and _floor_outputs(sizes, width, step, pad) != outputs:
-        raise CannotLower("its last windows are cut off (ceil_mode)")
+    if divisor or (ceil and _floor_outputs(sizes, width, step, pad) != outputs):
+        _pool_by_numbers(build, node, x, width, step, pad, count=bool(count), divisor=divisor)
+        return
     if width == sizes and not any(pad):
         _mean_of_image(build, node, x)
         return
@@ -84,9 +104,40 @@ def lower_average_pool(build: Builder, node: Node) -> None:
         image = pad_image(build, image, Padding(mode, zeros), f"{node.name}/padded")
         plan = Padding(mode, none)
     elif plan.needs_pad:
-        raise CannotLower("its padding is not counted (count_include_pad=False) and is not TensorFlow's SAME")
+        _pool_by_numbers(build, node, x, width, step, pad, count=False, divisor=None)
+        return
     mode = plan.mode
     _pool(build, node, "AVERAGE_POOL_2D", image, width, step, mode)
+
+
+def _pool_by_numbers(
+    build: Builder, node: Node, x: Node, kernel: Pair, stride: Pair, padding: Pair, *, count: bool, divisor: Any
+) -> None:
+    """Write AVERAGE_POOL_2D of all zeros that windows read, and MUL by its divisor over PyTorch's, place by place."""
+    sizes, outputs = build.program.shape(x)[2:], build.program.shape(node)[2:]
+    zeros: list[Pair] = []
+    counted = []
+    for size, width, step, pad, wanted in zip(sizes, kernel, stride, padding, outputs, strict=True):
+        begins = np.arange(wanted) * step - pad
+        ends = np.minimum(begins + width, size + pad)
+        zeros.append((pad, max(0, int(begins[-1]) + width - size)))
+        counted.append(ends - begins if count else np.minimum(ends, size) - np.maximum(begins, 0))
+    numbers = np.outer(*counted) if not divisor else np.full(outputs, int(divisor))
+    factors = (kernel[0] * kernel[1] / numbers).astype(np.float32)[None, :, :, None]
+    image = read_image(build, x, integer=False)
+    padded = pad_image(build, image, Padding(VALID, (zeros[0], zeros[1])), f"{node.name}/padded")
+    like = build.program.like(node, CHANNELS_LAST[4])
+    options = {"strideH": stride[0], "strideW": stride[1], "filterHeight": kernel[0], "filterWidth": kernel[1]}
+    means = build.writer.operator(
+        "AVERAGE_POOL_2D", [padded], like, CHANNELS_LAST[4], label="means", padding=VALID, **options
+    )
+    build.values.result(
+        node,
+        "MUL",
+        [means, build.writer.number(factors, "factors")],
+        CHANNELS_LAST[4],
+        fusedActivationFunction=NO_ACTIVATION,
+    )
 
 
 @lowers(aten.adaptive_avg_pool2d.default)

@@ -13,7 +13,7 @@ from export.tflite.builder.refusal import CannotLower
 from export.tflite.builder.value import Value
 from export.tflite.file.graph import Tensor, TensorGrid
 from export.tflite.operators.convolution import CONVOLUTIONS
-from export.tflite.operators.gather import lower_border
+from export.tflite.operators.gather import gather, lower_border
 from export.tflite.operators.linear import flatten_columns
 from export.tflite.operators.registry import lowers
 from export.tflite.operators.requantization import check_ratio
@@ -274,10 +274,18 @@ def lower_part(build: Builder, node: Node) -> None:
 
 @lowers(aten.expand.default)
 def lower_expand(build: Builder, node: Node) -> None:
-    """Write nothing, where nothing is repeated. What repeats a constant along the batch needs no lowering."""
+    """Write GATHER of the first place for each copy. What repeats a constant along the batch needs no lowering."""
     x = node.args[0]
     assert isinstance(x, Node)
     wanted, shape = build.program.shape(node), build.program.shape(x)
-    if wanted != shape or build.program.open_axes(node) != build.program.open_axes(x):
-        raise CannotLower(f"it repeats computed values of shape {shape} to {wanted}")
-    build.values.set(node, build.values.read(x))
+    missing = len(wanted) - len(shape)
+    if build.program.open_axes(node) != tuple(axis + missing for axis in build.program.open_axes(x)):
+        raise CannotLower("it repeats computed values along the batch")
+    value = build.values.read(x)
+    if missing:
+        value = build.values.read(x, identity(len(shape)))
+        open_axes = build.program.open_axes(node)
+        value = build.writer.reshape(value, (1,) * missing + shape, open_axes, f"{node.name}/wide")
+    wide = (1,) * missing + shape
+    repeated = {axis: np.zeros(wanted[axis], int) for axis in range(len(wanted)) if wanted[axis] != wide[axis]}
+    build.values.set(node, gather(build, value, repeated, node.name))

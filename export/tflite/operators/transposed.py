@@ -39,8 +39,6 @@ def lower_transposed(build: Builder, node: Node) -> None:
     if any(step != 1 for step in _image(dilation, rank, 1)):
         raise CannotLower("its kernel is dilated")
     step, pad, more = _image(stride, rank, 1), _image(padding, rank, 0), _image(extra, rank, 0)
-    if any(added > cut for added, cut in zip(more, pad, strict=True)):
-        raise CannotLower("its output_padding is larger than its padding, beyond what the kernel reaches")
     inputs, width, *kernel = build.program.shape(weight)
     kernel = [1] * (4 - rank) + kernel
     layout = StoredLayout((inputs, width, *kernel), (1, 2, 3, 0), (width, *kernel, inputs))
@@ -50,7 +48,10 @@ def lower_transposed(build: Builder, node: Node) -> None:
         raise CannotLower("its bias is computed")
     image = read_image(build, x, integer=False)
     sizes = build.writer.tensor(image).shape[1:3]
-    reached = tuple((size - 1) * s + k for size, s, k in zip(sizes, step, kernel, strict=True))
+    reached = tuple(
+        (size - 1) * s + k + max(0, added - cut)  # beyond the kernel, where only the bias is
+        for size, s, k, added, cut in zip(sizes, step, kernel, more, pad, strict=True)
+    )
     options: dict[str, Any] = {
         "padding": VALID,
         "strideH": step[0],

@@ -2,27 +2,104 @@
 
 What rules look at is spelled out before (codeq/graph/canonical.py).
 
+var(x, axes)       ->  sum((x - mean(x, axes)) ** 2, axes) / (count - correction); std is its root
+glu, addcmul, addcdiv, logsumexp, vector norms  ->  their formulas
+normalize(x)       ->  x / sqrt(sum(x ** 2)): what PyTorch itself defines by others is taken apart
 max_pool1d(x, ...) ->  squeeze(max_pool2d(unsqueeze(x, 2), ...)): a sequence is an image of one row
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Node
 
 from codeq.graph.nodes import insert_call, replace_node
+from codeq.graph.spell import Words, spell_all, word
 
 aten = torch.ops.aten
 
 
 def spell_out(exported: ExportedProgram) -> int:
-    """Rewrite what has a spelling in `SPELLINGS`, in place; how many nodes there were."""
+    """Rewrite what has a spelling in `WORDS` or `SPELLINGS`, in place; how many nodes there were."""
+    spelled = spell_all(exported, WORDS)
     nodes = [node for node in exported.graph.nodes if node.target in SPELLINGS]
     for node in nodes:
         replace_node(exported, node, SPELLINGS[node.target](node))
-    return len(nodes)
+    return spelled + len(nodes)
+
+
+def _variance(x: Tensor, axes: Any, correction: float, keep: bool) -> tuple[Tensor, Tensor] | None:
+    """Give variance and mean; None over the batch, or where nothing is left to divide by."""
+    over = [axis % x.ndim for axis in ([axes] if isinstance(axes, int) else axes or range(x.ndim))]
+    sizes = [x.shape[axis] for axis in over]
+    if not all(isinstance(size, int) for size in sizes) or math.prod(sizes) <= correction:
+        return None
+    mean = x.mean(over, keepdim=True)
+    squares = (x - mean).square().mean(over, keepdim=keep)
+    factor = math.prod(sizes) / (math.prod(sizes) - correction)
+    return squares if factor == 1 else squares * factor, mean if keep else x.mean(over)
+
+
+def _of_variance(wanted: Callable[[Tensor, Tensor], Any]) -> Mapping[str, Words]:
+    """Spell the overloads of one operator; `wanted` makes its result of variance and mean."""
+
+    def corrected(x: Tensor, axes: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Any:
+        found = _variance(x, axes, 1 if correction is None else correction, keepdim)
+        return None if found is None else wanted(*found)
+
+    def unbiased(x: Tensor, axes: Any = None, unbiased: bool = True, keepdim: bool = False) -> Any:
+        return corrected(x, axes, correction=int(unbiased), keepdim=keepdim)
+
+    return {"correction": corrected, "dim": unbiased}
+
+
+def _linear_of_a_row(x: Tensor, size: Any, align: bool, factors: Sequence[float] | None) -> Tensor:
+    sizes = None if size is None else [1, *size]
+    wide = None if factors is None else [1.0, *factors]
+    return word(aten.upsample_bilinear2d.vec, x.unsqueeze(2), sizes, align, wide).squeeze(2)
+
+
+def _glu(x: Tensor, axis: int = -1) -> Tensor:
+    values, gates = x.chunk(2, axis)
+    return values * gates.sigmoid()
+
+
+def _log_sum_exp(x: Tensor, axes: Any, keepdim: bool = False) -> Tensor:
+    """Take the largest value out first, as PyTorch does: exponentials of large values are infinite."""
+    largest = x.amax(axes, keepdim=True)
+    total = (x - largest).exp().sum(axes, keepdim=keepdim).log()
+    return total + (largest if keepdim else x.amax(axes))
+
+
+def _length(x: Tensor, order: float = 2, axes: Any = None, keepdim: bool = False, **_: Any) -> Tensor | None:
+    if order != 2 or axes is None:
+        return None
+    return (x * x).sum(axes, keepdim=keepdim).sqrt()
+
+
+WORDS: Mapping[Any, Words] = {
+    aten.addcdiv.default: lambda x, a, b, value=1: x + a / b if value == 1 else x + a / b * value,
+    aten.addcmul.default: lambda x, a, b, value=1: x + a * b if value == 1 else x + a * b * value,
+    aten.glu.default: _glu,
+    aten.linalg_vector_norm.default: _length,
+    aten.logsumexp.default: _log_sum_exp,
+    **{
+        getattr(getattr(aten, name), overload): words
+        for name, wanted in {
+            "var": lambda variance, mean: variance,
+            "std": lambda variance, mean: variance.sqrt(),
+            "var_mean": lambda variance, mean: (variance, mean),
+            "std_mean": lambda variance, mean: (variance.sqrt(), mean),
+        }.items()
+        for overload, words in _of_variance(wanted).items()
+    },
+    aten.upsample_linear1d.vec: _linear_of_a_row,
+}
+"""Spelled by a function of torch."""
 
 
 def _pool_of_a_row(target: Any) -> Callable[[Node], Node]:

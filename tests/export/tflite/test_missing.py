@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import export.tflite.operators.families
+from codeq.graph.spelled_moves import MOVES_IN_OTHER_WORDS
 from export.tflite.missing import REASONS
 from export.tflite.operators.registry import LOWERINGS
-from export.tflite.passes.spell_out import SPELLINGS
+from export.tflite.passes.spell_out import SPELLINGS, WORDS
 
 pytestmark = pytest.mark.quick
 assert export.tflite.operators.families.FAMILIES
@@ -20,7 +21,11 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "litert_operators.md"
 
 
 def lowered() -> set[str]:
-    targets = [target for target in (*LOWERINGS, *SPELLINGS) if hasattr(target, "overloadpacket")]
+    targets = [
+        target
+        for target in (*LOWERINGS, *SPELLINGS, *WORDS, *MOVES_IN_OTHER_WORDS)
+        if hasattr(target, "overloadpacket")
+    ]
     return {target.overloadpacket.__name__ for target in targets if target.namespace == "aten"} | CANONICAL
 
 
