@@ -563,7 +563,7 @@ REFUSALS: dict[str, tuple[Body, str]] = {
         lambda m, x: (x.flatten(1) @ x.flatten(1).t()).unsqueeze(1) + 0.0,
         "two of its sizes depend on the batch, which a .tflite file cannot hold",
     ),
-    "no lowering": (lambda m, x: x.cumsum(1), "cumsum: has no lowering to LiteRT"),
+    "no lowering": (lambda m, x: x.cumprod(1), "cumprod: has no lowering to LiteRT"),
 }
 USUAL = ("alpha", "a query without keys", "no lowering")
 for name, (operator, reason) in REFUSALS.items():

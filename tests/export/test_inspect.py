@@ -133,7 +133,7 @@ def test_the_inspection_agrees_with_the_export(storage: Storage, files: Any, che
     assert report.details.packed_bytes == pytest.approx(files("packed").stat().st_size, abs=60)
 
 
-@pytest.mark.slow("a file in each storage")
+@pytest.mark.full
 def test_a_packed_file_is_much_smaller(files: Any) -> None:
     sizes = {storage: files(storage).stat().st_size for storage in STORAGES}
     assert sizes["smallest"] <= sizes["packed"] < 0.5 * sizes["auto"]
@@ -351,6 +351,7 @@ def test_damage_is_one_line(damage: Callable[[onnx.ModelProto], None], files: An
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.full
 def test_reasons_agree_beyond_ten_weights(tmp_path: Path, rng: torch.Generator) -> None:
     model = torch.nn.Sequential(*(torch.nn.Linear(60, 60) for _ in range(13)))
     codeq.attach(model)

@@ -328,7 +328,7 @@ def test_the_commands_know_it(
     assert "net.npz" in capsys.readouterr().out
 
 
-@pytest.mark.slow("a network in two modes")
+@pytest.mark.full
 def test_the_zoo_has_its_files(tmp_path: Path) -> None:
     from runtime_tests.matrix.zoo_file import all_kinds, export_zoo_file
     from runtime_tests.networks import zoo_network

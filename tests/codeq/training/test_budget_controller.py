@@ -68,7 +68,7 @@ BUDGETS = [
     ("size", 20_000, 4),
     ("size", 12_000, None),
 ]
-SHOWN = [("sparsity", 0.2, None, 0.4), ("bops", 0.04, 4, 3.0), ("size", 12_000, None, 3.0)]
+SHOWN = [("sparsity", 0.2, None, 0.4), ("bops", 0.04, 4, 3.0)]
 
 
 @pytest.mark.slow("two hundred steps of a controller")

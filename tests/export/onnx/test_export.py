@@ -387,7 +387,7 @@ def test_a_float64_network_is_refused_in_a_line(tmp_path: Path) -> None:
         export_onnx(model.double(), (torch.randn(3, 4).double(),), tmp_path / "net.onnx")
 
 
-@pytest.mark.slow("two exports")
+@pytest.mark.full
 def test_debug_info_is_shipped_only_where_asked(checkpoint_path: Path, tmp_path: Path) -> None:
     model, x = resnet8(checkpoint_path)
     _, lean = exported(model, (x,), tmp_path / "lean.onnx")
