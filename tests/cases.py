@@ -551,10 +551,6 @@ REFUSALS: dict[str, tuple[Body, str]] = {
         "LiteRT would weight pixels otherwise",
     ),
     "bicubic": (lambda m, x: F.interpolate(x, size=(5, 5), mode="bicubic"), "has no lowering to LiteRT"),
-    "uncounted": (
-        lambda m, x: F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)[:, :, :, 1:],
-        "its padding is not counted",
-    ),
     "a number per place in the batch": (
         lambda m, x: x + torch.arange(x.shape[0])[:, None, None, None] * 1.0,
         "which differs among the inputs of a batch but not by them",
@@ -563,7 +559,7 @@ REFUSALS: dict[str, tuple[Body, str]] = {
         lambda m, x: (x.flatten(1) @ x.flatten(1).t()).unsqueeze(1) + 0.0,
         "two of its sizes depend on the batch, which a .tflite file cannot hold",
     ),
-    "no lowering": (lambda m, x: x.cumprod(1), "cumprod: has no lowering to LiteRT"),
+    "no lowering": (lambda m, x: x.erf(), "erf: has no lowering to LiteRT"),
 }
 USUAL = ("alpha", "a query without keys", "no lowering")
 for name, (operator, reason) in REFUSALS.items():
