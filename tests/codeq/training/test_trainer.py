@@ -233,7 +233,7 @@ def test_the_paper_recipe_is_the_published_operator() -> None:
     assert trainer.state.controller is None
 
 
-@pytest.mark.slow("it trains twice")
+@pytest.mark.full
 def test_a_teacher_is_listened_to(tmp_path: Path) -> None:
     train(replace(SHORT, bits=32, lambda_dz=None, epochs=6), tmp_path / "float.pt")
     taught = replace(SHORT, teacher=str(tmp_path / "float.pt"), teacher_weight=1.0)

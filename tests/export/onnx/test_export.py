@@ -70,7 +70,7 @@ def test_weights_are_int8_codes_behind_one_dequantize_each(checkpoint_path: Path
     assert report.verdict.ok
 
 
-@pytest.mark.slow("a file in each storage")
+@pytest.mark.full
 def test_sparse_initializers_are_where_they_pay(checkpoint_path: Path, tmp_path: Path) -> None:
     model, x = resnet8(checkpoint_path)
     sizes = {}

@@ -81,6 +81,7 @@ def test_bad_input_to_the_command(
         assert done.stdout == ""
 
 
+@pytest.mark.full
 def test_files_with_other_inputs_are_not_compared(files: list[Path], make_checkpoint: Callable[..., Path]) -> None:
     loaded = codeq.load(make_checkpoint(input_size=12))
     assert loaded.held_inputs is not None

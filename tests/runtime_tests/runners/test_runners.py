@@ -105,8 +105,8 @@ def test_openvinos_codes_are_the_references_up_to_ties(network: Any, tmp_path: P
     assert all(count.max_step <= 1 and count.tie_distance <= TIE_DISTANCE for count in counts.values())
 
 
-@pytest.mark.slow("OpenVINO compiles the file")
 @NEEDS["openvino"]
+@pytest.mark.full
 def test_openvino_adds_before_it_rounds(network: Any, tmp_path: Path) -> None:
     model, x, _ = network
     path = tmp_path / "net.onnx"
@@ -168,8 +168,8 @@ def test_litert_computes_what_pytorch_does(network: Any, channels_last: bool, tm
     assert runner.inputs[0].shape == (None, 1, 8, 8)
 
 
-@pytest.mark.slow("OpenVINO compiles the file")
 @NEEDS["litert"]
+@pytest.mark.full
 def test_codes_of_both_formats_are_in_pytorchs_order(network: Any, tmp_path: Path) -> None:
     from export.tflite import export_tflite
 
