@@ -141,6 +141,7 @@ class QuantizedActivations(nn.Module):
             {_key(grid): ActivationQuantizer(limits.get(grid, float("inf"))) for grid in self.plan.grids.values()}
         )
         self.register_buffer("calibrated", torch.tensor(False))
+        self.quantizers.to(tensors[0].device)
         self._exported.state_dict.clear()  # the live tensors are the network's
 
     def calibrate(self, inputs: CalibrationInputs, method: Method = "mse") -> None:
