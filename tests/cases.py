@@ -534,7 +534,6 @@ last("mean of columns", AXES, lambda m, x: x.mean(-1, keepdim=True))
 SQUARE = (3, 8, 8)
 PARITY = Refused("parity does not hold: ")
 ONNX_REFUSALS = {
-    "divisor": PARITY,  # torch.onnx writes the window's size for divisor_override
     "a query without keys": PARITY,
     "a number per place in the batch": PARITY,
     "two sizes of the batch": Refused("depends on the batch: alone, an input gives another answer"),
@@ -1233,7 +1232,8 @@ for name, mask in {
     "masked with infinity": lambda scores, keep: scores.masked_fill(keep == 0, -torch.inf),
     "where": lambda scores, keep: torch.where(keep > 0, scores, torch.finfo(torch.float32).min),
 }.items():
-    add(f"extreme: {name}", Case(MASKED, _masked(mask), ((8, 6, 16), KEEP), {"out": "QGemm"}, None))
+    kernels = {"q": "FULLY_CONNECTED"}
+    add(f"extreme: {name}", Case(MASKED, _masked(mask), ((8, 6, 16), KEEP), {"out": "QGemm"}, kernels))
 
 
 def _bordered(m: Any, x: Tensor) -> Tensor:
@@ -1248,7 +1248,7 @@ add(
         lambda: Net(_bordered, one=nn.Conv2d(3, 8, 3, padding=1), two=nn.Conv2d(8, 4, 3)),
         ((8, 3, 10, 10),),
         {"one": "QLinearConv", "mul_1": "float", "two": "QLinearConv"},
-        None,
+        {"one": "CONV_2D", "mul_1": "float", "two": "CONV_2D"},
         shown=("onnx-int8",),
     ),
 )
@@ -1425,7 +1425,7 @@ for name, body in {
             lambda body=body: Net(body, one=nn.Linear(6, 7), out=nn.Linear(7, 4)),
             ((8, 3, 4, 6),),
             {"one": "QGemm", "mean": "float"},
-            None,
+            {"mean": "float"},
         ),
     )
 
@@ -1664,7 +1664,6 @@ for word, value in (("infinite", float("-inf")), ("smallest", torch.finfo(torch.
                 b=nn.Linear(32, 6),
             ),
             ((12, 16), (12, 6)),
-            tflite=None,
             shown=("onnx-float32", "onnx-int8") if word == "infinite" else (),
         ),
     )
