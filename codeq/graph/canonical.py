@@ -1,6 +1,6 @@
 """Rewrite a graph to one spelling per operation, so that one rule per operation is enough.
 
-What moves values first, in the words of codeq/graph/spelled_moves.py. In place, exact up to the order of sums:
+What moves values first, in the words of codeq/graph/spelled_*.py. In place, exact up to the order of sums:
 
 avg_pool2d(x, k, divisor_override=d)  ->  avg_pool2d(x, k) * (k * k / d)
 silu(x)                               ->  mul(x, sigmoid(x)): both have integer kernels
@@ -13,6 +13,7 @@ relu(detach(x))                       ->  detach(relu(x)): likewise
 relu(reshape(linear(x)))              ->  reshape(relu(linear(x))): a layer absorbs the clamp that directly follows
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -23,8 +24,10 @@ from torch.fx import Node
 from codeq.errors import TraceError
 from codeq.graph.nodes import insert_call, layer_names, replace_node
 from codeq.graph.operators import CLAMPS
-from codeq.graph.spell import spell_all
+from codeq.graph.spell import Words, spell_all
+from codeq.graph.spelled_extremes import EXTREMES_IN_OTHER_WORDS, MEDIANS
 from codeq.graph.spelled_moves import MOVES_IN_OTHER_WORDS
+from codeq.graph.spelled_windows import ADAPTIVE, WINDOWS_IN_OTHER_WORDS
 from codeq.graph.writes import writes_in_place
 
 aten = torch.ops.aten
@@ -50,13 +53,21 @@ def _divide_by_window(
     return mean * (size / divisor)
 
 
-DIVISORS = {aten.avg_pool2d.default: _divide_by_window}
-"""The spelling that ONNX needs in float files too."""
+NEEDED_BY_ONNX: Mapping[Any, Words] = {aten.avg_pool2d.default: _divide_by_window, **ADAPTIVE, **MEDIANS}
+"""The spellings that ONNX needs in float files too: torch's exporter has no other, or a wrong one."""
+
+SPELLINGS: Mapping[Any, Words] = {
+    **MOVES_IN_OTHER_WORDS,
+    **WINDOWS_IN_OTHER_WORDS,
+    **EXTREMES_IN_OTHER_WORDS,
+    **NEEDED_BY_ONNX,
+}
+"""All spellings: rules and lowerings see none of these operators."""
 
 
 def canonicalize(exported: ExportedProgram) -> None:
     """Rewrite a traced network, in place."""
-    spell_all(exported, {**MOVES_IN_OTHER_WORDS, **DIVISORS})
+    spell_all(exported, SPELLINGS)
     for node in list(exported.graph.nodes):
         if node.op != "call_function":
             continue

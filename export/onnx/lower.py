@@ -20,7 +20,7 @@ from onnx_ir.passes import common as passes
 from onnxscript import opset18 as op
 
 from codeq.errors import first_line
-from codeq.graph.canonical import DIVISORS
+from codeq.graph.canonical import NEEDED_BY_ONNX
 from codeq.graph.nodes import input_names, layer_names, operator_name, output_names
 from codeq.graph.source_line import source_line
 from codeq.graph.spell import spell_all
@@ -79,7 +79,7 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None, debug_
     """
     if opset is not None and opset > NEWEST_OPSET:
         raise ExportError(f"opset {opset} is newer than {NEWEST_OPSET}, the newest that is written here")
-    spell_all(program.exported, DIVISORS)
+    spell_all(program.exported, NEEDED_BY_ONNX)
     if program.activations is not None:
         add_weight_zero_points(program)
         pool_means(program)
