@@ -458,8 +458,13 @@ for name, body in MOVED_CODES.items():
 read(
     "means of a sequence",
     "a pool of one dimension has the rule of one of two",
-    lambda m, x: m.conv1d(F.avg_pool1d(m.conv(x).flatten(2), 3, 2, 1)),
-    {"conv": "QLinearConv", "avg_pool2d": "QLinearAveragePool", "conv1d": "QLinearConv"},
+    lambda m, x: m.conv1d(F.adaptive_avg_pool1d(F.avg_pool1d(m.conv(x).flatten(2), 3, 2, 1), 12)),
+    {
+        "conv": "QLinearConv",
+        "avg_pool2d": "QLinearAveragePool",
+        "adaptive_avg_pool2d": "QLinearAveragePool",
+        "conv1d": "QLinearConv",
+    },
     {"conv": "CONV_2D", "avg_pool2d": "float", "conv1d": "CONV_2D"},
 )
 
@@ -1891,6 +1896,9 @@ PICKED: dict[str, Body] = {
     "means of cut windows without padding": lambda m, x: F.avg_pool2d(x, (4, 3), 3, (2, 1), True, False),
     "sums over another number": lambda m, x: F.avg_pool2d(x, 3, 2, 1, divisor_override=5),
     "means of a sequence without padding": lambda m, x: F.avg_pool1d(x.flatten(2), 3, 2, 1, True, False),
+    "means of windows of a sequence": lambda m, x: torch.cat(
+        [F.adaptive_avg_pool1d(x.flatten(2), 9), F.adaptive_avg_pool1d(x.flatten(2), 5)], 2
+    ),
     "dilated maxima": lambda m, x: F.max_pool2d(x, 3, 2, 1, dilation=2),
     "dilated maxima of cut windows": lambda m, x: F.max_pool2d(x, (2, 3), 2, (1, 1), dilation=(1, 2), ceil_mode=True),
     "transposed beyond": lambda m, x: F.conv_transpose2d(x, m.kernel, stride=3, padding=(1, 0), output_padding=2),

@@ -5,7 +5,6 @@ What moves values first, in the words of codeq/graph/spelled_*.py. In place, exa
 avg_pool2d(x, k, divisor_override=d)  ->  avg_pool2d(x, k) * (k * k / d)
 silu(x)                               ->  mul(x, sigmoid(x)): both have integer kernels
 mean(x, (2, 3)) of an image           ->  adaptive_avg_pool2d(x, 1): a mean has no integer kernel
-adaptive_avg_pool1d(x, 1)             ->  the same of an image of one row
 linear(x) of three or more dimensions ->  reshape, linear of two, reshape: only that one takes an integer bias
 stack(a, b)                           ->  cat(unsqueeze(a), unsqueeze(b)), which share a grid
 x.mT                                  ->  transpose(x, -2, -1)
@@ -77,8 +76,6 @@ def canonicalize(exported: ExportedProgram) -> None:
             replace_node(exported, node, new)
         elif node.target is aten.mean.dim:
             _pool_mean(exported, node)
-        elif node.target is aten.adaptive_avg_pool1d.default:
-            _pool_row(exported, node)
         elif node.target is aten.stack.default:
             _concatenate(exported, node)
         elif node.target is aten.mT.default:
@@ -127,15 +124,6 @@ def _pool_mean(exported: ExportedProgram, node: Node) -> None:
     if not keep:
         new = insert_call(node, aten.flatten.using_ints, (new, 1))
     replace_node(exported, node, new)
-
-
-def _pool_row(exported: ExportedProgram, node: Node) -> None:
-    x, sizes = node.args
-    if node.meta["val"].ndim != 3 or list(sizes) != [1]:  # type: ignore[arg-type]
-        return
-    image = insert_call(node, aten.unsqueeze.default, (x, -2))
-    pooled = insert_call(node, aten.adaptive_avg_pool2d.default, (image, [1, 1]))
-    replace_node(exported, node, insert_call(node, aten.squeeze.dim, (pooled, -2)))
 
 
 def _flatten_linear(exported: ExportedProgram, node: Node) -> None:

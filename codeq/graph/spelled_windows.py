@@ -2,7 +2,7 @@
 
     x.unfold(2, 3, 1)            ->  the first value of every window, the second, the third: slices, stacked
     unfold(x, 3), im2col         ->  likewise, for each place of a window
-    avg_pool1d(x, ...)           ->  avg_pool2d of an image of one row
+    avg_pool1d(x, ...)           ->  avg_pool2d of an image of one row; adaptive_avg_pool1d of equal windows likewise
     adaptive_max_pool2d(x, ...)  ->  max_pool2d; of windows that differ in size, bands of rows, then of columns, joined
 
 Codes pass through all of them but the average, which has a rule for codes.
@@ -70,6 +70,13 @@ def _mean_of_a_row(
     return word(aten.avg_pool2d.default, x.unsqueeze(2), *numbers).squeeze(2)
 
 
+def _mean_of_equal_windows(x: Tensor, outputs: Sequence[int]) -> Tensor | None:
+    size = x.shape[-1]
+    if x.ndim != IMAGE - 1 or not isinstance(size, int) or size % outputs[0]:
+        return None
+    return word(aten.adaptive_avg_pool2d.default, x.unsqueeze(2), [1, *outputs]).squeeze(2)
+
+
 def _largest(x: Tensor, kernel: Sequence[int]) -> Tensor:
     return word(aten.max_pool2d.default, x, kernel, kernel) if max(kernel) > 1 else x
 
@@ -103,6 +110,7 @@ ADAPTIVE: Mapping[Any, Words] = {
 """Of these the values alone; where the places are read, a node stays as it is."""
 
 WINDOWS_IN_OTHER_WORDS: Mapping[Any, Words] = {
+    aten.adaptive_avg_pool1d.default: _mean_of_equal_windows,
     aten.avg_pool1d.default: _mean_of_a_row,
     aten.im2col.default: _columns,
     aten.unfold.default: _windows,

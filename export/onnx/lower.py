@@ -45,6 +45,9 @@ REDUCTIONS = frozenset(
 )
 """Reductions whose axes became an input at opset 18 (ReduceSum's did at 13)."""
 
+ADAPTIVE_POOLS = {torch.ops.aten.adaptive_avg_pool1d.default: 3, torch.ops.aten.adaptive_avg_pool2d.default: 4}
+"""Pools that the exporter writes as one of two dimensions, and the dimensions of their batches."""
+
 CLEANING_PASSES = (
     passes.DeduplicateHashedInitializersPass(),
     passes.RemoveUnusedNodesPass(),
@@ -179,11 +182,10 @@ def _lower_adaptive_average_pool(x: Any, output_size: Any) -> Any:
 
 
 def _only_global_pooling(program: ReferenceProgram) -> bool:
-    pool = torch.ops.aten.adaptive_avg_pool2d.default
     return all(
-        list(node.args[1]) == [1, 1] and node.args[0].meta["val"].ndim == 4
+        set(node.args[1]) == {1} and node.args[0].meta["val"].ndim == ADAPTIVE_POOLS[node.target]
         for node in program.exported.graph.nodes
-        if node.target is pool
+        if node.target in ADAPTIVE_POOLS
     )
 
 

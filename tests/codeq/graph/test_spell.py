@@ -42,6 +42,7 @@ MOVES = {
     "unfold, few": lambda x: x.unfold(-1, 5, 1),
     "im2col": lambda x: F.unfold(x, (2, 3), (2, 1), (1, 2), (1, 2)),
     "avg_pool1d": lambda x: F.avg_pool1d(x[:, 0], 3, 2, 1, True, False),
+    "adaptive_avg_pool1d": lambda x: F.adaptive_avg_pool1d(x[:, 0], 3),
     "adaptive_max_pool1d": lambda x: F.adaptive_max_pool1d(x[:, 0], 4),
     "adaptive_max_pool2d": lambda x: F.adaptive_max_pool2d(x, (3, 2)),
     "adaptive_max_pool2d, even": lambda x: F.adaptive_max_pool2d(x, (1, 3)),
@@ -79,6 +80,11 @@ def test_a_result_without_words_leaves_the_node_and_nothing_else(name: str) -> N
     before = [node.name for node in exported.graph.nodes]
     assert spell_all(exported, SPELLINGS) == 0
     assert [node.name for node in exported.graph.nodes] == before
+
+
+def test_windows_that_differ_have_no_words() -> None:
+    exported = trace(Calls(lambda x: F.adaptive_avg_pool1d(x, 4)).eval(), (torch.randn(2, 3, 6),))
+    assert spell_all(exported, SPELLINGS) == 0
 
 
 def test_a_word_is_written_once() -> None:
