@@ -1895,6 +1895,14 @@ PICKED: dict[str, Body] = {
     "means without padding": lambda m, x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
     "means of cut windows without padding": lambda m, x: F.avg_pool2d(x, (4, 3), 3, (2, 1), True, False),
     "sums over another number": lambda m, x: F.avg_pool2d(x, 3, 2, 1, divisor_override=5),
+    "sums of cut windows": lambda m, x: torch.cat(
+        [
+            F.avg_pool2d(x, (2, 3), ceil_mode=True, divisor_override=3).flatten(1),
+            F.avg_pool2d(x, 4, (3, 2), 1, ceil_mode=True, divisor_override=3).flatten(1),
+            F.avg_pool2d(x, 2, 3, 1, ceil_mode=True, divisor_override=3).flatten(1),
+        ],
+        1,
+    ),
     "means of a sequence without padding": lambda m, x: F.avg_pool1d(x.flatten(2), 3, 2, 1, True, False),
     "means of windows of a sequence": lambda m, x: torch.cat(
         [F.adaptive_avg_pool1d(x.flatten(2), 9), F.adaptive_avg_pool1d(x.flatten(2), 5)], 2

@@ -12,10 +12,11 @@ relu(detach(x))                       ->  detach(relu(x)): likewise
 relu(reshape(linear(x)))              ->  reshape(relu(linear(x))): a layer absorbs the clamp that directly follows
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Node
@@ -44,12 +45,24 @@ def _divide_by_window(
     divisor: int | None = None,
 ) -> Tensor | None:
     """Divide by the size of the window, and multiply by what makes another divisor of it: ONNX has no such argument."""
-    if divisor is None or ceil:
+    if divisor is None:
         return None
-    sizes = [kernel] * 2 if isinstance(kernel, int) else list(kernel)
-    size = sizes[0] * sizes[-1]
-    mean: Tensor = aten.avg_pool2d.default(x, kernel, stride, padding, False, True)
-    return mean * (size / divisor)
+    sizes, pads = ([value] * 2 if isinstance(value, int) else [value[0], value[-1]] for value in (kernel, padding))
+    if ceil:
+        steps = sizes if stride in ((), []) else [stride] * 2 if isinstance(stride, int) else [stride[0], stride[-1]]
+        x, pads = _with_zeros(x, sizes, steps, pads), [0, 0]
+    mean: Tensor = aten.avg_pool2d.default(x, kernel, stride, pads, False, True)
+    return mean * (sizes[0] * sizes[1] / divisor)
+
+
+def _with_zeros(x: Tensor, kernel: Sequence[int], steps: Sequence[int], padding: Sequence[int]) -> Tensor:
+    """Pad an image so that windows that would be cut off at its end are whole. One beyond the padding is not read."""
+    amounts: list[int] = []
+    for size, width, step, pad in zip(x.shape[-2:], kernel, steps, padding, strict=True):
+        last = -(-(size + 2 * pad - width) // step) * step
+        last -= step if last >= size + pad else 0
+        amounts = [pad, max(pad, last + width - size - pad), *amounts]
+    return F.pad(x, amounts)
 
 
 NEEDED_BY_ONNX: Mapping[Any, Words] = {aten.avg_pool2d.default: _divide_by_window, **ADAPTIVE, **MEDIANS}
