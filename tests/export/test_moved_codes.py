@@ -15,6 +15,7 @@ MOVED = {
     "flip": {"GATHER": 2},
     "roll": {"GATHER": 2},
     "picked": {"GATHER": 2},
+    "picked on two axes": {"GATHER": 1},
     "largest of an axis": {"REDUCE_MAX": 1},
     "largest of windows": {"MAX_POOL_2D": 1},
     "nearest, exact": {"RESIZE_NEAREST_NEIGHBOR": 1},
@@ -30,8 +31,12 @@ def test_onnx_moves_codes(name: str, tmp_path: Path) -> None:
     model, inputs = build(CASES[f"{name}, read"])
     report = export_onnx(model, inputs, tmp_path / "net.onnx", activations="int8")
     assert report.verdict.ok
-    made = Counter(node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node)
+    graph = onnx.load(tmp_path / "net.onnx").graph
+    made = Counter(node.op_type for node in graph.node)
     assert made["QuantizeLinear"] == 3, made  # the input, and what each of the two layers makes
+    makers = {output: node.op_type for node in graph.node for output in node.output}
+    read = [makers.get(node.input[0]) for node in graph.node if node.op_type == "Conv"]
+    assert read == ["DequantizeLinear"] * 2, read  # codes up to each layer
 
 
 @pytest.mark.parametrize("name", NAMES)
