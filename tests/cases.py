@@ -138,8 +138,11 @@ SELDOM = [
     "nearest of a row, exact",
     "turned",
     "diagonal",
-    "windows",
+    "largest values",
     "few windows",
+    "patches",
+    "patches side by side",
+    "patches of a transformer",
 ]
 """What another case of this kind shows as well: in the tier `full` alone."""
 
@@ -1836,6 +1839,8 @@ SPELLED: dict[str, Body] = {
     "diagonal": lambda m, x: m.conv1d(m.conv(x).diagonal(-1, 2, 3)),
     "windows": lambda m, x: m.reader(m.conv(x).unfold(2, 3, 2).flatten(3)),
     "few windows": lambda m, x: m.reader(m.conv(x).unfold(-1, 10, 2).flatten(3)),
+    "patches side by side": lambda m, x: m.reader(m.conv(x).unfold(2, 5, 5).unfold(3, 4, 4).flatten(3)),
+    "patches of a transformer": lambda m, x: m.conv1d(F.unfold(m.conv(x), (4, 3), stride=(4, 3))[:, ::12]),
     "patches": lambda m, x: m.conv1d(F.unfold(m.conv(x), (2, 3), dilation=(2, 1), padding=(1, 0), stride=2)[:, ::6]),
 }
 """Moves of codes under other names."""
@@ -1913,6 +1918,7 @@ PICKED: dict[str, Body] = {
     "differences": lambda m, x: torch.cat([x.diff(dim=2).flatten(1), x.diff(2, -1, x[:, :, :, :1]).flatten(1)], 1),
     "diagonals above": lambda m, x: x.diagonal(2, 1, -1),
     "patches of an image": lambda m, x: F.unfold(x, 3, padding=1, stride=2),
+    "patches of a padded image": lambda m, x: F.unfold(x, (2, 3), padding=(1, 1), stride=(2, 3)),
     "places filled": lambda m, x: x.index_fill(2, torch.tensor([0, -2]), 0.5),
     "cosines": lambda m, x: torch.cosine_similarity(x, x.flip(2)) + torch.cosine_similarity(m.factor, x, 1),
     "products of an axis": lambda m, x: x.prod(1) + x.prod(2, keepdim=True).squeeze(2).sum(1, keepdim=True),

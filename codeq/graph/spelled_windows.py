@@ -2,6 +2,7 @@
 
     x.unfold(2, 3, 1)            ->  the first value of every window, the second, the third: slices, stacked
     unfold(x, 3), im2col         ->  likewise, for each place of a window
+    either without overlap       ->  reshape, permute: the patches of a vision transformer
     avg_pool1d(x, ...)           ->  avg_pool2d of an image of one row; adaptive_avg_pool1d of equal windows likewise
     adaptive_max_pool2d(x, ...)  ->  max_pool2d; of windows that differ in size, bands of rows, then of columns, joined
 
@@ -29,6 +30,8 @@ def _windows(x: Tensor, axis: int, size: int, step: int) -> Tensor | None:
     if not isinstance(length, int):
         return None
     count = (length - size) // step + 1
+    if step == size:
+        return x.narrow(axis, 0, count * size).unflatten(axis, (count, size)).movedim(axis + 1, -1)
     if count < size:
         windows = torch.stack([x.narrow(axis, index * step, size) for index in range(count)], axis)
         return windows.movedim(axis + 1, -1)
@@ -48,6 +51,10 @@ def _columns(
         return None
     if any(padding):
         x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]))
+    if list(stride) == list(kernel) and set(dilation) == {1}:
+        rows = _windows(x, 2, kernel[0], stride[0])
+        patches = None if rows is None else _windows(rows, 3, kernel[1], stride[1])
+        return None if patches is None else patches.permute(0, 1, 4, 5, 2, 3).flatten(1, 3).flatten(2)
     high, wide = (
         (size - (width - 1) * apart - 1) // step + 1
         for size, width, apart, step in zip(x.shape[2:], kernel, dilation, stride, strict=True)

@@ -40,6 +40,8 @@ MOVES = {
     "_upsample_nearest_exact1d": lambda x: F.interpolate(x[:, 0], size=13, mode="nearest-exact"),
     "unfold": lambda x: x.unfold(3, 2, 3),
     "unfold, few": lambda x: x.unfold(-1, 5, 1),
+    "unfold, patches": lambda x: x.unfold(3, 2, 2),
+    "im2col, patches": lambda x: F.unfold(x, (2, 3), stride=(2, 3)),
     "im2col": lambda x: F.unfold(x, (2, 3), (2, 1), (1, 2), (1, 2)),
     "avg_pool1d": lambda x: F.avg_pool1d(x[:, 0], 3, 2, 1, True, False),
     "adaptive_avg_pool1d": lambda x: F.adaptive_avg_pool1d(x[:, 0], 3),
