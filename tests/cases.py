@@ -127,6 +127,22 @@ SELDOM = [
     "pool_over_time",
     "gelu",
     "constant",
+    "picked along an axis",
+    "picked on two axes",
+    "each input's own",
+    "smallest, kept",
+    "largest of windows that differ",
+    "largest of a row's windows",
+    "means of a sequence",
+    "nearest, exact",
+    "nearest of a row, exact",
+    "turned",
+    "diagonal",
+    "largest values",
+    "few windows",
+    "patches",
+    "patches side by side",
+    "patches of a transformer",
 ]
 """What another case of this kind shows as well: in the tier `full` alone."""
 
@@ -428,8 +444,32 @@ MOVED_CODES: dict[str, Body] = {
     "flip": lambda m, x: m.reader(m.conv(x).flip(2, 3)),
     "roll": lambda m, x: m.reader(m.conv(x).roll((2, -1), (2, 3))),
 }
+MOVED_CODES |= {
+    "picked along an axis": lambda m, x: m.reader(m.conv(x).index_select(1, torch.arange(7, -1, -1))),
+    "picked": lambda m, x: m.reader(m.conv(x)[:, [3, 1, 0, 2, 7, 6, 5, 4]][:, :, :, torch.arange(12) > 4]),
+    "picked on two axes": lambda m, x: m.reader(m.conv(x)[:, :, [0, 2, 1, 5], [3, 8, 0, 1]].unsqueeze(3)),
+    "each input's own": lambda m, x: m.reader(m.conv(x)[torch.arange(x.shape[0]), :, 5].unsqueeze(3)),
+    "largest of an axis": lambda m, x: m.reader(m.conv(x).amax((2, 3), keepdim=True)),
+    "largest values": lambda m, x: m.reader(m.conv(x).max(3)[0].unsqueeze(2)),
+    "smallest, kept": lambda m, x: m.reader(m.conv(x).min(2, keepdim=True).values.amin(3, keepdim=True)),
+    "largest of windows": lambda m, x: m.reader(F.adaptive_max_pool2d(m.conv(x), (3, 4))),
+    "largest of windows that differ": lambda m, x: m.reader(F.adaptive_max_pool2d(m.conv(x), (5, 7))),
+    "nearest, exact": lambda m, x: m.reader(F.interpolate(m.conv(x), size=(17, 5), mode="nearest-exact")),
+}
 for name, body in MOVED_CODES.items():
     read(name, "codes change places as they are", body, BOTH, {"conv": "CONV_2D", "reader": "CONV_2D"})
+read(
+    "means of a sequence",
+    "a pool of one dimension has the rule of one of two",
+    lambda m, x: m.conv1d(F.adaptive_avg_pool1d(F.avg_pool1d(m.conv(x).flatten(2), 3, 2, 1), 12)),
+    {
+        "conv": "QLinearConv",
+        "avg_pool2d": "QLinearAveragePool",
+        "adaptive_avg_pool2d": "QLinearAveragePool",
+        "conv1d": "QLinearConv",
+    },
+    {"conv": "CONV_2D", "avg_pool2d": "float", "conv1d": "CONV_2D"},
+)
 
 
 def last(
@@ -534,7 +574,6 @@ last("mean of columns", AXES, lambda m, x: x.mean(-1, keepdim=True))
 SQUARE = (3, 8, 8)
 PARITY = Refused("parity does not hold: ")
 ONNX_REFUSALS = {
-    "divisor": PARITY,  # torch.onnx writes the window's size for divisor_override
     "a query without keys": PARITY,
     "a number per place in the batch": PARITY,
     "two sizes of the batch": Refused("depends on the batch: alone, an input gives another answer"),
@@ -813,6 +852,19 @@ foreign(
     (TOKENS,),
     {"fc": "QGemm", "head": "QGemm", "embedding": "float: it looks up a table of floats"},
 )
+foreign(
+    "largest_token",
+    "the largest of integers is one",
+    lambda: Net(
+        lambda m, ids: m.fc(m.table(ids.amax(1)) + m.table(ids).amin(1)),
+        table=nn.Embedding(20, 16),
+        fc=nn.Linear(16, 4),
+    ),
+    (TOKENS,),
+    {"fc": "QGemm"},
+    {},
+    shown=(),
+)
 foreign("tied", SHARED, _tied, ((6, 16),), {"first": "QGemm", "second": "QGemm"}, storages=("dense", "shared"))
 foreign(
     "tied_without_bias",
@@ -1063,7 +1115,7 @@ foreign(
     "parts under autocast(enabled=False) and no_grad, as some transformers have them",
     lambda: Net(_regions, first=nn.Linear(16, 16), second=nn.Linear(16, 16), third=nn.Linear(16, 4)),
     ((6, 16),),
-    {"first": "QGemm", "second": "QGemm", "third": "QGemm", "amax": "float: there is no rule for it"},
+    {"first": "QGemm", "second": "QGemm", "third": "QGemm"},
 )
 foreign(
     "two_inputs_two_outputs",
@@ -1233,7 +1285,8 @@ for name, mask in {
     "masked with infinity": lambda scores, keep: scores.masked_fill(keep == 0, -torch.inf),
     "where": lambda scores, keep: torch.where(keep > 0, scores, torch.finfo(torch.float32).min),
 }.items():
-    add(f"extreme: {name}", Case(MASKED, _masked(mask), ((8, 6, 16), KEEP), {"out": "QGemm"}, None))
+    kernels = {"q": "FULLY_CONNECTED"}
+    add(f"extreme: {name}", Case(MASKED, _masked(mask), ((8, 6, 16), KEEP), {"out": "QGemm"}, kernels))
 
 
 def _bordered(m: Any, x: Tensor) -> Tensor:
@@ -1248,7 +1301,7 @@ add(
         lambda: Net(_bordered, one=nn.Conv2d(3, 8, 3, padding=1), two=nn.Conv2d(8, 4, 3)),
         ((8, 3, 10, 10),),
         {"one": "QLinearConv", "mul_1": "float", "two": "QLinearConv"},
-        None,
+        {"one": "CONV_2D", "mul_1": "float", "two": "CONV_2D"},
         shown=("onnx-int8",),
     ),
 )
@@ -1425,7 +1478,7 @@ for name, body in {
             lambda body=body: Net(body, one=nn.Linear(6, 7), out=nn.Linear(7, 4)),
             ((8, 3, 4, 6),),
             {"one": "QGemm", "mean": "float"},
-            None,
+            {"mean": "float"},
         ),
     )
 
@@ -1664,7 +1717,6 @@ for word, value in (("infinite", float("-inf")), ("smallest", torch.finfo(torch.
                 b=nn.Linear(32, 6),
             ),
             ((12, 16), (12, 6)),
-            tflite=None,
             shown=("onnx-float32", "onnx-int8") if word == "infinite" else (),
         ),
     )
@@ -1757,12 +1809,11 @@ LAST_LAYERS |= {
     "long": lambda: nn.ConvTranspose1d(3, 2, 4, stride=3, padding=1),
 }
 for name, body in MOVES.items():
-    unknown = Refused("No ONNX function found for <OpOverload(op='aten.adaptive_max_pool2d'")
     last(
         name,
         AXES,
         body,
-        unknown if name == "largest of a sequence" else None,
+        None,
         {},
         seldom=name not in ("roll", "pixel shuffle", "windows that differ", "reflect"),
     )
@@ -1780,10 +1831,21 @@ SPELLED: dict[str, Body] = {
     "nearest of a row": lambda m, x: m.conv1d(F.interpolate(m.conv(x).flatten(2), scale_factor=2.0)),
     "a row written": lambda m, x: m.reader(torch.select_scatter(y := m.conv(x), y[:, 0], 1, 2)),
     "cut and padded": lambda m, x: m.reader(F.pad(m.conv(x), (1, -1, -2, 2))),
+    "nearest of a row, exact": lambda m, x: m.conv1d(
+        F.interpolate(m.conv(x).flatten(2), size=99, mode="nearest-exact")
+    ),
+    "largest of a row's windows": lambda m, x: m.conv1d(F.adaptive_max_pool1d(m.conv(x).flatten(2), 7)),
+    "turned": lambda m, x: m.reader(m.conv(x).rot90(1, (2, 3)).rot90(2, (3, 2)).rot90(-1, (2, 3))),
+    "diagonal": lambda m, x: m.conv1d(m.conv(x).diagonal(-1, 2, 3)),
+    "windows": lambda m, x: m.reader(m.conv(x).unfold(2, 3, 2).flatten(3)),
+    "few windows": lambda m, x: m.reader(m.conv(x).unfold(-1, 10, 2).flatten(3)),
+    "patches side by side": lambda m, x: m.reader(m.conv(x).unfold(2, 5, 5).unfold(3, 4, 4).flatten(3)),
+    "patches of a transformer": lambda m, x: m.conv1d(F.unfold(m.conv(x), (4, 3), stride=(4, 3))[:, ::12]),
+    "patches": lambda m, x: m.conv1d(F.unfold(m.conv(x), (2, 3), dilation=(2, 1), padding=(1, 0), stride=2)[:, ::6]),
 }
 """Moves of codes under other names."""
 for name, body in SPELLED.items():
-    readers = {"conv1d" if name == "nearest of a row" else "reader"}
+    readers = {"conv1d"} & {*body.__code__.co_names} or {"reader"}
     read(
         name,
         "codes pass through as they are",
@@ -1838,10 +1900,30 @@ PICKED: dict[str, Body] = {
     "means without padding": lambda m, x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
     "means of cut windows without padding": lambda m, x: F.avg_pool2d(x, (4, 3), 3, (2, 1), True, False),
     "sums over another number": lambda m, x: F.avg_pool2d(x, 3, 2, 1, divisor_override=5),
+    "sums of cut windows": lambda m, x: torch.cat(
+        [
+            F.avg_pool2d(x, (2, 3), ceil_mode=True, divisor_override=3).flatten(1),
+            F.avg_pool2d(x, 4, (3, 2), 1, ceil_mode=True, divisor_override=3).flatten(1),
+            F.avg_pool2d(x, 2, 3, 1, ceil_mode=True, divisor_override=3).flatten(1),
+        ],
+        1,
+    ),
     "means of a sequence without padding": lambda m, x: F.avg_pool1d(x.flatten(2), 3, 2, 1, True, False),
+    "means of windows of a sequence": lambda m, x: torch.cat(
+        [F.adaptive_avg_pool1d(x.flatten(2), 9), F.adaptive_avg_pool1d(x.flatten(2), 5)], 2
+    ),
     "dilated maxima": lambda m, x: F.max_pool2d(x, 3, 2, 1, dilation=2),
     "dilated maxima of cut windows": lambda m, x: F.max_pool2d(x, (2, 3), 2, (1, 1), dilation=(1, 2), ceil_mode=True),
     "transposed beyond": lambda m, x: F.conv_transpose2d(x, m.kernel, stride=3, padding=(1, 0), output_padding=2),
+    "differences": lambda m, x: torch.cat([x.diff(dim=2).flatten(1), x.diff(2, -1, x[:, :, :, :1]).flatten(1)], 1),
+    "diagonals above": lambda m, x: x.diagonal(2, 1, -1),
+    "patches of an image": lambda m, x: F.unfold(x, 3, padding=1, stride=2),
+    "patches of a padded image": lambda m, x: F.unfold(x, (2, 3), padding=(1, 1), stride=(2, 3)),
+    "places filled": lambda m, x: x.index_fill(2, torch.tensor([0, -2]), 0.5),
+    "cosines": lambda m, x: torch.cosine_similarity(x, x.flip(2)) + torch.cosine_similarity(m.factor, x, 1),
+    "products of an axis": lambda m, x: x.prod(1) + x.prod(2, keepdim=True).squeeze(2).sum(1, keepdim=True),
+    "middle values": lambda m, x: torch.cat([x.median(2)[0], x[:, :, :4].median(2, True)[0][:, :, 0]], 1),
+    "repeated by counts": lambda m, x: x.repeat_interleave(torch.tensor([1, 0, 3]), 1, output_size=4),
 }
 for name, body in PICKED.items():
     usual = (
@@ -1851,8 +1933,23 @@ for name, body in PICKED.items():
         "written in steps",
         "dilated maxima",
         "transposed beyond",
+        "products of an axis",
+        "places filled",
     )
-    last(name, "it has no operator of its own, or another rule", body, None, {}, seldom=name not in usual)
+    # torch.onnx knows repeat_interleave without output_size alone.
+    unknown = Refused("unexpected keyword argument 'output_size'") if name == "repeated by counts" else None
+    last(name, "it has no operator of its own, or another rule", body, unknown, {}, seldom=name not in usual)
+
+ORDERED: dict[str, Body] = {
+    "largest": lambda m, x: x.flatten(1).topk(7)[1],
+    "smallest": lambda m, x: x.topk(3, 2, largest=False)[1],
+    "all": lambda m, x: x.flatten(1).sort(1, descending=True)[1],
+    "order": lambda m, x: x.flatten(1).argsort(1),
+    "middle": lambda m, x: x.flatten(1).median(1)[1].unsqueeze(1),
+}
+for name, body in ORDERED.items():
+    guards = "of equal codes the first comes first, and many are equal: floats of a file of floats are not"
+    last(f"places: {name}", guards, body, None, {}, seldom=name != "largest")
 
 NEAR_MISSES: dict[str, tuple[Body, str]] = {
     "transposed and dilated": (lambda m, x: F.conv_transpose2d(x, m.kernel, dilation=2), "its kernel is dilated"),
@@ -1872,6 +1969,11 @@ NEAR_MISSES: dict[str, tuple[Body, str]] = {
         lambda m, x: x[torch.arange(x.shape[0]).unsqueeze(1), x.mean((2, 3)).topk(2)[1]],
         "it indexes with computed numbers, expected one for each input",
     ),
+    "repeated by counts of unknown sum": (
+        lambda m, x: x.repeat_interleave(torch.tensor([1, 0, 3]), 1),
+        "PyTorch does not know the size of its result; give it output_size",
+    ),
+    "product of everything": (lambda m, x: x * x.prod(), "prod: has no lowering to LiteRT"),
     "gather of fewer": (
         lambda m, x: x.gather(3, x[:, :2].argsort(3)),
         "its numbers are fewer than its values on another axis",

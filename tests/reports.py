@@ -9,6 +9,7 @@ from codeq.figures.comparison import ParetoReport
 from codeq.figures.groups import RunGroup
 from codeq.quantizer.attach import AttachReport, AttachRow
 from codeq.run_log import Run
+from export.metadata import StateMetadata
 from export.onnx.details import OnnxDetails
 from export.onnx.inspect import InspectedWeight, Inspection, Overhead
 from export.onnx.materialize import Materialized
@@ -77,6 +78,15 @@ def exported(kind: str) -> Report[Any]:
     return Report(kind, path, 5_484_412, 1_313_512, weights, verdict(kind), 7, details, {}, activations, (REASON,))
 
 
+STATE = tuple(
+    StateMetadata(name.replace("weight", "cache"), f"{name}_output", "float32", (16, 12, 4096, 64), -1234.5678)
+    for name in NAMES
+)
+
+
+SHOWN_STATE = (*(text for tensor in STATE for text in (tensor.input, tensor.output)), "16x12x4096x64", "-1234.57")
+
+
 def inspection() -> Inspection:
     weights = tuple(
         InspectedWeight(name, (3072, 768), 4, 0.919, 999_912, 99_912, 27_012, 3_212.0, storage, reason, None)
@@ -89,13 +99,26 @@ def inspection() -> Inspection:
     )
     overhead = Overhead(2_012, 3_012, 4_112, 2_912)
     return Inspection(
-        Path("a.onnx"), 24_012, weights, {"e": 9}, (NAMES[2],), overhead, 13, 8, "1.17", VERSIONS, 14, None, REASON
+        Path("a.onnx"),
+        24_012,
+        weights,
+        {"e": 9},
+        (NAMES[2],),
+        overhead,
+        13,
+        8,
+        "1.17",
+        VERSIONS,
+        14,
+        None,
+        REASON,
+        STATE,
     )
 
 
 def inspected_tflite() -> TfliteInspection:
     weights = tuple(InspectedTensor(name, (3, 3), 4, 0.9, 999_912, 27_012, 3_212.0, "int8") for name in NAMES)
-    return TfliteInspection(Path("a"), 24_012, weights, (NAMES[2],), {"CONV_2D": 1_234}, VERSIONS, 14, None, "")
+    return TfliteInspection(Path("a"), 24_012, weights, (NAMES[2],), {"CONV_2D": 1_234}, VERSIONS, 14, None, "", STATE)
 
 
 def runtimes() -> RuntimesReport:
@@ -172,8 +195,14 @@ REPORTS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         lambda: FileParity("onnx", Path(), Path(), (), verdict("int8"), {"pytorch": 0.98, "integer_reference": 0.97}),
         ("PyTorch 98.00%", "integer reference 97.00%"),
     ),
-    "inspect": (inspection, (*NAMES, "999.9 kB", "27.0 kB", "3.2 kB", "8.41", *VERSIONS, *VERSIONS.values())),
-    "inspect tflite": (inspected_tflite, (*NAMES, "999.9 kB", "27.0 kB", "3.2 kB", *VERSIONS.values())),
+    "inspect": (
+        inspection,
+        (*NAMES, "999.9 kB", "27.0 kB", "3.2 kB", "8.41", *VERSIONS, *VERSIONS.values(), *SHOWN_STATE),
+    ),
+    "inspect tflite": (
+        inspected_tflite,
+        (*NAMES, "999.9 kB", "27.0 kB", "3.2 kB", *VERSIONS.values(), *SHOWN_STATE),
+    ),
     "materialize": (lambda: Materialized(Path("exports/transformer-dense.onnx"), 9, 9, 12), ("12 weights decoded",)),
     "runtimes": (runtimes, (*FILES, *LAYERS, "98.61%", "8.6e-01", "0 of 1.4 M", "1,234,567", "12345", KERNELS[0])),
     "bench": (benched, (*FILES, "46.7 MB", "123.456 ms", "100.12 to 234.56", "12.34x", "1234 ms", "912.3 MB")),

@@ -38,7 +38,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "program",
         "reference runner",
         "parity",
-        "report",
+        "report state_report",
         "backend",
         "publish from_checkpoint",
         "command",

@@ -6,7 +6,7 @@ import torch
 from torch.fx import Node
 
 from codeq.graph.nodes import depends_on_input, is_tensor, operator_name
-from codeq.graph.operators import CLAMPS, MOVES, SPLITS
+from codeq.graph.operators import CLAMPS, MOVES, PICKS, SPLITS
 
 aten = torch.ops.aten
 
@@ -14,7 +14,7 @@ aten = torch.ops.aten
 def is_move(node: Node) -> bool:
     """Tell whether a node only moves or selects values.
 
-    A padding must be with zeros, and a concatenation must join computed values alone.
+    A padding must be with zeros, a concatenation must join computed values alone, and places must be constant.
     """
     if operator_name(node) == "":
         source = node.args[0] if node.args and getattr(node.target, "__name__", "") == "getitem" else None
@@ -28,7 +28,9 @@ def is_move(node: Node) -> bool:
         return mode != "constant" or not _number(node, 3)
     if node.target is aten.constant_pad_nd.default:
         return not _number(node, 2)
-    if not all(depends_on_input(operand) for operand in node.all_input_nodes if is_tensor(operand)):
+    if not all(depends_on_input(operand) for operand in moved(node)):
+        return False
+    if node.target in PICKS and any(depends_on_input(operand) for operand in node.all_input_nodes[1:]):
         return False
     # A relu gives its layer a grid that starts at zero; shared with one that does not, it could not be absorbed.
     return node.target is not aten.cat.default or len({_starts_at_zero(part) for part in joined(node)}) == 1
@@ -39,14 +41,19 @@ def joined(node: Node) -> tuple[Node, ...]:
     return tuple(node.args[0])  # type: ignore[arg-type]
 
 
+def moved(node: Node) -> tuple[Node, ...]:
+    """Return the tensors whose values a move moves: all that it reads, but for places to pick from."""
+    read = node.all_input_nodes[:1] if node.target in PICKS else node.all_input_nodes
+    return tuple(operand for operand in read if is_tensor(operand))
+
+
 def roots(node: Node) -> Iterator[Node]:
     """Yield the values that a chain of moves starts at; the node itself where it moves nothing."""
     if not is_move(node):
         yield node
         return
-    for operand in node.all_input_nodes:
-        if is_tensor(operand):
-            yield from roots(operand)
+    for operand in moved(node):
+        yield from roots(operand)
 
 
 def _starts_at_zero(node: Node) -> bool:

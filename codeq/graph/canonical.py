@@ -1,11 +1,10 @@
 """Rewrite a graph to one spelling per operation, so that one rule per operation is enough.
 
-What moves values first, in the words of codeq/graph/spelled_moves.py. In place, exact up to the order of sums:
+What moves values first, in the words of codeq/graph/spelled_*.py. In place, exact up to the order of sums:
 
 avg_pool2d(x, k, divisor_override=d)  ->  avg_pool2d(x, k) * (k * k / d)
 silu(x)                               ->  mul(x, sigmoid(x)): both have integer kernels
 mean(x, (2, 3)) of an image           ->  adaptive_avg_pool2d(x, 1): a mean has no integer kernel
-adaptive_avg_pool1d(x, 1)             ->  the same of an image of one row
 linear(x) of three or more dimensions ->  reshape, linear of two, reshape: only that one takes an integer bias
 stack(a, b)                           ->  cat(unsqueeze(a), unsqueeze(b)), which share a grid
 x.mT                                  ->  transpose(x, -2, -1)
@@ -13,9 +12,11 @@ relu(detach(x))                       ->  detach(relu(x)): likewise
 relu(reshape(linear(x)))              ->  reshape(relu(linear(x))): a layer absorbs the clamp that directly follows
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Node
@@ -23,8 +24,10 @@ from torch.fx import Node
 from codeq.errors import TraceError
 from codeq.graph.nodes import insert_call, layer_names, replace_node
 from codeq.graph.operators import CLAMPS
-from codeq.graph.spell import spell_all
+from codeq.graph.spell import Words, spell_all
+from codeq.graph.spelled_extremes import EXTREMES_IN_OTHER_WORDS, MEDIANS
 from codeq.graph.spelled_moves import MOVES_IN_OTHER_WORDS
+from codeq.graph.spelled_windows import ADAPTIVE, WINDOWS_IN_OTHER_WORDS
 from codeq.graph.writes import writes_in_place
 
 aten = torch.ops.aten
@@ -42,21 +45,41 @@ def _divide_by_window(
     divisor: int | None = None,
 ) -> Tensor | None:
     """Divide by the size of the window, and multiply by what makes another divisor of it: ONNX has no such argument."""
-    if divisor is None or ceil:
+    if divisor is None:
         return None
-    sizes = [kernel] * 2 if isinstance(kernel, int) else list(kernel)
-    size = sizes[0] * sizes[-1]
-    mean: Tensor = aten.avg_pool2d.default(x, kernel, stride, padding, False, True)
-    return mean * (size / divisor)
+    sizes, pads = ([value] * 2 if isinstance(value, int) else [value[0], value[-1]] for value in (kernel, padding))
+    if ceil:
+        steps = sizes if stride in ((), []) else [stride] * 2 if isinstance(stride, int) else [stride[0], stride[-1]]
+        x, pads = _with_zeros(x, sizes, steps, pads), [0, 0]
+    mean: Tensor = aten.avg_pool2d.default(x, kernel, stride, pads, False, True)
+    return mean * (sizes[0] * sizes[1] / divisor)
 
 
-DIVISORS = {aten.avg_pool2d.default: _divide_by_window}
-"""The spelling that ONNX needs in float files too."""
+def _with_zeros(x: Tensor, kernel: Sequence[int], steps: Sequence[int], padding: Sequence[int]) -> Tensor:
+    """Pad an image so that windows that would be cut off at its end are whole. One beyond the padding is not read."""
+    amounts: list[int] = []
+    for size, width, step, pad in zip(x.shape[-2:], kernel, steps, padding, strict=True):
+        last = -(-(size + 2 * pad - width) // step) * step
+        last -= step if last >= size + pad else 0
+        amounts = [pad, max(pad, last + width - size - pad), *amounts]
+    return F.pad(x, amounts)
+
+
+NEEDED_BY_ONNX: Mapping[Any, Words] = {aten.avg_pool2d.default: _divide_by_window, **ADAPTIVE, **MEDIANS}
+"""The spellings that ONNX needs in float files too: torch's exporter has no other, or a wrong one."""
+
+SPELLINGS: Mapping[Any, Words] = {
+    **MOVES_IN_OTHER_WORDS,
+    **WINDOWS_IN_OTHER_WORDS,
+    **EXTREMES_IN_OTHER_WORDS,
+    **NEEDED_BY_ONNX,
+}
+"""All spellings: rules and lowerings see none of these operators."""
 
 
 def canonicalize(exported: ExportedProgram) -> None:
     """Rewrite a traced network, in place."""
-    spell_all(exported, {**MOVES_IN_OTHER_WORDS, **DIVISORS})
+    spell_all(exported, SPELLINGS)
     for node in list(exported.graph.nodes):
         if node.op != "call_function":
             continue
@@ -66,8 +89,6 @@ def canonicalize(exported: ExportedProgram) -> None:
             replace_node(exported, node, new)
         elif node.target is aten.mean.dim:
             _pool_mean(exported, node)
-        elif node.target is aten.adaptive_avg_pool1d.default:
-            _pool_row(exported, node)
         elif node.target is aten.stack.default:
             _concatenate(exported, node)
         elif node.target is aten.mT.default:
@@ -116,15 +137,6 @@ def _pool_mean(exported: ExportedProgram, node: Node) -> None:
     if not keep:
         new = insert_call(node, aten.flatten.using_ints, (new, 1))
     replace_node(exported, node, new)
-
-
-def _pool_row(exported: ExportedProgram, node: Node) -> None:
-    x, sizes = node.args
-    if node.meta["val"].ndim != 3 or list(sizes) != [1]:  # type: ignore[arg-type]
-        return
-    image = insert_call(node, aten.unsqueeze.default, (x, -2))
-    pooled = insert_call(node, aten.adaptive_avg_pool2d.default, (image, [1, 1]))
-    replace_node(exported, node, insert_call(node, aten.squeeze.dim, (pooled, -2)))
 
 
 def _flatten_linear(exported: ExportedProgram, node: Node) -> None:

@@ -36,14 +36,22 @@ MOVES = frozenset(
         aten.pad.default,
         aten.constant_pad_nd.default,
         aten.upsample_nearest2d.vec,
+        aten._upsample_nearest_exact2d.vec,
         aten.flip.default,
         aten.roll.default,
         aten.pixel_shuffle.default,
         aten.pixel_unshuffle.default,
         aten.cat.default,
+        aten.amax.default,
+        aten.amin.default,
+        aten.index_select.default,
+        aten.index.Tensor,
     }
 )
 """Operators whose every output value is one of their inputs', or the constant of a padding."""
+
+PICKS = frozenset({aten.index_select.default, aten.index.Tensor})
+"""Moves of their first tensor alone: the others are places."""
 
 SPLITS = frozenset(
     {aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default, aten.unbind.int, aten.split.sizes}

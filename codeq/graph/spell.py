@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Node
 from torch.fx.node import map_arg
-from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
+from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode_temporarily
 from torch.utils._pytree import tree_map
 
 from codeq.graph.nodes import insert_call, replace_node
@@ -33,7 +33,8 @@ def spell_all(exported: ExportedProgram, spellings: Mapping[Any, Words]) -> int:
 
     Args:
         exported: The network.
-        spellings: By operator: a function of its arguments. `None` as its result leaves the node as it is.
+        spellings: By operator: a function of its arguments. `None` as its result leaves the node as it is; as one of
+            several results, where that one is read.
     """
     nodes = [node for node in exported.graph.nodes if node.target in spellings]
     return sum(spell(exported, node, spellings[node.target]) for node in nodes)
@@ -45,7 +46,8 @@ def spell(exported: ExportedProgram, node: Node, words: Words) -> bool:
     arguments, keywords = map_arg((node.args, node.kwargs), recorder.describe)
     with recorder, torch.no_grad():
         result = words(*arguments, **keywords)
-    if result is None:
+    if result is None or (not isinstance(result, Tensor) and any(result[user.args[1]] is None for user in node.users)):
+        recorder.take_back()
         return False
     if isinstance(result, Tensor):
         replace_node(exported, node, recorder.nodes[id(result)])
@@ -58,9 +60,9 @@ def spell(exported: ExportedProgram, node: Node, words: Words) -> bool:
 
 def word(operator: Any, *arguments: Any) -> Tensor:
     """Call an operator that PyTorch would take apart, as one that is written as it is; only inside a spelling."""
-    recorder = _get_current_dispatch_mode()
-    assert isinstance(recorder, _Recorder)
-    result: Tensor = recorder.write(operator, arguments, {})
+    with _pop_mode_temporarily() as recorder:  # it would record what PyTorch takes the operator apart into as well
+        assert isinstance(recorder, _Recorder)
+        result: Tensor = recorder.write(operator, arguments, {})
     return result
 
 
@@ -72,11 +74,17 @@ class _Recorder(TorchDispatchMode):
         self.before = before
         self.nodes: dict[int, Node] = {}
         self.kept: list[Any] = []  # an identity is of a value that lives
+        self.written: list[Node] = []
+
+    def take_back(self) -> None:
+        """Remove what was written."""
+        for node in reversed(self.written):
+            node.graph.erase_node(node)
 
     def describe(self, node: Node) -> Any:
         value = node.meta["val"]
         for index, part in enumerate(value if isinstance(value, tuple | list) else ()):
-            self._note(part, insert_call(self.before, operator.getitem, (node, index)))
+            self._note(part, self._insert(operator.getitem, (node, index)))
         self._note(value, node)
         return value
 
@@ -94,14 +102,18 @@ class _Recorder(TorchDispatchMode):
         return self.write(func, args, kwargs)
 
     def write(self, func: Any, args: Any, kwargs: Any) -> Any:
-        new = insert_call(self.before, func, self._to_nodes(args), self._to_nodes(kwargs))
+        new = self._insert(func, self._to_nodes(args), self._to_nodes(kwargs))
         value = new.meta["val"]
         if not isinstance(value, tuple | list):
             self._note(value, new)
             return value
         for index, part in enumerate(value):
-            self._note(part, insert_call(self.before, operator.getitem, (new, index)))
+            self._note(part, self._insert(operator.getitem, (new, index)))
         return value
+
+    def _insert(self, target: Any, args: Any, kwargs: Any = None) -> Node:
+        self.written.append(insert_call(self.before, target, args, kwargs))
+        return self.written[-1]
 
     def _to_nodes(self, arguments: Any) -> Any:
         return tree_map(self._to_node, arguments)
@@ -117,7 +129,7 @@ class _Recorder(TorchDispatchMode):
         for value in self.kept:
             for axis, other in enumerate(value.shape):
                 if str(other) == str(size):
-                    return insert_call(self.before, aten.sym_size.int, (self.nodes[id(value)], axis))
+                    return self._insert(aten.sym_size.int, (self.nodes[id(value)], axis))
         raise AssertionError(f"{self.before}: no operand has the size {size}")
 
 

@@ -3,9 +3,11 @@
     channel_shuffle(x, 2)      ->  reshape, permute, reshape
     repeat, tile, interleave   ->  unsqueeze, expand, reshape
     narrow, tensor_split       ->  slice
-    upsample_nearest1d         ->  upsample_nearest2d of an image of one row
+    upsample_nearest1d         ->  upsample_nearest2d of an image of one row; nearest-exact likewise
     select_scatter             ->  slices around the row, joined
     pad by (1, -1)             ->  what is cut off first, then the zeros
+    rot90(x)                   ->  flip, transpose
+    diagonal(x)                ->  every (n + 1)th value of the flattened matrices
 
 Codes pass through all of them as they are.
 """
@@ -57,11 +59,33 @@ def _copies(x: Tensor, axis: int, count: int, *, inner: bool) -> Tensor:
     return x.unsqueeze(place).expand(sizes).flatten(axis, axis + 1)
 
 
-def _nearest_of_a_row(x: Tensor, size: Sequence[int] | None, factors: Sequence[float] | None) -> Tensor:
-    image = x.unsqueeze(2)
-    sizes = None if size is None else [1, *size]
-    larger = word(aten.upsample_nearest2d.vec, image, sizes, None if factors is None else [1.0, *factors])
-    return larger.squeeze(2)
+def _of_a_row(nearest: Any) -> Words:
+    def words(x: Tensor, size: Sequence[int] | None, factors: Sequence[float] | None) -> Tensor:
+        sizes = None if size is None else [1, *size]
+        return word(nearest, x.unsqueeze(2), sizes, None if factors is None else [1.0, *factors]).squeeze(2)
+
+    return words
+
+
+def _rot90(x: Tensor, turns: int = 1, axes: Sequence[int] = (0, 1)) -> Tensor:
+    first, second = axes
+    if turns % 4 == 1:
+        return x.flip(second).transpose(first, second)
+    if turns % 4 == 3:
+        return x.flip(first).transpose(first, second)
+    return x.flip(first, second) if turns % 4 else x.clone()
+
+
+def _diagonal(x: Tensor, offset: int = 0, first: int = 0, second: int = 1) -> Tensor | None:
+    rows, columns = x.shape[first], x.shape[second]
+    if not (isinstance(rows, int) and isinstance(columns, int)):
+        return None
+    count = min(rows + min(offset, 0), columns - max(offset, 0))
+    if count < 1:
+        return None
+    begin, step = (offset if offset >= 0 else -offset * columns), columns + 1
+    flat = x.movedim((first, second), (-2, -1)).flatten(-2)
+    return flat[..., begin : begin + (count - 1) * step + 1 : step]
 
 
 def _select_scatter(x: Tensor, row: Tensor, axis: int, index: int) -> Tensor | None:
@@ -108,5 +132,8 @@ MOVES_IN_OTHER_WORDS: Mapping[Any, Words] = {
     aten.repeat_interleave.self_int: _repeat_interleave,
     aten.select_scatter.default: _select_scatter,
     aten.tile.default: lambda x, counts: _repeat(x, [1] * (x.ndim - len(counts)) + list(counts)),
-    aten.upsample_nearest1d.vec: _nearest_of_a_row,
+    aten.rot90.default: _rot90,
+    aten.diagonal.default: _diagonal,
+    aten._upsample_nearest_exact1d.vec: _of_a_row(aten._upsample_nearest_exact2d.vec),
+    aten.upsample_nearest1d.vec: _of_a_row(aten.upsample_nearest2d.vec),
 }

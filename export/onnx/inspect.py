@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from codeq.toolkit.table import fold_line, format_bytes, format_count, format_ratio, render_table
-from export.metadata import FileMetadata, WeightMetadata, mismatch_lines
+from export.metadata import FileMetadata, StateMetadata, WeightMetadata, mismatch_lines
 from export.onnx.evaluate import ancestors
 from export.onnx.opset import oldest_onnxruntime
 from export.onnx.sessions import load_model, read_metadata
@@ -30,6 +30,7 @@ from export.onnx.stored_weight import (
     read_codes,
     stored_bytes,
 )
+from export.state_report import state_lines, state_values
 
 SIZES = ("float32_bytes", "int8_bytes", "size_bytes", "entropy_bytes")
 """Tables show these sizes of a weight."""
@@ -87,6 +88,7 @@ class Inspection:
     activations: int | None
     checkpoint_sha256: str | None
     mismatch: str
+    state: tuple[StateMetadata, ...] = ()
 
     @property
     def entropy_bytes(self) -> float:
@@ -95,7 +97,8 @@ class Inspection:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, with plain types."""
-        return asdict(self) | {"path": str(self.path), "entropy_bytes": self.entropy_bytes, "codes": "verified"}
+        values = {"path": str(self.path), "entropy_bytes": self.entropy_bytes, "codes": "verified"}
+        return asdict(self) | values | {"state": state_values(self.state)}
 
     def __str__(self) -> str:
         over = self.overhead
@@ -117,7 +120,7 @@ class Inspection:
             f"codes     of {len(self.weights)} weights decoded, hashes as written: ok",
         ]
         folded = [fold_line(line, LABEL_WIDTH) for line in lines]
-        return "\n".join([*self._tables(), *folded, *mismatch_lines(self.mismatch)])
+        return "\n".join([*self._tables(), *state_lines(self.state), *folded, *mismatch_lines(self.mismatch)])
 
     def _tables(self) -> list[str]:
         if not self.weights:
@@ -182,6 +185,7 @@ def inspect_file(path: Path) -> Inspection:
         activations=None if metadata.activations is None else len(metadata.activations),
         checkpoint_sha256=metadata.checkpoint_sha256,
         mismatch=metadata.mismatch,
+        state=metadata.state,
     )
 
 

@@ -20,7 +20,7 @@ from onnx_ir.passes import common as passes
 from onnxscript import opset18 as op
 
 from codeq.errors import first_line
-from codeq.graph.canonical import DIVISORS
+from codeq.graph.canonical import NEEDED_BY_ONNX
 from codeq.graph.nodes import input_names, layer_names, operator_name, output_names
 from codeq.graph.source_line import source_line
 from codeq.graph.spell import spell_all
@@ -44,6 +44,9 @@ REDUCTIONS = frozenset(
     f"Reduce{kind}" for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
 )
 """Reductions whose axes became an input at opset 18 (ReduceSum's did at 13)."""
+
+ADAPTIVE_POOLS = {torch.ops.aten.adaptive_avg_pool1d.default: 3, torch.ops.aten.adaptive_avg_pool2d.default: 4}
+"""Pools that the exporter writes as one of two dimensions, and the dimensions of their batches."""
 
 CLEANING_PASSES = (
     passes.DeduplicateHashedInitializersPass(),
@@ -79,7 +82,7 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None, debug_
     """
     if opset is not None and opset > NEWEST_OPSET:
         raise ExportError(f"opset {opset} is newer than {NEWEST_OPSET}, the newest that is written here")
-    spell_all(program.exported, DIVISORS)
+    spell_all(program.exported, NEEDED_BY_ONNX)
     if program.activations is not None:
         add_weight_zero_points(program)
         pool_means(program)
@@ -179,11 +182,10 @@ def _lower_adaptive_average_pool(x: Any, output_size: Any) -> Any:
 
 
 def _only_global_pooling(program: ReferenceProgram) -> bool:
-    pool = torch.ops.aten.adaptive_avg_pool2d.default
     return all(
-        list(node.args[1]) == [1, 1] and node.args[0].meta["val"].ndim == 4
+        set(node.args[1]) == {1} and node.args[0].meta["val"].ndim == ADAPTIVE_POOLS[node.target]
         for node in program.exported.graph.nodes
-        if node.target is pool
+        if node.target in ADAPTIVE_POOLS
     )
 
 

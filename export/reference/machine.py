@@ -18,9 +18,10 @@ from codeq.activations.encoding import QUANT_MAX
 from codeq.activations.moves import is_move
 from codeq.activations.rules import INTEGER
 from codeq.graph.nodes import GraphRunner
-from codeq.graph.operators import CLAMPS
+from codeq.graph.operators import CLAMPS, PICKS
 from export.program.names import scope_name
 from export.program.program import ReferenceProgram
+from export.reference.order import FIRST_OF_EQUAL
 
 aten = torch.ops.aten
 dequantize = torch.ops.codeq.dequantize.default
@@ -136,7 +137,8 @@ class IntegerReference(GraphRunner):
         if moves and any(isinstance(operand, Codes) for operand in _flat(arguments)):
             return _move(n, arguments)
         arguments = torch.utils._pytree.tree_map(_real, arguments)
-        return n.target(*arguments, **n.kwargs)  # type: ignore[operator]
+        compute: Any = FIRST_OF_EQUAL.get(n.target, n.target)
+        return compute(*arguments, **n.kwargs)
 
     def _quantize(self, node: Node, x: Any, scale: Tensor, zero_point: Tensor) -> Tensor:
         zero = float(zero_point)
@@ -191,9 +193,10 @@ def _clamp(x: Pending, low: float, high: float) -> Pending:
 
 def _move(node: Node, arguments: Any) -> Any:
     """Apply an operator that moves values to codes. Zeros of a padding are zeros of the centered codes."""
-    sources = [operand for operand in _flat(arguments) if isinstance(operand, Codes)]
+    operands = _flat(arguments)[:1] if node.target in PICKS else _flat(arguments)
+    sources = [operand for operand in operands if isinstance(operand, Codes)]
     first = sources[0]
-    tensors = [operand for operand in _flat(arguments) if isinstance(operand, Codes | Pending | Tensor)]
+    tensors = [operand for operand in operands if isinstance(operand, Codes | Pending | Tensor)]
     if len(sources) < len(tensors) or not share_grid(sources):
         return node.target(*torch.utils._pytree.tree_map(_real, arguments), **node.kwargs)  # type: ignore[operator]
     moved = node.target(  # type: ignore[operator]

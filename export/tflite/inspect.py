@@ -10,8 +10,9 @@ import numpy as np
 
 from codeq.toolkit.table import fold_line, format_bytes, format_count, format_ratio, render_table
 from export.errors import ExportError
-from export.metadata import WeightMetadata, mismatch_lines
+from export.metadata import StateMetadata, WeightMetadata, mismatch_lines
 from export.program.names import codes_name
+from export.state_report import state_lines, state_values
 from export.tflite.file.flatbuffer import tensors_by_name
 from export.tflite.runtime import schema
 from export.tflite.stored_file import TfliteFile, read_file
@@ -44,6 +45,7 @@ class TfliteInspection:
     activations: int | None
     checkpoint_sha256: str | None
     mismatch: str
+    state: tuple[StateMetadata, ...] = ()
 
     @property
     def entropy_bytes(self) -> float:
@@ -52,7 +54,8 @@ class TfliteInspection:
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything to machines, with plain types."""
-        return asdict(self) | {"path": str(self.path), "entropy_bytes": self.entropy_bytes, "codes": "verified"}
+        values = {"path": str(self.path), "entropy_bytes": self.entropy_bytes, "codes": "verified"}
+        return asdict(self) | values | {"state": state_values(self.state)}
 
     def __str__(self) -> str:
         stored = sum(weight.size_bytes for weight in self.weights)
@@ -81,7 +84,8 @@ class TfliteInspection:
             f"written   by {', '.join(f'{name} {version}' for name, version in self.versions.items())}",
             f"codes     of {len(self.weights)} weights read, hashes as written: ok",
         ]
-        return "\n".join([*lines, *(fold_line(line, 10) for line in about), *mismatch_lines(self.mismatch)])
+        folded = [fold_line(line, 10) for line in about]
+        return "\n".join([*lines, *state_lines(self.state), *folded, *mismatch_lines(self.mismatch)])
 
 
 def inspect_file(path: Path) -> TfliteInspection:
@@ -103,6 +107,7 @@ def inspect_file(path: Path) -> TfliteInspection:
         activations=None if stored.metadata.activations is None else len(stored.metadata.activations),
         checkpoint_sha256=stored.metadata.checkpoint_sha256,
         mismatch=stored.metadata.mismatch,
+        state=stored.metadata.state,
     )
 
 

@@ -2,7 +2,9 @@
 
 x[:, numbers]                    ->  GATHER along that axis
 x[arange(batch), numbers]        ->  GATHER along axis 1, as every input keeps its place in the batch
+x[arange(batch)]                 ->  nothing
 flip, roll                       ->  the positions backwards, or turned
+x.repeat_interleave(counts, 1)   ->  each position as often as its constant count says
 pad by reflect, replicate ...    ->  the positions that each mode reads beyond the borders
 """
 
@@ -65,6 +67,20 @@ def lower_roll(build: Builder, node: Node) -> None:
     pick(build, node, turned)
 
 
+@lowers(aten.repeat_interleave.self_Tensor)
+def lower_repeat_interleave(build: Builder, node: Node) -> None:
+    """Write GATHER of the positions, each as often as constants say."""
+    x, counts, axis = fill(node, None, None, None)
+    times = build.program.constant(counts)
+    if times is None:
+        raise CannotLower("it repeats by computed counts")
+    if axis is None:
+        raise CannotLower("it repeats the flattened tensor; name an axis")
+    if int(axis) % len(build.program.shape(x)) in build.program.open_axes(node):
+        raise CannotLower("PyTorch does not know the size of its result; give it output_size")
+    pick(build, node, {int(axis): np.repeat(np.arange(build.program.shape(x)[int(axis)]), times)})
+
+
 @lowers(aten.pixel_shuffle.default)
 def lower_pixel_shuffle(build: Builder, node: Node) -> None:
     """Write DEPTH_TO_SPACE, which takes the pixels of a block before its channels; PyTorch the channels before."""
@@ -119,6 +135,9 @@ def lower_index(build: Builder, node: Node) -> None:
     indices = node.args[1]
     assert isinstance(indices, list | tuple)
     places = [axis for axis, index in enumerate(indices) if index is not None]
+    if places == [0] and _is_range_of_batch(build.program, indices[0]):
+        build.values.set(node, build.values.read(node.args[0]))
+        return
     if len(places) == 2 and places[0] == 0 and _is_range_of_batch(build.program, indices[0]):
         numbers = build.program.constant(indices[1])
         if numbers is None:

@@ -3,6 +3,7 @@ them. Exact.
 
     where(c, a, b)           ->  SELECT_V2(c, a, b)
     masked_fill(x, m, v)     ->  SELECT_V2(m, v, x)
+    index_fill(x, 1, n, v)   ->  likewise; the mask is a constant
 
 Integers are compared as floats: exactly up to 2^24, which ids of tokens and positions do not reach.
 """
@@ -87,6 +88,24 @@ def lower_masked_fill(build: Builder, node: Node) -> None:
     """Write SELECT_V2 with the number."""
     x, mask, number = node.args
     _select(build, node, mask, number, x)
+
+
+@lowers(aten.index_fill.int_Scalar)
+def lower_index_fill(build: Builder, node: Node) -> None:
+    """Write SELECT_V2 by a constant mask of the places that are filled."""
+    x, axis, index, number = node.args
+    value, shape = build.values.read_float(x), build.program.shape(node)
+    axis = int(axis) % len(shape)  # type: ignore[arg-type]
+    places = build.program.constant(index)
+    if places is None:
+        raise CannotLower("it writes to computed places")
+    if axis in build.program.open_axes(node):
+        raise CannotLower("it writes into a part of the batch")
+    mask = np.zeros(shape[axis], bool)
+    mask[places] = True
+    wide = mask.reshape([-1 if other == axis else 1 for other in value.order])
+    filling = build.writer.number(np.array(number, np.float32), "number")
+    build.values.result(node, "SELECT_V2", [build.writer.number(wide, "mask"), filling, value], value.order)
 
 
 @lowers(*CASTS, any_type=True)

@@ -147,7 +147,7 @@ def lower_adaptive_average_pool(build: Builder, node: Node) -> None:
     assert isinstance(x, Node)
     sizes, outputs = build.program.shape(x)[2:], build.program.shape(node)[2:]
     if any(size % output for size, output in zip(sizes, outputs, strict=True)):
-        _pool_bands(build, node, "MEAN", x)
+        _pool_bands(build, node, x)
         return
     if outputs == (1, 1):
         _mean_of_image(build, node, x)
@@ -157,26 +157,18 @@ def lower_adaptive_average_pool(build: Builder, node: Node) -> None:
 
 
 @lowers(aten.adaptive_max_pool2d.default, aten.adaptive_max_pool1d.default)
-def lower_adaptive_max_pool(build: Builder, node: Node) -> None:
-    """Write REDUCE_MAX of whole images or of bands; the places of maxima are not given."""
-    if any(user.args[1] == 1 for user in node.users):
-        raise CannotLower("its places are read; only its values have a lowering")
-    x = node.args[0]
-    assert isinstance(x, Node)
-    part = next(iter(node.users))
-    _pool_bands(build, part, "REDUCE_MAX", x)
-    value = build.values.read(part)
-    build.values.set_parts(node, (value, value))
+def refuse_places(build: Builder, node: Node) -> None:
+    """Refuse to give the places of maxima; the values alone are pools under another name."""
+    raise CannotLower("its places are read; only its values have a lowering")
 
 
-def _pool_bands(build: Builder, node: Node, code: str, x: Node) -> None:
-    """Pool windows that may differ in size: bands of rows first, then of columns. Output i reads from floor(i n / m)
-    to ceil((i + 1) n / m), as PyTorch does; the mean of a band's means is the window's, as its rows are equally long.
+def _pool_bands(build: Builder, node: Node, x: Node) -> None:
+    """Take means of windows that may differ in size: bands of rows first, then of columns. Output i reads from
+    floor(i n / m) to ceil((i + 1) n / m), as PyTorch does; the mean of a band's means is the window's, as its rows are
+    equally long.
     """
     image = read_image(build, x, integer=False)
-    rank = len(build.program.shape(node))
-    outputs = (1, *build.program.shape(node)[2:])[-2:]
-    for place, count in ((1, outputs[0]), (2, outputs[1])):
+    for place, count in enumerate(build.program.shape(node)[2:], 1):
         source = build.writer.tensor(image)
         size, bands = source.shape[place], []
         axes = build.writer.indices([place], "axes")
@@ -196,15 +188,12 @@ def _pool_bands(build: Builder, node: Node, code: str, x: Node) -> None:
             )
             shape[place] = 1
             one = replace(like, shape=tuple(shape))
-            bands.append(build.writer.operator(code, [band, axes], one, image.order, keepDims=True))
+            bands.append(build.writer.operator("MEAN", [band, axes], one, image.order, keepDims=True))
         shape[place] = count
         joined = replace(source, name=f"{node.name}/bands", shape=tuple(shape))
         image = (
             bands[0] if count == 1 else build.writer.operator("CONCATENATION", bands, joined, image.order, axis=place)
         )
-    if rank == 3:
-        like = build.program.like(node, CHANNELS_LAST[3])
-        image = replace(build.writer.reshape(image, like.shape, like.open_batch, node.name), order=CHANNELS_LAST[3])
     build.values.set(node, image)
 
 

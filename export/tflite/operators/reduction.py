@@ -1,7 +1,8 @@
-"""Sums, largest and smallest values over axes, and the place of the largest are computed on floats.
+"""Sums and products over axes, and the place of the largest value, are computed on floats; largest and smallest values
+of codes on codes.
 
-Maxima, minima and their places are exact; of equal values the first counts, as in PyTorch. Sums are float sums in
-another order.
+Maxima, minima and their places are exact; of equal values the first counts, as in PyTorch. Sums and products are those
+of floats in another order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,8 +26,11 @@ aten = torch.ops.aten
 REDUCTIONS: Mapping[Any, str] = {
     aten.amax.default: "REDUCE_MAX",
     aten.amin.default: "REDUCE_MIN",
+    aten.prod.dim_int: "REDUCE_PROD",
     aten.sum.dim_IntList: "SUM",
 }
+AS_THEY_ARE = frozenset({"REDUCE_MAX", "REDUCE_MIN"})
+"""These take codes and integers too. A grid is monotonic: the code of the largest value is the largest code."""
 ALONG: Mapping[Any, str] = {aten.max.dim: "REDUCE_MAX", aten.min.dim: "REDUCE_MIN"}
 PLACES: Mapping[str, str] = {"REDUCE_MAX": "ARG_MAX", "REDUCE_MIN": "ARG_MIN"}
 INT64 = 4
@@ -36,8 +40,9 @@ LONG = np.dtype(np.int64)
 
 @lowers(*REDUCTIONS)
 def lower_reduction(build: Builder, node: Node) -> None:
-    """Write one operator over any axes, on floats."""
+    """Write one operator over any axes."""
     x, axes, keep = fill(node, None, [], False)
+    axes = [axes] if isinstance(axes, int) else axes
     rank = len(build.program.shape(x))
     reduced = sorted({int(axis) % rank for axis in axes}) or [*range(rank)]
     if any(axis in build.program.open_axes(x) for axis in reduced):
@@ -69,7 +74,7 @@ def lower_places(build: Builder, node: Node) -> None:
 
 
 def _reduce(build: Builder, code: str, x: Node, axes: Sequence[int], keep: bool, name: str) -> Value:
-    value = build.values.read_float(x)
+    value = build.values.read(x) if code in AS_THEY_ARE else build.values.read_float(x)
     places = build.writer.indices(sorted(value.order.index(axis) for axis in axes), "axes")
     like, order = _without(build, value, axes, name) if not keep else (_of_one(build, value, axes, name), value.order)
     return build.writer.operator(code, [value, places], like, order, keepDims=keep)

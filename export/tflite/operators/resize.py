@@ -40,7 +40,7 @@ def lower_nearest(build: Builder, node: Node) -> None:
                 f"its scale factor {factor:.6g} is not {wanted} / {size}, and LiteRT would read other pixels; "
                 "give it a size"
             )
-    _resize(build, node, "RESIZE_NEAREST_NEIGHBOR", integer=not exact, half_pixels=exact, align=False)
+    _resize(build, node, "RESIZE_NEAREST_NEIGHBOR", integer=True, half_pixels=exact, align=False)
 
 
 @lowers(aten.upsample_bilinear2d.vec)

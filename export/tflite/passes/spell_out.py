@@ -3,7 +3,7 @@
 What rules look at is spelled out before (codeq/graph/canonical.py).
 
 var(x, axes)       ->  sum((x - mean(x, axes)) ** 2, axes) / (count - correction); std is its root
-glu, addcmul, addcdiv, logsumexp, vector norms  ->  their formulas
+glu, addcmul, addcdiv, logsumexp, vector norms, cosine_similarity, diff  ->  their formulas
 normalize(x)       ->  x / sqrt(sum(x ** 2)): what PyTorch itself defines by others is taken apart
 max_pool1d(x, ...) ->  squeeze(max_pool2d(unsqueeze(x, 2), ...)): a sequence is an image of one row
 """
@@ -81,7 +81,20 @@ def _length(x: Tensor, order: float = 2, axes: Any = None, keepdim: bool = False
     return (x * x).sum(axes, keepdim=keepdim).sqrt()
 
 
+def _cosine(x: Tensor, y: Tensor, axis: int = 1, smallest: float = 1e-8) -> Tensor:
+    """Divide each by its length first, as PyTorch does, which keeps lengths from below."""
+    rank = max(x.ndim, y.ndim)
+    wide = [value[(None,) * (rank - value.ndim)] for value in (x, y)]
+    size = max(value.shape[axis] for value in wide)
+    sizes = [size if place == axis % rank else -1 for place in range(rank)]
+    wide = [value if value.shape[axis] == size else value.expand(sizes) for value in wide]
+    one, other = (value / (value * value).sum(axis, keepdim=True).sqrt().clamp_min(smallest) for value in wide)
+    return (one * other).sum(axis)
+
+
 WORDS: Mapping[Any, Words] = {
+    aten.cosine_similarity.default: _cosine,
+    aten.diff.default: aten.diff.default.decompose,
     aten.addcdiv.default: lambda x, a, b, value=1: x + a / b if value == 1 else x + a / b * value,
     aten.addcmul.default: lambda x, a, b, value=1: x + a * b if value == 1 else x + a * b * value,
     aten.glu.default: _glu,
@@ -117,13 +130,12 @@ def _pool_of_a_row(target: Any) -> Callable[[Node], Node]:
 def _of_a_row(target: Any) -> Callable[[int, Any], Any]:
     neutral = {
         aten.max_pool2d.default: (1, 1, 0, 1),
-        aten.avg_pool2d.default: (1, 1, 0),
         aten.adaptive_avg_pool2d.default: (1,),
     }[target]
 
     def number(place: int, value: Any) -> Any:
         if place >= len(neutral):
-            return value  # ceil_mode, count_include_pad
+            return value  # ceil_mode
         given = list(value) if isinstance(value, list | tuple) else [value]
         return [neutral[place], *given] if given else given
 
@@ -132,6 +144,5 @@ def _of_a_row(target: Any) -> Callable[[int, Any], Any]:
 
 SPELLINGS: Mapping[Any, Callable[[Node], Node]] = {
     aten.max_pool1d.default: _pool_of_a_row(aten.max_pool2d.default),
-    aten.avg_pool1d.default: _pool_of_a_row(aten.avg_pool2d.default),
     aten.adaptive_avg_pool1d.default: _pool_of_a_row(aten.adaptive_avg_pool2d.default),
 }

@@ -33,6 +33,11 @@ def last_node(function: Callable[[Tensor], Tensor]) -> Node:
         (lambda x: torch.cat([x, x[:, :1]], 1), True),
         (lambda x: torch.cat([x, torch.zeros(3, 4, 6, 6)]), False),
         (lambda x: torch.cat([x, F.relu(x)], 1), False),
+        (lambda x: x.amax(1), True),
+        (lambda x: x.index_select(1, torch.tensor([2, 0])), True),
+        (lambda x: x[:, [2, 0]], True),
+        (lambda x: x[torch.arange(x.shape[0]), x.mean((2, 3)).argmax(1)], False),
+        (lambda x: torch.arange(5.0).index_select(0, x.flatten().argsort()), False),
         (lambda x: x.sort(1)[0], False),
         (lambda x: F.relu(x), False),
         (lambda x: x + x, False),
@@ -47,6 +52,11 @@ def last_node(function: Callable[[Tensor], Tensor]) -> Node:
         "concatenation",
         "concatenation_with_a_constant",
         "concatenation_with_a_clamped_part",
+        "largest",
+        "picked",
+        "indexed",
+        "computed_places",
+        "of_a_constant",
         "result_of_another",
         "clamp",
         "sum",
@@ -61,3 +71,8 @@ def test_roots_are_what_moves_start_at() -> None:
     assert [root.name for root in roots(node)] == ["exp", "sin"]
     (exp, _) = roots(node)
     assert list(roots(exp)) == [exp]
+
+
+def test_places_are_no_roots() -> None:
+    node = last_node(lambda x: x.exp().index_select(1, torch.tensor([2, 0]))[:, [1, 0]])
+    assert [root.name for root in roots(node)] == ["exp"]

@@ -1,12 +1,14 @@
 """One spelling per operation, with the same values."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codeq.errors import TraceError
-from codeq.graph.canonical import canonicalize, merge_equal, refuse_writes
+from codeq.graph.canonical import NEEDED_BY_ONNX, canonicalize, merge_equal, refuse_writes
 from codeq.graph.nodes import GraphRunner, layer_names, operator_name
 from codeq.graph.trace import trace
 
@@ -23,7 +25,7 @@ class Spellings(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         y = F.silu(x) * 2
         y.relu_()
-        rows = F.adaptive_avg_pool1d(x.flatten(2), 1), F.adaptive_avg_pool1d(x.flatten(2), 2)
+        rows = F.adaptive_avg_pool1d(x.flatten(2), 1), F.adaptive_avg_pool1d(x.flatten(2), 5)
         return y, x.mean((-1, 2)), x.mean((2, 3), keepdim=True), self.fc(x.permute(0, 2, 3, 1)), x.mean(1), *rows
 
 
@@ -37,7 +39,7 @@ def test_one_spelling_per_operation_and_the_same_values(rng: torch.Generator) ->
     assert "relu_" not in found
     assert found.count("mean") == 1  # over channels: no pooling
     assert found.count("adaptive_avg_pool2d") == 3
-    assert found.count("adaptive_avg_pool1d") == 1  # to two values
+    assert found.count("adaptive_avg_pool1d") == 1  # to five values, whose windows differ
     assert found.count("sigmoid") == 1
     linear = next(node for node in exported.graph.nodes if operator_name(node) == "linear")
     assert linear.meta["val"].ndim == 2
@@ -94,3 +96,15 @@ def test_a_write_that_cannot_be_followed_is_refused_by_name() -> None:
     canonicalize(exported)
     with pytest.raises(TraceError, match=r"^zero_ writes in place into a view that cannot be followed; use [^\n]+$"):
         refuse_writes(exported)
+
+
+def test_sums_of_cut_windows_over_another_number() -> None:
+    """Every size, kernel, stride and padding that PyTorch takes: which last window it leaves out."""
+    words, tried = NEEDED_BY_ONNX[torch.ops.aten.avg_pool2d.default], 0
+    for size, kernel, stride, padding in itertools.product(range(2, 9), range(1, 5), range(1, 6), range(3)):
+        if padding > kernel // 2 or size + 2 * padding < kernel:
+            continue
+        x, tried = torch.randn(1, 2, size, size + 1), tried + 1
+        expected = F.avg_pool2d(x, kernel, stride, padding, True, True, 3)
+        torch.testing.assert_close(words(x, [kernel], [stride], [padding], True, True, 3), expected)
+    assert tried > 200

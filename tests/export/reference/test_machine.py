@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import codeq
 from codeq.errors import CalibrationError
 from export import ExportError, Report, export_onnx, load_session
-from export.reference.machine import Codes
+from export.reference.machine import Codes, _move
 from export.reference.onnxruntime import _add, _mul
 
 PAIRS = np.stack(np.meshgrid(np.arange(256), np.arange(256)), -1).reshape(-1, 2).astype(np.uint8)
@@ -70,6 +70,22 @@ def test_quantize_and_dequantize_are_onnxs(rng: torch.Generator) -> None:
     assert float((values - x)[inside].abs().max()) <= 0.5001 * float(scale)
     assert codes.min() == 0
     assert codes.max() == 255
+
+
+@pytest.mark.parametrize(
+    ("target", "places", "expected"),
+    [
+        (torch.ops.aten.index_select.default, (1, torch.tensor([2, 0])), [[3, -1]]),
+        (torch.ops.aten.index.Tensor, ([None, torch.tensor([1, 1])],), [[2, 2]]),
+        (torch.ops.aten.amax.default, ([1], True), [[3]]),
+    ],
+)
+def test_codes_that_are_picked_stay_codes(target: Any, places: tuple[Any, ...], expected: list[list[int]]) -> None:
+    node = torch.fx.Graph().call_function(target)
+    x = Codes(torch.tensor([[-1.0, 2, 3]]), torch.tensor(0.5), 7)
+    found = _move(node, (x, *places))
+    assert isinstance(found, Codes)
+    assert (found.centered.tolist(), float(found.scale), found.zero_point) == (expected, 0.5, 7)
 
 
 def export_module(model: nn.Module, x: Tensor, path: Path, **options: Any) -> Report:

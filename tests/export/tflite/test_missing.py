@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import export.tflite.operators.families
-from codeq.graph.spelled_moves import MOVES_IN_OTHER_WORDS
+from codeq.graph import canonical
 from export.tflite.missing import REASONS
 from export.tflite.operators.registry import LOWERINGS
 from export.tflite.passes.spell_out import SPELLINGS, WORDS
@@ -22,9 +22,7 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "litert_operators.md"
 
 def lowered() -> set[str]:
     targets = [
-        target
-        for target in (*LOWERINGS, *SPELLINGS, *WORDS, *MOVES_IN_OTHER_WORDS)
-        if hasattr(target, "overloadpacket")
+        target for target in (*LOWERINGS, *SPELLINGS, *WORDS, *canonical.SPELLINGS) if hasattr(target, "overloadpacket")
     ]
     return {target.overloadpacket.__name__ for target in targets if target.namespace == "aten"} | CANONICAL
 
