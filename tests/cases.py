@@ -373,6 +373,13 @@ read(
     {"conv": "CONV_2D", "upsample_bilinear2d": "RESIZE_BILINEAR", "reader": "CONV_2D"},
 )
 read(
+    "linear of a row",
+    "a sequence is an image of one row",
+    lambda m, x: m.conv1d(F.interpolate(m.conv(x).flatten(2), scale_factor=2, mode="linear")),
+    {"upsample_bilinear2d": MIXED, "conv1d": "QLinearConv"},
+    {"upsample_bilinear2d": "RESIZE_BILINEAR", "conv1d": "CONV_2D"},
+)
+read(
     "bilinear, corners",
     "another rule of places, smaller along one axis",
     lambda m, x: m.reader(F.interpolate(F.relu(m.conv(x)), size=(7, 29), mode="bilinear", align_corners=True)),

@@ -6,6 +6,7 @@ avg_pool2d(x, k, divisor_override=d)  ->  avg_pool2d(x, k) * (k * k / d)
 silu(x)                               ->  mul(x, sigmoid(x)): both have integer kernels
 mean(x, (2, 3)) of an image           ->  adaptive_avg_pool2d(x, 1): a mean has no integer kernel
 adaptive_avg_pool1d(x, 1)             ->  the same of an image of one row
+upsample_linear1d(x)                  ->  upsample_bilinear2d of an image of one row
 linear(x) of three or more dimensions ->  reshape, linear of two, reshape: only that one takes an integer bias
 stack(a, b)                           ->  cat(unsqueeze(a), unsqueeze(b)), which share a grid
 x.mT                                  ->  transpose(x, -2, -1)
@@ -23,7 +24,7 @@ from torch.fx import Node
 from codeq.errors import TraceError
 from codeq.graph.nodes import insert_call, layer_names, replace_node
 from codeq.graph.operators import CLAMPS
-from codeq.graph.spell import spell_all
+from codeq.graph.spell import spell_all, word
 from codeq.graph.spelled_moves import MOVES_IN_OTHER_WORDS
 from codeq.graph.writes import writes_in_place
 
@@ -50,13 +51,20 @@ def _divide_by_window(
     return mean * (size / divisor)
 
 
+def _linear_of_a_row(x: Tensor, size: Any, align: bool, factors: Any = None) -> Tensor:
+    sizes = None if size is None else [1, *size]
+    wide = None if factors is None else [1.0, *factors]
+    return word(aten.upsample_bilinear2d.vec, x.unsqueeze(2), sizes, align, wide).squeeze(2)
+
+
+ROWS = {aten.upsample_linear1d.vec: _linear_of_a_row}
 DIVISORS = {aten.avg_pool2d.default: _divide_by_window}
 """The spelling that ONNX needs in float files too."""
 
 
 def canonicalize(exported: ExportedProgram) -> None:
     """Rewrite a traced network, in place."""
-    spell_all(exported, {**MOVES_IN_OTHER_WORDS, **DIVISORS})
+    spell_all(exported, {**MOVES_IN_OTHER_WORDS, **ROWS, **DIVISORS})
     for node in list(exported.graph.nodes):
         if node.op != "call_function":
             continue
