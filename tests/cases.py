@@ -389,10 +389,14 @@ read(
 read(
     "bilinear, joined",
     "it keeps its operand's grid where both are joined, which starts at zero",
-    lambda m, x: m.fc(
-        torch.cat([y := F.relu(m.conv(x)), F.interpolate(y, size=(12, 12), mode="bilinear")], 1)[:, ::2].mean((2, 3))
-    )
-    + m.fc(F.interpolate(y, size=1, mode="bilinear").flatten(1)),
+    lambda m, x: (
+        m.fc(
+            torch.cat([y := F.relu(m.conv(x)), F.interpolate(y, size=(12, 12), mode="bilinear")], 1)[:, ::2].mean(
+                (2, 3)
+            )
+        )
+        + m.fc(F.interpolate(y, size=1, mode="bilinear").flatten(1))
+    ),
     {"conv": "QLinearConv", "fc_1": "QGemm"},
     {"conv": "CONV_2D"},
 )
@@ -408,7 +412,7 @@ read(
     "processors find other weights there: it is computed in float",
     lambda m, x: m.reader(F.interpolate(m.conv(x)[:, :, :7, :4], size=(387, 4), mode="bilinear")),
     {"upsample_bilinear2d": MIXED, "reader": "QLinearConv"},
-    {"upsample_bilinear2d": "float: processors round its weights differently, or its grid is not its input's", "reader": "CONV_2D"},
+    {"upsample_bilinear2d": "float: processors round its weights differently, or its grid is not its input's"},
 )
 read(
     "pool_over_time",

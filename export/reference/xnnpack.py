@@ -105,8 +105,8 @@ def _bilinear(node: Node, x: Codes, size: Any, align: bool, factors: Any = None)
     if rows is None or columns is None or [user.target for user in node.users] != [quantize]:
         return floats
     whole = 2**WEIGHT_BITS
-    codes = x.centered.int()
-    codes = codes[..., rows.first, :] * (whole - rows.weight)[:, None] + codes[..., rows.second, :] * rows.weight[:, None]
+    codes, down = x.centered.int(), rows.weight[:, None]
+    codes = codes[..., rows.first, :] * (whole - down) + codes[..., rows.second, :] * down
     codes = codes[..., columns.first] * (whole - columns.weight) + codes[..., columns.second] * columns.weight
     rounded = ((codes + whole**2 // 2) >> 2 * WEIGHT_BITS).float()
 

@@ -3,8 +3,8 @@
     Before: codes -> DequantizeLinear -> Resize -> QuantizeLinear, on one grid
     After:  codes -> DequantizeLinear -> Sum -> Resize -> QuantizeLinear
 
-Where both quantizers have one grid, onnxruntime takes a Resize for a move of codes (1.22 does, 1.31 does not): its kernel
-on uint8 cuts fractions off, 0.42 of a step on average, where QuantizeLinear rounds.
+Where both quantizers have one grid, onnxruntime takes a Resize for a move of codes (1.22 does, 1.31 does not): its
+kernel on uint8 cuts fractions off, 0.42 of a step on average, where QuantizeLinear rounds.
 """
 
 import onnx_ir as ir
@@ -19,11 +19,11 @@ def keep_resizes_float(model: ir.Model) -> int:
         if node.op_type != "Resize" or node.domain or node.attributes.get_string("mode", "nearest") == "nearest":
             continue
         x = node.inputs[0]
-        source = None if x is None else x.producer()
-        if source is None or not is_activation(source):
+        source = x.producer() if x is not None else None
+        if x is None or source is None or not is_activation(source):
             continue
-        readers = [user for output in node.outputs for user in output.consumers()]
-        if not any(user.op_type == "QuantizeLinear" and same_grid(user.inputs[1:], source.inputs[1:]) for user in readers):
+        quantizers = [user for user in node.outputs[0].consumers() if user.op_type == "QuantizeLinear"]
+        if not any(same_grid(quantizer.inputs[1:], source.inputs[1:]) for quantizer in quantizers):
             continue
         barrier = ir.Node("", "Sum", [x], num_outputs=1)
         floats = barrier.outputs[0]

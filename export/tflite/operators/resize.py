@@ -1,6 +1,6 @@
 """Images are made larger or smaller by nearest neighbours, exact on floats and on codes, or bilinearly.
 
-On codes a bilinear resize has integer weights in XNNPACK, whose rule is in export/reference/xnnpack.py, and keeps the grid.
+On codes a bilinear resize keeps the grid and has integer weights in XNNPACK: export/reference/xnnpack.py has the rule.
 
 LiteRT derives positions from the two sizes alone, PyTorch from a scale factor where one is given: both are computed
 here, and what would read other pixels is refused. Source: PyTorch's UpSample.h; TensorFlow Lite's resize kernels.

@@ -6,8 +6,8 @@
 Float: PyTorch's sums in another order, from the weight's codes. On codes: the rule of convolutions in XNNPACK.
 
 The operator takes the shape of its result as numbers. On floats the batch among them is computed from the input's. On
-codes they are a constant, as XNNPACK wants it, which takes the batch from the input whatever they say (measured); LiteRT's
-own kernel refuses another batch than theirs, in a file with an open one that of 1.
+codes they are a constant, as XNNPACK wants it, which takes the batch from the input whatever they say (measured);
+LiteRT's own kernel refuses another batch than theirs, which is 1 in a file with an open one.
 """
 
 import dataclasses

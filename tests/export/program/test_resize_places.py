@@ -33,7 +33,8 @@ def test_places(size: int, wanted: int, align: bool, first: list[int], weight: l
 def test_places_that_a_fused_sum_would_round_otherwise_are_none() -> None:
     assert resize_places(7, 387, align=False) is None
     assert resize_places(7, 387, align=True) is not None
-    assert all(resize_places(size, size * factor, align=False) for size in range(1, 80) for factor in (1, 2, 3, 4, 8))
+    assert all(resize_places(size, size * factor, align=False) for size in range(1, 80) for factor in (1, 2, 3, 4, 31))
+    assert resize_places(13, 7, align=False) is not None  # the whole second pixel, or none of the next
 
 
 def test_sizes_are_given_or_follow_from_factors() -> None:

@@ -119,11 +119,10 @@ def test_bilinear_resizes_are_the_kernel_s() -> None:
     rng = np.random.default_rng(0)
     resize, scale = XNNPACK.kernels[aten.upsample_bilinear2d.vec], 0.1
     for turn in range(60):
-        align, batch, channels, zero = bool(turn % 2), turn % 3 + 1, int(rng.integers(1, 40)), int(rng.integers(-128, 128))
-        height, width = (int(size) for size in rng.integers(1, 20, 2))
-        factors = rng.integers(1, 5, 2)
-        sizes = [height * int(factors[0]), width * int(factors[1])] if turn % 5 else [int(n) for n in rng.integers(1, 40, 2)]
-        grid, int8 = TensorGrid(np.float32([scale]), zero), random_codes(rng, (batch, height, width, channels))
+        align, channels, zero = bool(turn % 2), int(rng.integers(1, 40)), int(rng.integers(-128, 128))
+        height, width, *factors = (int(n) for n in rng.integers(1, [20, 20, 5, 5]))
+        sizes = [height * factors[0], width * factors[1]] if turn % 5 else [int(n) for n in rng.integers(1, 40, 2)]
+        grid, int8 = TensorGrid(np.float32([scale]), zero), random_codes(rng, (turn % 3 + 1, height, width, channels))
         graph = Graph()
         graph.inputs["x"] = graph.add_tensor(FileTensor("x", (1, *int8.shape[1:]), int8.dtype, None, grid, (0,)))
         size = graph.add_tensor(FileTensor("size", (2,), np.dtype(np.int32), np.array(sizes, np.int32)))
