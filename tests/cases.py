@@ -99,6 +99,8 @@ READ_LAYERS: dict[str, Callable[[], nn.Module]] = {
     "norm": lambda: nn.BatchNorm2d(8),
     "reader": lambda: nn.Conv2d(8, 6, 1),
     "transposed": lambda: nn.ConvTranspose2d(8, 8, 2, stride=2),
+    "wider": lambda: nn.ConvTranspose2d(8, 8, 3, (2, 1), (1, 0), (1, 0)),
+    "longer": lambda: nn.ConvTranspose1d(8, 8, 2, 3, output_padding=1),
     "conv1d": lambda: nn.Conv1d(8, 6, 3, padding=1),
     "conv3d": lambda: nn.Conv3d(1, 4, 3, padding=1),
     "fc": lambda: nn.Linear(8, 5),
@@ -165,6 +167,7 @@ def read(
 
 
 TRANSPOSED = "float: onnxruntime computes it in float, with the exact weight, between codes"
+MIXED = "float: it mixes pixels as floats, between codes"
 BOTH = {"conv": "QLinearConv", "reader": "QLinearConv"}
 CLAMPED = "a clamp is the saturation of the grid behind it"
 read("relu", CLAMPED, lambda m, x: m.reader(F.relu(m.conv(x))), BOTH, {"conv": "CONV_2D", "reader": "CONV_2D"})
@@ -182,13 +185,27 @@ read(
 read("dilated", "padding='same'", lambda m, x: m.dilated(F.relu(m.conv(x))), {"dilated": "QLinearConv"})
 read(
     "transposed",
-    "a transposed convolution stays float between codes",
+    "a transposed convolution stays float between codes in onnxruntime",
     lambda m, x: m.reader(m.transposed(m.conv(x))),
     {
         "transposed": TRANSPOSED,
         "reader": "QLinearConv",
     },
-    {"conv": "CONV_2D", "transposed": "float", "reader": "CONV_2D"},
+    {"conv": "CONV_2D", "transposed": "TRANSPOSE_CONV", "reader": "CONV_2D"},
+)
+read(
+    "transposed, cut",
+    "what its padding cuts off is cut off codes, behind its clamp",
+    lambda m, x: m.reader(m.wider(m.conv(x)).clamp(0, 6)),
+    {"wider": TRANSPOSED, "reader": "QLinearConv"},
+    {"wider": "TRANSPOSE_CONV", "reader": "CONV_2D"},
+)
+read(
+    "transposed_row",
+    "a sequence is an image of one row, and the kernel does not reach its end",
+    lambda m, x: m.conv1d(F.relu(m.longer(m.conv(x).flatten(2)))),
+    {"longer": TRANSPOSED, "conv1d": "QLinearConv"},
+    {"longer": "TRANSPOSE_CONV", "conv1d": "CONV_2D"},
 )
 read("conv1d", "one dimension", lambda m, x: m.conv1d(m.conv(x).flatten(2)), {"conv1d": "QLinearConv"})
 read(
@@ -366,9 +383,52 @@ read(
 )
 read(
     "bilinear",
-    "pixels are mixed, as floats",
+    "pixels are mixed, as floats in onnxruntime",
     lambda m, x: m.reader(F.interpolate(m.conv(x), scale_factor=2.0, mode="bilinear")),
-    {"upsample_bilinear2d": "float: it mixes pixels as floats, between codes", "reader": "QLinearConv"},
+    {"upsample_bilinear2d": MIXED, "reader": "QLinearConv"},
+    {"conv": "CONV_2D", "upsample_bilinear2d": "RESIZE_BILINEAR", "reader": "CONV_2D"},
+)
+read(
+    "linear of a row",
+    "a sequence is an image of one row",
+    lambda m, x: m.conv1d(F.interpolate(m.conv(x).flatten(2), scale_factor=2, mode="linear")),
+    {"upsample_bilinear2d": MIXED, "conv1d": "QLinearConv"},
+    {"upsample_bilinear2d": "RESIZE_BILINEAR", "conv1d": "CONV_2D"},
+)
+read(
+    "bilinear, corners",
+    "another rule of places, smaller along one axis",
+    lambda m, x: m.reader(F.interpolate(F.relu(m.conv(x)), size=(7, 29), mode="bilinear", align_corners=True)),
+    {"upsample_bilinear2d": MIXED, "reader": "QLinearConv"},
+    {"upsample_bilinear2d": "RESIZE_BILINEAR", "reader": "CONV_2D"},
+)
+read(
+    "bilinear, joined",
+    "it keeps its operand's grid where both are joined, which starts at zero",
+    lambda m, x: (
+        m.fc(
+            torch.cat([y := F.relu(m.conv(x)), F.interpolate(y, size=(12, 12), mode="bilinear")], 1)[:, ::2].mean(
+                (2, 3)
+            )
+        )
+        + m.fc(F.interpolate(y, size=1, mode="bilinear").flatten(1))
+    ),
+    {"conv": "QLinearConv", "fc_1": "QGemm"},
+    {"conv": "CONV_2D"},
+)
+read(
+    "bilinear, clamped",
+    "a clamp behind it would need a grid of its own",
+    lambda m, x: m.reader(F.relu(F.interpolate(m.conv(x), scale_factor=2.0, mode="bilinear"))),
+    {"upsample_bilinear2d": "float: nothing that reads it computes in integers", "reader": "QLinearConv"},
+    {"upsample_bilinear2d": "float", "relu": "float", "reader": "CONV_2D"},
+)
+read(
+    "bilinear, otherwise rounded",
+    "processors find other weights there: it is computed in float",
+    lambda m, x: m.reader(F.interpolate(m.conv(x)[:, :, :7, :4], size=(387, 4), mode="bilinear")),
+    {"upsample_bilinear2d": MIXED, "reader": "QLinearConv"},
+    {"upsample_bilinear2d": "float: processors round its weights differently, or its grid is not its input's"},
 )
 read(
     "pool_over_time",
@@ -1070,7 +1130,7 @@ foreign(
         "first": "QLinearConv",
         "second": "QLinearConv",
         "third": "QLinearConv",
-        "upsample_bilinear2d": "float: it mixes pixels as floats, between codes",
+        "upsample_bilinear2d": MIXED,
     },
 )
 foreign(
@@ -1510,13 +1570,65 @@ add(
             "down": "QLinearConv",
             "up": TRANSPOSED,
             "middle": "QLinearConv",
-            "upsample_bilinear2d": "float: it mixes pixels as floats, between codes",
+            "upsample_bilinear2d": MIXED,
             "out": "QLinearConv",
         },
-        None,
+        {"left": "CONV_2D", "up": "TRANSPOSE_CONV", "upsample_bilinear2d": "RESIZE_BILINEAR", "out": "CONV_2D"},
         folded=1,
         paper=True,
         shown=(),
+    ),
+)
+
+
+def _decoding(up: Body, **layers: nn.Module) -> nn.Module:
+    """Down and up twice; `up(net, level, x)` makes an image as large again."""
+
+    def body(m: Any, x: Tensor) -> Tensor:
+        one = F.relu(m.one(x))
+        two = F.relu(m.two(F.max_pool2d(one, 2)))
+        three = F.relu(m.three(F.max_pool2d(two, 2)))
+        two = F.relu(m.join_two(torch.cat([two, up(m, "two", three)], 1)))
+        joined: Tensor = m.head(m.join_one(torch.cat([one, up(m, "one", two)], 1)))
+        return joined.flatten(1)
+
+    down = {"one": nn.Conv2d(3, 4, 3, padding=1), "two": nn.Conv2d(4, 6, 3, padding=1)}
+    return Net(body, **down, three=nn.Conv2d(6, 8, 3, padding=1), head=nn.Conv2d(4, 2, 1), **layers)
+
+
+UP = ("up_two", "up_one")
+CODES = ("one", "two", "three", "join_two", "join_one", "head")
+add(
+    "chain: u-net, transposed",
+    Case(
+        "a U-Net's transposed convolutions, one whose padding is cut off, between its concatenations",
+        lambda: _decoding(
+            lambda m, level, x: F.relu(getattr(m, f"up_{level}")(x)),
+            up_two=nn.ConvTranspose2d(8, 6, 2, 2),
+            up_one=nn.ConvTranspose2d(6, 4, 3, 2, 1, 1),
+            join_two=nn.Conv2d(12, 6, 3, padding=1),
+            join_one=nn.Conv2d(8, 4, 3, padding=1),
+        ),
+        ((8, 3, 8, 12),),
+        dict.fromkeys(CODES, "QLinearConv") | dict.fromkeys(UP, TRANSPOSED),
+        dict.fromkeys(CODES, "CONV_2D") | dict.fromkeys(UP, "TRANSPOSE_CONV"),
+        shown=("tflite-int8",),
+    ),
+)
+add(
+    "chain: u-net, bilinear",
+    Case(
+        "a U-Net's resizes share the grid of what they are joined with",
+        lambda: _decoding(
+            lambda m, level, x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=level == "one"),
+            join_two=nn.Conv2d(14, 6, 3, padding=1),
+            join_one=nn.Conv2d(10, 4, 3, padding=1),
+        ),
+        ((8, 3, 8, 12),),
+        dict.fromkeys(CODES, "QLinearConv") | {"upsample_bilinear2d": MIXED, "upsample_bilinear2d_1": MIXED},
+        dict.fromkeys(CODES, "CONV_2D")
+        | dict.fromkeys(("upsample_bilinear2d", "upsample_bilinear2d_1"), "RESIZE_BILINEAR"),
+        shown=("tflite-int8",),
     ),
 )
 

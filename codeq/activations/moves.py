@@ -6,7 +6,7 @@ import torch
 from torch.fx import Node
 
 from codeq.graph.nodes import depends_on_input, is_tensor, operator_name
-from codeq.graph.operators import CLAMPS, MOVES, PICKS, SPLITS
+from codeq.graph.operators import CLAMPS, INTERPOLATIONS, MOVES, PICKS, SPLITS
 
 aten = torch.ops.aten
 
@@ -57,7 +57,12 @@ def roots(node: Node) -> Iterator[Node]:
 
 
 def _starts_at_zero(node: Node) -> bool:
-    return all(root.target in CLAMPS and CLAMPS[root.target](root)[0] == 0 for root in roots(node))
+    return all(
+        _starts_at_zero(root.args[0])  # type: ignore[arg-type]
+        if root.target in INTERPOLATIONS
+        else root.target in CLAMPS and CLAMPS[root.target](root)[0] == 0
+        for root in roots(node)
+    )
 
 
 def _number(node: Node, position: int) -> float:

@@ -25,7 +25,7 @@ from codeq.graph.nodes import (
     module_type,
     operator_name,
 )
-from codeq.graph.operators import CLAMPS
+from codeq.graph.operators import CLAMPS, INTERPOLATIONS
 from codeq.toolkit.patterns import matches
 
 aten = torch.ops.aten
@@ -154,7 +154,7 @@ def plan_activations(
         if node not in heads and node not in absorbed and not is_move(node)
         if has_float_tensor(node) and (depends_on_input(node) or node.target in INTEGER) and _reads_tensors(node)
     )
-    return ActivationPlan(layers, float_layers, tensors, _grids(graph, tensors, read), too_wide or {})
+    return ActivationPlan(layers, float_layers, tensors, _grids(graph, tensors, read, heads), too_wide or {})
 
 
 def _wide_values(
@@ -183,8 +183,13 @@ def _refuse_wide(node: Node, tail: Node, wide: Mapping[Node, str]) -> str:
 
 
 def _tail(head: Node, absorb_batch_norm: bool) -> Node:
-    """Find the last node that a layer absorbs: BatchNorm behind a weight, then one clamp, each the only reader."""
+    """Find the last node that a layer absorbs: BatchNorm behind a weight, then one clamp, each the only reader.
+
+    What keeps its operand's grid absorbs none: a clamp would be the saturation of a grid of its own.
+    """
     node = head
+    if head.target in INTERPOLATIONS:
+        return head
     if absorb_batch_norm and INTEGER[head.target].has_weight and _only_reader(node, {aten.batch_norm.default}):
         node = next(iter(node.users))
     return next(iter(node.users)) if _only_reader(node, CLAMPS) else node
@@ -219,13 +224,19 @@ def _is_part(node: Node) -> bool:
     return getattr(node.target, "__name__", "") == "getitem" and operator_name(node.args[0]) != ""  # type: ignore[arg-type]
 
 
-def _grids(graph: Graph, tensors: Mapping[Node, str], read: Mapping[Node, bool]) -> dict[str, str]:
-    """Values that meet in a concatenation take the grid of the first."""
+def _grids(
+    graph: Graph, tensors: Mapping[Node, str], read: Mapping[Node, bool], heads: Collection[Node]
+) -> dict[str, str]:
+    """Values that meet in a concatenation take the grid of the first; an interpolation in integers, its operand's."""
     grids = {name: name for name in tensors.values()}
     for node in graph.nodes:
-        if node.target is not aten.cat.default or not _moves(node, read):
+        if node.target is aten.cat.default and _moves(node, read):
+            sharing = [*roots(node)]
+        elif node.target in INTERPOLATIONS and node in heads:
+            sharing = [*roots(node.args[0]), node]
+        else:
             continue
-        joined = [grids[tensors[root]] for root in roots(node) if root in tensors]
+        joined = [grids[tensors[root]] for root in sharing if root in tensors]
         for name, grid in grids.items():
             if grid in joined:
                 grids[name] = joined[0]

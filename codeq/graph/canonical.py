@@ -5,6 +5,7 @@ What moves values first, in the words of codeq/graph/spelled_*.py. In place, exa
 avg_pool2d(x, k, divisor_override=d)  ->  avg_pool2d(x, k) * (k * k / d)
 silu(x)                               ->  mul(x, sigmoid(x)): both have integer kernels
 mean(x, (2, 3)) of an image           ->  adaptive_avg_pool2d(x, 1): a mean has no integer kernel
+upsample_linear1d(x)                  ->  upsample_bilinear2d of an image of one row
 linear(x) of three or more dimensions ->  reshape, linear of two, reshape: only that one takes an integer bias
 stack(a, b)                           ->  cat(unsqueeze(a), unsqueeze(b)), which share a grid
 x.mT                                  ->  transpose(x, -2, -1)
@@ -24,7 +25,7 @@ from torch.fx import Node
 from codeq.errors import TraceError
 from codeq.graph.nodes import insert_call, layer_names, replace_node
 from codeq.graph.operators import CLAMPS
-from codeq.graph.spell import Words, spell_all
+from codeq.graph.spell import Words, spell_all, word
 from codeq.graph.spelled_extremes import EXTREMES_IN_OTHER_WORDS, MEDIANS
 from codeq.graph.spelled_moves import MOVES_IN_OTHER_WORDS
 from codeq.graph.spelled_windows import ADAPTIVE, WINDOWS_IN_OTHER_WORDS
@@ -65,6 +66,12 @@ def _with_zeros(x: Tensor, kernel: Sequence[int], steps: Sequence[int], padding:
     return F.pad(x, amounts)
 
 
+def _linear_of_a_row(x: Tensor, size: Any, align: bool, factors: Any = None) -> Tensor:
+    sizes = None if size is None else [1, *size]
+    wide = None if factors is None else [1.0, *factors]
+    return word(aten.upsample_bilinear2d.vec, x.unsqueeze(2), sizes, align, wide).squeeze(2)
+
+
 NEEDED_BY_ONNX: Mapping[Any, Words] = {aten.avg_pool2d.default: _divide_by_window, **ADAPTIVE, **MEDIANS}
 """The spellings that ONNX needs in float files too: torch's exporter has no other, or a wrong one."""
 
@@ -73,6 +80,7 @@ SPELLINGS: Mapping[Any, Words] = {
     **WINDOWS_IN_OTHER_WORDS,
     **EXTREMES_IN_OTHER_WORDS,
     **NEEDED_BY_ONNX,
+    aten.upsample_linear1d.vec: _linear_of_a_row,
 }
 """All spellings: rules and lowerings see none of these operators."""
 

@@ -58,6 +58,10 @@ SPLITS = frozenset(
 )
 """Moves that give several values."""
 
+INTERPOLATIONS = frozenset({aten.upsample_bilinear2d.vec})
+"""Operators whose every output value is a weighted mean of some of their input's: no grid holds it that does not hold
+these, so that codes keep theirs."""
+
 FILLED = frozenset(
     {
         aten.zeros_like.default,

@@ -14,6 +14,7 @@ KERNEL_NAMES: Mapping[IntegerKind, str] = {
     "average_pool": "QLinearAveragePool",
     "mean": "QLinearGlobalAveragePool",
     "transposed_convolution": "",
+    "bilinear_resize": "",
     "concatenate": "QLinearConcat",
     "sigmoid": "QLinearSigmoid",
     "leaky_relu": "QLinearLeakyRelu",

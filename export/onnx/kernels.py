@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 
+from codeq.activations.rules import IntegerKind
 from export.onnx.kernel_names import KERNEL_NAMES
 from export.onnx.sessions import file_options, load_model, open_session, read_metadata, session_options
 from export.parity.checks import LayerKernel
@@ -25,7 +26,11 @@ EXACT_KERNELS = frozenset(
     }
 )
 """Kernels whose rule the integer reference follows bit for bit."""
-FLOAT_KERNEL = "onnxruntime computes it in float, with the exact weight, between codes"
+FLOAT_KERNELS: Mapping[IntegerKind, str] = {
+    "transposed_convolution": "onnxruntime computes it in float, with the exact weight, between codes",
+    "bilinear_resize": "it mixes pixels as floats, between codes",
+}
+"""Why a kind that `KERNEL_NAMES` has no name for stays float."""
 INTEGER_PREFIXES = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger", "QAttention")
 
 
@@ -61,7 +66,7 @@ def report_kernels(activations: ActivationRecord, nodes: Mapping[str, str]) -> t
     for layer in activations.layers:
         wanted = KERNEL_NAMES[layer.kind]
         kernel = nodes.get(layer.name, "none") if wanted else "float"
-        reason = f"onnxruntime made no {wanted} of it" if wanted else FLOAT_KERNEL
+        reason = f"onnxruntime made no {wanted} of it" if wanted else FLOAT_KERNELS[layer.kind]
         rows.append(LayerKernel(layer.name, layer.operator, kernel, "" if is_integer(kernel) else reason))
     rows += [LayerKernel(item.name, item.operator, "float", item.reason) for item in activations.float_layers]
     return tuple(rows)

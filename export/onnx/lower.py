@@ -27,6 +27,7 @@ from codeq.graph.spell import spell_all
 from codeq.toolkit.quiet import quiet_torch
 from export.errors import ExportError
 from export.onnx.opset import NEWEST_OPSET, lowest_opset, lowest_version, stamp_opset
+from export.onnx.passes.keep_resizes_float import keep_resizes_float
 from export.onnx.passes.merge_padding import merge_padding
 from export.onnx.passes.pool_means import pool_means
 from export.onnx.passes.push_dequantize import push_dequantize
@@ -92,6 +93,7 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None, debug_
         _name_layers(model)
         merge_padding(model)
         push_dequantize(model)
+        keep_resizes_float(model)
     _name_batch(model)
     _plain_reshapes(model)
     _axes_as_attributes(model)

@@ -9,6 +9,9 @@ Every named product and quotient is rounded to float32, and rint rounds half to 
     QLinearMul                          clip(rint(f32(f32(a * b * f32(f32(sa * sb) / sy)) + zy))), zero points taken off
     Q...AveragePool                     clip(rint(f32(sum) * f32(sx / f32(sy * n))) + zy); where the window is not the
                                         whole image the kernel sums floats, and is held to the bound of float kernels
+    Resize, linear (of floats)          place = f32(f32(i + 1/2) / scale) - 1/2, or f32(i * (size - 1)) / (outputs - 1)
+                                        with corners aligned, limited to 0 ... size - 1; the four pixels around it times
+                                        the product of their weights, summed from top left to bottom right
 """
 
 from typing import Any
@@ -19,6 +22,7 @@ from torch.fx import Node
 
 from codeq.activations.moves import is_move
 from export.program.arguments import pair
+from export.program.resize_places import resized
 from export.reference.machine import Codes, Pending, Rules
 from export.reference.weighted import WEIGHTED, scaled
 
@@ -89,6 +93,43 @@ def _unary(node: Node, x: Codes, *rest: Any) -> Pending:
     return Pending(lambda sy, zy: target(x.real(), *rest) / sy, lambda: target(x.real(), *rest))
 
 
+def _bilinear(node: Node, x: Codes, size: Any, align: bool, factors: Any = None) -> Pending:
+    """Compute floats in the kernel's order: what lies midway between two codes must be rounded to the same one."""
+    real = x.real()
+    outputs = resized(real.shape[2:], size, factors)
+    top, bottom, left, right = (
+        part
+        for axis, wanted in enumerate(outputs)
+        for part in _between(real.shape[axis + 2], wanted, None if factors is None else factors[axis], align=align)
+    )
+    mixed: Any = None
+    for row, row_weight in (top, bottom):
+        for column, column_weight in (left, right):
+            term = real[..., row, :][..., column] * (row_weight[:, None] * column_weight)
+            mixed = term if mixed is None else mixed + term
+    return Pending(lambda sy, zy: mixed / sy, lambda: mixed)
+
+
+def _between(
+    size: int, wanted: int, factor: float | None, *, align: bool
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Find the two pixels around each output along one axis, each with its weight."""
+    steps = torch.arange(wanted, dtype=torch.float32)
+    if align:
+        places = steps * (size - 1) / max(wanted - 1, 1)
+    else:
+        scale = torch.tensor(float(factor)) if factor is not None else torch.tensor(float(wanted)) / size
+        places = (steps + 0.5) / scale - 0.5
+    places = places.clamp(0, size - 1)
+    first = places.floor().long()
+    second = (first + 1).clamp(max=size - 1)
+    alone = first == second  # the last pixel, twice
+    return (
+        (first, (places - second).abs().where(~alone, torch.tensor(0.5))),
+        (second, (places - first).abs().where(~alone, torch.tensor(0.5))),
+    )
+
+
 ONNXRUNTIME = Rules(
     kernels={
         **WEIGHTED,
@@ -103,6 +144,7 @@ ONNXRUNTIME = Rules(
         aten.cat.default: _concatenate,
         aten.sigmoid.default: _unary,
         aten.leaky_relu.default: _unary,
+        aten.upsample_bilinear2d.vec: _bilinear,
     },
     requantizes=lambda node, parts: not is_move(node),
 )

@@ -1,11 +1,14 @@
 """This table holds the rules of XNNPACK, which computes LiteRT's int8 operators (measured; tests hold each).
 
-    CONV_2D, FULLY_CONNECTED   clip(rint(f32(sum + bias) * f32(f32(s_in * s_w) / s_out)) + zero point), as onnxruntime
+    CONV_2D, TRANSPOSE_CONV,   clip(rint(f32(sum + bias) * f32(f32(s_in * s_w) / s_out)) + zero point), as onnxruntime
+    FULLY_CONNECTED
     MUL                        clip(rint(f32(a * b) * f32(f32(s_a * s_b) / s_out)) + zero point)
     MEAN                       clip(rint(f32(f32(sum * m) + f32(zero point - f32(f32(count * zero point_in) * m))))),
                                m = f32(f32(s_in / s_out) * f32(1 / count)); the sum is of int8 codes, zero points in it
     ADD                        clip(floor((a * m_a + b * m_b) / 2^shift + 1/2) + zero point), a and b centered,
                                m = rint(f32(s / s_out) * 2^shift), shift = 20 - exponent of the larger f32(s / s_out)
+    RESIZE_BILINEAR            floor(sum of codes times weights of 11 bits an axis / 2^22 + 1/2), on the operand's grid:
+                               export/program/resize_places.py
     QUANTIZE of codes          m = rint(256 * s_in / s_out); clip(floor((x * m) / 256 + 1/2) + zero point)
 
 A clamp that the operator applies itself clips codes. Everything else is computed in float32 between codes.
@@ -20,9 +23,10 @@ from torch.fx import Node
 
 from export.program.arguments import Pair, pair
 from export.program.codes import UINT8_TO_INT8
+from export.program.resize_places import WEIGHT_BITS, resize_places, resized
 from export.program.space_to_depth import SPACE_TO_DEPTH
-from export.reference.machine import Codes, Pending, Rules, share_grid
-from export.reference.weighted import WEIGHTED
+from export.reference.machine import Codes, Pending, Rules, quantize, share_grid
+from export.reference.weighted import WEIGHTED, weighted
 
 aten = torch.ops.aten
 
@@ -86,9 +90,38 @@ def _concatenate(node: Node, parts: list[Codes], axis: int = 0) -> Pending:
     )
 
 
+def _bilinear(node: Node, x: Codes, size: Any, align: bool, factors: Any = None) -> Pending:
+    """Mix codes where their quantizer follows and processors agree on the weights; else floats."""
+    target: Any = node.target
+
+    def real() -> Tensor:
+        mixed: Tensor = target(x.real(), size, align, factors)
+        return mixed
+
+    floats = Pending(lambda sy, zy: real() / sy, real)
+    sizes = x.centered.shape[2:]
+    wanted = resized(sizes, size, factors)
+    rows, columns = (resize_places(*both, align=align) for both in zip(sizes, wanted, strict=True))
+    if rows is None or columns is None or [user.target for user in node.users] != [quantize]:
+        return floats
+    whole = 2**WEIGHT_BITS
+    codes, down = x.centered.int(), rows.weight[:, None]
+    codes = codes[..., rows.first, :] * (whole - down) + codes[..., rows.second, :] * down
+    codes = codes[..., columns.first] * (whole - columns.weight) + codes[..., columns.second] * columns.weight
+    rounded = ((codes + whole**2 // 2) >> 2 * WEIGHT_BITS).float()
+
+    def steps(sy: Tensor, zy: float) -> Tensor:
+        return rounded if bool(sy == x.scale) and zy == x.zero_point else floats.steps(sy, zy)
+
+    return Pending(steps, floats.real)
+
+
 XNNPACK = Rules(
     kernels={
         **WEIGHTED,
+        aten.conv_transpose1d.default: weighted,
+        aten.conv_transpose2d.input: weighted,
+        aten.upsample_bilinear2d.vec: _bilinear,
         aten.add.Tensor: _add,
         aten.mul.Tensor: _mul,
         aten.adaptive_avg_pool2d.default: _mean,

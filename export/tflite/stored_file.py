@@ -25,8 +25,10 @@ from export.tflite.runtime import schema
 from export.tflite.weights.form import HYBRID_OPERATORS
 from export.tflite.weights.layout import Order, StoredLayout
 
-SHAPES = frozenset({"RESHAPE", "TRANSPOSE"})
-"""Operators that only give values another shape or order."""
+SHAPES = frozenset({"RESHAPE", "STRIDED_SLICE", "TRANSPOSE"})
+"""Operators that only give values another shape or order, or cut off the border of a transposed convolution."""
+IMAGE_OPERANDS = {"TRANSPOSE_CONV": 2}
+"""Position of the operand that is computed where it is not the first."""
 DAMAGED = (struct.error, IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What reading a flatbuffer raises whose offsets lead nowhere, and JSON of another form."""
 
@@ -160,7 +162,7 @@ def _read_orders(path: Path, layout: Any) -> tuple[dict[str, StoredLayout], dict
 
 @dataclass(frozen=True)
 class _Operator:
-    """One operator of a file: the schema's name, its first operand and its result, and what the operands are."""
+    """One operator of a file: the schema's name, its computed operand and its result, and what the operands are."""
 
     code: str
     first: str
@@ -190,12 +192,13 @@ def _operators(content: Any) -> list[_Operator]:
         kind = content.operatorCodes[operator.opcodeIndex].builtinCode
         tensors = [subgraph.tensors[number] for number in operator.inputs if number >= 0]
         operands = [tensor.type for tensor in tensors]
+        image = IMAGE_OPERANDS.get(names[kind], 0)
         found.append(
             _Operator(
                 names[kind],
-                text_of(tensors[0].name) if tensors else "",
+                text_of(tensors[image].name) if tensors else "",
                 text_of(subgraph.tensors[operator.outputs[0]].name),
-                reads_codes=operands[:1] == [fb.TensorType.INT8],
+                reads_codes=operands[image : image + 1] == [fb.TensorType.INT8],
                 is_hybrid=kind in hybrid and operands[0] == fb.TensorType.FLOAT32 and operands[1] in codes,
             )
         )

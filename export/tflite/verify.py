@@ -43,7 +43,11 @@ from export.tflite.runtime import installed_version
 from export.tflite.stored_file import TfliteFile, check_grids
 from export.tflite.weights.layout import StoredLayout
 
-FLOAT_OUTPUT = "its output stays float: LiteRT's kernels on codes give codes only"
+FLOAT_REASONS = {
+    "linear": "its output stays float: LiteRT's kernels on codes give codes only",
+    "upsample_bilinear2d": "processors round its weights differently, or its grid is not its input's",
+}
+"""Why an operator with a kernel on codes computes in float, by what aten calls it."""
 
 
 def check(
@@ -186,7 +190,7 @@ def _report_kernels(activations: ActivationRecord, kernels: Mapping[str, str]) -
     """Say what LiteRT computes each layer with, in the program's order, and why others stay float."""
     rows = []
     for layer in activations.layers:
-        reason = FLOAT_OUTPUT if layer.operator == "linear" else "no kernel on codes is written for it"
+        reason = FLOAT_REASONS.get(layer.operator, "no kernel on codes is written for it")
         on_codes = layer.name in kernels
         kernel = kernels.get(layer.name, "float")
         rows.append(LayerKernel(layer.name, layer.operator, kernel, "" if on_codes else reason))

@@ -1,4 +1,4 @@
-"""What only moves or selects values works on codes: the file has no pair of quantizers around it."""
+"""What has a kernel on codes, or only turns values around, reads codes: no pair of quantizers stands around it."""
 
 from collections import Counter
 from pathlib import Path
@@ -48,6 +48,21 @@ def test_tflite_moves_codes(name: str, tmp_path: Path) -> None:
     assert made["DEQUANTIZE"] <= 1, made  # the output alone
     assert made["QUANTIZE"] == 1, made  # the input alone
     assert {operator: made[operator] for operator in MOVED[name]} == MOVED[name], made
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("chain: u-net, transposed", {"TRANSPOSE_CONV": 2}), ("chain: u-net, bilinear", {"RESIZE_BILINEAR": 2})],
+    ids=["transposed", "bilinear"],
+)
+def test_a_u_net_has_one_quantizer_at_each_end(name: str, expected: dict[str, int], tmp_path: Path) -> None:
+    model, inputs = build(CASES[name])
+    report = export_tflite(model, inputs, tmp_path / "net.tflite", activations="int8")
+    assert report.verdict.ok
+    assert not any(check.differing for check in report.verdict.codes)
+    made = Counter(found["op_name"] for found in _operators(tmp_path / "net.tflite"))
+    assert made["DEQUANTIZE"] == 1, made  # the output; each up-sampling had one
+    assert {operator: made[operator] for operator in expected} == expected
 
 
 def _operators(path: Path) -> list[dict[str, str]]:

@@ -53,10 +53,10 @@ def push_dequantize(model: ir.Model) -> int:
 def _push(graph: ir.Graph, node: ir.Node, names: set[str | None]) -> bool:
     data = node.inputs[: MOVES[node.op_type]]
     sources = [value.producer() if value is not None else None for value in data]
-    if not sources or not all(source is not None and _is_activation(source) for source in sources):
+    if not sources or not all(source is not None and is_activation(source) for source in sources):
         return False
     grid = sources[0].inputs[1:]  # type: ignore[union-attr]
-    if any(not _same_grid(source.inputs[1:], grid) for source in sources[1:]):  # type: ignore[union-attr]
+    if any(not same_grid(source.inputs[1:], grid) for source in sources[1:]):  # type: ignore[union-attr]
         return False
     if node.op_type == "Resize" and node.attributes.get_string("mode", "nearest") != "nearest":
         return False
@@ -83,13 +83,15 @@ def _push(graph: ir.Graph, node: ir.Node, names: set[str | None]) -> bool:
     return True
 
 
-def _is_activation(node: ir.Node) -> bool:
+def is_activation(node: ir.Node) -> bool:
+    """Tell whether a node dequantizes codes of an activation."""
     if node.op_type != "DequantizeLinear" or len(node.inputs) < 3 or node.inputs[2] is None:
         return False
     return node.inputs[2].dtype is ir.DataType.UINT8
 
 
-def _same_grid(one: Sequence[ir.Value | None], other: Sequence[ir.Value | None]) -> bool:
+def same_grid(one: Sequence[ir.Value | None], other: Sequence[ir.Value | None]) -> bool:
+    """Tell whether two scales and zero points are the same."""
     return all(a is b or _equal(a, b) for a, b in zip(one, other, strict=True))
 
 

@@ -77,7 +77,7 @@ OPERATORS: Mapping[str, OperatorKind] = {
     "RELU6": OperatorKind(""),
     "RELU_N1_TO_1": OperatorKind(""),
     "RESHAPE": OperatorKind("ReshapeOptions", 1, 1),
-    "RESIZE_BILINEAR": OperatorKind("ResizeBilinearOptions"),
+    "RESIZE_BILINEAR": OperatorKind("ResizeBilinearOptions", 1, 2),
     "RESIZE_NEAREST_NEIGHBOR": OperatorKind("ResizeNearestNeighborOptions", 1, 2),
     "ROUND": OperatorKind(""),
     "RSQRT": OperatorKind(""),
@@ -95,7 +95,7 @@ OPERATORS: Mapping[str, OperatorKind] = {
     "SUM": OperatorKind("ReducerOptions"),
     "TANH": OperatorKind(""),
     "TOPK_V2": OperatorKind("TopKV2Options"),
-    "TRANSPOSE_CONV": OperatorKind("TransposeConvOptions", 3),
+    "TRANSPOSE_CONV": OperatorKind("TransposeConvOptions", 3, 3),
     "TRANSPOSE": OperatorKind("TransposeOptions", 1, 2),
 }
 

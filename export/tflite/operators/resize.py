@@ -1,4 +1,6 @@
-"""Images are made larger or smaller by nearest neighbours, exact on floats and on codes, or bilinearly, on floats.
+"""Images are made larger or smaller by nearest neighbours, exact on floats and on codes, or bilinearly.
+
+On codes a bilinear resize keeps the grid and has integer weights in XNNPACK: export/reference/xnnpack.py has the rule.
 
 LiteRT derives positions from the two sizes alone, PyTorch from a scale factor where one is given: both are computed
 here, and what would read other pixels is refused. Source: PyTorch's UpSample.h; TensorFlow Lite's resize kernels.
@@ -11,7 +13,9 @@ import torch
 from torch.fx import Node
 
 from export.program.arguments import fill
+from export.program.resize_places import resize_places
 from export.tflite.builder.builder import Builder
+from export.tflite.builder.destination import Destination, find_destination
 from export.tflite.builder.refusal import CannotLower
 from export.tflite.operators.convolution import read_image
 from export.tflite.operators.registry import lowers
@@ -56,7 +60,33 @@ def lower_bilinear(build: Builder, node: Node) -> None:
                 f"its scale factor {factors[axis - 2]:.6g} is not {wanted} / {size}, and LiteRT would weight pixels "
                 "otherwise; give it a size"
             )
-    _resize(build, node, "RESIZE_BILINEAR", integer=False, half_pixels=not align, align=bool(align))
+    target = _on_codes(build, node, x, align=bool(align))
+    _resize(
+        build,
+        node,
+        "RESIZE_BILINEAR",
+        integer=target is not None,
+        half_pixels=not align,
+        align=bool(align),
+        target=target,
+    )
+
+
+def _on_codes(build: Builder, node: Node, x: Node, *, align: bool) -> Destination | None:
+    """Find where the codes of a bilinear resize go; None where it computes floats.
+
+    Its quantizer must follow and have the operand's grid, as no kernel requantizes, and all processors must find the
+    same weights.
+    """
+    target = find_destination(build.program, node, integer=build.values.are_codes(x))
+    if target.quantization is None or target.activation:
+        return None
+    sizes, outputs = build.program.shape(x)[2:], build.program.shape(node)[2:]
+    places = [resize_places(size, wanted, align=align) for size, wanted in zip(sizes, outputs, strict=True)]
+    if None in places or not target.quantization.same_as(build.values.read(x).quantization):
+        return None
+    build.integer[build.program.name(node)] = "RESIZE_BILINEAR"
+    return target
 
 
 def _check_image(build: Builder, node: Node) -> None:
@@ -64,7 +94,16 @@ def _check_image(build: Builder, node: Node) -> None:
         raise CannotLower("its size depends on the batch, which a .tflite file cannot hold")
 
 
-def _resize(build: Builder, node: Node, code: str, *, integer: bool, half_pixels: bool, align: bool) -> None:
+def _resize(
+    build: Builder,
+    node: Node,
+    code: str,
+    *,
+    integer: bool,
+    half_pixels: bool,
+    align: bool,
+    target: Destination | None = None,
+) -> None:
     image = read_image(build, node.args[0], integer=integer)  # type: ignore[arg-type]
     size = build.writer.indices(build.program.shape(node)[2:], "size")
     version: dict[str, Any] = {"version": HALF_PIXELS} if half_pixels or align else {}
@@ -73,6 +112,7 @@ def _resize(build: Builder, node: Node, code: str, *, integer: bool, half_pixels
         code,
         [image, size],
         CHANNELS_LAST[4],
+        target=target,
         quantization=image.quantization,
         alignCorners=align,
         halfPixelCenters=half_pixels,

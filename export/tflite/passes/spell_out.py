@@ -9,7 +9,7 @@ max_pool1d(x, ...) ->  squeeze(max_pool2d(unsqueeze(x, 2), ...)): a sequence is 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from codeq.graph.nodes import insert_call, replace_node
-from codeq.graph.spell import Words, spell_all, word
+from codeq.graph.spell import Words, spell_all
 
 aten = torch.ops.aten
 
@@ -55,12 +55,6 @@ def _of_variance(wanted: Callable[[Tensor, Tensor], Any]) -> Mapping[str, Words]
         return corrected(x, axes, correction=int(unbiased), keepdim=keepdim)
 
     return {"correction": corrected, "dim": unbiased}
-
-
-def _linear_of_a_row(x: Tensor, size: Any, align: bool, factors: Sequence[float] | None) -> Tensor:
-    sizes = None if size is None else [1, *size]
-    wide = None if factors is None else [1.0, *factors]
-    return word(aten.upsample_bilinear2d.vec, x.unsqueeze(2), sizes, align, wide).squeeze(2)
 
 
 def _glu(x: Tensor, axis: int = -1) -> Tensor:
@@ -110,7 +104,6 @@ WORDS: Mapping[Any, Words] = {
         }.items()
         for overload, words in _of_variance(wanted).items()
     },
-    aten.upsample_linear1d.vec: _linear_of_a_row,
 }
 """Spelled by a function of torch."""
 

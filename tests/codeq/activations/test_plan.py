@@ -52,6 +52,10 @@ def reasons(found: ActivationPlan) -> dict[str, str]:
     return {layer.name: layer.reason for layer in found.float_layers}
 
 
+def larger(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear")
+
+
 def test_a_layer_absorbs_batch_norm_and_one_clamp() -> None:
     found = plan(lambda m, x: m.b(F.relu(m.norm(m.a(x)))))
     assert integers(found) == ["a", "b"]
@@ -90,6 +94,30 @@ def test_a_concatenation_of_clamped_and_other_parts_has_grids_of_their_own() -> 
     found = plan(lambda m, x: m.c(torch.cat([m.a(x)[:, :1], F.relu(m.b(x))[:, :2]], 1)))
     assert integers(found) == ["a", "b", "cat", "c"]
     assert found.grids == {name: name for name in ("input", "a", "b", "cat", "c")}
+
+
+def test_a_bilinear_resize_keeps_its_operand_s_grid_and_absorbs_no_clamp() -> None:
+    found = plan(lambda m, x: m.b(larger(F.relu(m.a(x)))))
+    assert integers(found) == ["a", "upsample_bilinear2d", "b"]
+    assert found.grids == {"input": "input", "a": "a", "upsample_bilinear2d": "a", "b": "b"}
+    found = plan(lambda m, x: m.b(F.relu(larger(m.a(x)))))
+    assert integers(found) == ["a", "b"]
+    assert reasons(found) == {
+        "upsample_bilinear2d": "nothing that reads it computes in integers",
+        "relu": "it does not follow a layer in integers as its only reader",
+    }
+
+
+def test_a_resized_clamped_part_of_a_concatenation_starts_at_zero_too() -> None:
+    found = plan(lambda m, x: m.c(torch.cat([larger(F.relu(m.a(x)))[:, :1], F.relu(m.b(larger(x)))[:, :2]], 1)))
+    assert found.grids == {
+        "input": "input",
+        "a": "a",
+        "upsample_bilinear2d": "a",
+        "upsample_bilinear2d_1": "input",
+        "b": "a",
+        "c": "c",
+    }
 
 
 def test_a_batch_norm_that_is_not_folded_is_a_layer_in_float() -> None:

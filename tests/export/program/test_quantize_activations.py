@@ -13,7 +13,7 @@ from torch import nn
 
 import codeq
 from codeq.activations.encoding import ActivationEncoding
-from export import ExportError, Report, export_onnx
+from export import ExportError, Report, export_onnx, export_tflite
 from tests.cases import Net
 
 
@@ -194,3 +194,23 @@ def test_grid_limit_63_is_reported_as_safe(tmp_path: Path) -> None:
         assert report.details.safe_without_vnni == safe
         assert (np.abs(tensors["conv.weight_quantized"]).max() <= 63) == safe
         assert ("safe" in str(report)) == safe
+
+
+def test_a_resize_that_has_a_grid_of_its_own_keeps_it(tmp_path: Path) -> None:
+    """As checkpoints and files have it from before a resize took its input's; LiteRT then computes it in float."""
+    model = Net(
+        lambda m, x: m.two(F.interpolate(m.one(x), scale_factor=2, mode="bilinear")),
+        one=nn.Conv2d(2, 3, 1),
+        two=nn.Conv2d(3, 2, 1),
+    )
+    codeq.attach(model, bits=4)
+    codeq.freeze(model.eval())
+    scales = {"input": 0.03, "one": 0.02, "upsample_bilinear2d": 0.015, "two": 0.02}
+    grids = {name: ActivationEncoding(float(np.float32(scale)), 120) for name, scale in scales.items()}
+    report, tensors = export(model, tmp_path / "net.onnx", activation_encodings=grids)
+    assert report.verdict.ok
+    assert tensors["upsample_bilinear2d_scale"] == np.float32(0.015)
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra")
+    found = export_tflite(model, (X[:2],), tmp_path / "net.tflite", activations="int8", activation_encodings=grids)
+    assert found.verdict.ok
+    assert {kernel.name: kernel.kernel for kernel in found.kernels}["upsample_bilinear2d"] == "float"
