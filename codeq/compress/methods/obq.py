@@ -14,25 +14,22 @@ weights that answer these best come first: W C^T H^-1, with C the cross moments.
 import torch
 from torch import Tensor
 
+from codeq.compress.alignment import DAMPING, aligned, damped
 from codeq.compress.problem import LayerProblem, RowGrid
 
-DAMPING = 0.01
-"""Share of the mean moment that is added to every moment: a few inputs say little of their rare combinations."""
 BLOCK = 128
 """Columns whose updates to the columns behind the block are taken together: one matrix product instead of many."""
 
 
 def obq(problem: LayerProblem, grid: RowGrid) -> Tensor:
     """Round column after column; see `Method`."""
-    moments = problem.moments.double().clone()
-    mean = float(moments.diagonal().mean())
-    if not mean > 0:  # the layer reads nothing but zeros
+    moments = damped(problem)
+    if moments is None:  # the layer reads nothing but zeros
         return grid.levels(problem.weight).to(torch.int8)
-    dead = moments.diagonal() <= 0
-    moments.diagonal().add_(DAMPING * mean)
-    weight = _aligned(problem, moments, DAMPING * mean)
+    dead = problem.moments.diagonal() <= 0
+    weight = aligned(problem, moments)
     order = moments.diagonal().argsort(descending=True, stable=True)
-    factor = _inverse_factor(moments[order][:, order])
+    factor = inverse_factor(moments[order][:, order])
     weight, levels = weight[:, order], torch.zeros_like(problem.weight)
     for start in range(0, weight.shape[1], BLOCK):
         end = min(start + BLOCK, weight.shape[1])
@@ -51,19 +48,8 @@ def obq(problem: LayerProblem, grid: RowGrid) -> Tensor:
     return found.to(torch.int8)
 
 
-def _aligned(problem: LayerProblem, moments: Tensor, damping: float) -> Tensor:
-    """The weights that answer the compressed network's inputs as the float ones answer theirs, float64."""
-    weight = problem.weight.double()
-    if problem.cross is None:
-        return weight.clone()
-    cross = problem.cross.double().clone()
-    cross.diagonal().add_(damping)
-    aligned: Tensor = torch.linalg.solve(moments, cross @ weight.T).T.clone()
-    return aligned
-
-
-def _inverse_factor(moments: Tensor) -> Tensor:
-    """The upper Cholesky factor of the inverse; more damping where rounding leaves no positive matrix."""
+def inverse_factor(moments: Tensor) -> Tensor:
+    """Give the upper Cholesky factor of the inverse; more damping where rounding leaves no positive matrix."""
     damping = 0.0
     while True:
         damped = moments.clone()

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from codeq.compress.alignment import DAMPING
 from codeq.compress.methods import obq as module
-from codeq.compress.methods.obq import DAMPING, obq
+from codeq.compress.methods.obq import obq
 from codeq.compress.methods.rounding import rounding
 from codeq.compress.problem import LayerProblem, RowGrid
 
