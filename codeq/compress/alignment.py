@@ -12,7 +12,7 @@ A method therefore rounds a, and the moments are all that it needs to know of th
 import torch
 from torch import Tensor
 
-from codeq.compress.problem import LayerProblem
+from codeq.compress.problem import LayerProblem, RowGrid
 
 DAMPING = 0.01
 """Share of the mean moment that is added to every moment: a few inputs say little of their rare combinations."""
@@ -42,3 +42,17 @@ def aligned(problem: LayerProblem, moments: Tensor) -> Tensor:
     cross.diagonal().add_(DAMPING * float(problem.moments.diagonal().mean()))
     found: Tensor = torch.linalg.solve(moments, cross @ weight.T).T.clone()
     return found
+
+
+def own_where_dead(levels: Tensor, problem: LayerProblem, grid: RowGrid, is_zero: Tensor | None = None) -> Tensor:
+    """Give weights whose input never came in calibration, which says nothing about them, their own levels: int8.
+
+    Args:
+        levels: What was chosen, float32 `(rows, columns)`.
+        problem, grid: What it was chosen from.
+        is_zero: What is zero all the same, bool `(rows, columns)`.
+    """
+    own = grid.levels(problem.weight)
+    if is_zero is not None:
+        own = own.masked_fill(is_zero, 0.0)
+    return torch.where(problem.moments.diagonal() > 0, levels, own).to(torch.int8)

@@ -18,9 +18,8 @@ from codeq.compress.choose import choose_codes
 from codeq.compress.columns import Layer, layer_of, whole
 from codeq.compress.folded import folded_channels
 from codeq.compress.layer_by_layer import walk
-from codeq.compress.methods.obq import obq
-from codeq.compress.methods.rounding import rounding
-from codeq.compress.problem import LayerProblem, Method
+from codeq.compress.pick import METHODS, pick
+from codeq.compress.problem import LayerProblem
 from codeq.compress.report import CompressedWeight, CompressReport
 from codeq.data.collect import CalibrationInputs, collect_calibration
 from codeq.errors import CompressError
@@ -33,7 +32,6 @@ from codeq.graph.trace import trace
 from codeq.quantizer.attach import QuantizedWeight, attach, encode, quantized_weights
 from codeq.toolkit.patterns import matches
 
-METHODS: Mapping[str, Method] = {"rounding": rounding, "obq": obq}
 BATCH_SIZE = 25
 """Inputs that are computed at a time."""
 HELD = 8
@@ -78,7 +76,7 @@ def compress(
             and those whose outputs read few values (`FEW_INPUTS`); an override has the last word.
         exclude, overrides: As for `attach`.
         count: Inputs to take; None takes all of a tensor, or as many of an iterable as memory allows.
-        seed: Of the places of feature maps that count.
+        seed: Of the places of feature maps that count, and of stochastic rounding.
         on_progress: Called with the share done, 0 to 1, and the weight that is next.
 
     Returns:
@@ -148,10 +146,15 @@ def compress(
         if not found:
             chosen = "rounding"
             found = [LayerProblem(part, torch.empty(0)) for part in matrix]
+        picked = pick(chosen, (len(found), *matrix.shape[1:]), bits=width, zeros=wanted, seed=seed)
+        if picked.bits != width:
+            quantizer.bits = picked.bits
         least = folded[name].least_scale(largest()) if is_layer and name in folded else None
-        values = choose_codes(weight, layer, found, METHODS[chosen], zeros=wanted, least_scale=least)
+        values = choose_codes(weight, layer, found, picked.method, zeros=picked.zeros, least_scale=least)
         value = layer.restore(values, tuple(weight.original.shape))
-        rows[name] = CompressedWeight(weight.name, tuple(value.shape), width, chosen, reason)
+        rows[name] = CompressedWeight(
+            weight.name, tuple(value.shape), picked.index_bits, picked.name, reason, note=picked.note()
+        )
         return value
 
     # Rounding alone asks nothing of inputs: then the walk only measures what is left of every layer.
