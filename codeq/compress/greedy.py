@@ -33,7 +33,7 @@ TINY = 1e-300
 
 
 def fits(rows: int, columns: int) -> bool:
-    """Whether a layer is small enough for an order of each row's own."""
+    """Say whether a layer is small enough for an order of each row's own."""
     return rows * columns**3 <= MOST_WORK
 
 

@@ -40,6 +40,7 @@ the same covariance in the space of samples: C^2 / (2 C - 1) pi / 8 g^2 max |x_t
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -66,6 +67,14 @@ class Guarantee:
     measured: float
     bound: float
     clipped: float
+
+
+class Stochastic(Protocol):
+    """Describes `spfq` and `spfq_sign`."""
+
+    def __call__(self, problem: LayerProblem, grid: RowGrid, *, seed: int = 0, damping: float = 1.0) -> Tensor:
+        """Round at random."""
+        ...
 
 
 def spfq(problem: LayerProblem, grid: RowGrid, *, seed: int = 0, damping: float = 1.0) -> Tensor:

@@ -193,7 +193,12 @@ def test_what_takes_several_inputs_by_name() -> None:
 @pytest.mark.parametrize(
     ("change", "calibration", "error", "message"),
     [
-        ({"method": "magic"}, inputs(8, 1), CompressError, "method must be one of rounding, obq, .*, sqs, found 'magic'"),
+        (
+            {"method": "magic"},
+            inputs(8, 1),
+            CompressError,
+            "method must be one of rounding, obq, .*, sqs, found 'magic'",
+        ),
         ({"exclude": "nothing"}, inputs(8, 1), AttachError, "nothing"),
         ({}, inputs(8, 1) * float("nan"), CalibrationError, "NaN"),
         ({}, inputs(0, 1), CalibrationError, "input"),
