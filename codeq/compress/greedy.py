@@ -8,9 +8,9 @@ these,
 and p is closed. q(w) = 0 prunes (ExactOBS), q the nearest level quantizes (OBQ). Source: Frantar and Alistarh 2022,
 "Optimal Brain Compression", arXiv:2208.11580, algorithms 1 to 3.
 
-G is never updated as a whole: its column p is that of the first G less the p-th entries of the columns taken before,
-each divided by the root of its G_pp, which is a Cholesky factorisation with pivots. A row of d columns then takes
-d^3 / 2 multiplications, most of the time for reading what they multiply; a fixed order (obq.py) takes d^2.
+G is updated once for every `BLOCK` steps, for what is then still open; in between its column p is what it was less the
+p-th entries of the columns taken since, each divided by the root of its G_pp, which is a Cholesky factorisation with
+pivots. A row of d columns takes d^3 / 3 multiplications, a fixed order (obq.py) d^2.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,12 @@ from torch import Tensor
 
 from codeq.compress.problem import RowGrid
 
-MOST_WORK = 2**36
-"""Rows x columns^3 of a layer up to which this takes less than half a minute on one core."""
+MOST_WORK = 2**37
+"""Rows x columns^3 of a layer up to which this takes half a minute on one core at most, as long again with zeros."""
 ELEMENTS = 2**24
 """Rows are closed together while rows x columns^2 is at most that: 128 MiB."""
+BLOCK = 64
+"""Steps between two updates of G."""
 TRIES = 3
 """Rounding makes zeros too: what it makes is pruned less in the next try."""
 TOLERANCE = 0.005
@@ -49,7 +51,7 @@ def pruning_costs(weight: Tensor, inverse: Tensor) -> Tensor:
     """
     costs = torch.empty_like(weight)
 
-    def cheapest(step: int, weight: Tensor, pivots: Tensor, is_open: Tensor) -> tuple[Tensor, Tensor]:
+    def cheapest(weight: Tensor, pivots: Tensor, is_open: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         loss = (weight.square() / pivots).masked_fill(~is_open, torch.inf)
         return loss.argmin(1), torch.zeros_like(weight)
 
@@ -84,46 +86,56 @@ def _round_rows(weight: Tensor, inverse: Tensor, grid: RowGrid, is_zero: Tensor)
     levels = torch.zeros(weight.shape)
     edge = grid.scale.double()[:, None] * (grid.multiplier * (grid.quant_max + 0.5) + grid.offset)
 
-    def next_one(step: int, weight: Tensor, pivots: Tensor, is_open: Tensor) -> tuple[Tensor, Tensor]:
-        near = grid.levels(weight.float()).masked_fill(is_zero, 0.0)
+    def next_one(weight: Tensor, pivots: Tensor, is_open: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        pruned = is_zero.gather(1, columns)
+        near = grid.levels(weight.float()).masked_fill(pruned, 0.0)
         values = grid.values(near).double()
-        cost = ((weight - values).square() / pivots).masked_fill(is_zero, -1.0)
-        cost = torch.where((weight.abs() > edge) & ~is_zero, edge - weight.abs(), cost)
+        beyond = edge - weight.abs()
         # Pruned ones first, then those beyond the edge, then the cheapest.
-        column = cost.masked_fill(~is_open, torch.inf).masked_fill(is_open & is_zero, -torch.inf).argmin(1)
-        levels[every, column] = near[every, column]
-        return column, values
+        cost = torch.where(beyond < 0, beyond, (weight - values).square() / pivots)
+        place = cost.masked_fill(pruned, -torch.inf).masked_fill(~is_open, torch.inf).argmin(1)
+        levels[every, columns[every, place]] = near[every, place]
+        return place, values
 
     _close(weight, inverse, next_one)
     return levels
 
 
-Next = Callable[[int, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Gives the column that each row closes, `(rows,)`, and what every weight would become, from the number of the step,
-the weights, the diagonal of G and what is open."""
+Next = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Gives the place at which each row closes a weight, `(rows,)`, and what every weight would become. It gets weights, the
+diagonal of G, what is open, and the columns that they are of, all `(rows, places)`."""
 
 
 def _close(weight: Tensor, inverse: Tensor, next_one: Next) -> tuple[Tensor, Tensor]:
     """Close all weights; what each step cost, and its column, `(rows, steps)`."""
     count, size = weight.shape
-    weight = weight.clone()
     every = torch.arange(count)
+    weight, current = weight.clone(), inverse.expand(count, size, size)
+    columns = torch.arange(size).expand(count, size)
     pivots = inverse.diagonal().repeat(count, 1)
-    taken = torch.zeros(count, size, size, dtype=torch.float64)  # (row, step, column)
-    is_open = torch.ones_like(weight, dtype=torch.bool)
     losses, order = torch.zeros_like(weight), torch.zeros(count, size, dtype=torch.int64)
-    for step in range(size):
-        column, values = next_one(step, weight, pivots, is_open)
-        root = pivots[every, column].sqrt()
-        earlier = taken[every, :step, column]
-        direction = inverse[column] - torch.bmm(earlier[:, None], taken[:, :step])[:, 0]
-        direction = (direction / root[:, None]).masked_fill(~is_open, 0.0)
-        loss = (weight[every, column] - values[every, column]) / root
-        weight -= direction * loss[:, None]
-        taken[:, step] = direction
-        is_open[every, column] = False
-        pivots = torch.where(is_open, (pivots - direction.square()).clamp(min=TINY), pivots)
-        losses[:, step], order[:, step] = loss.square(), column
+    for start in range(0, size, BLOCK):
+        steps = min(BLOCK, size - start)
+        taken = weight.new_zeros(count, steps, size - start)
+        is_open = torch.ones_like(weight, dtype=torch.bool)
+        for step in range(steps):
+            place, values = next_one(weight, pivots, is_open, columns)
+            root = pivots[every, place].sqrt()
+            earlier = taken[every, :step, place]
+            direction = current[every, place] - torch.bmm(earlier[:, None], taken[:, :step])[:, 0]
+            direction = (direction / root[:, None]).masked_fill(~is_open, 0.0)
+            loss = (weight[every, place] - values[every, place]) / root
+            weight -= direction * loss[:, None]
+            taken[:, step] = direction
+            is_open[every, place] = False
+            pivots = torch.where(is_open, (pivots - direction.square()).clamp(min=TINY), pivots)
+            losses[:, start + step], order[:, start + step] = loss.square(), columns[every, place]
+        # Only what is open goes on.
+        left = is_open.nonzero()[:, 1].reshape(count, -1)
+        kept = taken.gather(2, left[:, None].expand(-1, steps, -1))
+        current = current[every[:, None, None], left[:, :, None], left[:, None]]
+        current.baddbmm_(kept.transpose(1, 2), kept, alpha=-1)
+        weight, pivots, columns = (part.gather(1, left) for part in (weight, pivots, columns))
     return losses, order
 
 

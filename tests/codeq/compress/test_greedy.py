@@ -38,8 +38,11 @@ def inverse_of(problem: LayerProblem) -> Tensor:
 
 @pytest.mark.parametrize("offset", [0, 3])
 @pytest.mark.parametrize("share", [0.0, 0.4])
-@pytest.mark.parametrize("seed", range(3))
-def test_rounding_is_the_naive_one(seed: int, share: float, offset: int) -> None:
+@pytest.mark.parametrize(("seed", "block"), [(0, 64), (1, 14), (2, 5), (3, 1)])
+def test_rounding_is_the_naive_one(
+    seed: int, block: int, share: float, offset: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(greedy, "BLOCK", block)
     problem, grid = problem_of(5, 14, seed), grid_of(5, 3, offset)  # ranges so narrow that weights leave them
     is_zero = torch.rand(5, 14, generator=torch.Generator().manual_seed(seed)) < share
     levels = round_greedily(problem.weight.double(), inverse_of(problem), grid, is_zero)
@@ -56,11 +59,12 @@ def test_what_leaves_the_grid_comes_first() -> None:
     assert levels.tolist() == [[3.0, 2.0]]
 
 
-def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     problem, grid = problem_of(7, 12, 0), grid_of(7, 7)
     weight, inverse = problem.weight.double(), inverse_of(problem)
     levels, costs = round_greedily(weight, inverse, grid), pruning_costs(weight, inverse)
     monkeypatch.setattr(greedy, "ELEMENTS", 3 * 12**2)
+    monkeypatch.setattr(greedy, "BLOCK", 5)
     assert torch.equal(round_greedily(weight, inverse, grid), levels)
     assert torch.allclose(pruning_costs(weight, inverse), costs)
 
