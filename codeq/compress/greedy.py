@@ -102,8 +102,8 @@ def _round_rows(weight: Tensor, inverse: Tensor, grid: RowGrid, is_zero: Tensor)
 
 
 Next = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Gives the place at which each row closes a weight, `(rows,)`, and what every weight would become. It gets weights, the
-diagonal of G, what is open, and the columns that they are of, all `(rows, places)`."""
+"""Gives the place at which each row closes a weight, `(rows,)`, and what every weight would become. It gets weights,
+the diagonal of G, what is open, and the columns that they are of, all `(rows, places)`."""
 
 
 def _close(weight: Tensor, inverse: Tensor, next_one: Next) -> tuple[Tensor, Tensor]:

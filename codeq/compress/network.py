@@ -67,8 +67,8 @@ def compress(
             DataLoader or any iterable of batches. Labels are left out.
         bits: 2 to 8, of every weight that is not kept.
         zeros: Share of zeros in every weight that is not kept, in [0, 1): the dead zone is as wide as that needs.
-        method: One of `METHODS`; None takes "rounding" at 8 bits without `zeros`, where nothing is left to gain, and
-            "obq" else.
+        method: One of `METHODS`; None takes "rounding" at 8 bits without `zeros`, where nothing is left to gain,
+            "exact_obs" with `zeros`, and "obq" else. At 8 bits without `zeros` layers are rounded whatever it says.
         granularity: As for `attach`.
         correct: Correct biases and the statistics of BatchNorms; None does so below 8 bits and with `zeros`, where it
             gains something.
@@ -94,7 +94,7 @@ def compress(
     if not 0 <= zeros < 1:
         raise CompressError(f"zeros must be at least 0 and below 1, found {zeros!r}")
     plain = bits == KEPT_BITS and not zeros
-    method = method or ("rounding" if plain else "obq")
+    method = method or ("rounding" if plain else "exact_obs" if zeros else "obq")
     correct = not plain if correct is None else correct
     if method not in METHODS:
         raise CompressError(f"method must be one of {', '.join(METHODS)}, found {method!r}")

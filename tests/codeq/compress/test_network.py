@@ -132,7 +132,7 @@ def test_two_runs_give_the_same_codes(float_network: nn.Module) -> None:
 def test_zeros_are_as_many_as_wanted_where_layers_are_not_kept(float_network: nn.Module) -> None:
     model = copy.deepcopy(float_network)
     report = compress(model, inputs(64, 1), bits=8, zeros=0.5)
-    assert report.method == "obq"
+    assert report.method == "exact_obs"
     for weight in report.weights:
         assert weight.bits == 8
         assert weight.reason or weight.sparsity == pytest.approx(0.5, abs=0.02), weight.name
