@@ -6,7 +6,7 @@ Every weight lies between two levels a <= b of the dead-zone grid. With one numb
     loss = (v - w) H (v - w)^T + lambda sum(1 - |2 h - 1|^beta)
 
 Adam makes the loss small; beta falls from 20 to 2, which drives every h to 0 or 1 in the end. Source: Nagel et al.
-2020, "Up or Down? Adaptive Rounding for Post-Training Quantization" (AdaRound), arXiv:2004.10568, equations 22 to 25.
+2020, "Up or Down? Adaptive Rounding for Post-Training Quantization" (AdaRound), arXiv:2004.10568.
 There the layer's result goes through its activation function first, over samples; the moments H say all about the
 result itself, and nothing about the activation function. The error is counted in what plain rounding loses for each
 weight of the row, so that one lambda fits all layers.

@@ -23,7 +23,8 @@ The bound. Let xi_t = T(v_t) - v_t and D = diag H, L its lower triangle. Then e 
    <= exp(-z^2 / 2), because the square [-z, z]^2, of probability (2 Phi(z) - 1)^2, holds the disk of radius z, of
    1 - exp(-z^2 / 2); hence s = g sqrt(pi / 8) will do. (Theorem 4.2 knows of T only |T(v) - v| <= M, and has
    pi M^2 / 2: four times as much for M = g.)
-2. Convex order survives linear maps and conditionally independent sums: e is dominated by N(0, pi g^2 / 8 B B^T).
+2. Convex order survives linear maps, and sums of what has mean 0 given all before it: e is dominated by
+   N(0, pi g^2 / 8 B B^T).
 3. exp(e^T H e) is a convex function, so that its tail is at most the Gaussian's: for K = B^T H B, s_r^2 = pi g_r^2 / 8
    of row r and t = log(1 / delta), over all rows with probability 1 - delta (Hsu, Kakade and Zhang 2012,
    arXiv:1110.2842, theorem 1)
