@@ -55,7 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--method",
         choices=METHODS,
-        help="how codes are chosen (default: exact_obs with --zeros, else rounding at 8 bits and obq below)",
+        metavar="METHOD",
+        help=f"how codes are chosen: {', '.join(METHODS)} (default: exact_obs with --zeros, rounding at 8 bits, else obq)",
     )
     parser.add_argument("--granularity", choices=GRANULARITIES, default="channel", help="what has a range of its own")
     parser.add_argument("--exclude", action="append", metavar="PATTERN", help="layers that stay float; may be repeated")

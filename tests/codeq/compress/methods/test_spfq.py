@@ -15,8 +15,8 @@ from codeq.compress.problem import LayerProblem, RowGrid
 from tests.codeq.compress.problems import behind_relu, grid_of, loss, plain_grid, problem_of, samples_of
 
 
-def walked(x: Tensor, y: Tensor, weight: Tensor, grid: RowGrid, seed: int, damping: float) -> Tensor:
-    """Both phases as they are written, over samples, with the same random numbers."""
+def walked(x: Tensor, y: Tensor, weight: Tensor, grid: RowGrid, seed: int, damping: float) -> tuple[Tensor, int]:
+    """Both phases as they are written, over samples, with the same random numbers; how often the grid was left."""
     weight = weight.double()
     so_far = torch.zeros(len(weight), len(x), dtype=torch.float64)
     aligned = torch.zeros_like(weight)
@@ -28,6 +28,7 @@ def walked(x: Tensor, y: Tensor, weight: Tensor, grid: RowGrid, seed: int, dampi
     every = torch.arange(-grid.quant_max, grid.quant_max + 1).float()
     so_far = torch.zeros(len(weight), len(x), dtype=torch.float64)
     levels = torch.zeros(weight.shape)
+    clipped = 0
     for column in range(weight.shape[1]):
         due = aligned[:, column] + so_far @ x[:, column] / (damping * x[:, column].square().sum())
         chance = torch.rand(len(weight), generator=generator, dtype=torch.float64)
@@ -36,11 +37,12 @@ def walked(x: Tensor, y: Tensor, weight: Tensor, grid: RowGrid, seed: int, dampi
             places = own.values(every[None])[0].double().tolist()
             below = max((place for place in places if place <= value), default=places[0])
             above = min((place for place in places if place > value), default=places[-1])
+            clipped += abs(value) > places[-1]
             share = (value - below) / (above - below) if above > below else 0.0
             levels[row, column] = every[places.index(above if float(chance[row]) < share else below)]
         error = aligned[:, column] - grid.values(levels[:, column : column + 1])[:, 0].double()
         so_far += error[:, None] * x[:, column]
-    return levels
+    return levels, clipped
 
 
 @pytest.mark.parametrize("damping", [1.0, 2.5])
@@ -49,9 +51,12 @@ def walked(x: Tensor, y: Tensor, weight: Tensor, grid: RowGrid, seed: int, dampi
 def test_it_is_the_walk_over_samples(offset: int, moved: float, damping: float) -> None:
     grid = grid_of(5, 7, offset)
     x, y, weight = samples_of(5, 16, 1, samples=50, moved=moved)
-    levels = spfq(problem_of(5, 16, 1, samples=50, moved=moved), grid, seed=3, damping=damping)
+    problem = problem_of(5, 16, 1, samples=50, moved=moved)
+    levels = spfq(problem, grid, seed=3, damping=damping)
+    expected, clipped = walked(x, y, weight, grid, 3, damping)
     assert levels.dtype is torch.int8
-    assert torch.equal(levels.float(), walked(x, y, weight, grid, 3, damping))
+    assert torch.equal(levels.float(), expected)
+    assert guarantee(problem, grid, levels, damping=damping).clipped == pytest.approx(clipped / (5 * 16))
 
 
 def test_more_passes_come_nearer_to_least_squares() -> None:
