@@ -19,7 +19,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from codeq.compress.problem import RowGrid
+from codeq.compress.alignment import aligned, damped
+from codeq.compress.problem import LayerProblem, RowGrid
 
 MOST_WORK = 2**37
 """Rows x columns^3 of a layer up to which this takes half a minute on one core at most, as long again with zeros."""
@@ -161,14 +162,28 @@ def round_pruned(weight: Tensor, inverse: Tensor, zeros: float, round_rest: Call
     costs = pruning_costs(weight, inverse)
     share = zeros
     for _ in range(TRIES):
-        count = round(share * costs.numel())
-        limit = costs.flatten().kthvalue(count).values if count else -1.0
-        levels = round_rest(costs <= limit)
+        is_zero = _cheapest(costs, share)
+        levels = round_rest(is_zero)
         excess = float((levels == 0).double().mean()) - zeros
-        if excess < TOLERANCE or not count:
+        if excess < TOLERANCE or not is_zero.any():
             break
         share = max(0.0, share - excess)
     return levels
+
+
+def pruned(problem: LayerProblem, zeros: float) -> Tensor:
+    """Give the weights of a layer whose cheapest share is pruned, the others refitted, float32 `(rows, columns)`."""
+    moments = damped(problem)
+    if moments is None:
+        return problem.weight
+    target = aligned(problem, moments)
+    costs = pruning_costs(target, torch.linalg.inv(moments))
+    return refit(target, moments, _cheapest(costs, zeros)).float()
+
+
+def _cheapest(costs: Tensor, share: float) -> Tensor:
+    count = round(share * costs.numel())
+    return costs <= costs.flatten().kthvalue(count).values if count else torch.zeros_like(costs, dtype=torch.bool)
 
 
 def refit(target: Tensor, moments: Tensor, is_zero: Tensor) -> Tensor:

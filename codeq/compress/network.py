@@ -150,7 +150,15 @@ def compress(
         if picked.bits != width:
             quantizer.bits = picked.bits
         least = folded[name].least_scale(largest()) if is_layer and name in folded else None
-        values = choose_codes(weight, layer, found, picked.method, zeros=picked.zeros, least_scale=least)
+        values = choose_codes(
+            weight,
+            layer,
+            found,
+            picked.method,
+            zeros=picked.zeros,
+            least_scale=least,
+            reference=picked.reference,
+        )
         value = layer.restore(values, tuple(weight.original.shape))
         rows[name] = CompressedWeight(
             weight.name, tuple(value.shape), picked.index_bits, picked.name, reason, note=picked.note()

@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import Tensor
 
-from codeq.compress.greedy import fits
+from codeq.compress.greedy import fits, pruned
 from codeq.compress.methods.adaround import adaround
 from codeq.compress.methods.exact_obs import exact_obs
 from codeq.compress.methods.gpfq import gpfq
@@ -44,6 +44,7 @@ class Pick:
         bits: Of the grid.
         index_bits: That tell its levels apart.
         zeros: Share of zeros that is left to the dead zone.
+        reference: Gives the weights that the grid's ranges are to suit.
         note: Says for the report what is known once the method has run.
     """
 
@@ -52,6 +53,7 @@ class Pick:
     bits: int
     index_bits: int
     zeros: float
+    reference: Callable[[LayerProblem], Tensor] = lambda problem: problem.weight
     note: Callable[[], str] = lambda: ""
 
 
@@ -74,16 +76,18 @@ def pick(name: str, shape: tuple[int, ...], *, bits: int, zeros: float, seed: in
     if (ordered and not fits(rows, columns)) or (name == "sqs" and groups > 1):
         name = "obq"
     method = METHODS[name]
-    if name == "sqs":
-        return Pick(name, partial(method, count=2**bits, zeros=zeros), TABLE_BITS, bits, 0.0)
     if name in PRUNING:
-        return Pick(name, partial(method, zeros=zeros), bits, bits, 0.0)
+        # What is left grows where much is pruned, and the ranges with it.
+        reference = partial(pruned, zeros=zeros) if zeros else Pick.reference
+        if name == "sqs":
+            return Pick(name, partial(method, count=2**bits, zeros=zeros), TABLE_BITS, bits, 0.0, reference)
+        return Pick(name, partial(method, zeros=zeros), bits, bits, 0.0, reference)
     if name == "spfq_sign":
         bounded = _Bounded(partial(method, seed=seed), groups, one_bit=True)
-        return Pick(name, bounded, SIGN_BITS, 1, 0.0, bounded.note)
+        return Pick(name, bounded, SIGN_BITS, 1, 0.0, note=bounded.note)
     if name == "spfq":
         bounded = _Bounded(partial(method, seed=seed), groups, one_bit=False)
-        return Pick(name, bounded, bits, bits, zeros, bounded.note)
+        return Pick(name, bounded, bits, bits, zeros, note=bounded.note)
     return Pick(name, method, bits, bits, zeros)
 
 

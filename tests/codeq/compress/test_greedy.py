@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from codeq.compress import greedy
-from codeq.compress.greedy import fits, pruning_costs, refit, round_greedily, round_pruned
+from codeq.compress.greedy import fits, pruned, pruning_costs, refit, round_greedily, round_pruned
 from codeq.compress.problem import LayerProblem, RowGrid
 from tests.codeq.compress.problems import grid_of, loss, problem_of
 
@@ -108,6 +108,17 @@ def test_zeros_are_as_many_as_wanted(wanted: float) -> None:
     levels = round_pruned(weight, inverse, wanted, lambda mask: round_greedily(weight, inverse, grid, mask))
     found = float((levels == 0).double().mean())
     assert wanted - 0.01 <= found <= max(free, wanted) + 0.05
+
+
+def test_pruned_weights_are_what_levels_are_chosen_of() -> None:
+    problem = problem_of(6, 20, 0)
+    weight = pruned(problem, 0.6)
+    assert weight.dtype is torch.float32
+    assert float((weight == 0).double().mean()) == pytest.approx(0.6, abs=0.01)
+    fine = RowGrid(torch.full((6,), 0.05), 1, 0, 127)
+    levels = round_greedily(problem.weight.double(), inverse_of(problem), fine, weight == 0)
+    assert float((fine.values(levels) - weight).abs().median()) < 0.1
+    assert torch.equal(pruned(LayerProblem(problem.weight, torch.zeros(20, 20)), 0.6), problem.weight)
 
 
 def test_what_is_too_large_is_known_before() -> None:

@@ -14,6 +14,7 @@ from codeq.compress import compress
 from codeq.compress.pick import METHODS, pick
 from export import export_onnx, export_tflite
 from export.onnx.storage.weight import CodedWeight
+from tests.codeq.compress.problems import problem_of
 
 
 @pytest.fixture(scope="module")
@@ -99,4 +100,7 @@ def test_stochastic_rounding_reports_its_bound_and_follows_its_seed(network: nn.
 )
 def test_what_a_layer_gets(name: str, shape: tuple[int, int, int], zeros: float, expected: tuple[object, ...]) -> None:
     picked = pick(name, shape, bits=4, zeros=zeros, seed=0)
+    problem = problem_of(3, 10, 0)
+    pruned = float((picked.reference(problem) == 0).double().mean())
+    assert pruned == pytest.approx(zeros - picked.zeros if name != "spfq_sign" else 0.0, abs=0.04)
     assert (picked.name, picked.bits, picked.index_bits, picked.zeros) == expected
