@@ -53,7 +53,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="zeros in every layer but those that keep 8 bits",
     )
     parser.add_argument(
-        "--method", choices=METHODS, help="how codes are chosen (default: rounding at 8 bits without --zeros, else obq)"
+        "--method",
+        choices=METHODS,
+        metavar="METHOD",
+        help=f"how codes are chosen: {', '.join(METHODS)} (default: exact_obs for zeros, rounding at 8 bits, or obq)",
     )
     parser.add_argument("--granularity", choices=GRANULARITIES, default="channel", help="what has a range of its own")
     parser.add_argument("--exclude", action="append", metavar="PATTERN", help="layers that stay float; may be repeated")
@@ -67,7 +70,9 @@ def build_parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="correct biases and BatchNorm statistics (default: below 8 bits, and with --zeros)",
     )
-    parser.add_argument("--seed", type=cli.integer(0), default=0, help="of the places of feature maps that count")
+    parser.add_argument(
+        "--seed", type=cli.integer(0), default=0, help="of the places of feature maps that count, and of spfq"
+    )
     cli.add_common(
         parser, json="the report", force="an existing checkpoint", threads="CPU threads (default: torch's choice)"
     )

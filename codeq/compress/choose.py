@@ -25,6 +25,7 @@ def choose_codes(
     *,
     zeros: float = 0.0,
     least_scale: Tensor | None = None,
+    reference: Callable[[LayerProblem], Tensor] = lambda problem: problem.weight,
 ) -> Tensor:
     """Choose the codes of a weight and freeze its quantizer on their grid.
 
@@ -36,13 +37,14 @@ def choose_codes(
         zeros: Share of zeros that is wanted, in [0, 1); 0 takes what rounding gives. Where more are asked for than the
             widest dead zone leaves, it is as wide as it may be.
         least_scale: Smallest scale of every output channel, `(C,)`; None for none.
+        reference: Gives what the ranges are to suit, float32 `(rows, columns)`.
 
     Returns:
         The weight's values, float32 `(groups, rows, columns)`: what the frozen quantizer makes of them, bit for bit.
     """
     quantizer = weight.quantizer
     bits = quantizer.bit_width()
-    matrix = torch.stack([problem.weight for problem in problems])
+    matrix = torch.stack([reference(problem) for problem in problems])
     reach = _ranges(weight, layer, matrix, uniform_theta(bits))
 
     def on(theta: float) -> tuple[list[Tensor], list[RowGrid]]:

@@ -18,9 +18,8 @@ from codeq.compress.choose import choose_codes
 from codeq.compress.columns import Layer, layer_of, whole
 from codeq.compress.folded import folded_channels
 from codeq.compress.layer_by_layer import walk
-from codeq.compress.methods.obq import obq
-from codeq.compress.methods.rounding import rounding
-from codeq.compress.problem import LayerProblem, Method
+from codeq.compress.pick import METHODS, pick
+from codeq.compress.problem import LayerProblem
 from codeq.compress.report import CompressedWeight, CompressReport
 from codeq.data.collect import CalibrationInputs, collect_calibration
 from codeq.errors import CompressError
@@ -33,7 +32,6 @@ from codeq.graph.trace import trace
 from codeq.quantizer.attach import QuantizedWeight, attach, encode, quantized_weights
 from codeq.toolkit.patterns import matches
 
-METHODS: Mapping[str, Method] = {"rounding": rounding, "obq": obq}
 BATCH_SIZE = 25
 """Inputs that are computed at a time."""
 HELD = 8
@@ -69,8 +67,8 @@ def compress(
             DataLoader or any iterable of batches. Labels are left out.
         bits: 2 to 8, of every weight that is not kept.
         zeros: Share of zeros in every weight that is not kept, in [0, 1): the dead zone is as wide as that needs.
-        method: One of `METHODS`; None takes "rounding" at 8 bits without `zeros`, where nothing is left to gain, and
-            "obq" else.
+        method: One of `METHODS`; None takes "rounding" at 8 bits without `zeros`, where nothing is left to gain,
+            "exact_obs" with `zeros`, and "obq" else. At 8 bits without `zeros` layers are rounded whatever it says.
         granularity: As for `attach`.
         correct: Correct biases and the statistics of BatchNorms; None does so below 8 bits and with `zeros`, where it
             gains something.
@@ -78,7 +76,7 @@ def compress(
             and those whose outputs read few values (`FEW_INPUTS`); an override has the last word.
         exclude, overrides: As for `attach`.
         count: Inputs to take; None takes all of a tensor, or as many of an iterable as memory allows.
-        seed: Of the places of feature maps that count.
+        seed: Of the places of feature maps that count, and of stochastic rounding.
         on_progress: Called with the share done, 0 to 1, and the weight that is next.
 
     Returns:
@@ -96,7 +94,7 @@ def compress(
     if not 0 <= zeros < 1:
         raise CompressError(f"zeros must be at least 0 and below 1, found {zeros!r}")
     plain = bits == KEPT_BITS and not zeros
-    method = method or ("rounding" if plain else "obq")
+    method = method or ("rounding" if plain else "exact_obs" if zeros else "obq")
     correct = not plain if correct is None else correct
     if method not in METHODS:
         raise CompressError(f"method must be one of {', '.join(METHODS)}, found {method!r}")
@@ -148,10 +146,23 @@ def compress(
         if not found:
             chosen = "rounding"
             found = [LayerProblem(part, torch.empty(0)) for part in matrix]
+        picked = pick(chosen, (len(found), *matrix.shape[1:]), bits=width, zeros=wanted, seed=seed)
+        if picked.bits != width:
+            quantizer.bits = picked.bits
         least = folded[name].least_scale(largest()) if is_layer and name in folded else None
-        values = choose_codes(weight, layer, found, METHODS[chosen], zeros=wanted, least_scale=least)
+        values = choose_codes(
+            weight,
+            layer,
+            found,
+            picked.method,
+            zeros=picked.zeros,
+            least_scale=least,
+            reference=picked.reference,
+        )
         value = layer.restore(values, tuple(weight.original.shape))
-        rows[name] = CompressedWeight(weight.name, tuple(value.shape), width, chosen, reason)
+        rows[name] = CompressedWeight(
+            weight.name, tuple(value.shape), picked.index_bits, picked.name, reason, note=picked.note()
+        )
         return value
 
     # Rounding alone asks nothing of inputs: then the walk only measures what is left of every layer.

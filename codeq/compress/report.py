@@ -17,7 +17,7 @@ class CompressedWeight:
 
     Attributes:
         name, shape: The weight's.
-        bits: Of its codes.
+        bits: Of its codes; of the index into its table, where there is one.
         method: How they were chosen.
         reason: Why it has more bits than were asked for; empty where it has not.
         sparsity: Share of zeros.
@@ -25,6 +25,7 @@ class CompressedWeight:
         decibels: Signal to noise of the layer's result, with all that came before it compressed too; None where no
             layer reads the weight as it is.
         read_by: The operator that reads it, where that is no layer.
+        note: What the method says of it.
     """
 
     name: str
@@ -36,6 +37,7 @@ class CompressedWeight:
     entropy_bytes: float = 0.0
     decibels: float | None = None
     read_by: str = ""
+    note: str = ""
 
     def finished(self, encoding: WeightEncoding, power: Power | None, read_by: str) -> "CompressedWeight":
         """Add what is known once all is done."""
@@ -107,6 +109,7 @@ class CompressReport:
             for weight in self.weights
             if weight.read_by
         ]
+        lines += [fold_line(f"{weight.name}: {weight.note}", 2) for weight in self.weights if weight.note]
         signal = ", ".join(f"{decibels:.1f} dB" for decibels in self.output_decibels)
         counts = f"{format_count(self.inputs, 'input')}; judged on {self.held_inputs:,} others"
         text = f"outputs keep {signal} of the float network's signal, after {counts}"

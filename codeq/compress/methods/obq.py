@@ -14,31 +14,35 @@ weights that answer these best come first: W C^T H^-1, with C the cross moments.
 import torch
 from torch import Tensor
 
+from codeq.compress.alignment import DAMPING, aligned, damped, own_where_dead
 from codeq.compress.problem import LayerProblem, RowGrid
 
-DAMPING = 0.01
-"""Share of the mean moment that is added to every moment: a few inputs say little of their rare combinations."""
 BLOCK = 128
 """Columns whose updates to the columns behind the block are taken together: one matrix product instead of many."""
 
 
-def obq(problem: LayerProblem, grid: RowGrid) -> Tensor:
-    """Round column after column; see `Method`."""
-    moments = problem.moments.double().clone()
-    mean = float(moments.diagonal().mean())
-    if not mean > 0:  # the layer reads nothing but zeros
+def obq(problem: LayerProblem, grid: RowGrid, *, is_zero: Tensor | None = None) -> Tensor:
+    """Round column after column; see `Method`.
+
+    Args:
+        problem, grid: As for any method.
+        is_zero: What becomes zero whatever its level, bool `(rows, columns)`.
+    """
+    moments = damped(problem)
+    if moments is None:  # the layer reads nothing but zeros
         return grid.levels(problem.weight).to(torch.int8)
-    dead = moments.diagonal() <= 0
-    moments.diagonal().add_(DAMPING * mean)
-    weight = _aligned(problem, moments, DAMPING * mean)
+    weight = aligned(problem, moments)
     order = moments.diagonal().argsort(descending=True, stable=True)
-    factor = _inverse_factor(moments[order][:, order])
+    factor = inverse_factor(moments[order][:, order])
     weight, levels = weight[:, order], torch.zeros_like(problem.weight)
+    pruned = None if is_zero is None else is_zero[:, order]
     for start in range(0, weight.shape[1], BLOCK):
         end = min(start + BLOCK, weight.shape[1])
         errors = torch.empty(len(weight), end - start, dtype=torch.float64)
         for column in range(start, end):
             levels[:, column : column + 1] = grid.levels(weight[:, column : column + 1].float())
+            if pruned is not None:
+                levels[:, column].masked_fill_(pruned[:, column], 0.0)
             value = grid.values(levels[:, column : column + 1]).double()
             error = (weight[:, column : column + 1] - value) / factor[column, column]
             weight[:, column:end] -= error * factor[column, column:end]
@@ -46,24 +50,11 @@ def obq(problem: LayerProblem, grid: RowGrid) -> Tensor:
         weight[:, end:] -= errors @ factor[start:end, end:]
     found = torch.empty_like(levels)
     found[:, order] = levels
-    # An input that calibration never showed says nothing about its weight, which keeps its own level.
-    found[:, dead] = grid.levels(problem.weight)[:, dead]
-    return found.to(torch.int8)
+    return own_where_dead(found, problem, grid, is_zero)
 
 
-def _aligned(problem: LayerProblem, moments: Tensor, damping: float) -> Tensor:
-    """The weights that answer the compressed network's inputs as the float ones answer theirs, float64."""
-    weight = problem.weight.double()
-    if problem.cross is None:
-        return weight.clone()
-    cross = problem.cross.double().clone()
-    cross.diagonal().add_(damping)
-    aligned: Tensor = torch.linalg.solve(moments, cross @ weight.T).T.clone()
-    return aligned
-
-
-def _inverse_factor(moments: Tensor) -> Tensor:
-    """The upper Cholesky factor of the inverse; more damping where rounding leaves no positive matrix."""
+def inverse_factor(moments: Tensor) -> Tensor:
+    """Give the upper Cholesky factor of the inverse; more damping where rounding leaves no positive matrix."""
     damping = 0.0
     while True:
         damped = moments.clone()

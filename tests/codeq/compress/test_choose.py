@@ -25,6 +25,18 @@ def problems_of(matrix: Tensor) -> list[LayerProblem]:
     return [LayerProblem(part, x.T @ x / len(x)) for part in matrix]
 
 
+def test_ranges_suit_the_reference() -> None:
+    torch.manual_seed(0)
+    module = nn.Linear(96, 20)
+    weight, layer = attached(module, 4), Layer()
+    problems = problems_of(layer.matrix(weight.original.detach()))
+    choose_codes(weight, layer, problems, rounding)
+    plain = weight.quantizer.encode(weight.original).scale
+    weight, layer = attached(nn.Linear(96, 20), 4), Layer()
+    choose_codes(weight, layer, problems, rounding, reference=lambda problem: 2 * problem.weight)
+    assert torch.allclose(weight.quantizer.encode(weight.original).scale, 2 * plain)
+
+
 @pytest.mark.parametrize("granularity", ["channel", "tensor"])
 @pytest.mark.parametrize("zeros", [0.0, 0.4, 0.6])
 @pytest.mark.parametrize("bits", [8, 4, 3])

@@ -132,7 +132,7 @@ def test_two_runs_give_the_same_codes(float_network: nn.Module) -> None:
 def test_zeros_are_as_many_as_wanted_where_layers_are_not_kept(float_network: nn.Module) -> None:
     model = copy.deepcopy(float_network)
     report = compress(model, inputs(64, 1), bits=8, zeros=0.5)
-    assert report.method == "obq"
+    assert report.method == "exact_obs"
     for weight in report.weights:
         assert weight.bits == 8
         assert weight.reason or weight.sparsity == pytest.approx(0.5, abs=0.02), weight.name
@@ -193,7 +193,12 @@ def test_what_takes_several_inputs_by_name() -> None:
 @pytest.mark.parametrize(
     ("change", "calibration", "error", "message"),
     [
-        ({"method": "magic"}, inputs(8, 1), CompressError, "method must be one of rounding, obq, found 'magic'"),
+        (
+            {"method": "magic"},
+            inputs(8, 1),
+            CompressError,
+            "method must be one of rounding, obq, .*, sqs, found 'magic'",
+        ),
         ({"exclude": "nothing"}, inputs(8, 1), AttachError, "nothing"),
         ({}, inputs(8, 1) * float("nan"), CalibrationError, "NaN"),
         ({}, inputs(0, 1), CalibrationError, "input"),

@@ -7,34 +7,24 @@ import torch
 from torch import Tensor
 
 from codeq.compress.methods import obq as module
-from codeq.compress.methods.obq import DAMPING, obq
+from codeq.compress.methods.obq import obq
 from codeq.compress.methods.rounding import rounding
 from codeq.compress.problem import LayerProblem, RowGrid
-
-
-def problem_of(rows: int, columns: int, seed: int) -> LayerProblem:
-    rng = torch.Generator().manual_seed(seed)
-    mixed = torch.randn(columns, columns, generator=rng, dtype=torch.float64)
-    x = torch.randn(400, columns, generator=rng, dtype=torch.float64) @ mixed
-    return LayerProblem(torch.randn(rows, columns, generator=rng), x.T @ x / len(x))
-
-
-def grid_of(rows: int, quant_max: int, offset: int = 0) -> RowGrid:
-    scale = torch.linspace(0.5, 1.5, rows) * 2 / (2 * quant_max + offset)
-    return RowGrid(scale, 2 if offset else 1, offset, quant_max)
-
-
-def loss(problem: LayerProblem, values: Tensor, damping: float = 0.0) -> Tensor:
-    difference = values.double() - problem.weight.double()
-    moments = problem.moments.clone()
-    moments.diagonal().add_(damping)
-    return (difference @ moments * difference).sum(1)
+from tests.codeq.compress.problems import (
+    behind_relu,
+    damping_of,
+    grid_of,
+    loss,
+    plain_grid,
+    problem_of,
+    relative_error,
+)
 
 
 def naive(problem: LayerProblem, grid: RowGrid) -> Tensor:
     """Round column by column; after each, all open weights are solved for anew."""
     moments = problem.moments.clone()
-    damping = DAMPING * float(moments.diagonal().mean())
+    damping = damping_of(problem)
     moments.diagonal().add_(damping)
     order = moments.diagonal().argsort(descending=True, stable=True).tolist()
     weight = problem.weight.double()
@@ -67,7 +57,7 @@ def test_it_lies_between_the_best_there_is_and_rounding() -> None:
     gains = []
     for seed in range(20):
         problem, grid = problem_of(1, 5, seed), RowGrid(torch.tensor([0.8]), 1, 0, 3)
-        damping = DAMPING * float(problem.moments.diagonal().mean())
+        damping = damping_of(problem)
         levels = torch.tensor(list(itertools.product(range(-3, 4), repeat=5)), dtype=torch.float32)
         best = loss(problem, levels * 0.8, damping).min()
         found, rounded = (loss(problem, grid.values(method(problem, grid)), damping)[0] for method in (obq, rounding))
@@ -106,3 +96,12 @@ def test_moments_of_few_inputs_are_no_obstacle() -> None:
     x = torch.randn(3, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     problem = LayerProblem(torch.randn(2, 30, generator=torch.Generator().manual_seed(1)), x.T @ x / 3)
     assert obq(problem, grid_of(2, 7)).abs().max() <= 7
+
+
+def test_what_is_pruned_is_made_up_for() -> None:
+    problem, held = behind_relu(16, 64)
+    grid, is_zero = plain_grid(problem, 8), problem.weight.abs() < 0.06
+    pruned, masked = obq(problem, grid, is_zero=is_zero), obq(problem, grid).masked_fill(is_zero, 0)
+    assert not pruned[is_zero].any()
+    errors = [relative_error(problem, held, grid.values(levels)) for levels in (pruned, masked)]
+    assert errors[0] < 0.6 * errors[1], errors
