@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from codeq.activations.moves import roots
 from codeq.activations.noise import Power
-from codeq.compress.choose import choose_codes
-from codeq.compress.columns import Layer, layer_of, whole
+from codeq.compress.allocation import FLOAT_BITS, Allocation
+from codeq.compress.columns import layer_of
+from codeq.compress.decide import KEPT_BITS, Decisions, Kept
 from codeq.compress.folded import folded_channels
 from codeq.compress.layer_by_layer import walk
-from codeq.compress.pick import METHODS, pick
-from codeq.compress.problem import LayerProblem
-from codeq.compress.report import CompressedWeight, CompressReport
+from codeq.compress.pick import METHODS
+from codeq.compress.report import CompressReport
+from codeq.compress.sensitivity import BITS, Sensitivity, measure
+from codeq.cost import summary
 from codeq.data.collect import CalibrationInputs, collect_calibration
 from codeq.errors import CompressError
 from codeq.graph.autocast import autocast_off
@@ -29,26 +31,25 @@ from codeq.graph.inputs import call, named_outputs, split_inputs
 from codeq.graph.kept_state import kept_state
 from codeq.graph.nodes import is_constant, state_name
 from codeq.graph.trace import trace
-from codeq.quantizer.attach import QuantizedWeight, attach, encode, quantized_weights
+from codeq.quantizer.attach import QuantizedWeight, attach, encode, quantized_weights, remove_quantizer
 from codeq.toolkit.patterns import matches
+from codeq.training.budget import Budget
 
 BATCH_SIZE = 25
 """Inputs that are computed at a time."""
 HELD = 8
 """One in so many inputs is held back, and the result judged on these alone."""
-FEW_INPUTS = 32
-"""A layer whose outputs each read fewer values, above all a depthwise convolution, stays at 8 bits by itself: rounding
-has nothing to make up with, and such layers are a few percent of a network's weights."""
-KEPT_BITS = 8
-"""Of layers that are kept, and the bits at which plain rounding leaves nothing to gain."""
+MEASURING = 0.3
+"""Share of the progress that measuring sensitivities counts."""
 
 
 def compress(
     model: nn.Module,
     calibration: CalibrationInputs,
     *,
-    bits: int = 8,
+    bits: int | None = None,
     zeros: float = 0.0,
+    budget: Budget | None = None,
     method: str | None = None,
     granularity: str = "channel",
     correct: bool | None = None,
@@ -65,15 +66,18 @@ def compress(
         model: A float network in whatever mode; it is run in eval mode.
         calibration: Inputs as the network will get them: a tensor, an array, a tuple or a mapping of several, a
             DataLoader or any iterable of batches. Labels are left out.
-        bits: 2 to 8, of every weight that is not kept.
+        bits: 2 to 8, of every weight that is not kept. None is 8; under a budget of bit operations or bytes it is for
+            each weight what the budget is best spent on.
         zeros: Share of zeros in every weight that is not kept, in [0, 1): the dead zone is as wide as that needs.
+        budget: What the network may cost instead: zeros, and bits where they are open, go where they cost the outputs
+            least, by what is measured of each weight (sensitivity.py, allocation.py).
         method: One of `METHODS`; None takes "rounding" at 8 bits without `zeros`, where nothing is left to gain,
             "exact_obs" with `zeros`, and "obq" else. At 8 bits without `zeros` layers are rounded whatever it says.
         granularity: As for `attach`.
         correct: Correct biases and the statistics of BatchNorms; None does so below 8 bits and with `zeros`, where it
             gains something.
         keep: Leave at 8 bits, and without more zeros than rounding gives, the layers that read an input of the network
-            and those whose outputs read few values (`FEW_INPUTS`); an override has the last word.
+            and those whose outputs read few values (`FEW_INPUTS` of decide.py); an override has the last word.
         exclude, overrides: As for `attach`.
         count: Inputs to take; None takes all of a tensor, or as many of an iterable as memory allows.
         seed: Of the places of feature maps that count, and of stochastic rounding.
@@ -83,7 +87,7 @@ def compress(
         What was done to every weight, and what is left of the network's outputs.
 
     Raises:
-        CompressError: No such method, or a weight is not finite.
+        CompressError: No such method, a weight is not finite, or the budget is out of reach.
         CalibrationError: The calibration inputs do not fit the network; AttachError, TraceError: nor does the network.
 
     Example:
@@ -93,8 +97,13 @@ def compress(
     """
     if not 0 <= zeros < 1:
         raise CompressError(f"zeros must be at least 0 and below 1, found {zeros!r}")
-    plain = bits == KEPT_BITS and not zeros
-    method = method or ("rounding" if plain else "exact_obs" if zeros else "obq")
+    if budget is not None and zeros:
+        raise CompressError("zeros in every weight and a budget contradict each other; give one of them")
+    if bits is None and (budget is None or budget.kind == "sparsity"):
+        bits = KEPT_BITS
+    prunes = bool(zeros) or budget is not None
+    plain = bits == KEPT_BITS and not prunes
+    method = method or ("rounding" if plain else "exact_obs" if prunes else "obq")
     correct = not plain if correct is None else correct
     if method not in METHODS:
         raise CompressError(f"method must be one of {', '.join(METHODS)}, found {method!r}")
@@ -111,83 +120,65 @@ def compress(
     first_names = {id(parameter): name for name, parameter in original.named_parameters()}
     aliases = {name: first_names[id(p)] for name, p in original.named_parameters(remove_duplicate=False)}
 
-    attach(model, bits, granularity=granularity, exclude=exclude, overrides=overrides)
+    attach(model, bits or KEPT_BITS, granularity=granularity, exclude=exclude, overrides=overrides)
     weights: dict[str, QuantizedWeight] = {}
     for weight in quantized_weights(model):
         weights.setdefault(aliases[weight.name], weight)
-    given = _given(model, overrides)
     folded = {aliases[name]: channels for name, channels in folded_channels(exported).items() if name in aliases}
     first = {aliases.get(name, name) for name in _first_layers(exported)}
-    rows: dict[str, CompressedWeight] = {}
+    given = {aliases[name] for name in _given(model, overrides)}
+    kept = Kept(first, given, none=not keep or plain or (bits is None and budget is not None))
+    try:
+        allocation = None
+        if budget is not None:
 
-    def decide(
-        name: str,
-        layer: Layer | None,
-        problems: Callable[[], list[LayerProblem]],
-        largest: Callable[[], float] = lambda: 0.0,
-    ) -> Tensor:
-        weight = weights[name]
-        is_layer = layer is not None
-        layer = layer or whole(weight.original, weight.quantizer.axis)
-        matrix = layer.matrix(weight.original.detach())
-        reason = ""
-        if keep and not plain and weight.name not in given:
-            if name in first:
-                reason = "it reads an input of the network"
-            elif is_layer and matrix.shape[2] < FEW_INPUTS:
-                reason = f"its outputs read {matrix.shape[2]} values each"
-        quantizer = weight.quantizer
-        if reason:
-            quantizer.bits = KEPT_BITS
-        width = quantizer.bit_width()
-        wanted = 0.0 if reason else zeros
-        chosen = "rounding" if width == KEPT_BITS and not wanted else method
-        found = problems() if chosen != "rounding" and is_layer else []
-        if not found:
-            chosen = "rounding"
-            found = [LayerProblem(part, torch.empty(0)) for part in matrix]
-        picked = pick(chosen, (len(found), *matrix.shape[1:]), bits=width, zeros=wanted, seed=seed)
-        if picked.bits != width:
-            quantizer.bits = picked.bits
-        least = folded[name].least_scale(largest()) if is_layer and name in folded else None
-        values = choose_codes(
-            weight,
-            layer,
-            found,
-            picked.method,
-            zeros=picked.zeros,
-            least_scale=least,
-            reference=picked.reference,
-        )
-        value = layer.restore(values, tuple(weight.original.shape))
-        rows[name] = CompressedWeight(
-            weight.name, tuple(value.shape), picked.index_bits, picked.name, reason, note=picked.note()
-        )
-        return value
+            def bits_of(name: str, columns: int | None) -> tuple[int, ...]:
+                if bits is None and name not in given:
+                    return BITS
+                return (KEPT_BITS if kept.reason(name, columns) else weights[name].quantizer.bit_width(),)
 
-    # Rounding alone asks nothing of inputs: then the walk only measures what is left of every layer.
-    walked_inputs = tensors if correct or method != "rounding" else held
-    batches = [
-        tuple(tensor[start : start + BATCH_SIZE] for tensor in walked_inputs)
-        for start in range(0, len(walked_inputs[0]), BATCH_SIZE)
-    ]
-    walked = walk(
-        exported,
-        batches,
-        {alias: name for alias, name in aliases.items() if name in weights},
-        decide,
-        correct=correct,
-        seed=seed,
-        on_progress=on_progress,
-    )
-    _take(model, weights, aliases, walked.tensors)
-    for name, weight in weights.items():
-        if name not in rows:  # no output reads it
-            weight.original.data.copy_(decide(name, None, list))
+            sensitivities = measure(
+                exported,
+                original,
+                tensors,
+                names,
+                weights,
+                aliases,
+                bits_of,
+                seed=seed,
+                on_progress=lambda share, detail: on_progress(MEASURING * share, detail),
+            )
+            allocation = _allocate(budget, sensitivities, original, tensors, weights)
+        frontier = () if allocation is None else allocation.frontier()
+        decisions = Decisions(weights, method, zeros, kept, folded, allocation, seed)
+        began = 0.0 if allocation is None else MEASURING
+        # Rounding alone asks nothing of inputs: then the walk only measures what is left of every layer.
+        walked_inputs = tensors if correct or method != "rounding" else held
+        batches = [
+            tuple(tensor[start : start + BATCH_SIZE] for tensor in walked_inputs)
+            for start in range(0, len(walked_inputs[0]), BATCH_SIZE)
+        ]
+        walked = walk(
+            exported,
+            batches,
+            {alias: name for alias, name in aliases.items() if name in weights},
+            decisions,
+            correct=correct,
+            seed=seed,
+            on_progress=lambda share, detail: on_progress(began + (1 - began) * share, detail),
+        )
+        _take(model, weights, aliases, walked.tensors)
+        for name, weight in weights.items():
+            if name not in decisions.rows:  # no output reads it
+                weight.original.data.copy_(decisions(name, None, list))
+    except BaseException:
+        for weight in list(quantized_weights(model)):  # as it came
+            remove_quantizer(weight)
+        raise
     encodings = encode(model)
     layers = tuple(
         row.finished(encodings[row.name], walked.powers.get(name), walked.elsewhere.get(name, ""))
-        for name, row in rows.items()
+        for name, row in decisions.rows.items()
     )
     return CompressReport(
         method=method,
@@ -197,7 +188,37 @@ def compress(
         held_inputs=len(held[0]),
         weights=layers,
         output_decibels=_compare(original, model, held, names),
+        budget=None if allocation is None else allocation.outcome(),
+        frontier=frontier,
     )
+
+
+def _allocate(
+    budget: Budget,
+    sensitivities: Mapping[str, Sensitivity],
+    original: nn.Module,
+    tensors: tuple[Tensor, ...],
+    weights: Mapping[str, QuantizedWeight],
+) -> Allocation:
+    """Divide a budget; what stays float costs what it costs."""
+    macs: dict[str, int] = {}
+    floats = {name: parameter.numel() for name, parameter in original.named_parameters() if name not in weights}
+    if len(tensors) == 1 and tensors[0].is_floating_point():
+        cost = summary(original, tuple(tensors[0].shape[1:]))
+        macs = {layer.name: layer.macs for layer in cost.layers}
+        floats = {layer.name: layer.numel for layer in cost.layers if layer.name not in weights}
+    elif budget.kind == "bops":
+        raise CompressError("bit operations are counted for one float input; ask for zeros or bytes")
+    else:  # what a cost summary would list is not known: weights that have no quantizer are left out
+        floats = {}
+    numel = sum(item.numel for item in sensitivities.values()) + sum(floats.values())
+    fixed = {
+        "sparsity": float(sum(floats.values())),
+        "bops": float(sum(macs.get(name, 0) for name in floats)) * FLOAT_BITS**2,
+        "size": sum(floats.values()) * FLOAT_BITS / 8,
+    }
+    unit = {"sparsity": float(numel), "bops": float(sum(macs.values())) * FLOAT_BITS**2, "size": 1.0}
+    return Allocation(budget, sensitivities, macs, fixed=fixed[budget.kind], unit=unit[budget.kind])
 
 
 @torch.no_grad()

@@ -1,11 +1,13 @@
 """A report of compression says what was done to every weight, and what is left of the network's outputs."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from codeq.activations.noise import Power
 from codeq.quantizer.grid import WeightEncoding
 from codeq.toolkit.table import fold_line, format_bytes, format_count, render_table
+from codeq.training.budget import Budget, Kind
 
 GOOD_DB = 15.0
 """Below it an output is not worth shipping: its noise is more than a sixth of it."""
@@ -51,6 +53,34 @@ class CompressedWeight:
 
 
 @dataclass(frozen=True)
+class FrontierPoint:
+    """Says what a budget would leave: what it asks for, and the signal to noise of the outputs predicted for it."""
+
+    target: float
+    decibels: float
+
+
+@dataclass(frozen=True)
+class BudgetOutcome:
+    """Says where compression ended, next to its budget; all in the terms of `codeq.training.budget.Budget`."""
+
+    kind: Kind
+    target: float
+    reached: float
+    margin: float
+
+    @property
+    def met(self) -> bool:
+        """Say whether the network costs no more than the budget and its margin."""
+        over = self.target - self.reached if self.kind == "sparsity" else self.reached - self.target
+        return over <= self.margin
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it to machines, with plain types."""
+        return asdict(self) | {"met": self.met}
+
+
+@dataclass(frozen=True)
 class CompressReport:
     """Holds what compression did. `print(report)` shows a table.
 
@@ -60,15 +90,19 @@ class CompressReport:
         held_inputs: Further ones, that the outputs are judged on.
         weights: In the order in which the network reads them.
         output_decibels: Signal to noise of every output against the float network, over the held inputs.
+        budget: Where it ended next to its budget; None without one.
+        frontier: What other budgets of the kind would leave, as predicted from plain rounding; empty without a budget.
     """
 
     method: str
-    bits: int
+    bits: int | None
     granularity: str
     inputs: int
     held_inputs: int
     weights: tuple[CompressedWeight, ...]
     output_decibels: tuple[float, ...]
+    budget: BudgetOutcome | None = None
+    frontier: tuple[FrontierPoint, ...] = ()
 
     @property
     def entropy_bytes(self) -> float:
@@ -78,7 +112,14 @@ class CompressReport:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Say what is lost, one line each; none where nothing is."""
-        return tuple(
+        missed = []
+        if self.budget is not None and not self.budget.met:
+            budget = Budget(self.budget.kind, self.budget.target)
+            missed = [f"the budget was missed: {budget} asked for, {budget.format(self.budget.reached)} reached"]
+        return (*missed, *self._poor_outputs())
+
+    def _poor_outputs(self) -> Iterator[str]:
+        yield from (
             f"output {number} keeps {decibels:.1f} dB of the float network's signal; take more bits or more inputs"
             for number, decibels in enumerate(self.output_decibels)
             if decibels < GOOD_DB
@@ -86,7 +127,8 @@ class CompressReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything to machines, with plain types."""
-        return asdict(self) | {"entropy_bytes": self.entropy_bytes, "warnings": list(self.warnings)}
+        budget = None if self.budget is None else self.budget.to_dict()
+        return asdict(self) | {"budget": budget, "entropy_bytes": self.entropy_bytes, "warnings": list(self.warnings)}
 
     def __str__(self) -> str:
         rows = [
@@ -114,8 +156,20 @@ class CompressReport:
         counts = f"{format_count(self.inputs, 'input')}; judged on {self.held_inputs:,} others"
         text = f"outputs keep {signal} of the float network's signal, after {counts}"
         lines.append(fold_line(text, 2))
+        lines += self._budget()
         lines += [fold_line(f"WARNING  {text}", 9) for text in self.warnings]
         return "\n".join(lines)
+
+    def _budget(self) -> list[str]:
+        if self.budget is None:
+            return []
+        budget = Budget(self.budget.kind, self.budget.target)
+        lines = [f"budget {budget}: {budget.format(self.budget.reached)} reached"]
+        rows = [(budget.format(point.target), f"{point.decibels:.1f} dB") for point in self.frontier]
+        if rows:
+            lines += ["", "what others would leave, predicted from plain rounding:"]
+            lines.append(render_table(("budget", "outputs keep"), rows))
+        return lines
 
     def _kept(self) -> list[str]:
         reasons: dict[str, list[str]] = {}

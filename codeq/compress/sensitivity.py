@@ -1,0 +1,206 @@
+"""Measure how much of a network's outputs each weight costs at every choice of bits and zeros, the others left float.
+
+The noise of a layer's own result is computed for every choice, from the moments of what it reads:
+
+    noise = tr(D H D^T) / tr(W H W^T)         D the error of the codes, H the moments
+
+and what reaches the outputs of it once, by running the network with the layer at one of them. Noise that is small adds
+up and is passed on in proportion, so that gain = noise of the outputs / noise of the layer serves for all choices.
+Source of the measure per layer, one layer compressed at a time: Frantar and Alistarh 2022, arXiv:2208.11580, section 6.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from codeq.activations.noise import Power
+from codeq.compress.choose import Placement
+from codeq.compress.columns import Layer, whole
+from codeq.compress.layer_by_layer import walk
+from codeq.compress.problem import LayerProblem
+from codeq.graph.autocast import autocast_off
+from codeq.graph.eval_mode import eval_mode
+from codeq.graph.inputs import call, named_outputs
+from codeq.graph.kept_state import kept_state
+from codeq.quantizer.attach import QuantizedWeight
+
+BITS = (2, 3, 4, 5, 6, 8)
+ZEROS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+"""Choices that are measured."""
+MEASURED_INPUTS = 64
+BATCH = 16
+"""The moments are those of so many inputs, the gain that of one batch of them."""
+PROBED_NOISE = 0.02
+"""The gain is measured at the choice whose noise is nearest to this: more than float rounding, and still small."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Describes one way to compress a weight.
+
+    Attributes:
+        bits: Of the codes.
+        zeros: Share of zeros to ask for; 0 takes what rounding gives.
+        sparsity: Share of zeros that it has, by plain rounding.
+        entropy_bytes: Shannon bound of its codes, by plain rounding.
+        noise: Of the layer's result over its signal, by plain rounding.
+    """
+
+    bits: int
+    zeros: float
+    sparsity: float
+    entropy_bytes: float
+    noise: float
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Holds what was measured of one weight.
+
+    Attributes:
+        name: The weight's.
+        numel: Its entries.
+        choices: By bits, then zeros.
+        gain: Noise of the network's outputs over noise of the layer's result.
+    """
+
+    name: str
+    numel: int
+    choices: tuple[Choice, ...]
+    gain: float
+
+    def loss(self, choice: Choice) -> float:
+        """Predict the noise of the outputs over their signal, with this weight alone compressed."""
+        return self.gain * choice.noise
+
+
+def measure_choices(
+    placements: Sequence[Placement], problems: Sequence[LayerProblem]
+) -> tuple[list[Choice], list[Tensor]]:
+    """Measure a weight at every choice.
+
+    Args:
+        placements: One for each bit width.
+        problems: One per group; their moments are empty where no layer reads the weight as it is.
+
+    Returns:
+        The choices, and for each of them its values, float32 `(groups, rows, columns)`.
+    """
+    matrix = placements[0].matrix
+    moments = [problem.moments.float() for problem in problems]
+    choices, values = [], []
+    signal = _power(matrix, moments)
+    for placement in placements:
+        seen = -1.0
+        for zeros in ZEROS:
+            theta = placement.theta_for(zeros)
+            grids = placement.grids(theta)
+            levels = torch.stack([grid.levels(part) for grid, part in zip(grids, matrix, strict=True)])
+            sparsity = float((levels == 0).float().mean())
+            if sparsity <= seen:  # the same dead zone again: plain rounding gives more zeros than that
+                continue
+            seen = sparsity
+            found = torch.stack([grid.values(part) for grid, part in zip(grids, levels, strict=True)])
+            noise = _power(found - matrix, moments) / signal if signal else 0.0
+            asked = 0.0 if zeros == 0 else sparsity
+            choices.append(Choice(placement.bits, asked, sparsity, _entropy_bytes(levels), noise))
+            values.append(found)
+    return choices, values
+
+
+def probe(choices: Sequence[Choice]) -> int:
+    """Say at which of the choices the gain is to be measured."""
+    distances = [abs(choice.noise - PROBED_NOISE) for choice in choices]
+    return distances.index(min(distances))
+
+
+def measure(
+    exported: ExportedProgram,
+    original: nn.Module,
+    tensors: tuple[Tensor, ...],
+    names: tuple[str, ...],
+    weights: Mapping[str, QuantizedWeight],
+    aliases: Mapping[str, str],
+    bits_of: Callable[[str, int | None], tuple[int, ...]],
+    *,
+    seed: int = 0,
+    on_progress: Callable[[float, str], None] = lambda share, detail: None,
+) -> dict[str, Sensitivity]:
+    """Measure every weight.
+
+    Args:
+        exported: The float network, traced.
+        original: The float network; its weights are changed for as long as this runs.
+        tensors, names: Calibration inputs, and by which names the network takes them.
+        weights: By name, attached; they are not changed.
+        aliases: Names of tensors to names of weights.
+        bits_of: Says which bits a weight may have, from its name and the values that each output of its layer reads.
+        seed: Of the places of feature maps that count.
+        on_progress: Called with the share done, 0 to 1, and the weight that is next.
+    """
+    few = tuple(tensor[:MEASURED_INPUTS] for tensor in tensors)
+    batches = [tuple(tensor[start : start + BATCH] for tensor in few) for start in range(0, len(few[0]), BATCH)]
+    parameters = dict(original.named_parameters())
+    with torch.no_grad():
+        wanted = _answers(original, batches[0], names)
+    found: dict[str, Sensitivity] = {}
+
+    def look(name: str, layer: Layer | None, problems: Callable[[], list[LayerProblem]], largest: object) -> Tensor:
+        parameter, quantizer = parameters[name], weights[name].quantizer
+        seen = layer or whole(parameter, quantizer.axis)
+        matrix = seen.matrix(parameter.detach())
+        gathered = problems() if layer is not None else [LayerProblem(part, torch.empty(0)) for part in matrix]
+        widths = bits_of(name, matrix.shape[2] if layer is not None else None)
+        placements = [Placement.search(quantizer, seen, matrix, bits) for bits in widths]
+        choices, values = measure_choices(placements, gathered)
+        number = probe(choices)
+        gain = 0.0
+        if choices[number].noise:
+            kept = parameter.detach().clone()
+            parameter.data.copy_(seen.restore(values[number], tuple(parameter.shape)))
+            try:
+                gain = _noise(wanted, _answers(original, batches[0], names)) / choices[number].noise
+            finally:
+                parameter.data.copy_(kept)
+        found[name] = Sensitivity(name, matrix.numel(), tuple(choices), gain)
+        return parameter.detach()
+
+    readers = {alias: name for alias, name in aliases.items() if name in weights}
+    walk(exported, batches, readers, look, correct=False, seed=seed, on_progress=on_progress)
+    for name in weights:
+        if name not in found:  # no output reads it
+            look(name, None, list, None)
+    return found
+
+
+def _answers(network: nn.Module, batch: tuple[Tensor, ...], names: tuple[str, ...]) -> dict[str, Tensor]:
+    with eval_mode(network), kept_state(network), torch.no_grad(), autocast_off():
+        answers = named_outputs(network, call(network, tuple(tensor.clone() for tensor in batch), names))
+    return {name: value for name, value in answers.items() if value.is_floating_point()}
+
+
+def _noise(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> float:
+    """Add up the noise of every output over its signal."""
+    total = 0.0
+    for name, value in wanted.items():
+        power = Power()
+        power.add(value, found[name])
+        total += power.noise / power.signal if power.signal else 0.0
+    return total
+
+
+def _power(matrix: Tensor, moments: Sequence[Tensor]) -> float:
+    """tr(M H M^T) over all groups; the sum of squares without moments."""
+    total = 0.0
+    for part, moment in zip(matrix, moments, strict=True):
+        total += float(((part @ moment) * part).sum() if moment.numel() else part.square().sum())
+    return total
+
+
+def _entropy_bytes(levels: Tensor) -> float:
+    counts = torch.bincount((levels - levels.min()).flatten().long()).double()
+    shares = counts[counts > 0] / levels.numel()
+    return float(-(shares * shares.log2()).sum()) * levels.numel() / 8
