@@ -111,7 +111,7 @@ def encoding_of(quantizer: nn.Module) -> ActivationEncoding:
     if getattr(config, "is_dynamic", False) or not isinstance(getattr(quantizer, "scale", None), Tensor):
         raise ValueError("its scale is computed anew for every input")
     enabled = getattr(quantizer, "fake_quant_enabled", None)
-    if isinstance(enabled, Tensor) and not bool(enabled[0]):
+    if (isinstance(enabled, Tensor) and not bool(enabled[0])) or getattr(quantizer, "enabled", True) is False:
         raise ValueError("it is switched off")
     scale: Tensor = quantizer.scale  # type: ignore[assignment]
     zero_point: Any = getattr(quantizer, "zero_point", 0)

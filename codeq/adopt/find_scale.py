@@ -52,9 +52,7 @@ def find_scale(values: np.ndarray, limit: int = CODE_LIMIT) -> Fit | None:
     magnitudes = magnitudes[magnitudes > 0]
     if not len(magnitudes):
         return None
-    tops = np.arange(min(len(magnitudes), limit), limit + 1)
-    if len(magnitudes) > limit:  # no grid holds all of them, but one may hold all within NEAR
-        tops = np.arange(1, limit + 1)
+    tops = np.arange(1, limit + 1)
     ratios = magnitudes.astype(np.float64) / float(magnitudes[-1])
     tops_near = tops[_off(tops, ratios[:: max(1, len(ratios) // SAMPLE)]) < NEAR]
     near: Fit | None = None

@@ -139,6 +139,11 @@ def load_quantized(model: nn.Module, state: Mapping[str, Tensor], source: Path) 
         CheckpointError: It does not fit, or has values that no training leaves.
     """
     if not is_fake_quantized(model):
+        if any(name.endswith(".fake_quant_enabled") for name in state):
+            raise CheckpointError(
+                f"{source}: is of a network with fake quantizers, and {type(model).__name__} has none; "
+                "build it as it was trained, prepared by torch.ao.quantization"
+            )
         load_floats(model, state, source)
         return
     state = unwrap_names(state, model.state_dict())
@@ -164,7 +169,7 @@ def _find_all(weights: Iterable[QuantizedWeight], *, snap: bool) -> dict[str, Fo
             refused[weight.name] = str(error)
     if refused:
         name = next(iter(refused))
-        others = f" (nor do {len(refused) - 1} more weights)" if len(refused) > 1 else ""
+        others = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
         raise RecoverError(f"{name} {refused[name]}{others}")
     return found
 
@@ -202,7 +207,7 @@ def find_grid(weight: Tensor, axis: int, *, snap: bool = False) -> FoundGrid:
     if deviation >= NEAR:
         raise NoGridError(
             f"lies on no grid of 8 bits: channel {worst} has values up to {fits[worst].deviation:.2g} steps off, "
-            "whatever the scale; is it float? leave it out with exclude"
+            "whatever the scale: float, or scaled in groups; leave it out with exclude"
         )
     if not snap:
         raise NoGridError(

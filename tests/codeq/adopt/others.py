@@ -1,5 +1,7 @@
 """Networks as others quantize them: the published operator by its specification, torch.ao's QAT, an LSQ of one's own."""
 
+import warnings
+
 import torch
 import torch.ao.quantization as ao
 from torch import Tensor, nn
@@ -76,6 +78,15 @@ class LearnedStep(nn.Module):
         return (scaled + (scaled.round() - scaled).detach()) * self.step
 
 
+@torch.no_grad()
+def descend(model: nn.Module, rate: float) -> None:
+    """One step of gradient descent; torch.optim takes a second to import."""
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            parameter -= rate * parameter.grad
+            parameter.grad = None
+
+
 class ForAo(nn.Module):
     """A network that torch.ao can prepare: a fused convolution, a residual sum, a pool and a linear layer."""
 
@@ -103,18 +114,22 @@ def qconfig(*, per_channel: bool, quant_min: int = -127, quant_max: int = 127, a
     return ao.QConfig(ao.FakeQuantize.with_args(dtype=torch.quint8, **activation), fake.with_args(**weight))
 
 
+def prepare_with_ao(config: ao.QConfig, *, fused: bool = True) -> nn.Module:
+    model: nn.Module = ForAo().train()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # "will be removed in 2.10"
+        if fused:
+            model = ao.fuse_modules_qat(model, [["conv", "bn", "relu"], ["conv2", "bn2"]])
+        model.qconfig = config  # type: ignore[assignment]
+        return ao.prepare_qat(model)  # type: ignore[no-any-return]
+
+
 def train_with_ao(config: ao.QConfig, *, fused: bool = True, steps: int = 8) -> nn.Module:
     """QAT for a few steps; in eval mode, observers off."""
     torch.manual_seed(0)
-    model: nn.Module = ForAo().train()
-    if fused:
-        model = ao.fuse_modules_qat(model, [["conv", "bn", "relu"], ["conv2", "bn2"]])
-    model.qconfig = config  # type: ignore[assignment]
-    prepared = ao.prepare_qat(model)
-    optimizer = torch.optim.SGD(prepared.parameters(), 0.05)
+    prepared = prepare_with_ao(config, fused=fused)
     for _ in range(steps):
         loss = nn.functional.cross_entropy(prepared(torch.randn(16, 3, 8, 8)), torch.randint(0, 10, (16,)))
         loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        descend(prepared, 0.05)
     return prepared.eval().apply(ao.disable_observer)  # type: ignore[no-any-return]
