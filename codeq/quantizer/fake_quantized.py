@@ -203,12 +203,13 @@ def _quantized(name: str, layer: nn.Module, weight: Tensor) -> Tensor:
     enabled = getattr(quantizer, "observer_enabled", None)
     if isinstance(enabled, Tensor):
         enabled.zero_()  # looking at the weight must not move its scale
+    seen = getattr(getattr(quantizer, "activation_post_process", None), "min_val", None)
+    if isinstance(seen, Tensor) and not (seen.numel() and bool(seen.isfinite().all())):
+        raise AttachError(f"{name}: its weight quantizer has seen no weight; run the network once, or load its state")
     try:
         result: Tensor = quantizer(weight)
     except (RuntimeError, ValueError) as error:
-        raise AttachError(
-            f"{name}: its weight quantizer fails ({first_line(error)}); run the network once, or load its state"
-        ) from error
+        raise AttachError(f"{name}: its weight quantizer fails ({first_line(error)})") from error
     return result
 
 
