@@ -26,7 +26,7 @@ from codeq.graph.nodes import replace_node, state_name
 from codeq.graph.operators import CLAMPS
 from codeq.graph.trace import trace
 from codeq.quantizer.attach import detach, quantized_weights
-from codeq.quantizer.fake_quantized import ActivationQuantizer
+from codeq.quantizer.fake_quantized import TakenQuantizer
 from codeq.toolkit.table import format_count
 
 MARK = torch.ops.codeq.mark.default
@@ -45,7 +45,7 @@ class Scales:
     notes: tuple[str, ...] = ()
 
 
-def read_scales(model: nn.Module, quantizers: Sequence[ActivationQuantizer], example_inputs: Inputs) -> Scales:
+def read_scales(model: nn.Module, quantizers: Sequence[TakenQuantizer], example_inputs: Inputs) -> Scales:
     """Read the scales of activation quantizers that `make_plain` took out.
 
     Args:

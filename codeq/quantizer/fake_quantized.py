@@ -53,7 +53,7 @@ class Passed(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class ActivationQuantizer:
+class TakenQuantizer:
     """Points to an activation quantizer of another tool that `make_plain` took out.
 
     Attributes:
@@ -89,7 +89,7 @@ def is_fake_quantized(model: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def make_plain(model: nn.Module, *, values: bool = True) -> list[ActivationQuantizer]:
+def make_plain(model: nn.Module, *, values: bool = True) -> list[TakenQuantizer]:
     """Replace layers that quantize their weight by plain ones, and take activation quantizers out, in place.
 
     Args:
@@ -105,7 +105,7 @@ def make_plain(model: nn.Module, *, values: bool = True) -> list[ActivationQuant
     """
     if is_quantizer(model) or _weight_quantizer(model) is not None:
         raise AttachError(f"the network itself is a {type(model).__name__}; put it into a torch.nn.Sequential")
-    taken: list[ActivationQuantizer] = []
+    taken: list[TakenQuantizer] = []
     _make_plain(model, "", taken, {}, values)
     return taken
 
@@ -113,7 +113,7 @@ def make_plain(model: nn.Module, *, values: bool = True) -> list[ActivationQuant
 def _make_plain(
     parent: nn.Module,
     prefix: str,
-    taken: list[ActivationQuantizer],
+    taken: list[TakenQuantizer],
     made: dict[nn.Module, nn.Module | None],
     values: bool,
 ) -> None:
@@ -135,11 +135,9 @@ def _make_plain(
             parent._modules[key] = made[child]
 
 
-def _take(
-    name: str, parent: nn.Module, key: str, child: nn.Module, taken: list[ActivationQuantizer]
-) -> nn.Module | None:
+def _take(name: str, parent: nn.Module, key: str, child: nn.Module, taken: list[TakenQuantizer]) -> nn.Module | None:
     """Take out one activation quantizer; returns what stands in its place, None where a hook called it."""
-    quantizer = ActivationQuantizer(name, child)
+    quantizer = TakenQuantizer(name, child)
     taken.append(quantizer)
     hooked = False
     for hooks, wanted, before in (
@@ -154,7 +152,7 @@ def _take(
     return None if hooked else quantizer.passed
 
 
-def _plain_layer(name: str, layer: Any, taken: list[ActivationQuantizer], values: bool) -> nn.Module:
+def _plain_layer(name: str, layer: Any, taken: list[TakenQuantizer], values: bool) -> nn.Module:
     plain = _empty_like(name, layer)
     weight, bias = _folded(layer)
     plain.weight.copy_(_quantized(name, layer, weight) if values else weight)
@@ -165,7 +163,7 @@ def _plain_layer(name: str, layer: Any, taken: list[ActivationQuantizer], values
     for key, before, place in ((INPUT_QUANTIZER, True, plain), (OUTPUT_QUANTIZER, False, result)):
         found = layer._modules.get(key)
         if found is not None and is_quantizer(found):
-            quantizer = ActivationQuantizer(f"{name}.{key}", found)
+            quantizer = TakenQuantizer(f"{name}.{key}", found)
             quantizer.hook_onto(place, before=before)
             taken.append(quantizer)
     return result.train(layer.training)

@@ -1,4 +1,4 @@
-"""Networks as others quantize them: the published operator by its specification, torch.ao's QAT, an LSQ of one's own."""
+"""Networks as others quantize them: the published operator by its equations, torch.ao's QAT, an LSQ of one's own."""
 
 import warnings
 

@@ -80,9 +80,7 @@ def test_scales_of_a_prepared_network_have_our_names() -> None:
     }
     report = codeq.recover(theirs, INPUTS)
     assert report.activations == wanted
-    assert report.notes == (
-        "1 activation quantizer left out: of values that files keep in float, outputs above all",
-    )
+    assert report.notes == ("1 activation quantizer left out: of values that files keep in float, outputs above all",)
     quantized = codeq.QuantizedActivations(theirs, INPUTS)
     assert set(quantized.plan.grids) == set(wanted)
 

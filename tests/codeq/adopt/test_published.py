@@ -69,7 +69,7 @@ def test_float_weights_and_thetas_are_kept_for_more_training() -> None:
 
 
 def test_a_weight_in_the_middle_of_two_levels_goes_where_theirs_goes() -> None:
-    """Theirs divides by the step, ours multiplies: a hair beside a middle some weights come out apart, and are moved."""
+    """Theirs divides by the step, ours multiplies: beside a middle some weights come out apart, and are moved."""
     torch.manual_seed(0)
     theirs = publish(nn.Sequential(nn.Linear(200, 200)), Published(8, 3.0))
     made = theirs[0].parametrizations.weight  # type: ignore[index,union-attr]

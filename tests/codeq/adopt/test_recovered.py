@@ -162,7 +162,7 @@ def test_a_rounding_error_is_refused_with_the_way_out_or_snapped() -> None:
     exact = (w / 0.1).round().clamp(-7, 7) * 0.1
     values = w + (exact - w)
     assert not torch.equal(values, exact)
-    with pytest.raises(NoGridError, match=r"is off its grid by rounding, up to \d?e?-?0?\d steps, as w \+ \(q - w\) is"):
+    with pytest.raises(NoGridError, match=r"is off its grid by rounding, up to \de-\d\d steps, as w \+ "):
         find_grid(values, 0)
     model = linear(values)
     report = codeq.recover(model, snap=True)

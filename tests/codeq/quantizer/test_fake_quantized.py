@@ -70,7 +70,9 @@ class FakeQuantizedLinear(nn.Linear):
         self.weight_fake_quantizer, self.activation_fake_quantizer = IntxFakeQuantizer(), IntxFakeQuantizer()
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(self.activation_fake_quantizer(x), self.weight_fake_quantizer(self.weight), self.bias)
+        return nn.functional.linear(
+            self.activation_fake_quantizer(x), self.weight_fake_quantizer(self.weight), self.bias
+        )
 
 
 def test_layers_of_torchao_become_linear_layers() -> None:
