@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
         "Take over a network that was quantized elsewhere, weights bit for bit, and write a checkpoint that the "
         "exporters take. A state_dict of saintslab/CoDeQ is known by its names; of any other the values must lie on "
         "integer grids of at most 8 bits, one scale per tensor or output channel. Where the factory builds a network "
-        "with fake quantizers (torch.ao, torchao), these are taken over, scales of activations too. "
+        "with fake quantizers (torch.ao, torchao, Brevitas), these are taken over, scales of activations too. "
         "Exit status: 0 written, 2 bad input.",
         "python -m codeq.adopt --model mynet:build --init published.pt --input-shape 3,32,32 -o ckpt.pt",
     )

@@ -105,6 +105,8 @@ def encoding_of(quantizer: nn.Module) -> ActivationEncoding:
     Raises:
         ValueError: It is none of ours; the message says why.
     """
+    if callable(getattr(quantizer, "scale", None)) and callable(getattr(quantizer, "bit_width", None)):
+        return _encoding_of_brevitas(quantizer)
     if not any(kind.__name__ in ("FakeQuantizeBase", "FakeQuantizerBase") for kind in type(quantizer).__mro__):
         raise ValueError("an observer, which has seen values but quantizes none")
     config: Any = getattr(quantizer, "config", None)
@@ -113,11 +115,22 @@ def encoding_of(quantizer: nn.Module) -> ActivationEncoding:
     enabled = getattr(quantizer, "fake_quant_enabled", None)
     if (isinstance(enabled, Tensor) and not bool(enabled[0])) or getattr(quantizer, "enabled", True) is False:
         raise ValueError("it is switched off")
-    scale: Tensor = quantizer.scale  # type: ignore[assignment]
-    zero_point: Any = getattr(quantizer, "zero_point", 0)
+    return _encoding(quantizer.scale, getattr(quantizer, "zero_point", 0), *_code_range(quantizer))
+
+
+def _encoding_of_brevitas(quantizer: Any) -> ActivationEncoding:
+    """Read the proxy of an activation quantizer: scale, zero point and bits are calls."""
+    scale, bits = quantizer.scale(), quantizer.bit_width()
+    if scale is None or bits is None:
+        raise ValueError("it has no scale of its own")
+    count = 2 ** round(float(bits))
+    low = -count // 2 if quantizer.is_signed else 0
+    return _encoding(scale, quantizer.zero_point(), low + bool(quantizer.is_narrow_range), low + count - 1)
+
+
+def _encoding(scale: Any, zero_point: Any, low: int, high: int) -> ActivationEncoding:
     if scale.numel() != 1:
         raise ValueError(f"{scale.numel()} scales, expected one per tensor")
-    low, high = _code_range(quantizer)
     if (low, high) not in ((0, QUANT_MAX), (-128, 127)):
         raise ValueError(f"codes from {low} to {high}, expected 0 to {QUANT_MAX} or -128 to 127")
     return ActivationEncoding(float(scale), round(float(zero_point)) - low)

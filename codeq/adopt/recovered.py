@@ -77,7 +77,7 @@ def recover(
 ) -> AdoptReport:
     """Attach frozen quantizers to a network whose weights lie on integer grids, in place.
 
-    Layers that quantize their weight in `forward`, those of `torch.ao.quantization` and torchao, become plain ones with
+    Layers that quantize their weight in `forward`, those of torch.ao, torchao and Brevitas, become plain ones with
     the value it has in eval mode, BatchNorms fused into them are folded, and their activation quantizers are taken out.
     So are weights that a parametrization computes.
 

@@ -3,14 +3,15 @@
     torch.ao.nn.qat, torch.ao.nn.intrinsic.qat     a layer with `weight_fake_quant`; a BatchNorm in it is folded as its
                                                    forward pass folds it: weight_fake_quant(weight * gamma / std)
     torchao.quantization.qat                       a layer with `weight_fake_quantizer`
+    brevitas.nn                                    a layer with `weight_quant`; QuantReLU, QuantIdentity and their like
     FakeQuantize modules and observers             of activations: in a hook, a stub, a FloatFunctional or a graph
 
 A plain layer has the value that the other's quantizer gives with the scales that it holds. All are known by the names
 of their classes and attributes, so that none of these packages is imported.
 """
 
-import copy
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +20,21 @@ from torch import Tensor, nn
 
 from codeq.errors import AttachError, first_line
 
-WEIGHT_QUANTIZERS = ("weight_fake_quant", "weight_fake_quantizer")
-INPUT_QUANTIZER = "activation_fake_quantizer"
-OUTPUT_QUANTIZER = "activation_post_process"
-QUANTIZER_CLASSES = frozenset({"FakeQuantizeBase", "FakeQuantizerBase", "ObserverBase"})
+WEIGHT_QUANTIZERS = ("weight_fake_quant", "weight_fake_quantizer", "weight_quant")
+INPUT_QUANTIZERS = ("activation_fake_quantizer", "input_quant")
+OUTPUT_QUANTIZERS = ("activation_post_process", "output_quant", "act_quant")
+"""Attributes of layers."""
+QUANTIZER_CLASSES = ("FakeQuantizeBase", "FakeQuantizerBase", "ObserverBase", "ActQuantProxyFromInjectorBase")
 OUTPUT_HOOK, INPUT_HOOK = "_observer_forward_hook", "_observer_forward_pre_hook"
 """The functions that torch.ao hooks onto a module for the quantizer in it."""
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+PLAIN_FUNCTIONS: Mapping[str, Callable[[], nn.Module]] = {
+    "QuantIdentity": nn.Identity,
+    "QuantReLU": nn.ReLU,
+    "QuantSigmoid": nn.Sigmoid,
+    "QuantTanh": nn.Tanh,
+}
+"""Brevitas' layers without a weight, by the class's name."""
 WITH_RELU = re.compile(r"ReLU(\dd)?$")
 
 
@@ -85,7 +94,7 @@ class TakenQuantizer:
 
 def is_fake_quantized(model: nn.Module) -> bool:
     """Tell whether a network has what `make_plain` replaces."""
-    return any(is_quantizer(module) or _weight_quantizer(module) is not None for module in model.modules())
+    return any(is_quantizer(module) or _has_quantizers(module) for module in model.modules())
 
 
 @torch.no_grad()
@@ -103,7 +112,7 @@ def make_plain(model: nn.Module, *, values: bool = True) -> list[TakenQuantizer]
         AttachError: The network itself is such a layer, or one is of a kind that has no plain layer, or cannot compute
             its weight.
     """
-    if is_quantizer(model) or _weight_quantizer(model) is not None:
+    if is_quantizer(model) or _has_quantizers(model):
         raise AttachError(f"the network itself is a {type(model).__name__}; put it into a torch.nn.Sequential")
     taken: list[TakenQuantizer] = []
     _make_plain(model, "", taken, {}, values)
@@ -125,7 +134,7 @@ def _make_plain(
             made[child] = child
             if is_quantizer(child):
                 made[child] = _take(name, parent, key, child, taken)
-            elif _weight_quantizer(child) is not None:
+            elif _has_quantizers(child):
                 made[child] = _plain_layer(name, child, taken, values)
             else:
                 _make_plain(child, f"{name}.", taken, made, values)
@@ -144,7 +153,7 @@ def _take(name: str, parent: nn.Module, key: str, child: nn.Module, taken: list[
         (parent._forward_hooks, OUTPUT_HOOK, False),
         (parent._forward_pre_hooks, INPUT_HOOK, True),
     ):
-        for number, hook in list(hooks.items()) if key == OUTPUT_QUANTIZER else []:
+        for number, hook in list(hooks.items()) if key == OUTPUT_QUANTIZERS[0] else []:
             if getattr(hook, "__name__", "") == wanted:
                 del hooks[number]
                 quantizer.hook_onto(parent, before=before)
@@ -153,19 +162,25 @@ def _take(name: str, parent: nn.Module, key: str, child: nn.Module, taken: list[
 
 
 def _plain_layer(name: str, layer: Any, taken: list[TakenQuantizer], values: bool) -> nn.Module:
-    plain = _empty_like(name, layer)
-    weight, bias = _folded(layer)
-    plain.weight.copy_(_quantized(name, layer, weight) if values else weight)
-    plain.weight.requires_grad_(layer.weight.requires_grad)
-    if bias is not None:
-        plain.bias.copy_(bias)
-    result = nn.Sequential(plain, nn.ReLU()) if WITH_RELU.search(type(layer).__name__) else plain
-    for key, before, place in ((INPUT_QUANTIZER, True, plain), (OUTPUT_QUANTIZER, False, result)):
-        found = layer._modules.get(key)
-        if found is not None and is_quantizer(found):
-            quantizer = TakenQuantizer(f"{name}.{key}", found)
-            quantizer.hook_onto(place, before=before)
-            taken.append(quantizer)
+    if _weight_quantizer(layer) is None:
+        if type(layer).__name__ not in PLAIN_FUNCTIONS:
+            raise AttachError(f"{name}: no plain layer is known for a {type(layer).__name__}; replace it by torch.nn's")
+        plain = result = PLAIN_FUNCTIONS[type(layer).__name__]()
+    else:
+        plain = _empty_like(name, layer)
+        weight, bias = _folded(layer)
+        plain.weight.copy_(_quantized(name, layer, weight) if values else weight)
+        plain.weight.requires_grad_(layer.weight.requires_grad)
+        if bias is not None:
+            plain.bias.copy_(bias)
+        result = nn.Sequential(plain, nn.ReLU()) if WITH_RELU.search(type(layer).__name__) else plain
+    for keys, before, place in ((INPUT_QUANTIZERS, True, plain), (OUTPUT_QUANTIZERS, False, result)):
+        for key in keys:
+            found = layer._modules.get(key)
+            if found is not None and is_quantizer(found) and getattr(found, "is_quant_enabled", True):
+                quantizer = TakenQuantizer(f"{name}.{key}", found)
+                quantizer.hook_onto(place, before=before)
+                taken.append(quantizer)
     return result.train(layer.training)
 
 
@@ -188,14 +203,15 @@ def _empty_like(name: str, layer: Any) -> Any:
         return nn.utils.skip_init(nn.Linear, layer.in_features, layer.out_features, **like)
     for kind in CONVOLUTIONS:
         if isinstance(layer, kind):
-            names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
-            sizes = {key: getattr(layer, key) for key in (*names, "padding_mode")}
+            names = ["in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"]
+            names += ["padding_mode", "output_padding"] if layer.transposed else ["padding_mode"]
+            sizes = {key: getattr(layer, key) for key in names}
             return nn.utils.skip_init(kind, **sizes, **like)
     raise AttachError(f"{name}: no plain layer is known for a {type(layer).__name__}; replace it by one of torch.nn")
 
 
 def _quantized(name: str, layer: nn.Module, weight: Tensor) -> Tensor:
-    quantizer = copy.deepcopy(_weight_quantizer(layer))
+    quantizer = _weight_quantizer(layer)
     assert quantizer is not None
     quantizer.eval()
     enabled = getattr(quantizer, "observer_enabled", None)
@@ -205,16 +221,22 @@ def _quantized(name: str, layer: nn.Module, weight: Tensor) -> Tensor:
     if isinstance(seen, Tensor) and not (seen.numel() and bool(seen.isfinite().all())):
         raise AttachError(f"{name}: its weight quantizer has seen no weight; run the network once, or load its state")
     try:
-        result: Tensor = quantizer(weight)
+        result = quantizer(weight)
     except (RuntimeError, ValueError) as error:
         raise AttachError(f"{name}: its weight quantizer fails ({first_line(error)})") from error
-    return result
+    values: Tensor = getattr(result, "value", result)  # Brevitas returns a record of value, scale and the like
+    return values
 
 
 def _weight_quantizer(module: nn.Module) -> nn.Module | None:
     return next((module._modules[key] for key in WEIGHT_QUANTIZERS if module._modules.get(key) is not None), None)
 
 
+def _has_quantizers(module: nn.Module) -> bool:
+    """Whether a module is a layer that quantizes by itself; one that torch.ao hooked a quantizer onto is not."""
+    return _weight_quantizer(module) is not None or any(key in module._modules for key in ("input_quant", "act_quant"))
+
+
 def is_quantizer(module: nn.Module) -> bool:
-    """Tell whether a module is a fake quantizer or an observer of another tool."""
+    """Tell whether a module is a fake quantizer of activations or an observer of another tool, switched on or not."""
     return any(kind.__name__ in QUANTIZER_CLASSES for kind in type(module).__mro__)

@@ -39,6 +39,36 @@ def test_grids_of_256_codes_are_ours(quantizer: nn.Module, expected: tuple[float
     assert torch.equal(ours, quantizer.eval().apply(ao.disable_observer)(x))
 
 
+class Proxy(nn.Module):
+    """As Brevitas' proxies of activation quantizers: scale, zero point and bits are calls."""
+
+    def __init__(self, scale: float | None, bits: float, *, is_signed: bool, is_narrow_range: bool = False) -> None:
+        super().__init__()
+        self._scale = None if scale is None else torch.tensor(scale)
+        self._bits, self.is_signed, self.is_narrow_range = torch.tensor(bits), is_signed, is_narrow_range
+
+    def scale(self) -> Tensor | None:
+        return self._scale
+
+    def zero_point(self) -> Tensor:
+        return torch.tensor(0.0)
+
+    def bit_width(self) -> Tensor:
+        return self._bits
+
+
+def test_grids_of_brevitas() -> None:
+    assert encoding_of(Proxy(0.5, 8, is_signed=True)) == codeq.ActivationEncoding(0.5, 128)
+    assert encoding_of(Proxy(0.5, 8, is_signed=False)) == codeq.ActivationEncoding(0.5, 0)
+    for proxy, message in (
+        (Proxy(0.5, 4, is_signed=False), "codes from 0 to 15, expected"),
+        (Proxy(0.5, 8, is_signed=True, is_narrow_range=True), "codes from -127 to 127, expected"),
+        (Proxy(None, 8, is_signed=True), "it has no scale of its own"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            encoding_of(proxy)
+
+
 def switched_off() -> nn.Module:
     made = fake_quantize(0.5, 3)
     made.fake_quant_enabled[0] = 0  # type: ignore[operator,index]

@@ -1,7 +1,7 @@
 """Layers and activation quantizers of torch.ao and torchao become plain ones; what the network computes stays."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -101,6 +101,61 @@ class OwnLayer(nn.Module):
         self.weight, self.bias, self.weight_fake_quant = nn.Parameter(torch.ones(2)), None, IntxFakeQuantizer()
 
 
+class WithValue(NamedTuple):
+    """Stands for Brevitas' IntQuantTensor."""
+
+    value: Tensor
+
+
+class WeightQuantProxy(nn.Module):
+    def forward(self, x: Tensor) -> WithValue:
+        return WithValue((x / 0.02).round().clamp(-7, 7) * 0.02)
+
+
+class ActQuantProxyFromInjectorBase(nn.Module):
+    """Stands for Brevitas' class of this name."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        super().__init__()
+        self.is_quant_enabled = enabled
+
+
+class QuantReLU(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.input_quant = ActQuantProxyFromInjectorBase(enabled=False)
+        self.act_quant = ActQuantProxyFromInjectorBase(enabled=True)
+
+
+class QuantEltwiseAdd(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.input_quant = ActQuantProxyFromInjectorBase(enabled=True)
+
+
+class QuantConvTranspose2d(nn.ConvTranspose2d):
+    """As Brevitas' layers: proxies inside, of which only that of the weight is switched on by default."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 6, 3, stride=2, output_padding=1, groups=2)
+        self.input_quant = ActQuantProxyFromInjectorBase(enabled=True)
+        self.output_quant = ActQuantProxyFromInjectorBase(enabled=False)
+        self.weight_quant = WeightQuantProxy()
+
+
+def test_layers_of_brevitas_become_plain() -> None:
+    layer = QuantConvTranspose2d()
+    expected = layer.weight_quant(layer.weight).value
+    model = nn.Sequential(layer, QuantReLU())
+    taken = make_plain(model)
+    assert [quantizer.name for quantizer in taken] == ["0.input_quant", "1.act_quant"]
+    assert [type(module) for module in model] == [nn.ConvTranspose2d, nn.ReLU]
+    assert torch.equal(model[0].weight, expected)
+    x = torch.randn(1, 4, 5, 5)
+    wanted = nn.functional.conv_transpose2d(x, expected, layer.bias, 2, output_padding=1, groups=2)
+    assert torch.equal(model(x), wanted.relu())
+
+
 def failing() -> nn.Module:
     layer = FakeQuantizedLinear(8, 4)
 
@@ -118,9 +173,10 @@ def failing() -> nn.Module:
         (lambda: nn.Sequential(OwnLayer()), "0: no plain layer is known for a OwnLayer; replace it by one of torch.nn"),
         (lambda: prepare_with_ao(qconfig(per_channel=True)), "conv: its weight quantizer has seen no weight; run the"),
         (lambda: prepare_with_ao(qconfig(per_channel=False)), "conv: its weight quantizer has seen no weight; run the"),
+        (lambda: nn.Sequential(QuantEltwiseAdd()), "0: no plain layer is known for a QuantEltwiseAdd; replace it by"),
         (lambda: nn.Sequential(failing()), r"0: its weight quantizer fails \(a reason\)"),
     ],
-    ids=["root", "own", "no scales per channel", "no scale", "failing"],
+    ids=["root", "own", "no scales per channel", "no scale", "a sum", "failing"],
 )
 def test_what_cannot_become_plain(build: Callable[[], Any], message: str) -> None:
     with pytest.raises(codeq.AttachError, match=message):
