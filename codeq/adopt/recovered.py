@@ -9,6 +9,7 @@ quantizer whose value is the weight that was there.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,6 +63,11 @@ class FoundGrid:
         """Return the bits of a level with its sign."""
         return max(MIN_BITS, self.quant_max.bit_length() + 1)
 
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of a quantizer that can be frozen on it."""
+        granularity = "tensor" if self.axis is None else "channel"
+        return {"bits": self.bits, "granularity": granularity, "axis": self.axis or 0}
+
 
 class NoGridError(Exception):
     """Raised for one weight that lies on no grid; the text says why, without its name."""
@@ -104,26 +110,20 @@ def recover(
         4
     """
     quantizers = make_plain(model)
-    report = attach(model, bits=8, include=include, exclude=exclude, bake=True)
-    weights = list(quantized_weights(model))
-    for weight in weights:
-        remove_quantizer(weight)
-    found = _find_all(weights, snap=snap)
-    configs = {
-        name: {
-            "bits": grid.bits,
-            "granularity": "tensor" if grid.axis is None else "channel",
-            "axis": grid.axis or 0,
-        }
-        for name, grid in found.items()
-    }
-    attach_each(model, configs)
-    for weight in quantized_weights(model):
-        _freeze_on(weight, found[weight.name])
-    rows = tuple(AdoptedWeight.of(weight, found[weight.name].steps_off) for weight in quantized_weights(model))
-    scales = Scales() if example_inputs is None else read_scales(model, quantizers, example_inputs)
-    for quantizer in quantizers:
-        quantizer.remove()
+    try:
+        report = attach(model, bits=8, include=include, exclude=exclude, bake=True)
+        weights = list(quantized_weights(model))
+        for weight in weights:
+            remove_quantizer(weight)
+        found = _find_all(weights, snap=snap)
+        attach_each(model, {name: grid.config() for name, grid in found.items()})
+        for weight in quantized_weights(model):
+            _freeze_on(weight, found[weight.name])
+        rows = tuple(AdoptedWeight.of(weight, found[weight.name].steps_off) for weight in quantized_weights(model))
+        scales = Scales() if example_inputs is None else read_scales(model, quantizers, example_inputs)
+    finally:
+        for quantizer in quantizers:
+            quantizer.remove()
     return AdoptReport("recovered", rows, report.skipped, report.baked, scales.encodings, scales.notes)
 
 

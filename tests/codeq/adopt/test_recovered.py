@@ -124,6 +124,14 @@ def test_a_float_network_is_refused_in_one_line_and_stays_plain() -> None:
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
+def test_a_refused_network_of_torch_ao_is_left_plain_and_without_hooks() -> None:
+    theirs = train_with_ao(qconfig(per_channel=True, quant_min=-128), steps=2)
+    with pytest.raises(codeq.RecoverError, match="codes of -128"):
+        codeq.recover(theirs, (torch.randn(2, 3, 8, 8),))
+    assert not any(module._forward_hooks for module in theirs.modules())
+    assert not list(quantized_weights(theirs))
+
+
 def test_layers_that_are_left_out_stay_float() -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
     model[1].weight.data = CODES[:, :8].float() * 0.5
