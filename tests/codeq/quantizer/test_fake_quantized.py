@@ -43,6 +43,17 @@ def test_torch_ao_becomes_plain_and_computes_the_same(fused: bool) -> None:
         assert model.conv2.bias is not None
 
 
+def test_looking_at_a_weight_does_not_move_its_scale() -> None:
+    model = train_with_ao(qconfig(per_channel=False), steps=2)
+    expected = model.fc.weight_fake_quant(model.fc.weight)  # type: ignore[union-attr,operator]
+    model.fc.weight_fake_quant.enable_observer()  # type: ignore[union-attr,operator]
+    model.fc.weight_fake_quant.activation_post_process.averaging_constant = 0.5  # type: ignore[union-attr]
+    model.fc.weight.data[0, 0] = 0.2  # type: ignore[union-attr,operator,index]
+    model.fc.weight.data[0, 1] = 9.0  # type: ignore[union-attr,operator,index]
+    make_plain(model)
+    assert torch.equal(model.fc.weight[1:], expected[1:])  # type: ignore[union-attr,operator,index]
+
+
 def test_a_network_that_was_never_trained_becomes_plain_for_a_file_to_fill() -> None:
     trained, fresh = train_with_ao(qconfig(per_channel=True), steps=1), prepare_with_ao(qconfig(per_channel=True))
     make_plain(trained)
