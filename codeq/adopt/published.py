@@ -261,14 +261,18 @@ def _snap(quantized: QuantizedWeight, weight: PublishedWeight) -> float:
     quant_max = fit_quant_max(weight.quant_max, weight.dead_fraction, CODE_LIMIT)
     ratio = float(weight.shift) / float(weight.step_size)
     multiplier, offset = snap_shift(ratio, quant_max, CODE_LIMIT) if quant_max > 1 else (1, 0)
-    quantizer, values = quantized.quantizer, weight.values.to(quantized.original.device)
-    quantized.original.copy_(values)
-    top = multiplier * quant_max + offset
+    values = weight.values.double()
+    magnitudes, codes = values.abs(), torch.zeros_like(values)
     highest = float(weight.step_size) * weight.quant_max + float(weight.shift)
-    scale = float32(highest / top)
-    for _ in range(2):  # codes on the first scale, then the scale of least squared error for them
-        quantizer.freeze_grid(torch.tensor(scale), multiplier, offset, quant_max)
-        codes = quantizer.encode(quantized.original).codes.double()
+    scale = float32(highest / (multiplier * quant_max + offset))
+    for _ in range(2):  # codes on the first scale, then those on the scale of least squared error for them
+        levels = ((magnitudes / scale - offset) / multiplier).round().clamp(1, quant_max)  # none becomes zero
+        codes = (levels * multiplier + offset) * values.sign()
         if bool(codes.any()):
             scale = float32(float((codes * values).sum() / (codes * codes).sum()))
-    return float((quantizer.encode(quantized.original).dequantize() - values).abs().max()) / float(weight.step_size)
+    snapped = codes.float() * scale
+    quantized.original.copy_(snapped)
+    quantized.quantizer.freeze_grid(torch.tensor(scale), multiplier, offset, quant_max)
+    found = quantized.quantizer.encode(quantized.original)
+    assert torch.equal(found.codes.cpu().double(), codes), f"{quantized.name}: the quantizer gives other codes"
+    return float((found.dequantize().cpu() - values).abs().max()) / float(weight.step_size)

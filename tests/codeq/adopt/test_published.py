@@ -90,9 +90,13 @@ def test_a_weight_in_the_middle_of_two_levels_goes_where_theirs_goes() -> None:
     assert 0 < moved.sum() <= len(near)
 
 
-@pytest.mark.parametrize(("bits", "most"), [(2, 0.0), (4, 0.1), (8, 0.75)], ids=["2", "4", "8: fewer levels fit"])
-def test_snapped_they_are_on_the_integer_grid(bits: int, most: float) -> None:
-    theirs = published(Published(bits, 1.2))
+@pytest.mark.parametrize(
+    ("bits", "logit_dz", "most"),
+    [(2, 1.2, 0.0), (4, 1.2, 0.1), (8, 1.2, 0.75), (8, 0.3, 2.0), (6, 0.1, 2.5)],
+    ids=["2", "4", "8: fewer levels fit", "8: a third of them", "6: a wide dead zone"],
+)
+def test_snapped_they_are_on_the_integer_grid(bits: int, logit_dz: float, most: float) -> None:
+    theirs = published(Published(bits, logit_dz))
     ours, exact = network(), network()
     codeq.from_published(exact, theirs.state_dict())
     steps = codeq.encode(exact)
