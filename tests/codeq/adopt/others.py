@@ -5,6 +5,7 @@ import warnings
 import torch
 import torch.ao.quantization as ao
 from torch import Tensor, nn
+from torch.ao.quantization.quantize_fx import prepare_qat_fx
 from torch.nn.utils import parametrize
 
 MAX_BITS, MIN_BITS = 8.0, 2.0
@@ -127,9 +128,21 @@ def prepare_with_ao(config: ao.QConfig, *, fused: bool = True) -> nn.Module:
 def train_with_ao(config: ao.QConfig, *, fused: bool = True, steps: int = 8) -> nn.Module:
     """QAT for a few steps; in eval mode, observers off."""
     torch.manual_seed(0)
-    prepared = prepare_with_ao(config, fused=fused)
+    return _train(prepare_with_ao(config, fused=fused), steps)
+
+
+def train_with_ao_fx(config: ao.QConfig) -> nn.Module:
+    """Likewise, prepared by torch.fx."""
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        mapping = ao.QConfigMapping().set_global(config)
+        return _train(prepare_qat_fx(ForAo().train(), mapping, (torch.randn(2, 3, 8, 8),)), 8)
+
+
+def _train(prepared: nn.Module, steps: int) -> nn.Module:
     for _ in range(steps):
         loss = nn.functional.cross_entropy(prepared(torch.randn(16, 3, 8, 8)), torch.randint(0, 10, (16,)))
         loss.backward()
         descend(prepared, 0.05)
-    return prepared.eval().apply(ao.disable_observer)  # type: ignore[no-any-return]
+    return prepared.eval().apply(ao.disable_observer)

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 import codeq
 from codeq.adopt.recovered import NoGridError, find_grid, load_quantized
 from codeq.quantizer.attach import quantized_weights
-from tests.codeq.adopt.others import LearnedStep, descend, qconfig, train_with_ao
+from tests.codeq.adopt.others import LearnedStep, descend, qconfig, train_with_ao, train_with_ao_fx
 
 CODES = torch.randint(-127, 128, (8, 24), generator=torch.Generator().manual_seed(0))
 
@@ -225,6 +225,20 @@ def test_torch_ao_to_files(per_channel: bool, fused: bool, tmp_path: Path) -> No
         assert np.abs(found - expected.numpy()).max() < 1e-4
     else:  # BatchNorm's input is quantized there too, and files fold it
         assert np.abs(found - expected.numpy()).max() < 0.2
+
+
+@pytest.mark.slow("quantization-aware training by torch.fx, and two exports")
+def test_graph_modules_of_torch_ao_to_files(tmp_path: Path) -> None:
+    from export import export_onnx, export_tflite
+
+    theirs = train_with_ao_fx(qconfig(per_channel=True))
+    x = torch.randn(4, 3, 8, 8)
+    report = codeq.recover(theirs, x)
+    assert report.exact
+    assert report.activations is not None
+    scales = report.activations
+    for export, file in ((export_onnx, "a.onnx"), (export_tflite, "a.tflite")):
+        assert export(theirs, (x,), tmp_path / file, activations="int8", activation_encodings=scales).verdict.ok
 
 
 def test_what_torch_ao_saves_is_loaded_into_a_network_that_was_prepared_alike() -> None:
