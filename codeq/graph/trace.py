@@ -108,8 +108,8 @@ def _with_hooks(model: nn.Module) -> nn.Module:
         return model
     getattr(model, "real_recompile", lambda: None)()  # of a lazy one, which has no code yet
     kind = type(model)
-    plain = type(kind.__name__, (nn.Module,), {"forward": kind.forward, "__module__": kind.__module__})
-    root: nn.Module = plain.__new__(plain)
+    plain: type[nn.Module] = type(kind.__name__, (nn.Module,), {"forward": kind.forward, "__module__": kind.__module__})
+    root = plain.__new__(plain)
     root.__dict__ = model.__dict__  # the same parameters, modules and hooks
     return root
 
