@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from codeq.errors import AttachError, first_line
 
-WEIGHT_QUANTIZERS = ("weight_fake_quant", "weight_fake_quantizer", "weight_quant")
+WEIGHT_QUANTIZERS = ("weight_fake_quant", "weight_fake_quantizer")
+BREVITAS_WEIGHT = ("weight_quant",)
 INPUT_QUANTIZERS = ("activation_fake_quantizer", "input_quant")
 OUTPUT_QUANTIZERS = ("activation_post_process", "output_quant", "act_quant")
 """Attributes of layers."""
@@ -186,7 +187,7 @@ def _plain_layer(name: str, layer: Any, taken: list[TakenQuantizer], values: boo
 
 def _folded(layer: Any) -> tuple[Tensor, Tensor | None]:
     """The weight that a layer gives its quantizer, and the bias of all that it computes."""
-    norm, weight, bias = layer._modules.get("bn"), layer.weight.detach(), layer.bias
+    norm, weight, bias = layer._modules.get("bn"), layer.weight.detach(), getattr(layer, "bias", None)
     if norm is None:
         return weight, bias
     factors = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # float32, as its forward pass has it
@@ -197,8 +198,11 @@ def _folded(layer: Any) -> tuple[Tensor, Tensor | None]:
 
 def _empty_like(name: str, layer: Any) -> Any:
     """A plain layer of the same shape, without its values."""
-    has_bias = layer.bias is not None or layer._modules.get("bn") is not None
-    like: dict[str, Any] = {"device": layer.weight.device, "dtype": layer.weight.dtype, "bias": has_bias}
+    like: dict[str, Any] = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+    if isinstance(layer, nn.Embedding):
+        options = {key: getattr(layer, key) for key in ("padding_idx", "max_norm", "norm_type")}
+        return nn.utils.skip_init(nn.Embedding, layer.num_embeddings, layer.embedding_dim, **options, **like)
+    like["bias"] = getattr(layer, "bias", None) is not None or layer._modules.get("bn") is not None
     if isinstance(layer, nn.Linear):
         return nn.utils.skip_init(nn.Linear, layer.in_features, layer.out_features, **like)
     for kind in CONVOLUTIONS:
@@ -222,19 +226,25 @@ def _quantized(name: str, layer: nn.Module, weight: Tensor) -> Tensor:
         raise AttachError(f"{name}: its weight quantizer has seen no weight; run the network once, or load its state")
     try:
         result = quantizer(weight)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, TypeError) as error:
         raise AttachError(f"{name}: its weight quantizer fails ({first_line(error)})") from error
     values: Tensor = getattr(result, "value", result)  # Brevitas returns a record of value, scale and the like
     return values
 
 
 def _weight_quantizer(module: nn.Module) -> nn.Module | None:
-    return next((module._modules[key] for key in WEIGHT_QUANTIZERS if module._modules.get(key) is not None), None)
+    names = BREVITAS_WEIGHT if _is_of_brevitas(module) else WEIGHT_QUANTIZERS
+    return next((module._modules[key] for key in names if module._modules.get(key) is not None), None)
 
 
 def _has_quantizers(module: nn.Module) -> bool:
     """Whether a module is a layer that quantizes by itself; one that torch.ao hooked a quantizer onto is not."""
-    return _weight_quantizer(module) is not None or any(key in module._modules for key in ("input_quant", "act_quant"))
+    return _weight_quantizer(module) is not None or _is_of_brevitas(module)
+
+
+def _is_of_brevitas(module: nn.Module) -> bool:
+    # A network of somebody's own may well have modules of these names, which work in another way.
+    return any(kind.__name__ == "QuantProxyMixin" for kind in type(module).__mro__)
 
 
 def is_quantizer(module: nn.Module) -> bool:

@@ -106,6 +106,24 @@ def test_layers_of_torchao_become_linear_layers() -> None:
     assert len(seen) == 1
 
 
+class FakeQuantizedEmbedding(nn.Embedding):
+    """As torchao's."""
+
+    def __init__(self) -> None:
+        super().__init__(10, 4, padding_idx=2)
+        self.weight_fake_quantizer = IntxFakeQuantizer()
+
+
+def test_an_embedding_has_its_quantized_values() -> None:
+    layer = FakeQuantizedEmbedding()
+    expected = layer.weight_fake_quantizer(layer.weight)
+    model = nn.Sequential(layer)
+    make_plain(model)
+    assert type(model[0]) is nn.Embedding
+    assert model[0].padding_idx == 2
+    assert torch.equal(model[0].weight, expected)
+
+
 class OwnLayer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -131,20 +149,24 @@ class ActQuantProxyFromInjectorBase(nn.Module):
         self.is_quant_enabled = enabled
 
 
-class QuantReLU(nn.Module):
+class QuantProxyMixin:
+    """Stands for Brevitas' class of this name, which all its layers have."""
+
+
+class QuantReLU(QuantProxyMixin, nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.input_quant = ActQuantProxyFromInjectorBase(enabled=False)
         self.act_quant = ActQuantProxyFromInjectorBase(enabled=True)
 
 
-class QuantEltwiseAdd(nn.Module):
+class QuantEltwiseAdd(QuantProxyMixin, nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.input_quant = ActQuantProxyFromInjectorBase(enabled=True)
 
 
-class QuantConvTranspose2d(nn.ConvTranspose2d):
+class QuantConvTranspose2d(QuantProxyMixin, nn.ConvTranspose2d):
     """As Brevitas' layers: proxies inside, of which only that of the weight is switched on by default."""
 
     def __init__(self) -> None:
@@ -165,6 +187,15 @@ def test_layers_of_brevitas_become_plain() -> None:
     x = torch.randn(1, 4, 5, 5)
     wanted = nn.functional.conv_transpose2d(x, expected, layer.bias, 2, output_padding=1, groups=2)
     assert torch.equal(model(x), wanted.relu())
+
+
+def test_layers_of_ones_own_with_such_names_are_left_alone() -> None:
+    layer = nn.Linear(2, 2)
+    layer.weight_quant, layer.act_quant = WeightQuantProxy(), nn.ReLU()
+    model = nn.Sequential(layer)
+    assert not is_fake_quantized(model)
+    assert make_plain(model) == []
+    assert model[0] is layer
 
 
 def failing() -> nn.Module:
