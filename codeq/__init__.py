@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from codeq.activations.encoding import ActivationEncoding
     from codeq.activations.learned_step import QuantizedActivations
+    from codeq.adopt.published import from_published
+    from codeq.adopt.recovered import recover
+    from codeq.adopt.report import AdoptReport
     from codeq.checkpoint import Checkpoint, load, save
     from codeq.cost import CostSummary, summary
     from codeq.errors import (
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
         CodeqError,
         DataError,
         OutputError,
+        RecoverError,
         TraceError,
     )
     from codeq.quantizer.attach import AttachReport, attach, collapsed, detach, enable, encode, freeze
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ActivationEncoding",
+    "AdoptReport",
     "AttachError",
     "AttachReport",
     "Budget",
@@ -44,6 +49,7 @@ __all__ = [
     "DeadZoneQuantizer",
     "OutputError",
     "QuantizedActivations",
+    "RecoverError",
     "TraceError",
     "WeightEncoding",
     "__version__",
@@ -53,8 +59,10 @@ __all__ = [
     "enable",
     "encode",
     "freeze",
+    "from_published",
     "load",
     "param_groups",
+    "recover",
     "save",
     "set_compile",
     "summary",
@@ -62,6 +70,7 @@ __all__ = [
 
 _HOME = {
     "ActivationEncoding": "codeq.activations.encoding",
+    "AdoptReport": "codeq.adopt.report",
     "AttachError": "codeq.errors",
     "AttachReport": "codeq.quantizer.attach",
     "Budget": "codeq.training.budget",
@@ -76,6 +85,7 @@ _HOME = {
     "DeadZoneQuantizer": "codeq.quantizer.dead_zone",
     "OutputError": "codeq.errors",
     "QuantizedActivations": "codeq.activations.learned_step",
+    "RecoverError": "codeq.errors",
     "TraceError": "codeq.errors",
     "WeightEncoding": "codeq.quantizer.grid",
     "__version__": "codeq.version",
@@ -85,8 +95,10 @@ _HOME = {
     "enable": "codeq.quantizer.attach",
     "encode": "codeq.quantizer.attach",
     "freeze": "codeq.quantizer.attach",
+    "from_published": "codeq.adopt.published",
     "load": "codeq.checkpoint",
     "param_groups": "codeq.training.param_groups",
+    "recover": "codeq.adopt.recovered",
     "save": "codeq.checkpoint",
     "set_compile": "codeq.quantizer.fused",
     "summary": "codeq.cost",

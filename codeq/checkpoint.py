@@ -37,6 +37,7 @@ from codeq.activations.encoding import ActivationEncoding
 from codeq.content_digest import content_sha256
 from codeq.errors import AttachError, CheckpointError, OutputError, first_line
 from codeq.quantizer.attach import attach_each, quantized_weights
+from codeq.quantizer.fake_quantized import is_fake_quantized, make_plain
 from codeq.safe_load import check_dense, check_shape, check_values, safe_load
 from codeq.toolkit.files import replace_atomically
 from codeq.version import __version__
@@ -364,6 +365,9 @@ def _build(source: Path, build: Callable[[], nn.Module], payload: Mapping[str, A
     quantizers = payload["quantizers"]
     try:
         model = build()
+        # A factory of a network that another tool trains quantized: it was saved as `codeq.recover` left it.
+        for quantizer in make_plain(model, values=False) if is_fake_quantized(model) else []:
+            quantizer.remove()
         attach_each(model, quantizers)
     except AttachError as error:
         cause = _likely_cause(payload["model"], list(quantizers))

@@ -32,6 +32,10 @@ class CompressError(CodeqError):
     """Raised for a network or an option that cannot be compressed."""
 
 
+class RecoverError(CodeqError):
+    """Raised for weights of another tool that lie on no grid of ours."""
+
+
 class OutputError(CodeqError):
     """Raised for an output path that cannot, or must not, be written."""
 

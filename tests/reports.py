@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from codeq.activations.encoding import ActivationEncoding
+from codeq.adopt.report import AdoptedWeight, AdoptReport
 from codeq.cost import CostSummary, LayerCost
 from codeq.figures.comparison import ParetoReport
 from codeq.figures.groups import RunGroup
@@ -186,6 +188,18 @@ def compared(folder: Path) -> ParetoReport:
 
 
 COST = ExportCost(123.4, 912_345_678)
+
+
+def adopted(steps_off: float) -> AdoptReport:
+    weights = tuple(
+        AdoptedWeight(name, (3072, 768, 3, 3), 8, "integer", "channel", steps_off, 0.919, 1_234_567.0) for name in NAMES
+    )
+    scales = {f"blocks.{number}.attention.projection": ActivationEncoding(0.5, 3) for number in range(12)}
+    baked = tuple(f"blocks.{number}.norm.weight (LayerNorm)" for number in range(12))
+    notes = ("no usable scale for blocks.0.attention.projection, blocks.1: 2 of 12 activations; calibrate all of them",)
+    return AdoptReport("recovered", weights, {"embedding.token.weight": "excluded"}, baked, scales, notes)
+
+
 REPORTS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "export": (lambda: exported("float"), (*NAMES, "3072x768x3x3", "27.0 kB", "3.2 kB", "8.41", "gaps 4 + 4-bit")),
     "int8 export": (lambda: exported("int8"), (*LAYERS, *KERNELS, "scaled_dot_product_attention", "1234 CONV_2D")),
@@ -218,6 +232,8 @@ REPORTS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "tflite_modes": (modes, (*MODES, "46.7 MB", "123.456 ms", "12.34x", "1234 ms", "912.3 MB", "OpenVINO 2026.4.0")),
     "training_step": (training_step, ("compiled", "1234.5 ms", "1234.50 ms", "912.3 MB", "512x512x3x3")),
     "zoo": (zoo, ("mobilenet_v2", "46.8%", "0 of 11,331,072 codes", "123.456", "64 / 50", "12 threads", "2000")),
+    "adopt": (lambda: adopted(0.0), (*NAMES, "3072x768x3x3", "integer, per channel", "12 activations", "bit for bit")),
+    "snapped": (lambda: adopted(0.5946), (*NAMES, "0.59 steps off", "blocks.11.norm.weight (LayerNorm)")),
     "attach": (attached, (*NAMES, "embedding.token.weight", "MultiheadAttention", "3072x768x3x3", "30522x768")),
     "cost": (costs, (*NAMES, "1,814,073,344", "7,256,293,376", "46.7 kB", "3072x768x3x3")),
     "pareto": (

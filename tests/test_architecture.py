@@ -30,7 +30,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "activations cost",
         "checkpoint figures",
         "training",
-        "train compress pareto",
+        "train compress adopt pareto",
     ),
     "export": (
         "errors",

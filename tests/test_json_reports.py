@@ -34,6 +34,7 @@ MADE_UP = {
 IN_RUNS = {
     "codeq.train": "tests/codeq/test_train.py",
     "codeq.compress.__main__": "tests/codeq/compress/test_command.py",
+    "codeq.adopt.__main__": "tests/codeq/adopt/test_command.py",
     "export.onnx.__main__": "tests/export/onnx/test_command.py",
     "export.tflite.__main__": "tests/export/tflite/test_command.py",
 }

@@ -34,6 +34,7 @@ def test_the_loop_runs_and_the_file_opens(
     "module",
     [
         "codeq.train",
+        "codeq.adopt",
         "codeq.pareto",
         "runtime_tests.training_step",
         "export.onnx",

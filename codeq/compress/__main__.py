@@ -2,7 +2,6 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from codeq.compress.names import METHODS
 from codeq.errors import CompressError
@@ -91,9 +90,12 @@ def main(argv: list[str] | None = None) -> int:
         from codeq.checkpoint import save
         from codeq.compress.network import compress
         from codeq.data.calibration import read_calibration
+        from codeq.training.init_weights import load_init
 
     cli.set_threads(arguments.threads)
-    model, saved_as = _build(arguments)
+    model, saved_as = cli.build_model(arguments.model, arguments.model_args)
+    if arguments.init is not None:
+        load_init(model, arguments.init)
     inputs = read_calibration(
         arguments.calibration,
         input_size=arguments.input_size,
@@ -134,27 +136,6 @@ def main(argv: list[str] | None = None) -> int:
     if str(arguments.json) != "-":
         print(f"{arguments.output} written")
     return 0
-
-
-def _build(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
-    """Build the network with its trained weights; and say how, for the checkpoint."""
-    import models
-    from codeq.training.init_weights import load_init
-
-    keywords = arguments.model_args or {}
-    if ":" in arguments.model:
-        factory = cli.import_factory(arguments.model, arguments.model_args)
-        assert factory is not None
-        model, saved_as = factory(), {"factory": arguments.model, "arguments": keywords}
-    else:
-        try:
-            model = models.create(arguments.model, **keywords)
-        except (ValueError, TypeError) as error:
-            raise CompressError(f"--model {arguments.model}: {error}") from error
-        saved_as = {"name": arguments.model, "arguments": keywords}
-    if arguments.init is not None:
-        load_init(model, arguments.init)
-    return model, saved_as
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
-from torch.fx import Graph
+from torch.fx import Graph, GraphModule
 
 from codeq.errors import TraceError, first_line
 from codeq.graph.autocast import autocast_off
@@ -60,7 +60,8 @@ def trace(
         return tuple(answered.values())
 
     def trace_flattened() -> ExportedProgram:
-        hook = model.register_forward_hook(flatten)
+        root = _with_hooks(model)
+        hook = root.register_forward_hook(flatten)
         try:
             shapes = None
             if dynamic_batch:
@@ -68,8 +69,8 @@ def trace(
                 collection = ShapesCollection()
                 for tensor in example_inputs:
                     collection[tensor] = {0: batch}
-                shapes = collection.dynamic_shapes(model, arguments, keywords)
-            return torch.export.export(model, arguments, keywords, dynamic_shapes=shapes)
+                shapes = collection.dynamic_shapes(root, arguments, keywords)
+            return torch.export.export(root, arguments, keywords, dynamic_shapes=shapes)
         finally:
             hook.remove()
 
@@ -99,6 +100,18 @@ def trace(
     for node in exported.graph.nodes:
         depends_on_input(node)  # noted in the graph's order, so that no chain is too deep to follow
     return exported
+
+
+def _with_hooks(model: nn.Module) -> nn.Module:
+    """Give a module whose hooks torch.export runs: an fx.GraphModule it interprets without, so its code gets a root."""
+    if not isinstance(model, GraphModule):
+        return model
+    getattr(model, "real_recompile", lambda: None)()  # of a lazy one, which has no code yet
+    kind = type(model)
+    plain: type[nn.Module] = type(kind.__name__, (nn.Module,), {"forward": kind.forward, "__module__": kind.__module__})
+    root = plain.__new__(plain)
+    root.__dict__ = model.__dict__  # the same parameters, modules and hooks
+    return root
 
 
 def _refuse_state_of_one(model: nn.Module, example_inputs: tuple[Tensor, ...], names: tuple[str, ...]) -> None:

@@ -207,6 +207,11 @@ def attach_each(model: nn.Module, configs: Mapping[str, Mapping[str, Any]]) -> N
         parametrize.register_parametrization(module, tensor_name, quantizer, unsafe=True)
 
 
+def describe(model: nn.Module) -> AttachReport:
+    """Say which weights of an attached network are quantized, and which are not."""
+    return AttachReport(tuple(_report_rows(model, {})))
+
+
 @dataclass(frozen=True, eq=False)
 class QuantizedWeight:
     """Points to one attached weight: where it lives and what quantizes it."""

@@ -35,7 +35,7 @@ from codeq.quantizer.choices import (
     THETA_GRADIENTS,
 )
 from codeq.quantizer.fused import Slopes, fused_quantize, levels_of
-from codeq.quantizer.grid import Grid, WeightEncoding
+from codeq.quantizer.grid import Grid, WeightEncoding, float32
 from codeq.quantizer.levels import dequantize_levels
 from codeq.quantizer.placement import (
     STEP_EPSILON,
@@ -342,6 +342,27 @@ class DeadZoneQuantizer(nn.Module):
         if self.per_channel:
             raise ValueError("one range needs granularity 'tensor'")
         self._freeze_on(self._derive(reach)[0])
+
+    @torch.no_grad()
+    def freeze_grid(self, scale: Tensor, multiplier: int, offset: int, quant_max: int, shift: float = 0.0) -> None:
+        """Freeze on a grid that others have chosen, whatever the thetas are.
+
+        Args:
+            scale: float32, positive, `()`, or `(C,)` with ranges per channel; weight units.
+            multiplier, offset, quant_max: code = multiplier * level + offset * sign(level), of `quant_max` levels.
+            shift: Weight units, a float32 value; on the paper's grid only.
+
+        Raises:
+            ValueError: The scale has another shape than the granularity asks for.
+        """
+        if (scale.ndim == 1) != self.per_channel:
+            raise ValueError(f"a scale of shape {tuple(scale.shape)} does not fit granularity {self.granularity!r}")
+        if not self.per_channel:
+            self._freeze_on(Grid(float(scale), multiplier, offset, quant_max, shift))
+            return
+        self.frozen_scale = scale.to(self.theta_dz.device)
+        # That of a range of 1, as `freeze_channels` leaves it.
+        self._freeze_on(Grid(float32(1 / (multiplier * quant_max + offset)), multiplier, offset, quant_max, 0.0))
 
     def _freeze_on(self, grid: Grid) -> None:
         self.frozen_grid.copy_(torch.tensor(grid))

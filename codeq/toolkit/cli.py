@@ -298,6 +298,28 @@ def import_factory(spec: str | None, arguments: Mapping[str, Any] | None = None)
     return build
 
 
+def build_model(spec: str, arguments: Mapping[str, Any] | None) -> tuple["nn.Module", dict[str, Any]]:
+    """Build a network of the registry, or by a function that a user names as `package.module:function`.
+
+    Returns:
+        The network, and how it was built: arguments of `codeq.save`.
+
+    Raises:
+        CodeqError: It cannot be built; as for `import_factory`.
+    """
+    import models  # here, as torch is in import_factory
+
+    keywords = dict(arguments or {})
+    if ":" in spec:
+        factory = import_factory(spec, arguments)
+        assert factory is not None
+        return factory(), {"factory": spec, "arguments": keywords}
+    try:
+        return models.create(spec, **keywords), {"name": spec, "arguments": keywords}
+    except (ValueError, TypeError) as error:
+        raise CodeqError(f"--model {spec}: {error}") from error
+
+
 def _check_call(spec: str, factory: Any, keywords: Mapping[str, Any]) -> None:
     """Raise CodeqError unless a factory takes these arguments."""
     if not callable(factory):

@@ -22,7 +22,12 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")
 MAX_DEPTH = 3
 """How many wrappers within wrappers are opened: a file's dictionary may contain itself."""
 ORIGINAL = re.compile(r"(?P<layer>.*\.)?parametrizations\.(?P<tensor>[^.]+)\.original")
-QUANTIZER = re.compile(r"(.*\.)?parametrizations\.[^.]+\.\d+\.(theta_dz|theta_bit|frozen|frozen_grid|frozen_scale)")
+QUANTIZER = re.compile(
+    r"(.*\.)?parametrizations\.[^.]+\.\d+\."
+    r"(theta_dz|theta_bit|frozen|frozen_grid|frozen_scale"
+    # Those of the method's authors, as in codeq/adopt/published.py.
+    r"|quantizer\.(logit_dz|logit_bit|fixed_bit|max_bits|min_bits|learnable_bit|learnable_deadzone))"
+)
 
 
 def load_init(model: nn.Module, path: Path) -> None:
@@ -42,8 +47,31 @@ def load_init(model: nn.Module, path: Path) -> None:
     source = Path(path)
     if any(True for _ in quantized_weights(model)):
         raise AttachError("the network has quantizers already; load weights before codeq.attach")
+    load_floats(model, read_state(source), source)
+
+
+def read_state(source: Path) -> dict[str, Tensor]:
+    """Read the state_dict in a file, whatever it is under, with `weights_only=True`.
+
+    Raises:
+        CheckpointError: The file is missing, unsafe, or has none.
+    """
+    return find_state(source, safe_load(source, expected=EXPECTED))
+
+
+def load_floats(model: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
+    """Load the float weights of a state_dict into a plain network, in place, once all of them are checked.
+
+    Args:
+        model: A network without quantizers. Floating point tensors of another width are cast to its own.
+        state: As `read_state` returns it.
+        source: For messages.
+
+    Raises:
+        CheckpointError: Its tensors are not those of the network: as for `load_init`.
+    """
     expected = model.state_dict()
-    state = _rename(_find_state(source, safe_load(source, expected=EXPECTED)), expected)
+    state = _plain_names(unwrap_names(state, expected), expected)
     _check_names(source, model, state, expected)
     _check_shapes(source, model, state, expected)
     cast = dict(expected)
@@ -59,8 +87,12 @@ def load_init(model: nn.Module, path: Path) -> None:
         raise CheckpointError(f"{source}: {first_line(error)}") from error
 
 
-def _find_state(source: Path, payload: dict[Any, Any]) -> dict[str, Tensor]:
-    """The state_dict in a file, known to map names to tensors."""
+def find_state(source: Path, payload: dict[Any, Any]) -> dict[str, Tensor]:
+    """Find the state_dict in what a file holds, and see that it maps names to tensors.
+
+    Raises:
+        CheckpointError: There is none.
+    """
     if payload.get("format") == FORMAT:
         validate_header(source, payload)
         state = payload["state_dict"]
@@ -82,8 +114,8 @@ def _find_state(source: Path, payload: dict[Any, Any]) -> dict[str, Tensor]:
     return state
 
 
-def _rename(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The names that the plain network gives its tensors; what belongs to quantizers is left out."""
+def unwrap_names(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take away what a wrapper of the network put before every name."""
     renamed = dict(state)
     # Never where names fit: a network may have a layer called "module".
     while not renamed.keys() & expected.keys():
@@ -93,8 +125,13 @@ def _rename(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict
         if prefix is None:
             break
         renamed = {name.removeprefix(prefix): tensor for name, tensor in renamed.items()}
+    return renamed
+
+
+def _plain_names(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The names that the plain network gives its tensors; what belongs to quantizers is left out."""
     plain = {}
-    for name, tensor in renamed.items():
+    for name, tensor in state.items():
         original = None if name in expected else ORIGINAL.fullmatch(name)
         if original:
             plain[(original["layer"] or "") + original["tensor"]] = tensor

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from codeq.errors import TraceError
-from codeq.graph.nodes import GraphRunner, input_names, output_names
+from codeq.graph.nodes import GraphRunner, input_names, operator_name, output_names, scope
 from codeq.graph.trace import trace
 
 
@@ -37,3 +37,16 @@ def test_networks_without_a_graph_are_refused_in_one_line() -> None:
         trace(Branches(), (torch.rand(2, 3),))
     with pytest.raises(TraceError, match="output 1 of Scalar is 3, expected a tensor"):
         trace(Scalar(), (torch.rand(2, 3),))
+
+
+def test_a_graph_module_has_names_and_hooks_as_any_module_has() -> None:
+    """torch.export interprets one without its hooks; networks that torch.fx has rewritten are such modules."""
+    network = torch.fx.symbolic_trace(nn.Sequential(nn.Linear(4, 3), nn.ReLU()))
+    network.register_forward_hook(lambda module, inputs, output: output + 1)
+    x = torch.randn(2, 4)
+    exported = trace(network, (x,))
+    assert output_names(exported) == ("output",)
+    assert torch.equal(exported.module()(x)[0], network(x))
+    assert len(network._forward_hooks) == 1
+    layers = [scope(node)[0] for node in exported.graph.nodes if operator_name(node)]
+    assert layers[0] == "0"

@@ -325,6 +325,23 @@ def test_refreeze_moves_a_frozen_grid_and_freeze_does_not(rng: torch.Generator) 
     assert bool(quantizer.frozen)
 
 
+def test_a_grid_of_others_is_frozen_as_it_is() -> None:
+    w = torch.tensor([[-0.9, -0.35, 0.0, 0.1, 0.35, 0.9]])
+    quantizer = DeadZoneQuantizer(bits=3, granularity="channel")
+    quantizer.expect(w)
+    quantizer.freeze_grid(torch.tensor([0.1]), multiplier=2, offset=1, quant_max=3)  # codes 0, 3, 5, 7
+    encoding = quantizer.encode(w)
+    assert encoding.codes.tolist() == [[-7, -3, 0, 0, 3, 7]]
+    assert torch.equal(quantizer(w), encoding.codes.float() * 0.1)
+    quantizer.validate_frozen(w)
+    paper = DeadZoneQuantizer(bits=3, grid="paper")
+    paper.freeze_grid(torch.tensor(0.25), multiplier=1, offset=0, quant_max=3, shift=0.125)
+    assert paper(w).tolist() == [[-0.875, -0.375, 0.0, 0.0, 0.375, 0.875]]
+    for one, scale in ((paper, torch.ones(1)), (quantizer, torch.tensor(1.0))):
+        with pytest.raises(ValueError, match=r"a scale of shape \(1?,?\) does not fit granularity"):
+            one.freeze_grid(scale, 1, 0, 3)
+
+
 def test_frozen_grid_stays_while_weights_move(rng: torch.Generator) -> None:
     weight = torch.randn(500, generator=rng)
     quantizer = DeadZoneQuantizer(4, theta_init=0.7)

@@ -226,3 +226,13 @@ def interrupt_while_it_loads(tmp_path: Path, *command: str) -> tuple[int, str]:
 @pytest.mark.parametrize("command", [["-m", "codeq.train"], ["-m", "codeq_cli", "train"]], ids=" ".join)
 def test_ctrl_c_while_libraries_load_is_one_line(command: list[str], tmp_path: Path) -> None:
     assert interrupt_while_it_loads(tmp_path, *command, "--dry-run") == (130, "interrupted\n")
+
+
+def test_a_network_is_built_by_its_name_or_by_a_function() -> None:
+    model, built = cli.build_model("autoencoder", {"in_features": 16})
+    assert built == {"name": "autoencoder", "arguments": {"in_features": 16}}
+    other, by_factory = cli.build_model("models.autoencoder:Autoencoder", {"in_features": 16})
+    assert by_factory == {"factory": "models.autoencoder:Autoencoder", "arguments": {"in_features": 16}}
+    assert list(other.state_dict()) == list(model.state_dict())
+    with pytest.raises(CodeqError, match="--model autoencoder: "):
+        cli.build_model("autoencoder", {"wrong": 1})

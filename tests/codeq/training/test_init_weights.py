@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import codeq
 import models
 from codeq.training.init_weights import load_init
+from tests.codeq.adopt.others import Published, publish
 
 State = dict[str, Tensor]
 
@@ -87,6 +88,15 @@ def test_of_quantized_networks_the_float_weights_are_taken(
     model = network()
     load_init(model, tmp_path / "a.pt")
     assert model.state_dict().keys() == floats.keys()
+    for name, tensor in floats.items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+
+
+def test_of_a_published_state_dict_the_float_weights_are_taken(trained: nn.Module, tmp_path: Path) -> None:
+    floats = {name: tensor.clone() for name, tensor in trained.state_dict().items()}
+    torch.save(prefixed(publish(trained, Published(4)).state_dict(), "module."), tmp_path / "a.pt")
+    model = network()
+    load_init(model, tmp_path / "a.pt")
     for name, tensor in floats.items():
         assert torch.equal(model.state_dict()[name], tensor), name
 
