@@ -8,6 +8,8 @@ from codeq.errors import CompressError
 from codeq.quantizer.choices import GRANULARITIES, MAX_BITS, MIN_BITS
 from codeq.toolkit import cli
 from codeq.toolkit.files import check_writable
+from codeq.training.budget import MARGINS, Budget
+from codeq.training.flag_values import parse_share, parse_size
 from models.names import NAMES
 
 
@@ -16,7 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = cli.build_parser(
         "codeq.compress",
         "Compress a trained float network without training: choose codes for every weight with a few inputs, and write "
-        "a checkpoint that the exporters take. Exit status: 0 written, 2 bad input.",
+        "a checkpoint that the exporters take. Exit status: 0 written, 1 written and the budget missed, 2 bad input.",
         "python -m codeq.compress --model mynet:build --init weights.pt --calibration images/ --input-size 224 "
         "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 -o ckpt.pt",
     )
@@ -43,7 +45,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--std", type=cli.numbers, metavar="A,B,C", help="likewise")
     parser.add_argument("--count", type=cli.integer(1), metavar="N", help="inputs to take (default: at most 256)")
     parser.add_argument("-o", "--output", type=Path, default=Path("ckpt.pt"), help="checkpoint to write")
-    parser.add_argument("--bits", type=cli.integer(MIN_BITS, MAX_BITS), default=8, help="of every weight")
+    parser.add_argument(
+        "--bits",
+        type=cli.integer(MIN_BITS, MAX_BITS),
+        help="of every weight (default: 8; with --bops or --size chosen for each weight)",
+    )
     parser.add_argument(
         "--zeros",
         type=cli.number(0, 1, below=True),
@@ -51,6 +57,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="zeros in every layer but those that keep 8 bits",
     )
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument(
+        "--sparsity", type=parse_share, metavar="SHARE", help="zeros over all weights, where they cost least: 0.5"
+    )
+    budget.add_argument("--bops", type=parse_share, metavar="SHARE", help="bit operations of the float network's: 0.05")
+    budget.add_argument("--size", type=parse_size, metavar="BYTES", help="bytes by the entropy bound: 200kB")
     parser.add_argument(
         "--method",
         choices=METHODS,
@@ -114,6 +126,7 @@ def main(argv: list[str] | None = None) -> int:
             inputs,
             bits=arguments.bits,
             zeros=arguments.zeros,
+            budget=_budget(arguments),
             method=arguments.method,
             granularity=arguments.granularity,
             exclude=arguments.exclude or (),
@@ -135,7 +148,12 @@ def main(argv: list[str] | None = None) -> int:
     cli.show_report(report, arguments.json)
     if str(arguments.json) != "-":
         print(f"{arguments.output} written")
-    return 0
+    return 0 if report.budget is None or report.budget.met else cli.EXIT_FAILED
+
+
+def _budget(arguments: argparse.Namespace) -> Budget | None:
+    asked = {kind: getattr(arguments, kind) for kind in MARGINS}
+    return next((Budget(kind, target) for kind, target in asked.items() if target is not None), None)
 
 
 if __name__ == "__main__":

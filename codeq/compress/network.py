@@ -145,6 +145,7 @@ def compress(
                 weights,
                 aliases,
                 bits_of,
+                compensated=method != "rounding",
                 seed=seed,
                 on_progress=lambda share, detail: on_progress(MEASURING * share, detail),
             )

@@ -91,7 +91,7 @@ class CompressReport:
         weights: In the order in which the network reads them.
         output_decibels: Signal to noise of every output against the float network, over the held inputs.
         budget: Where it ended next to its budget; None without one.
-        frontier: What other budgets of the kind would leave, as predicted from plain rounding; empty without a budget.
+        frontier: What other budgets of the kind would leave, as predicted from single weights; empty without a budget.
     """
 
     method: str
@@ -167,7 +167,7 @@ class CompressReport:
         lines = [f"budget {budget}: {budget.format(self.budget.reached)} reached"]
         rows = [(budget.format(point.target), f"{point.decibels:.1f} dB") for point in self.frontier]
         if rows:
-            lines += ["", "what others would leave, predicted from plain rounding:"]
+            lines += ["", "what others would leave, as predicted from single weights:"]
             lines.append(render_table(("budget", "outputs keep"), rows))
         return lines
 

@@ -1,12 +1,16 @@
 """Measure how much of a network's outputs each weight costs at every choice of bits and zeros, the others left float.
 
-The noise of a layer's own result is computed for every choice, from the moments of what it reads:
+The noise of a layer's own result is computed for every choice, from the moments H of what it reads and the error D that
+rounding makes of the weight W:
 
-    noise = tr(D H D^T) / tr(W H W^T)         D the error of the codes, H the moments
+    noise = tr(D H D^T) / tr(W H W^T)                                by rounding
+    noise = sum over columns j of |D_j|^2 / U_jj^2 / tr(W H W^T)     by methods that make up for it
 
-and what reaches the outputs of it once, by running the network with the layer at one of them. Noise that is small adds
-up and is passed on in proportion, so that gain = noise of the outputs / noise of the layer serves for all choices.
-Source of the measure per layer, one layer compressed at a time: Frantar and Alistarh 2022, arXiv:2208.11580, section 6.
+U is the upper Cholesky factor of H^-1: 1 / U_jj^2 is what is left of an error in column j once the open columns have
+made up for it (Frantar et al. 2023, "GPTQ", arXiv:2210.17323, section 3). What reaches the outputs is measured once, by
+running the network with the layer at one of the choices. Noise that is small adds up and is passed on in proportion, so
+that gain = noise of the outputs / noise of the layer serves for all. One layer compressed at a time is the measure of
+Frantar and Alistarh 2022, arXiv:2208.11580, section 6.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +21,11 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from codeq.activations.noise import Power
+from codeq.compress.alignment import damped
 from codeq.compress.choose import Placement
 from codeq.compress.columns import Layer, whole
 from codeq.compress.layer_by_layer import walk
+from codeq.compress.methods.obq import inverse_factor
 from codeq.compress.problem import LayerProblem
 from codeq.graph.autocast import autocast_off
 from codeq.graph.eval_mode import eval_mode
@@ -46,7 +52,7 @@ class Choice:
         zeros: Share of zeros to ask for; 0 takes what rounding gives.
         sparsity: Share of zeros that it has, by plain rounding.
         entropy_bytes: Shannon bound of its codes, by plain rounding.
-        noise: Of the layer's result over its signal, by plain rounding.
+        noise: Of the layer's result over its signal, as predicted for the method.
     """
 
     bits: int
@@ -77,21 +83,29 @@ class Sensitivity:
         return self.gain * choice.noise
 
 
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Holds a weight at one choice: with its values by plain rounding, and the noise that these leave."""
+
+    choice: Choice
+    values: Tensor
+    rounding_noise: float
+
+
 def measure_choices(
-    placements: Sequence[Placement], problems: Sequence[LayerProblem]
-) -> tuple[list[Choice], list[Tensor]]:
+    placements: Sequence[Placement], problems: Sequence[LayerProblem], *, compensated: bool = True
+) -> list[Measured]:
     """Measure a weight at every choice.
 
     Args:
         placements: One for each bit width.
         problems: One per group; their moments are empty where no layer reads the weight as it is.
-
-    Returns:
-        The choices, and for each of them its values, float32 `(groups, rows, columns)`.
+        compensated: Whether the method makes up for what it rounds.
     """
     matrix = placements[0].matrix
     moments = [problem.moments.float() for problem in problems]
-    choices, values = [], []
+    left = [_left_of_errors(problem) if compensated else None for problem in problems]
+    found = []
     signal = _power(matrix, moments)
     for placement in placements:
         seen = -1.0
@@ -103,18 +117,29 @@ def measure_choices(
             if sparsity <= seen:  # the same dead zone again: plain rounding gives more zeros than that
                 continue
             seen = sparsity
-            found = torch.stack([grid.values(part) for grid, part in zip(grids, levels, strict=True)])
-            noise = _power(found - matrix, moments) / signal if signal else 0.0
+            values = torch.stack([grid.values(part) for grid, part in zip(grids, levels, strict=True)])
+            error = values - matrix
+            plain = _power(error, moments)
+            noise = sum(
+                float((part.square() @ kept).sum()) if kept is not None else _power(part[None], [moment])
+                for part, kept, moment in zip(error, left, moments, strict=True)
+            )
             asked = 0.0 if zeros == 0 else sparsity
-            choices.append(Choice(placement.bits, asked, sparsity, _entropy_bytes(levels), noise))
-            values.append(found)
-    return choices, values
+            shares = (min(noise, plain) / signal, plain / signal) if signal else (0.0, 0.0)
+            choice = Choice(placement.bits, asked, sparsity, _entropy_bytes(levels), shares[0])
+            found.append(Measured(choice, values, shares[1]))
+    return found
 
 
-def probe(choices: Sequence[Choice]) -> int:
-    """Say at which of the choices the gain is to be measured."""
-    distances = [abs(choice.noise - PROBED_NOISE) for choice in choices]
-    return distances.index(min(distances))
+def _left_of_errors(problem: LayerProblem) -> Tensor | None:
+    """Give what is left of a squared error in each column once the others have made up for it, `(columns,)`."""
+    moments = damped(problem) if problem.moments.numel() else None
+    if moments is None:
+        return None
+    order = moments.diagonal().argsort(descending=True, stable=True)
+    left = torch.empty(len(moments))
+    left[order] = (1 / inverse_factor(moments[order][:, order]).diagonal().square()).float()
+    return left
 
 
 def measure(
@@ -126,6 +151,7 @@ def measure(
     aliases: Mapping[str, str],
     bits_of: Callable[[str, int | None], tuple[int, ...]],
     *,
+    compensated: bool = True,
     seed: int = 0,
     on_progress: Callable[[float, str], None] = lambda share, detail: None,
 ) -> dict[str, Sensitivity]:
@@ -138,6 +164,7 @@ def measure(
         weights: By name, attached; they are not changed.
         aliases: Names of tensors to names of weights.
         bits_of: Says which bits a weight may have, from its name and the values that each output of its layer reads.
+        compensated: As for `measure_choices`.
         seed: Of the places of feature maps that count.
         on_progress: Called with the share done, 0 to 1, and the weight that is next.
     """
@@ -155,17 +182,17 @@ def measure(
         gathered = problems() if layer is not None else [LayerProblem(part, torch.empty(0)) for part in matrix]
         widths = bits_of(name, matrix.shape[2] if layer is not None else None)
         placements = [Placement.search(quantizer, seen, matrix, bits) for bits in widths]
-        choices, values = measure_choices(placements, gathered)
-        number = probe(choices)
+        at = measure_choices(placements, gathered, compensated=compensated)
+        probed = min(at, key=lambda one: abs(one.rounding_noise - PROBED_NOISE))
         gain = 0.0
-        if choices[number].noise:
+        if probed.rounding_noise:
             kept = parameter.detach().clone()
-            parameter.data.copy_(seen.restore(values[number], tuple(parameter.shape)))
+            parameter.data.copy_(seen.restore(probed.values, tuple(parameter.shape)))
             try:
-                gain = _noise(wanted, _answers(original, batches[0], names)) / choices[number].noise
+                gain = _noise(wanted, _answers(original, batches[0], names)) / probed.rounding_noise
             finally:
                 parameter.data.copy_(kept)
-        found[name] = Sensitivity(name, matrix.numel(), tuple(choices), gain)
+        found[name] = Sensitivity(name, matrix.numel(), tuple(one.choice for one in at), gain)
         return parameter.detach()
 
     readers = {alias: name for alias, name in aliases.items() if name in weights}

@@ -25,7 +25,7 @@ OUT = Path(os.environ.get("OUT", "gpu-results"))
 SECONDS = float(os.environ.get("SECONDS_AT_MOST", "540"))
 DEVICE = os.environ.get("DEVICE", "cuda")
 FLOAT_EPOCHS = os.environ.get("FLOAT_EPOCHS", "12")
-CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 TWIN = ("--init", str(WORK / "float.pt"))
 ONLY = os.environ.get("ONLY", "").split()
 TAUGHT = (*TWIN, "--teacher", str(WORK / "float.pt"))
@@ -120,7 +120,9 @@ def check_operator() -> None:
 
 def start(name: str, line: list[str]) -> tuple[str, subprocess.Popen[bytes]]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return name, subprocess.Popen(line, stdout=(WORK / f"{name}.txt").open("ab"), stderr=subprocess.STDOUT, env=environment)
+    return name, subprocess.Popen(
+        line, stdout=(WORK / f"{name}.txt").open("ab"), stderr=subprocess.STDOUT, env=environment
+    )
 
 
 def is_complete(name: str) -> bool:
@@ -165,7 +167,16 @@ def runs(epochs: str) -> None:
             continue
         line = command(name, *options, "--epochs", epochs)
         if (WORK / f"{name}.pt").exists():
-            line = [*line[:3], "--resume", str(WORK / f"{name}.pt"), "--device", DEVICE, "--no-compile", "--threads", "1"]
+            line = [
+                *line[:3],
+                "--resume",
+                str(WORK / f"{name}.pt"),
+                "--device",
+                DEVICE,
+                "--no-compile",
+                "--threads",
+                "1",
+            ]
         processes.append(start(name, line))
     while time.monotonic() < deadline and any(process.poll() is None for _, process in processes):
         time.sleep(1)

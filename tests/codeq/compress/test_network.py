@@ -13,6 +13,7 @@ import codeq
 from codeq.compress import compress
 from codeq.errors import AttachError, CalibrationError, CompressError
 from codeq.quantizer.attach import quantized_weights
+from codeq.training.budget import Budget
 from export import export_onnx
 
 pytestmark = pytest.mark.slow("networks are traced and walked through")
@@ -229,3 +230,39 @@ def test_a_report_warns_where_little_is_left() -> None:
     assert report.output_decibels[0] < 15
     assert "WARNING  output 0 keeps" in str(report)
     assert report.to_dict()["warnings"] == list(report.warnings)
+
+
+@pytest.mark.parametrize(
+    ("budget", "bits"),
+    [(Budget("sparsity", 0.6), 8), (Budget("bops", 0.06), None), (Budget("size", 3_000), None)],
+    ids=["zeros", "bops", "bytes"],
+)
+def test_a_budget_is_met(float_network: nn.Module, budget: Budget, bits: int | None) -> None:
+    model = copy.deepcopy(float_network)
+    report = compress(model, inputs(64, 1), bits=bits, budget=budget)
+    reached = budget.of(codeq.summary(model, (3, 6, 6)))
+    assert abs(reached - budget.target) <= budget.margin
+    assert report.budget is not None
+    assert report.budget.met
+    assert report.budget.reached == pytest.approx(reached, rel=1e-6)
+    assert len(report.frontier) > 3
+    assert len({weight.sparsity for weight in report.weights}) > 3
+    if bits is None:
+        assert len({weight.bits for weight in report.weights}) > 1
+
+
+def test_a_budget_costs_less_than_the_same_zeros_everywhere(float_network: nn.Module) -> None:
+    alike, divided = copy.deepcopy(float_network), copy.deepcopy(float_network)
+    every = compress(alike, inputs(64, 1), zeros=0.6, keep=False)
+    zeros = codeq.summary(alike, (3, 6, 6)).sparsity
+    report = compress(divided, inputs(64, 1), budget=Budget("sparsity", zeros), keep=False)
+    assert codeq.summary(divided, (3, 6, 6)).sparsity >= zeros - 0.01
+    assert report.output_decibels[0] > every.output_decibels[0] + 1
+
+
+def test_a_budget_out_of_reach_leaves_the_network_as_it_was(float_network: nn.Module) -> None:
+    model = copy.deepcopy(float_network)
+    with pytest.raises(CompressError, match=r"50 B is out of reach: .* is the most that can be done here"):
+        compress(model, inputs(64, 1), budget=Budget("size", 50))
+    assert not list(quantized_weights(model))
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in float_network.state_dict().items())
