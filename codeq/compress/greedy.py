@@ -15,6 +15,7 @@ pivots. A row of d columns takes d^3 / 3 multiplications, a fixed order (obq.py)
 
 from collections.abc import Callable
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -33,6 +34,8 @@ TRIES = 3
 TOLERANCE = 0.005
 """So many zeros more than wanted are taken."""
 TINY = 1e-300
+_KNOWN: WeakKeyDictionary[LayerProblem, Tensor] = WeakKeyDictionary()
+"""Pruning costs of the layers that are being compressed: their ranges need them, then their levels."""
 
 
 def fits(rows: int, columns: int) -> bool:
@@ -149,18 +152,17 @@ def _part(grid: RowGrid, rows: slice) -> RowGrid:
     return replace(grid, scale=grid.scale[rows])
 
 
-def round_pruned(weight: Tensor, inverse: Tensor, zeros: float, round_rest: Callable[[Tensor], Tensor]) -> Tensor:
+def round_pruned(problem: LayerProblem, zeros: float, round_rest: Callable[[Tensor], Tensor]) -> Tensor:
     """Prune so much that with the zeros that rounding makes there are as many as wanted.
 
     Args:
-        weight, inverse: As for `pruning_costs`.
+        problem: Of which inputs are known.
         zeros: Share of zeros that is wanted; 0 prunes nothing.
         round_rest: Gives levels from what is pruned, bool `(rows, columns)`.
     """
     if not zeros:
-        return round_rest(torch.zeros_like(weight, dtype=torch.bool))
-    costs = pruning_costs(weight, inverse)
-    share = zeros
+        return round_rest(torch.zeros_like(problem.weight, dtype=torch.bool))
+    costs, share = _costs_of(problem), zeros
     for _ in range(TRIES):
         is_zero = _cheapest(costs, share)
         levels = round_rest(is_zero)
@@ -176,9 +178,16 @@ def pruned(problem: LayerProblem, zeros: float) -> Tensor:
     moments = damped(problem)
     if moments is None:
         return problem.weight
-    target = aligned(problem, moments)
-    costs = pruning_costs(target, torch.linalg.inv(moments))
-    return refit(target, moments, _cheapest(costs, zeros)).float()
+    return refit(aligned(problem, moments), moments, _cheapest(_costs_of(problem), zeros)).float()
+
+
+def _costs_of(problem: LayerProblem) -> Tensor:
+    """The pruning costs of a layer's aligned weights, computed once."""
+    if problem not in _KNOWN:
+        moments = damped(problem)
+        assert moments is not None
+        _KNOWN[problem] = pruning_costs(aligned(problem, moments), torch.linalg.inv(moments))
+    return _KNOWN[problem]
 
 
 def _cheapest(costs: Tensor, share: float) -> Tensor:

@@ -111,4 +111,4 @@ class _Bounded:
             return ""
         error, bound = (sum(values) / total for values in zip(*((g.measured, g.bound) for g in found), strict=True))
         clipped = sum(g.clipped for g in found) / len(found)
-        return f"error {error:.2%}, bound {bound:.2%} ({1 - DELTA:.0%} probable), {clipped:.1%} clipped"
+        return f"error {100 * error:.2g}%, bound {100 * bound:.2g}% ({1 - DELTA:.0%} probable), {clipped:.1%} clipped"

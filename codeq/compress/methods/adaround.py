@@ -57,7 +57,7 @@ def adaround(problem: LayerProblem, grid: RowGrid, *, zeros: float = 0.0) -> Ten
         low, high = low.masked_fill(is_zero, 0.0), high.masked_fill(is_zero, 0.0)
         return own_where_dead(_learn(start, target, moments, grid, low, high), problem, grid, is_zero)
 
-    return round_pruned(target, torch.linalg.inv(moments), zeros, learn)
+    return round_pruned(problem, zeros, learn)
 
 
 def iterations_of(rows: int, columns: int) -> int:

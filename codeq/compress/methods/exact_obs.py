@@ -35,4 +35,4 @@ def exact_obs(problem: LayerProblem, grid: RowGrid, *, zeros: float = 0.0) -> Te
     def choose(is_zero: Tensor) -> Tensor:
         return own_where_dead(round_greedily(target, inverse, grid, is_zero), problem, grid, is_zero)
 
-    return round_pruned(target, inverse, zeros, choose)
+    return round_pruned(problem, zeros, choose)

@@ -76,7 +76,7 @@ def sqs(problem: LayerProblem, grid: RowGrid, *, count: int = 16, zeros: float =
             return own_where_dead(round_greedily(target, inverse, on, is_zero), problem, on, is_zero)
         return obq(LayerProblem(rest.float(), problem.moments), on, is_zero=is_zero)
 
-    return round_pruned(target, inverse, zeros, choose)
+    return round_pruned(problem, zeros, choose)
 
 
 def fit_table(codes: Tensor, count: int) -> Tensor:

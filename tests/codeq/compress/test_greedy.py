@@ -105,7 +105,7 @@ def test_zeros_are_as_many_as_wanted(wanted: float) -> None:
     problem, grid = problem_of(20, 40, 0), grid_of(20, 2)
     weight, inverse = problem.weight.double(), inverse_of(problem)
     free = float((round_greedily(weight, inverse, grid) == 0).double().mean())
-    levels = round_pruned(weight, inverse, wanted, lambda mask: round_greedily(weight, inverse, grid, mask))
+    levels = round_pruned(problem, wanted, lambda mask: round_greedily(weight, inverse, grid, mask))
     found = float((levels == 0).double().mean())
     assert wanted - 0.01 <= found <= max(free, wanted) + 0.05
 
