@@ -45,6 +45,18 @@ def test_a_checkpoint_that_exports(trained: Path, run_command: Any) -> None:
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
 
 
+def test_a_budget(trained: Path, run_command: Any) -> None:
+    words = ("codeq.compress", "--model", "autoencoder", "--model-args", '{"in_features": 16}', "--init", "weights.pt")
+    words += ("--calibration", "inputs.npy", "--json", "report.json", "--force", "--size", "60kB")
+    done = run_command(*words, cwd=trained)
+    assert done.returncode == 0, done.stderr
+    assert "budget 60.0 kB: " in done.stdout
+    values = json.loads((trained / "report.json").read_text())
+    assert values["budget"]["met"]
+    assert values["budget"]["reached"] <= 60_000 * 1.05
+    assert len(values["frontier"]) > 3
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -54,6 +66,8 @@ def test_a_checkpoint_that_exports(trained: Path, run_command: Any) -> None:
         (["--model", "autoencoder", "--init", "none.pt"], "none.pt"),
         (["--model", "autoencoder", "--bits", "9"], "--bits"),
         (["--model", "autoencoder"], "16"),
+        (["--model", "autoencoder", "--model-args", '{"in_features": 16}', "--size", "1kB"], "1.0 kB is out of reach"),
+        (["--model", "autoencoder", "--size", "1kB", "--bops", "0.1"], "not allowed with"),
     ],
 )
 def test_bad_input_is_one_line(words: list[str], message: str, trained: Path, run_command: Any) -> None:
