@@ -10,7 +10,7 @@ from codeq.toolkit.table import format_bytes
 
 Kind = Literal["sparsity", "bops", "size"]
 
-MARGINS: Mapping[str, float] = {"sparsity": 0.01, "bops": 0.005, "size": 0.05}
+MARGINS: Mapping[Kind, float] = {"sparsity": 0.01, "bops": 0.005, "size": 0.05}
 """How near a run ends to its target: absolute for sparsity and relative BOPs, a fraction of the target for size."""
 
 
