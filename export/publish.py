@@ -15,11 +15,14 @@ from codeq.graph.autocast import autocast_off
 from codeq.graph.eval_mode import eval_mode
 from codeq.graph.inputs import Inputs, join_inputs
 from codeq.graph.state import dropped_writes
+from codeq.quantizer.attach import quantized_weights
 from codeq.toolkit.files import check_writable, staging_folder
 from export.backend import Backend, OnProgress, StoredFile, StoredWeight, Written, backend_of
+from export.errors import ExportError
 from export.options import ExportRequest
 from export.parity.held import hold_inputs
 from export.parity.verdict import ParityError, Verdict
+from export.plain_network import compress_plain, untrained_warning
 from export.program.prepare import Prepared, float32_bytes, prepare_program, rebuild_program
 from export.program.program import ReferenceProgram
 from export.program.run import take_inputs
@@ -41,7 +44,8 @@ def publish(
 
     Args:
         backend: Writes and checks the file.
-        model: Attached with `codeq.attach` (or plain: then a float file). Not changed.
+        model: Attached with `codeq.attach`; or plain: then a float file, and for int8 a copy is compressed at 8 bits.
+            Not changed.
         example_inputs: One small batch, of which the first dimension of every tensor counts the inputs.
         path: Target.
         request: Of the backend's own kind.
@@ -58,10 +62,14 @@ def publish(
     output = check_writable(path, force=request.force)
     if request.batch_size is not None:
         example_inputs = _first(model, example_inputs, request.batch_size)
+    compressed = compress_plain(model, example_inputs, request.quantization)
+    quantization = request.quantization
+    if compressed is not None:
+        model, quantization = compressed.network, compressed.quantization
     prepared = prepare_program(
         model,
         example_inputs,
-        request.quantization,
+        quantization,
         check_inputs=request.check_inputs,
         open_batch=request.open_batch,
         keep_state=request.keep_state,
@@ -86,6 +94,8 @@ def publish(
         for name in written.stale:
             (output.parent / name).unlink(missing_ok=True)
     program = prepared.program
+    if compressed is not None:
+        notes = (*notes, compressed.note)
     return Report(
         backend=backend.name,
         path=output,
@@ -98,6 +108,8 @@ def publish(
         activations=_activation_report(program, request),
         details=written.details(size_bytes),
         notes=(*notes, *map(_dropped_note, dropped_writes(program.exported))),
+        compressed=None if compressed is None else compressed.network,
+        untrained=untrained_warning(model, prepared.inputs),
     )
 
 
@@ -178,7 +190,13 @@ def check_parity(
     """
     source = Path(path)
     backend = backend_of(source)
-    return check_stored(backend, backend.read(source), model, inputs, on_progress=on_progress)
+    stored = backend.read(source)
+    if stored.metadata.activations is not None and not any(True for _ in quantized_weights(model)):
+        raise ExportError(
+            f"{path}: has quantized weights, and the network has none; hold it against the network it was made from: "
+            "attached, or `compressed` of the report where the export has compressed a plain one"
+        )
+    return check_stored(backend, stored, model, inputs, on_progress=on_progress)
 
 
 def _first(model: nn.Module, inputs: Inputs, count: int) -> Inputs:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from torch import nn
+
 from codeq.quantizer.grid import WeightEncoding
 from codeq.toolkit.report_version import FORMAT_VERSION
 from codeq.toolkit.table import fold_line, format_bytes, format_ratio, render_table
@@ -105,6 +107,9 @@ class Report(Generic[DetailsT]):
         activations: None where activations are float32.
         details: The backend's own.
         notes: What the user should know.
+        compressed: The attached network that the file was made from, where the export has compressed a plain one: what
+            parity holds the file against. `codeq.save` keeps it.
+        untrained: What quantizers that nobody trained have ruined; empty where they have not.
     """
 
     backend: str
@@ -118,6 +123,8 @@ class Report(Generic[DetailsT]):
     skipped_folds: dict[str, str] = field(default_factory=dict)
     activations: ActivationReport | None = None
     notes: tuple[str, ...] = ()
+    compressed: nn.Module | None = field(default=None, repr=False, compare=False)
+    untrained: str = ""
 
     @property
     def compression_ratio(self) -> float:
@@ -147,8 +154,9 @@ class Report(Generic[DetailsT]):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Say what 8-bit activations ruin, one line each; none where they are float."""
-        return () if self.verdict.signal is None else self.verdict.signal.warnings
+        """Say what quantization ruins, one line each: weights that nobody trained, then 8-bit activations."""
+        ruined = () if self.verdict.signal is None else self.verdict.signal.warnings
+        return (*([self.untrained] if self.untrained else []), *ruined)
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything to machines, with plain types; the same keys for every backend but in `details`."""
@@ -165,6 +173,7 @@ class Report(Generic[DetailsT]):
             "folded_batch_norms": self.folded_batch_norms,
             "skipped_folds": self.skipped_folds,
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
             "activations": None if self.activations is None else asdict(self.activations),
             "weights": [asdict(weight) for weight in self.weights],
             "parity": self.verdict.to_dict(),
@@ -182,6 +191,7 @@ class Report(Generic[DetailsT]):
             *self.details.remarks(self),
             *self._activation_remarks(),
             *(("note", note) for note in self.notes),
+            *(("WARNING", text) for text in self.warnings),
         ]
         lines += [_remark(label, text) for label, text in remarks]
         sizes = f"{format_bytes(self.float32_bytes)} in float32 -> {format_bytes(self.size_bytes)}"
@@ -207,7 +217,6 @@ class Report(Generic[DetailsT]):
             worst = ", ".join(f"{i.layer} {decibels_text(i.decibels)}" for i in self.verdict.signal.worst_layers)
             remarks += [("signal to noise", item.text) for item in self.verdict.signal.outputs]
             remarks += [("worst layers", worst)] if worst else []
-            remarks += [("WARNING", text) for text in self.warnings]
         for item in self.verdict.reported[-1:]:
             text = f"argmax differs on {item.argmax_differences} of {self.verdict.inputs} inputs"
             remarks.append(("next to float32", f"{text}, outputs by up to {item.max_abs_error:.2g}"))

@@ -40,6 +40,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "parity",
         "report state_report",
         "backend",
+        "plain_network",
         "publish from_checkpoint",
         "command",
         " ".join(BACKENDS),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from codeq.compress.report import BudgetOutcome, FrontierPoint
-from codeq.compress.sensitivity import Candidate, Sensitivity
+from codeq.compress.sensitivity import GridChoice, Sensitivity
 from codeq.errors import CompressError
 from codeq.training.budget import Budget
 
@@ -56,7 +56,7 @@ class Allocation:
                 f"with about {_decibels(loss):.1f} dB of the outputs' signal left; ask for less"
             )
 
-    def choose(self, name: str) -> Candidate:
+    def choose(self, name: str) -> GridChoice:
         """Choose for one weight, with what is left for it and all that come after."""
         return self._solve(self._remaining(self.budget.target))[name]
 
@@ -82,7 +82,7 @@ class Allocation:
         reached = self._in_terms(self._extreme(min))
         return BudgetOutcome(self.budget.kind, self.budget.target, reached, self.budget.margin)
 
-    def _cost(self, item: Sensitivity, choice: Candidate) -> float:
+    def _cost(self, item: Sensitivity, choice: GridChoice) -> float:
         return self._cost_of(item.name, item.numel, choice.bits, choice.sparsity, choice.entropy_bytes)
 
     def _cost_of(self, name: str, numel: int, bits: int, sparsity: float, entropy_bytes: float) -> float:
@@ -102,13 +102,13 @@ class Allocation:
         total = (cost + self.fixed + self.spent) / self.unit
         return 1 - total if self.budget.kind == "sparsity" else total
 
-    def _cheapest(self, item: Sensitivity) -> Candidate:
+    def _cheapest(self, item: Sensitivity) -> GridChoice:
         return min(item.choices, key=lambda choice: (self._cost(item, choice), item.loss(choice)))
 
     def _extreme(self, which: Callable[[Iterable[float]], float]) -> float:
         return sum(which(self._cost(item, choice) for choice in item.choices) for item in self.open.values())
 
-    def _solve(self, limit: float) -> dict[str, Candidate]:
+    def _solve(self, limit: float) -> dict[str, GridChoice]:
         """Minimise the loss of the open weights under a limit on their cost; the cheapest of all where none fits."""
         items = list(self.open.values())
         step = max(limit, 0.0) / BUCKETS

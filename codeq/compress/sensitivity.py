@@ -44,7 +44,7 @@ PROBED_NOISE = 0.02
 
 
 @dataclass(frozen=True)
-class Candidate:
+class GridChoice:
     """Describes one way to compress a weight.
 
     Attributes:
@@ -75,10 +75,10 @@ class Sensitivity:
 
     name: str
     numel: int
-    choices: tuple[Candidate, ...]
+    choices: tuple[GridChoice, ...]
     gain: float
 
-    def loss(self, choice: Candidate) -> float:
+    def loss(self, choice: GridChoice) -> float:
         """Predict the noise of the outputs over their signal, with this weight alone compressed."""
         return self.gain * choice.noise
 
@@ -87,7 +87,7 @@ class Sensitivity:
 class Measured:
     """Holds a weight at one choice: with its values by plain rounding, and the noise that these leave."""
 
-    choice: Candidate
+    choice: GridChoice
     values: Tensor
     rounding_noise: float
 
@@ -126,7 +126,7 @@ def measure_choices(
             )
             asked = 0.0 if zeros == 0 else sparsity
             shares = (min(noise, plain) / signal, plain / signal) if signal else (0.0, 0.0)
-            choice = Candidate(placement.bits, asked, sparsity, _entropy_bytes(levels), shares[0])
+            choice = GridChoice(placement.bits, asked, sparsity, _entropy_bytes(levels), shares[0])
             found.append(Measured(choice, values, shares[1]))
     return found
 

@@ -58,7 +58,8 @@ def export_onnx(
     (Hugging Face's `ModelOutput`), without those that are None.
 
     Args:
-        model: Attached with `codeq.attach` (or plain: then a float file). Not changed.
+        model: Attached with `codeq.attach`; or plain: then a float file, and with int8 a copy compressed at 8 bits. Not
+            changed.
         example_inputs: One small batch, of which the first dimension of every tensor counts the inputs: a tensor, a
             tuple in the order of the network's arguments, or a mapping of argument names to tensors (what torch.export
             and torch.onnx.export take as `kwargs`; a tokenizer's result as it is). Float, integer or boolean.

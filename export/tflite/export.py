@@ -51,7 +51,8 @@ def export_tflite(
     under its name only after the check held. Its batch is 1 until an interpreter resizes it.
 
     Args:
-        model: Attached with `codeq.attach` (or plain: then a float file). Not changed.
+        model: Attached with `codeq.attach`; or plain: then a float file, and with int8 a copy compressed at 8 bits. Not
+            changed.
         example_inputs, check_inputs, calibration: As for `export_onnx`; float32.
         path: Target.
         layout, io, sparse, int4, hybrid, backend: As in `TfliteRequest`.

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from codeq.compress.allocation import Allocation
-from codeq.compress.sensitivity import Candidate, Sensitivity
+from codeq.compress.sensitivity import GridChoice, Sensitivity
 from codeq.errors import CompressError
 from codeq.training.budget import Budget
 
@@ -19,7 +19,7 @@ def table(seed: int) -> dict[str, Sensitivity]:
     found = {}
     for name in NAMES:
         choices = tuple(
-            Candidate(bits, zeros, zeros, 10.0 * bits * (1 - zeros), draw.random() * 2.0**-bits * (1 + 9 * zeros))
+            GridChoice(bits, zeros, zeros, 10.0 * bits * (1 - zeros), draw.random() * 2.0**-bits * (1 + 9 * zeros))
             for bits in (2, 4, 8)
             for zeros in (0.0, 0.5, 0.9)
         )
@@ -27,7 +27,7 @@ def table(seed: int) -> dict[str, Sensitivity]:
     return found
 
 
-def cost(kind: str, choice: Candidate, macs: int) -> float:
+def cost(kind: str, choice: GridChoice, macs: int) -> float:
     if kind == "size":
         return choice.entropy_bytes
     return (1 - choice.sparsity) * (NUMEL if kind == "sparsity" else macs * choice.bits * 32)
@@ -45,10 +45,10 @@ def test_no_combination_is_better(kind: str, target: float, seed: int) -> None:
     chosen = {name: allocation.choose(name) for name in NAMES}
     limit = (1 - target if kind == "sparsity" else target) * UNITS[kind]
 
-    def loss(combination: tuple[Candidate, ...]) -> float:
+    def loss(combination: tuple[GridChoice, ...]) -> float:
         return sum(items[name].loss(choice) for name, choice in zip(NAMES, combination, strict=True))
 
-    def total(combination: tuple[Candidate, ...]) -> float:
+    def total(combination: tuple[GridChoice, ...]) -> float:
         return sum(cost(kind, choice, MACS[name]) for name, choice in zip(NAMES, combination, strict=True))
 
     allowed = [c for c in itertools.product(*(items[name].choices for name in NAMES)) if total(c) <= limit * (1 + 1e-9)]

@@ -1,0 +1,96 @@
+"""Choose codes for a network that has none, where integers are asked for: 8 bits, a range per channel, rounded.
+
+And say of a network that was attached, and then neither trained nor compressed, what its quantizers leave of it.
+"""
+
+import copy
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from codeq.activations.noise import Power
+from codeq.compress.network import compress
+from codeq.compress.report import GOOD_DB
+from codeq.data.collect import collect_calibration
+from codeq.graph.eval_mode import eval_mode
+from codeq.graph.inputs import Inputs, call, named_outputs, split_inputs
+from codeq.graph.kept_state import kept_state
+from codeq.quantizer.attach import enable, quantized_weights, weight_names
+from export.options import Quantization
+from export.parity.signal import decibels_text
+
+
+class Compressed(NamedTuple):
+    """Holds what takes the place of a plain network.
+
+    Attributes:
+        network: An attached copy, its codes chosen.
+        quantization: With the calibration inputs as they were read: some can be read only once.
+        note: What was done, for the report.
+    """
+
+    network: nn.Module
+    quantization: Quantization
+    note: str
+
+
+def compress_plain(model: nn.Module, example_inputs: Inputs, quantization: Quantization) -> Compressed | None:
+    """Compress a copy of a network at 8 bits; None where it is attached, has no layer to quantize, or stays float.
+
+    Args:
+        model: Not changed.
+        example_inputs: Taken where there is no calibration.
+        quantization: What was asked for.
+
+    Raises:
+        CalibrationError, CompressError, TraceError: As for `compress`.
+    """
+    if quantization.activations != "int8" or any(True for _ in quantized_weights(model)):
+        return None
+    if not any(weight_names(module) for module in model.modules()):
+        return None
+    given = quantization.calibration
+    tensors, _ = split_inputs(model, example_inputs)
+    inputs = example_inputs if given is None else collect_calibration(given, arity=len(tensors))
+    network = copy.deepcopy(model)
+    report = compress(network, inputs, bits=8)
+    left = ", ".join(decibels_text(decibels) for decibels in report.output_decibels)
+    note = (
+        f"the network had no quantizers: its weights were compressed at 8 bits, which leaves {left} of its outputs; "
+        "codeq.compress does that with a choice of bits and zeros"
+    )
+    return Compressed(network, replace(quantization, calibration=inputs), note)
+
+
+@torch.no_grad()
+def untrained_warning(model: nn.Module, inputs: Inputs) -> str:
+    """Say that quantizers which nobody trained have ruined a network; empty where they have not, or are frozen.
+
+    Args:
+        model: Attached; left as it is.
+        inputs: Held inputs, as the network takes them.
+    """
+    quantizers = [weight.quantizer for weight in quantized_weights(model)]
+    if not quantizers or any(bool(quantizer.frozen) or not quantizer.enabled for quantizer in quantizers):
+        return ""
+    tensors, names = split_inputs(model, inputs)
+    powers: dict[str, Power] = {}
+    with eval_mode(model), kept_state(model):
+        found = named_outputs(model, call(model, tuple(tensor.clone() for tensor in tensors), names))
+        enable(model, False)
+        try:
+            wanted = named_outputs(model, call(model, tuple(tensor.clone() for tensor in tensors), names))
+        finally:
+            enable(model, True)
+    for name, value in wanted.items():
+        if value.is_floating_point():
+            powers.setdefault(name, Power()).add(value, found[name])
+    worst = min((power.decibels for power in powers.values()), default=GOOD_DB)
+    if worst >= GOOD_DB:
+        return ""
+    return (
+        f"the weights' quantizers leave {decibels_text(worst)} of the float network's outputs: it is attached, but was "
+        "neither trained nor frozen; take codeq.compress (python -m codeq.compress), or train it and call codeq.freeze"
+    )
