@@ -8,16 +8,18 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from codeq.activations.noise import Power
 from codeq.compress.network import compress
 from codeq.compress.report import GOOD_DB
 from codeq.data.collect import collect_calibration
+from codeq.errors import TraceError, first_line
 from codeq.graph.eval_mode import eval_mode
 from codeq.graph.inputs import Inputs, call, named_outputs, split_inputs
 from codeq.graph.kept_state import kept_state
 from codeq.quantizer.attach import enable, quantized_weights, weight_names
+from export.errors import ExportError
 from export.options import Quantization
 from export.parity.signal import decibels_text
 
@@ -45,7 +47,8 @@ def compress_plain(model: nn.Module, example_inputs: Inputs, quantization: Quant
         quantization: What was asked for.
 
     Raises:
-        CalibrationError, CompressError, TraceError: As for `compress`.
+        CalibrationError, CompressError: As for `compress`.
+        ExportError: It cannot be traced or walked through.
     """
     if quantization.activations != "int8" or any(True for _ in quantized_weights(model)):
         return None
@@ -55,7 +58,13 @@ def compress_plain(model: nn.Module, example_inputs: Inputs, quantization: Quant
     tensors, _ = split_inputs(model, example_inputs)
     inputs = example_inputs if given is None else collect_calibration(given, arity=len(tensors))
     network = copy.deepcopy(model)
-    report = compress(network, inputs, bits=8)
+    try:
+        report = compress(network, inputs, bits=8)
+    except (TraceError, RuntimeError) as error:  # a batch of its own, say, which a walk through all inputs does not keep
+        raise ExportError(
+            f"{type(model).__name__} has no quantizers, and cannot be compressed on the way ({first_line(error)}); "
+            "call codeq.attach and train it, or export it with float activations"
+        ) from error
     left = ", ".join(decibels_text(decibels) for decibels in report.output_decibels)
     note = (
         f"the network had no quantizers: its weights were compressed at 8 bits, which leaves {left} of its outputs; "
@@ -65,17 +74,22 @@ def compress_plain(model: nn.Module, example_inputs: Inputs, quantization: Quant
 
 
 @torch.no_grad()
-def untrained_warning(model: nn.Module, inputs: Inputs) -> str:
+def untrained_warning(
+    model: nn.Module, held: tuple[Tensor, ...], names: tuple[str, ...], fixed_batch: int | None
+) -> str:
     """Say that quantizers which nobody trained have ruined a network; empty where they have not, or are frozen.
 
     Args:
         model: Attached; left as it is.
-        inputs: Held inputs, as the network takes them.
+        held, names: Held inputs, and by which names the network takes them.
+        fixed_batch: The one batch size that it takes; None where it takes any.
     """
     quantizers = [weight.quantizer for weight in quantized_weights(model)]
     if not quantizers or any(bool(quantizer.frozen) or not quantizer.enabled for quantizer in quantizers):
         return ""
-    tensors, names = split_inputs(model, inputs)
+    tensors = tuple(tensor[:fixed_batch] for tensor in held)
+    if fixed_batch is not None and len(tensors[0]) < fixed_batch:
+        return ""
     powers: dict[str, Power] = {}
     with eval_mode(model), kept_state(model):
         found = named_outputs(model, call(model, tuple(tensor.clone() for tensor in tensors), names))

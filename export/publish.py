@@ -109,7 +109,7 @@ def publish(
         details=written.details(size_bytes),
         notes=(*notes, *map(_dropped_note, dropped_writes(program.exported))),
         compressed=None if compressed is None else compressed.network,
-        untrained=untrained_warning(model, prepared.inputs),
+        untrained=untrained_warning(model, prepared.held, prepared.names, stored.fixed_batch),
     )
 
 

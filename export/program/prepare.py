@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from codeq.activations.calibrate import BATCH_SIZE as CALIBRATION_BATCH_SIZE
 from codeq.activations.encoding import ActivationEncoding
 from codeq.activations.guard import calibrate_guarded
+from codeq.activations.moves import is_move
 from codeq.activations.plan import ActivationPlan
 from codeq.data.collect import collect_calibration
 from codeq.graph.inputs import Inputs, join_inputs
+from codeq.graph.nodes import layer_names
 from codeq.graph.state import state_tensors
 from codeq.quantizer.attach import encode, quantized_weights
 from codeq.quantizer.grid import WeightEncoding
@@ -168,6 +170,9 @@ def _choose_grids(
     def choose(replan: Replan) -> tuple[ActivationPlan, Mapping[str, ActivationEncoding]]:
         stored, exclude = dict(quantization.activation_encodings or {}), quantization.activations_except
         plan = replan({}, stored)
+        # What only moves values had a grid of its own in releases before: its codes are those of what it reads.
+        moves = {name for node, name in layer_names(program.exported.graph).items() if is_move(node)}
+        stored = {name: grid for name, grid in stored.items() if name in plan.tensors.values() or name not in moves}
         unknown = [name for name in stored if name not in plan.tensors.values()]
         if unknown and not exclude:
             raise ExportError(

@@ -82,3 +82,17 @@ def test_quantizers_that_nobody_trained_are_told(network: nn.Module, tmp_path: P
     assert not export_onnx(compressed, (INPUTS[:2],), tmp_path / "compressed.onnx").warnings
     codeq.freeze(attached)  # as training ends
     assert not export_onnx(attached, (INPUTS[:2],), tmp_path / "frozen.onnx").warnings
+
+
+def test_what_cannot_be_walked_through_is_one_line(tmp_path: Path) -> None:
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = self.fc(x).reshape(4, 2, 2)
+            return result
+
+    with pytest.raises(ExportError, match=r"Fixed has no quantizers, and cannot be compressed on the way \(.*; call"):
+        export_onnx(Fixed(), (torch.randn(4, 4),), tmp_path / "n.onnx", activations="int8", dynamic_batch=False)
