@@ -60,7 +60,10 @@ def compress_plain(model: nn.Module, example_inputs: Inputs, quantization: Quant
     network = copy.deepcopy(model)
     try:
         report = compress(network, inputs, bits=8)
-    except (TraceError, RuntimeError) as error:  # a batch of its own, say, which a walk through all inputs does not keep
+    except (
+        TraceError,
+        RuntimeError,
+    ) as error:  # a batch of its own, say, which a walk through all inputs does not keep
         raise ExportError(
             f"{type(model).__name__} has no quantizers, and cannot be compressed on the way ({first_line(error)}); "
             "call codeq.attach and train it, or export it with float activations"

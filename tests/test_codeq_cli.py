@@ -118,6 +118,7 @@ def write_files(folder: Path, files: dict[str, str]) -> None:
 
 
 @pytest.mark.slow("commands in processes of their own")
+@pytest.mark.full
 def test_the_command_works_beside_files_with_names_of_ours(tmp_path: Path) -> None:
     mine = "raise RuntimeError('mine')\n"
     write_files(tmp_path, {"models/net.py": NETWORK, "export.py": mine, "runtime_tests/__init__.py": mine})

@@ -15,6 +15,7 @@ PER_RUN = ["layers", "progress", "weights"]
 
 
 @pytest.mark.slow("matplotlib draws")
+@pytest.mark.full
 def test_table_and_figures(run_command: Command, write_log: Write, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     runs.mkdir()

@@ -281,6 +281,7 @@ def test_a_tensorboard_folder_that_cannot_be_written_costs_no_old_log(
 
 
 @pytest.mark.slow("six epochs")
+@pytest.mark.full
 def test_a_run_shows_bits_and_zeros_moving(run_command: Any, tmp_path: Path) -> None:
     options = ["--epochs", 6, "--batch-size", 64, "--bits", "mixed", "--bops", 0.08, "--best", "best.pt"]
     pictures = ["--plot", "moving.png", "--tensorboard", "events", "-o", "net.pt"]
@@ -301,6 +302,7 @@ def test_a_run_shows_bits_and_zeros_moving(run_command: Any, tmp_path: Path) -> 
 
 
 @pytest.mark.slow("it trains")
+@pytest.mark.full
 def test_a_budget_that_was_missed_is_exit_code_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

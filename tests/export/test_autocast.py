@@ -32,6 +32,7 @@ class Autocast(Network):
 
 
 @ACTIVATIONS
+@pytest.mark.full
 def test_autocast_around_the_export_changes_no_byte(activations: Any, tmp_path: Path) -> None:
     model, x = Network().eval(), torch.rand(3, 1, 8, 8)
     codeq.attach(model)

@@ -52,6 +52,7 @@ def network() -> tuple[nn.Module, Tensor]:
 @pytest.mark.slow("an export")
 @pytest.mark.parametrize("activations", [pytest.param("float32", marks=pytest.mark.full), "int8"])
 @pytest.mark.parametrize("storage", ["auto", pytest.param("packed", marks=pytest.mark.full)])
+@pytest.mark.full
 def test_onnx(network: tuple[nn.Module, Tensor], activations: Any, storage: Any, tmp_path: Path) -> None:
     model, x = network
     path = tmp_path / "net.onnx"

@@ -93,6 +93,7 @@ def test_a_file_takes_and_gives_what_the_network_names(activations: Any, tmp_pat
 
 @pytest.mark.slow("two exports")
 @ACTIVATIONS
+@pytest.mark.full
 def test_one_input_by_position_is_input_and_by_name_has_its_name(activations: Any, tmp_path: Path) -> None:
     model = attached(Encoder())
     ids = torch.randint(20, (6, 5), dtype=torch.int32)

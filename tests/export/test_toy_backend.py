@@ -296,6 +296,7 @@ def test_a_file_that_does_not_hold_is_not_published(
 
 
 @pytest.mark.slow("five commands")
+@pytest.mark.full
 def test_the_commands_know_it(
     checkpoint_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ def test_the_names_are_the_registrys() -> None:
 
 
 @pytest.mark.parametrize("first", ["models.gru", "models.registry", "models"])
+@pytest.mark.full
 def test_a_name_is_the_function_whatever_is_imported_first(first: str) -> None:
     program = f"import {first}; import models; from models import gru; print(models.gru is gru, gru.__name__)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

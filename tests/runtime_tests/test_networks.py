@@ -37,6 +37,7 @@ def test_drawn_codes_have_the_zeros_asked_for() -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
+@pytest.mark.full
 def test_a_network_is_as_training_leaves_it(name: str) -> None:
     model, inputs = zoo_network(name, SMALL[name])
     cost = codeq.summary(model, tuple(inputs.shape[1:]))

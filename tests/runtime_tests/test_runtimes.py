@@ -59,6 +59,7 @@ def test_the_command(run_command: Any, checkpoint_path: Path, files: list[Path],
         assert rows[key]["codes"] > 0
 
 
+@pytest.mark.full
 def test_accuracy_on_a_data_set(checkpoint_path: Path, files: list[Path], capsys: Any) -> None:
     arguments = [
         checkpoint_path,
@@ -91,6 +92,7 @@ def test_a_float_file_that_computes_something_else(
     assert "first failure: changed.tflite in LiteRT: is off PyTorch by" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_codes_that_part_where_the_rules_agree(
     checkpoint_path: Path, files: list[Path], tmp_path: Path, capsys: Any
 ) -> None:

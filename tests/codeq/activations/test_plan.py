@@ -244,6 +244,7 @@ def test_a_layer_that_can_give_floats_makes_one_in_integers() -> None:
     ],
     ids=str,
 )
+@pytest.mark.full
 def test_everything_in_our_networks_computes_in_integers(name: str, arguments: dict[str, int], layers: int) -> None:
     model = models.create(name, **arguments).eval()
     exported = trace(model, (torch.rand(2, *model.input_shape),))  # type: ignore[misc]

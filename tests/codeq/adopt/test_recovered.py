@@ -194,6 +194,7 @@ def test_values_of_another_kind(values: Tensor, message: str) -> None:
 @pytest.mark.slow("quantization-aware training of torch.ao, and two exports each")
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "not fused"])
 @pytest.mark.parametrize("per_channel", [True, False], ids=["channel", "tensor"])
+@pytest.mark.full
 def test_torch_ao_to_files(per_channel: bool, fused: bool, tmp_path: Path) -> None:
     """Weights are what its modules compute with; with all fused, the int8 file computes what they simulate."""
     import onnxruntime

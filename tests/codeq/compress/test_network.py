@@ -93,6 +93,7 @@ def test_the_codes_are_the_weights_that_the_network_computes_with(float_network:
     assert all(bool(weight.quantizer.frozen) for weight in quantized_weights(model))
 
 
+@pytest.mark.full
 def test_second_order_rounding_and_corrections_are_worth_it(float_network: nn.Module) -> None:
     found = {}
     settings: dict[str, dict[str, Any]] = {

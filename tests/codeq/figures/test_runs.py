@@ -57,6 +57,7 @@ def test_progress_of_part_of_the_epochs(make_run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize("layers", [1, 53, pytest.param(300, marks=pytest.mark.full)])
+@pytest.mark.full
 def test_networks_of_any_depth_are_readable(make_run: MakeRun, layers: int) -> None:
     run = make_run("efficientnet-b0-mixed-precision-s1", layers=layers, epochs=30)
     for figure in (draw_layers(run), draw_progress(run)):
@@ -104,6 +105,7 @@ def test_weights_by_hand(make_run: MakeRun) -> None:
         ),
     ],
 )
+@pytest.mark.full
 def test_weights_of_many_layers(make_run: MakeRun, layers: int, panels: int, title: str) -> None:
     figure = draw_weights(make_run(layers=layers))
     assert len(figure.axes) == panels

@@ -35,6 +35,7 @@ def test_names_are_no_mathematics(make_run: MakeRun, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [pytest.param(".png", marks=pytest.mark.full), ".svg"])
+@pytest.mark.full
 def test_files_are_the_same_every_time(make_run: MakeRun, tmp_path: Path, suffix: str) -> None:
     drawings: dict[str, Callable[[], Figure]] = {
         "pareto": lambda: draw_pareto([make_run("a-s0"), make_run("a-s1", 0.8), make_run("b", 0.7)], "relative_bops"),

@@ -227,6 +227,7 @@ def test_collapse_guard_holds_and_lets_go() -> None:
 
 
 @pytest.mark.parametrize(("grid", "bound"), [("integer", 0.2), ("paper", 0.6)])
+@pytest.mark.full
 def test_two_bits_start_usefully(grid: str, bound: float, rng: torch.Generator) -> None:
     weight = torch.randn(100_000, generator=rng)
 

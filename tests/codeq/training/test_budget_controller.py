@@ -80,6 +80,7 @@ SHOWN = [("sparsity", 0.2, None, 0.4), ("bops", 0.04, 4, 3.0)]
         for theta in (3.0, 0.4)
     ],
 )
+@pytest.mark.full
 def test_weights_that_move_end_on_target(kind: str, target: float, bits: int | None, theta: float) -> None:
     model = attached(bits, theta)
     steered = controller(model, kind, target, steps=200)
@@ -143,6 +144,7 @@ def test_bits_go_to_the_layers_whose_gradients_are_large(kind: str, target: floa
 
 
 @pytest.mark.slow("two hundred steps of a controller")
+@pytest.mark.full
 def test_bits_that_rise_go_to_the_layers_whose_gradients_are_large() -> None:
     model = attached(None, theta=0.4)
     names = [weight.name for weight in quantized_weights(model)]
@@ -232,6 +234,7 @@ def test_finish_moves_dead_zones_alone() -> None:
     assert {weight.quantizer.bit_width() for weight in quantized_weights(model)} == {8}
 
 
+@pytest.mark.full
 def test_without_gradients_the_bits_of_all_layers_fall_alike() -> None:
     model = attached(None)
     steered = controller(model, "bops", 0.02)
@@ -302,6 +305,7 @@ def test_what_the_guard_will_not_let_happen_stops_the_run_half_way() -> None:
     assert [weight.quantizer.theta_dz.item() for weight in quantized_weights(model)] == [MIN_THETA] * 10
 
 
+@pytest.mark.full
 def test_a_start_that_is_too_sparse_comes_back() -> None:
     model = attached(theta=0.3)
     steered = controller(model, "sparsity", 0.4)

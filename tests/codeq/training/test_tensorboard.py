@@ -74,6 +74,7 @@ def test_without_tensorboard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 @pytest.mark.slow("a process of its own")
+@pytest.mark.full
 def test_nothing_of_third_parties_on_the_screen(tmp_path: Path) -> None:
     program = (
         "from codeq.training.tensorboard import TensorBoardLog\n"

@@ -210,6 +210,7 @@ def test_without_budget_or_lambda_the_aim_is_90_percent_zeros() -> None:
 
 
 @pytest.mark.slow("it trains")
+@pytest.mark.full
 def test_an_unreachable_budget_stops_the_run_half_way(tmp_path: Path) -> None:
     steps = []
     config = replace(SHORT, epochs=12, lambda_dz=None, sparsity=0.985, freeze_fraction=0.2)
@@ -261,6 +262,7 @@ def test_an_unfinished_teacher_is_refused_but_its_best_epoch_is_not(tmp_path: Pa
     assert Trainer(replace(SHORT, teacher=str(tmp_path / "best.pt"))).teacher is not None
 
 
+@pytest.mark.full
 def test_a_resumed_run_notices_another_teacher(tmp_path: Path) -> None:
     teacher, part = tmp_path / "float.pt", tmp_path / "part.pt"
     twin = replace(SHORT, bits=32, lambda_dz=None, epochs=1)
@@ -302,6 +304,7 @@ def test_the_best_epoch_is_kept_of_those_on_frozen_grids(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.5])
+@pytest.mark.full
 def test_a_resumed_run_keeps_the_best_epoch_of_before(fraction: float, tmp_path: Path) -> None:
     config = replace(SHORT, epochs=4, freeze_fraction=fraction)
     output, best = tmp_path / "a.pt", tmp_path / "best.pt"
@@ -333,6 +336,7 @@ def test_the_records_tell_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow("it trains")
+@pytest.mark.full
 def test_autocast_trains_and_keeps_grids_in_float32(tmp_path: Path) -> None:
     result = train(replace(SHORT, autocast="bfloat16", epochs=6), tmp_path / "a.pt")
     assert result.test_accuracy > 0.7

@@ -92,6 +92,7 @@ def test_sparse_initializers_are_where_they_pay(checkpoint_path: Path, tmp_path:
     np.testing.assert_array_equal(outputs[0], outputs[2])
 
 
+@pytest.mark.full
 def test_dense_file_passes_the_full_checker(checkpoint_path: Path, tmp_path: Path) -> None:
     model, x = resnet8(checkpoint_path)
     exported(model, (x,), tmp_path / "net.onnx", storage="dense")
@@ -120,6 +121,7 @@ def test_the_papers_grid_exports_exactly(make_checkpoint: Callable[..., Path], b
 
 
 @pytest.mark.parametrize("opset", [14, pytest.param(18, marks=pytest.mark.full), 21])
+@pytest.mark.full
 def test_an_asked_for_opset_is_written(checkpoint_path: Path, opset: int, tmp_path: Path) -> None:
     model, x = resnet8(checkpoint_path)
     report, proto = exported(model, (x,), tmp_path / "net.onnx", opset=opset)
@@ -182,6 +184,7 @@ def test_a_float_linear_beside_quantized_ones(shape: tuple[int, ...], activation
 
 
 @pytest.mark.parametrize("activations", ["float32", "int8"])
+@pytest.mark.full
 def test_channels_last_weights_are_stored_in_the_files_order(activations: str, tmp_path: Path) -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))
     codeq.attach(model, exclude=["2"])
@@ -431,6 +434,7 @@ class Left(nn.Module):
 @pytest.mark.slow("a recurrent layer")
 @pytest.mark.parametrize("grid", ["integer", "paper"])
 @pytest.mark.parametrize("storage", [pytest.param("dense", marks=pytest.mark.full), "packed"])
+@pytest.mark.full
 def test_weights_that_stayed_float_have_their_own_line(grid: str, storage: Any, tmp_path: Path) -> None:
     model = Left()
     codeq.attach(model, exclude=["left", "gru"], grid=grid)

@@ -64,6 +64,7 @@ def test_a_second_export_parses_nothing(parsed: list[str], tmp_path: Path) -> No
     assert not parsed, RENAMED
 
 
+@pytest.mark.full
 def test_without_the_hooks_the_file_is_the_same(
     parsed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

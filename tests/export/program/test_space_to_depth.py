@@ -32,6 +32,7 @@ def export(conv: nn.Conv2d, size: tuple[int, int], path: Path, **options: Any) -
         for padding in (0, 1, 2, 3)
     ],
 )
+@pytest.mark.full
 def test_stride_two_convolutions_on_images(kernel: int, padding: int, tmp_path: Path) -> None:
     operators, ok = export(nn.Conv2d(3, 4, kernel, 2, padding), (14, 18), tmp_path / "net.onnx")
     assert ok

@@ -15,6 +15,7 @@ from runtime_tests.bench.export_cost import ExportCost, measure_exports
 
 @pytest.mark.slow("a process of its own exports")
 @pytest.mark.parametrize("kind", ["bare", "ours"])
+@pytest.mark.full
 def test_an_export_is_measured_and_its_file_removed(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,7 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow("two processes import the libraries")
+@pytest.mark.full
 def test_in_a_process(file: Path, tmp_path: Path) -> None:
     assert 4 * 4 * VALUES > measure_in_a_process(file, 1, 1) / 2 > 4 * VALUES
     text = tmp_path / "text.onnx"

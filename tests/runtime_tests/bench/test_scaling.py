@@ -11,6 +11,7 @@ from runtime_tests.bench.scaling import ExportGrowth, measure_export
 
 
 @pytest.mark.slow("it exports and measures")
+@pytest.mark.full
 def test_measure_export_counts_parameters() -> None:
     growth = measure_export(1, "packed")
     assert growth.parameters == 2048**2

@@ -69,6 +69,7 @@ def test_openvino_computes_what_pytorch_does(network: Any, storage: Any, target:
 
 
 @NEEDS["openvino"]
+@pytest.mark.full
 def test_openvino_quantizes_inputs_of_linear_layers_unless_told(network: Any, tmp_path: Path) -> None:
     """Why the runner sets DYNAMIC_QUANTIZATION_GROUP_SIZE."""
     model, x, expected = network
@@ -136,6 +137,7 @@ def test_openvino_adds_before_it_rounds(network: Any, tmp_path: Path) -> None:
 
 @NEEDS["openvino"]
 @pytest.mark.slow("a process of its own imports OpenVINO and torch")
+@pytest.mark.full
 def test_openvino_sends_nothing_and_prints_nothing(network: Any, tmp_path: Path) -> None:
     model, x, _ = network
     export_onnx(model, (x[:2],), tmp_path / "net.onnx", check_inputs=(x[:3],))

@@ -141,6 +141,7 @@ def test_operators_that_a_runtime_lacks_are_not_used(rng: np.random.Generator) -
 
 @pytest.mark.slow("it runs every decoder")
 @pytest.mark.parametrize("zeros", [*(pytest.param(zeros, marks=pytest.mark.full) for zeros in (0.3, 0.8)), 0.97])
+@pytest.mark.full
 def test_transient_bytes_are_what_the_decoder_computes(zeros: float, rng: np.random.Generator) -> None:
     weight = draw((256, 80, 3, 3), zeros, rng)
     for candidate in storage_candidates(weight, "w", "smallest", PORTABLE, 13, "0"):
