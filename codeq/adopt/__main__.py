@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from codeq.errors import CodeqError
 from codeq.toolkit import cli
 from codeq.toolkit.files import check_writable
-from models.names import NAMES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,16 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
         "Exit status: 0 written, 2 bad input.",
         "python -m codeq.adopt --model mynet:build --init published.pt --input-shape 3,32,32 -o ckpt.pt",
     )
-    parser.add_argument(
-        "--model",
-        required=True,
-        metavar="NAME",
-        help=f"one of {', '.join(NAMES)}, or MODULE:FACTORY of your own",
-    )
-    parser.add_argument("--model-args", metavar="JSON", type=cli.json_object, help=cli.MODEL_ARGS_HELP)
-    parser.add_argument(
-        "--init", type=Path, metavar="FILE", help="its state_dict, as the other tool saved it (default: as built)"
-    )
+    cli.add_network(parser, "its state_dict, as the other tool saved it")
     parser.add_argument(
         "--input-shape",
         type=_shape,

@@ -10,7 +10,6 @@ from codeq.toolkit import cli
 from codeq.toolkit.files import check_writable
 from codeq.training.budget import MARGINS, Budget
 from codeq.training.flag_values import parse_share, parse_size
-from models.names import NAMES
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -22,16 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
         "python -m codeq.compress --model mynet:build --init weights.pt --calibration images/ --input-size 224 "
         "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 -o ckpt.pt",
     )
-    parser.add_argument(
-        "--model",
-        required=True,
-        metavar="NAME",
-        help=f"one of {', '.join(NAMES)}, or MODULE:FACTORY of your own",
-    )
-    parser.add_argument("--model-args", metavar="JSON", type=cli.json_object, help=cli.MODEL_ARGS_HELP)
-    parser.add_argument(
-        "--init", type=Path, metavar="FILE", help="trained weights: a state_dict, or a checkpoint (default: as built)"
-    )
+    cli.add_network(parser, "trained weights: a state_dict, or a checkpoint")
     parser.add_argument(
         "--calibration",
         required=True,

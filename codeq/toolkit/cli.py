@@ -298,6 +298,25 @@ def import_factory(spec: str | None, arguments: Mapping[str, Any] | None = None)
     return build
 
 
+def add_network(parser: argparse.ArgumentParser, init: str) -> None:
+    """Add the flags that name a network and its weights: --model, --model-args and --init.
+
+    Args:
+        parser: The command's.
+        init: What the file of --init holds, for the help.
+    """
+    from models.names import NAMES
+
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="NAME",
+        help=f"one of {', '.join(NAMES)}, or MODULE:FACTORY of your own",
+    )
+    parser.add_argument("--model-args", metavar="JSON", type=json_object, help=MODEL_ARGS_HELP)
+    parser.add_argument("--init", type=Path, metavar="FILE", help=f"{init} (default: as built)")
+
+
 def build_model(spec: str, arguments: Mapping[str, Any] | None) -> tuple["nn.Module", dict[str, Any]]:
     """Build a network of the registry, or by a function that a user names as `package.module:function`.
 
