@@ -7,17 +7,15 @@ import copy
 from dataclasses import replace
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from codeq.activations.noise import Power
 from codeq.compress.network import compress
+from codeq.compress.outputs import add_powers, float_outputs
 from codeq.compress.report import GOOD_DB
 from codeq.data.collect import collect_calibration
 from codeq.errors import TraceError, first_line
-from codeq.graph.eval_mode import eval_mode
-from codeq.graph.inputs import Inputs, call, named_outputs, split_inputs
-from codeq.graph.kept_state import kept_state
+from codeq.graph.inputs import Inputs, split_inputs
 from codeq.quantizer.attach import enable, quantized_weights, weight_names
 from export.errors import ExportError
 from export.options import Quantization
@@ -60,10 +58,7 @@ def compress_plain(model: nn.Module, example_inputs: Inputs, quantization: Quant
     network = copy.deepcopy(model)
     try:
         report = compress(network, inputs, bits=8)
-    except (
-        TraceError,
-        RuntimeError,
-    ) as error:  # a batch of its own, say, which a walk through all inputs does not keep
+    except (TraceError, RuntimeError) as error:  # a batch size of its own, say, which a walk does not keep
         raise ExportError(
             f"{type(model).__name__} has no quantizers, and cannot be compressed on the way ({first_line(error)}); "
             "call codeq.attach and train it, or export it with float activations"
@@ -76,7 +71,6 @@ def compress_plain(model: nn.Module, example_inputs: Inputs, quantization: Quant
     return Compressed(network, replace(quantization, calibration=inputs), note)
 
 
-@torch.no_grad()
 def untrained_warning(
     model: nn.Module, held: tuple[Tensor, ...], names: tuple[str, ...], fixed_batch: int | None
 ) -> str:
@@ -93,17 +87,14 @@ def untrained_warning(
     tensors = tuple(tensor[:fixed_batch] for tensor in held)
     if fixed_batch is not None and len(tensors[0]) < fixed_batch:
         return ""
+    found = float_outputs(model, tensors, names)
+    enable(model, False)
+    try:
+        wanted = float_outputs(model, tensors, names)
+    finally:
+        enable(model, True)
     powers: dict[str, Power] = {}
-    with eval_mode(model), kept_state(model):
-        found = named_outputs(model, call(model, tuple(tensor.clone() for tensor in tensors), names))
-        enable(model, False)
-        try:
-            wanted = named_outputs(model, call(model, tuple(tensor.clone() for tensor in tensors), names))
-        finally:
-            enable(model, True)
-    for name, value in wanted.items():
-        if value.is_floating_point():
-            powers.setdefault(name, Power()).add(value, found[name])
+    add_powers(powers, wanted, found)
     worst = min((power.decibels for power in powers.values()), default=GOOD_DB)
     if worst >= GOOD_DB:
         return ""

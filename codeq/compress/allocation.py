@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
+from codeq.activations.noise import Power
 from codeq.compress.report import BudgetOutcome, FrontierPoint
 from codeq.compress.sensitivity import GridChoice, Sensitivity
+from codeq.cost import FLOAT_BITS
 from codeq.errors import CompressError
 from codeq.training.budget import Budget
 
 BUCKETS = 4_000
-FLOAT_BITS = 32
 FRONTIER_POINTS = 9
 
 
@@ -53,7 +54,7 @@ class Allocation:
             loss = sum(item.loss(self._cheapest(item)) for item in self.open.values())
             raise CompressError(
                 f"{budget} is out of reach: {budget.format(total)} is the most that can be done here, "
-                f"with about {_decibels(loss):.1f} dB of the outputs' signal left; ask for less"
+                f"with about {Power(1.0, loss).decibels:.1f} dB of the outputs' signal left; ask for less"
             )
 
     def choose(self, name: str) -> GridChoice:
@@ -74,7 +75,7 @@ class Allocation:
             solved = self._solve(limit)
             loss = sum(self.open[name].loss(choice) for name, choice in solved.items())
             cost = sum(self._cost(self.open[name], choice) for name, choice in solved.items())
-            points.append(FrontierPoint(self._in_terms(cost), _decibels(loss)))
+            points.append(FrontierPoint(self._in_terms(cost), Power(1.0, loss).decibels))
         return tuple(dict.fromkeys(points))
 
     def outcome(self) -> BudgetOutcome:
@@ -136,7 +137,3 @@ class Allocation:
     def _buckets(cost: float, step: float) -> int:
         """Round to the nearest bucket: rounding up would cost a small budget a part of it for every weight."""
         return round(cost / step) if step else (0 if cost <= 0 else BUCKETS + 1)
-
-
-def _decibels(loss: float) -> float:
-    return -10 * math.log10(loss) if loss > 0 else 200.0

@@ -14,21 +14,19 @@ from torch import Tensor, nn
 
 from codeq.activations.moves import roots
 from codeq.activations.noise import Power
-from codeq.compress.allocation import FLOAT_BITS, Allocation
+from codeq.compress.allocation import Allocation
 from codeq.compress.columns import layer_of
 from codeq.compress.decide import KEPT_BITS, Decisions, Kept
 from codeq.compress.folded import folded_channels
 from codeq.compress.layer_by_layer import walk
+from codeq.compress.outputs import add_powers, float_outputs
 from codeq.compress.pick import METHODS
 from codeq.compress.report import CompressReport
 from codeq.compress.sensitivity import BITS, Sensitivity, measure
-from codeq.cost import summary
+from codeq.cost import FLOAT_BITS, summary
 from codeq.data.collect import CalibrationInputs, collect_calibration
 from codeq.errors import CompressError
-from codeq.graph.autocast import autocast_off
-from codeq.graph.eval_mode import eval_mode
-from codeq.graph.inputs import call, named_outputs, split_inputs
-from codeq.graph.kept_state import kept_state
+from codeq.graph.inputs import split_inputs
 from codeq.graph.nodes import is_constant, state_name
 from codeq.graph.trace import trace
 from codeq.quantizer.attach import QuantizedWeight, attach, encode, quantized_weights, remove_quantizer
@@ -127,7 +125,7 @@ def compress(
     folded = {aliases[name]: channels for name, channels in folded_channels(exported).items() if name in aliases}
     first = {aliases.get(name, name) for name in _first_layers(exported)}
     given = {aliases[name] for name in _given(model, overrides)}
-    kept = Kept(first, given, none=not keep or plain or (bits is None and budget is not None))
+    kept = Kept(first, given, none=not keep or plain or bits is None)
     try:
         allocation = None
         if budget is not None:
@@ -202,16 +200,15 @@ def _allocate(
     weights: Mapping[str, QuantizedWeight],
 ) -> Allocation:
     """Divide a budget; what stays float costs what it costs."""
+    # Without a cost summary, what it would list is not known: weights that have no quantizer are left out.
     macs: dict[str, int] = {}
-    floats = {name: parameter.numel() for name, parameter in original.named_parameters() if name not in weights}
+    floats: dict[str, int] = {}
     if len(tensors) == 1 and tensors[0].is_floating_point():
-        cost = summary(original, tuple(tensors[0].shape[1:]))
-        macs = {layer.name: layer.macs for layer in cost.layers}
-        floats = {layer.name: layer.numel for layer in cost.layers if layer.name not in weights}
+        layers = summary(original, tuple(tensors[0].shape[1:])).layers
+        macs = {layer.name: layer.macs for layer in layers}
+        floats = {layer.name: layer.numel for layer in layers if layer.name not in weights}
     elif budget.kind == "bops":
         raise CompressError("bit operations are counted for one float input; ask for zeros or bytes")
-    else:  # what a cost summary would list is not known: weights that have no quantizer are left out
-        floats = {}
     numel = sum(item.numel for item in sensitivities.values()) + sum(floats.values())
     fixed = {
         "sparsity": float(sum(floats.values())),
@@ -222,22 +219,14 @@ def _allocate(
     return Allocation(budget, sensitivities, macs, fixed=fixed[budget.kind], unit=unit[budget.kind])
 
 
-@torch.no_grad()
-@autocast_off()
 def _compare(
     original: nn.Module, model: nn.Module, held: tuple[Tensor, ...], names: tuple[str, ...]
 ) -> tuple[float, ...]:
     """Measure what is left of each output, in dB: signal to noise against the float network on held inputs."""
     powers: dict[str, Power] = {}
     for start in range(0, len(held[0]), BATCH_SIZE):
-        batch = tuple(tensor[start : start + BATCH_SIZE].clone() for tensor in held)
-        answers = []
-        for network in (original, model):
-            with eval_mode(network), kept_state(network):
-                answers.append(named_outputs(network, call(network, batch, names)))
-        for name, wanted in answers[0].items():
-            if wanted.is_floating_point():
-                powers.setdefault(name, Power()).add(wanted, answers[1][name])
+        batch = tuple(tensor[start : start + BATCH_SIZE] for tensor in held)
+        add_powers(powers, float_outputs(original, batch, names), float_outputs(model, batch, names))
     return tuple(power.decibels for power in powers.values())
 
 

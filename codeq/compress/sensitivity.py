@@ -26,11 +26,8 @@ from codeq.compress.choose import Placement
 from codeq.compress.columns import Layer, whole
 from codeq.compress.layer_by_layer import walk
 from codeq.compress.methods.obq import inverse_factor
+from codeq.compress.outputs import add_powers, float_outputs
 from codeq.compress.problem import LayerProblem
-from codeq.graph.autocast import autocast_off
-from codeq.graph.eval_mode import eval_mode
-from codeq.graph.inputs import call, named_outputs
-from codeq.graph.kept_state import kept_state
 from codeq.quantizer.attach import QuantizedWeight
 
 BITS = (2, 3, 4, 5, 6, 8)
@@ -171,8 +168,7 @@ def measure(
     few = tuple(tensor[:MEASURED_INPUTS] for tensor in tensors)
     batches = [tuple(tensor[start : start + BATCH] for tensor in few) for start in range(0, len(few[0]), BATCH)]
     parameters = dict(original.named_parameters())
-    with torch.no_grad():
-        wanted = _answers(original, batches[0], names)
+    wanted = float_outputs(original, batches[0], names)
     found: dict[str, Sensitivity] = {}
 
     def look(name: str, layer: Layer | None, problems: Callable[[], list[LayerProblem]], largest: object) -> Tensor:
@@ -189,7 +185,7 @@ def measure(
             kept = parameter.detach().clone()
             parameter.data.copy_(seen.restore(probed.values, tuple(parameter.shape)))
             try:
-                gain = _noise(wanted, _answers(original, batches[0], names)) / probed.rounding_noise
+                gain = _noise(wanted, float_outputs(original, batches[0], names)) / probed.rounding_noise
             finally:
                 parameter.data.copy_(kept)
         found[name] = Sensitivity(name, matrix.numel(), tuple(one.choice for one in at), gain)
@@ -203,20 +199,11 @@ def measure(
     return found
 
 
-def _answers(network: nn.Module, batch: tuple[Tensor, ...], names: tuple[str, ...]) -> dict[str, Tensor]:
-    with eval_mode(network), kept_state(network), torch.no_grad(), autocast_off():
-        answers = named_outputs(network, call(network, tuple(tensor.clone() for tensor in batch), names))
-    return {name: value for name, value in answers.items() if value.is_floating_point()}
-
-
 def _noise(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> float:
     """Add up the noise of every output over its signal."""
-    total = 0.0
-    for name, value in wanted.items():
-        power = Power()
-        power.add(value, found[name])
-        total += power.noise / power.signal if power.signal else 0.0
-    return total
+    powers: dict[str, Power] = {}
+    add_powers(powers, wanted, found)
+    return sum(power.noise / power.signal for power in powers.values() if power.signal)
 
 
 def _power(matrix: Tensor, moments: Sequence[Tensor]) -> float:
