@@ -6,6 +6,7 @@ for one input, biases and activations not counted. Recurrent layers, which stay 
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
 from codeq.graph.eval_mode import eval_mode
+from codeq.graph.inputs import Inputs, call, slice_inputs, split_inputs
 from codeq.graph.kept_state import kept_state
 from codeq.graph.weight_use import WeightUse
 from codeq.quantizer.attach import encode, recurrent_weight_names, weight_name, weight_names
@@ -133,18 +135,23 @@ class CostSummary:
         return f"{table}\nrelative BOPs {self.relative_bops:.2%} of dense 32 x 32 bits"
 
 
-def summary(model: nn.Module, input_shape: tuple[int, ...]) -> CostSummary:
+def summary(
+    model: nn.Module, input_shape: tuple[int, ...] | None = None, *, inputs: Inputs | None = None
+) -> CostSummary:
     """Count what a network costs for one input.
 
     Args:
         model: A network, attached or plain. Weights without a quantizer count as dense 32-bit ones.
         input_shape: Shape of one input without the batch dimension, e.g. `(3, 32, 32)`. Float input.
+        inputs: In its place the inputs of a network that takes several, or integers, as `export_onnx` takes them; the
+            first of the batch is counted.
 
     Raises:
-        ValueError: A quantized weight has NaN or infinite entries, or the network has no layer that counts.
+        ValueError: A quantized weight has NaN or infinite entries, the network has no layer that counts, or not one of
+            `input_shape` and `inputs` is given.
+        TraceError: The network does not take such inputs.
     """
-    parameter = next(model.parameters(), torch.zeros(()))
-    macs = _count_macs(model, torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device))
+    macs = _count_macs(model, *_one_input(model, input_shape, inputs))
     encodings = encode(model)
     layers = []
     for name, weight in _weights(model).items():
@@ -159,6 +166,22 @@ def summary(model: nn.Module, input_shape: tuple[int, ...]) -> CostSummary:
     if not layers:
         raise ValueError(f"{type(model).__name__} has no convolution, linear or recurrent layer")
     return CostSummary(tuple(layers))
+
+
+def _one_input(
+    model: nn.Module, input_shape: tuple[int, ...] | None, inputs: Inputs | None
+) -> tuple[tuple[Tensor, ...], tuple[str, ...]]:
+    if isinstance(input_shape, Mapping):
+        raise ValueError(
+            f"input_shape is of several inputs, {', '.join(input_shape)}; give them: codeq.summary(model, inputs=...), "
+            "e.g. the held_inputs of a checkpoint"
+        )
+    if inputs is not None and input_shape is None:
+        return split_inputs(model, slice_inputs(inputs, slice(1)))
+    if inputs is not None or input_shape is None:
+        raise ValueError("codeq.summary takes one of input_shape and inputs")
+    parameter = next(model.parameters(), torch.zeros(()))
+    return (torch.zeros(1, *input_shape, dtype=parameter.dtype, device=parameter.device),), ()
 
 
 def _counted(module: nn.Module) -> tuple[str, ...]:
@@ -191,7 +214,7 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _count_macs(model: nn.Module, example: Tensor) -> dict[str, int]:
+def _count_macs(model: nn.Module, example: tuple[Tensor, ...], names: tuple[str, ...]) -> dict[str, int]:
     """Weight name to multiply-adds in one forward pass; a layer called twice counts twice."""
     sources = _sources(model)
     use = WeightUse({names[0]: source for source, names in sources}, (*model.parameters(), *model.buffers()))
@@ -216,7 +239,7 @@ def _count_macs(model: nn.Module, example: Tensor) -> dict[str, int]:
                 follow(first[weight_name(layer, tensor_name)], module.parametrizations[tensor_name])
     try:
         with eval_mode(model), kept_state(model), use:
-            model(example)
+            call(model, example, names)
     finally:
         for handle in handles:
             handle.remove()

@@ -1,9 +1,9 @@
 """Call a network and name what it answers: tensors by position or by name in, tensors by name out."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, overload
 
 from torch import Tensor, nn
 
@@ -28,7 +28,7 @@ def split_inputs(model: nn.Module, inputs: Inputs) -> tuple[tuple[Tensor, ...], 
     network = type(model).__name__
     given: dict[Any, Any] = {0: inputs} if isinstance(inputs, Tensor) else {}
     if isinstance(inputs, Mapping):
-        arguments = _argument_names(model)
+        arguments = argument_names(model)
         given = {name: value for name, value in inputs.items() if value is not None}
         unknown = [name for name in given if name not in arguments]
         if unknown:
@@ -54,9 +54,43 @@ def split_inputs(model: nn.Module, inputs: Inputs) -> tuple[tuple[Tensor, ...], 
     return tuple(given.values()), tuple(given) if isinstance(inputs, Mapping) else ()
 
 
-def _argument_names(model: nn.Module) -> list[str]:
+def argument_names(model: nn.Module) -> list[str]:
+    """List the arguments that a network takes by name, in its order; those of `*args` and `**kwargs` have none."""
+    return [item.name for item in _parameters(model)]
+
+
+def needed_names(model: nn.Module) -> list[str]:
+    """List the arguments that a network cannot be called without, in its order."""
+    return [item.name for item in _parameters(model) if item.default is item.empty]
+
+
+def _parameters(model: nn.Module) -> list[inspect.Parameter]:
     parameters = inspect.signature(model.forward).parameters.values()
-    return [item.name for item in parameters if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)]
+    return [item for item in parameters if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)]
+
+
+def count_inputs(inputs: Inputs) -> int:
+    """Say how many inputs a batch holds: the first dimension of its tensors."""
+    return len(next(iter(_tensors(inputs))))
+
+
+@overload
+def slice_inputs(inputs: Tensor, rows: slice) -> Tensor: ...
+@overload
+def slice_inputs(inputs: Mapping[str, Tensor], rows: slice) -> dict[str, Tensor]: ...
+@overload
+def slice_inputs(inputs: tuple[Tensor, ...], rows: slice) -> tuple[Tensor, ...]: ...
+def slice_inputs(inputs: Inputs, rows: slice) -> Inputs:
+    """Take some inputs of a batch, in the form that it has."""
+    if isinstance(inputs, Tensor):
+        return inputs[rows]
+    if isinstance(inputs, Mapping):
+        return {name: tensor[rows] for name, tensor in inputs.items()}
+    return tuple(tensor[rows] for tensor in inputs)
+
+
+def _tensors(inputs: Inputs) -> Iterable[Tensor]:
+    return (inputs,) if isinstance(inputs, Tensor) else inputs.values() if isinstance(inputs, Mapping) else inputs
 
 
 def join_inputs(tensors: tuple[Tensor, ...], names: tuple[str, ...]) -> Inputs:

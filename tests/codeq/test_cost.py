@@ -248,3 +248,32 @@ def test_counting_leaves_the_network_as_it_was() -> None:
 def test_a_network_without_layers_is_refused() -> None:
     with pytest.raises(ValueError, match="ReLU has no convolution, linear or recurrent layer"):
         codeq.summary(nn.ReLU(), (3,))
+
+
+class Tokens(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.fc, self.head = nn.Embedding(9, 6), nn.Linear(6, 4), nn.Linear(4, 2)
+
+    def forward(self, ids: Tensor, scale: Tensor) -> Tensor:
+        result: Tensor = self.head(self.fc(self.embedding(ids)).sum(1) * scale[:, None])
+        return result
+
+
+def test_several_inputs_cost_what_one_of_them_costs() -> None:
+    ids, scale = torch.zeros(5, 3, dtype=torch.int64), torch.ones(5)
+    for inputs in ((ids, scale), {"scale": scale, "ids": ids}):
+        summary = codeq.summary(Tokens(), inputs=inputs)  # type: ignore[arg-type]
+        assert {layer.name: layer.macs for layer in summary.layers} == {"fc.weight": 3 * 6 * 4, "head.weight": 4 * 2}
+    image = torch.zeros(4, 2, 8, 8)
+    assert codeq.summary(Net(), inputs=image).to_dict() == codeq.summary(Net(), (2, 8, 8)).to_dict()
+
+
+def test_what_is_counted_for_is_said_once() -> None:
+    for options in ({}, {"input_shape": (2, 8, 8), "inputs": torch.zeros(1, 2, 8, 8)}):
+        with pytest.raises(ValueError, match="takes one of input_shape and inputs"):
+            codeq.summary(Net(), **options)  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=r"is of several inputs, ids, scale; give them: codeq\.summary\(model, inputs="
+    ):
+        codeq.summary(Tokens(), {"ids": (3,), "scale": ()})  # type: ignore[arg-type]

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from codeq.errors import TraceError
-from codeq.graph.inputs import call, join_inputs, named_outputs, split_inputs
+from codeq.graph.inputs import (
+    argument_names,
+    call,
+    count_inputs,
+    join_inputs,
+    named_outputs,
+    needed_names,
+    slice_inputs,
+    split_inputs,
+)
 
 pytestmark = pytest.mark.quick
 
@@ -28,6 +37,19 @@ def test_names_come_in_the_order_of_the_arguments() -> None:
     assert [float(tensor.sum()) for tensor in tensors] == [0, 12]
     assert call(Encoder(), tensors, names) == "torch.Size([3, 4]) False True"
     assert list(join_inputs(tensors, names)) == ["ids", "scale"]
+
+
+def test_which_arguments_there_are() -> None:
+    assert argument_names(Encoder()) == ["ids", "mask", "scale"]
+    assert needed_names(Encoder()) == ["ids"]
+
+
+def test_some_of_a_batch_in_the_form_that_it_has() -> None:
+    y = torch.arange(3)
+    assert slice_inputs(X, slice(2)).shape == (2, 4)
+    assert [len(tensor) for tensor in slice_inputs((X, y), slice(2))] == [2, 2]
+    assert slice_inputs({"x": X, "y": y}, slice(1, None))["y"].tolist() == [1, 2]
+    assert [count_inputs(inputs) for inputs in (X, (y, X), {"y": y})] == [3, 3, 3]
 
 
 @pytest.mark.parametrize("inputs", [X, (X,), [X]], ids=["tensor", "tuple", "list"])
