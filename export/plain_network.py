@@ -53,8 +53,8 @@ def compress_plain(model: nn.Module, example_inputs: Inputs, quantization: Quant
     if not any(weight_names(module) for module in model.modules()):
         return None
     given = quantization.calibration
-    tensors, _ = split_inputs(model, example_inputs)
-    inputs = example_inputs if given is None else collect_calibration(given, arity=len(tensors))
+    tensors, names = split_inputs(model, example_inputs)
+    inputs = example_inputs if given is None else collect_calibration(given, arity=len(tensors), names=names)
     network = copy.deepcopy(model)
     try:
         report = compress(network, inputs, bits=8)

@@ -49,7 +49,7 @@ def calibrate(
         CalibrationError: No inputs; NaN, or values that no grid can hold, somewhere.
     """
     wanted = [node.name for node in _arguments(exported)]
-    given = collect_calibration(inputs, arity=len(wanted))
+    given = collect_calibration(inputs, arity=len(wanted), names=wanted)
     if isinstance(given, Mapping):
         if set(given) != set(wanted):
             raise CalibrationError(f"calibration gives {', '.join(given)}, the network takes {', '.join(wanted)}")

@@ -25,8 +25,9 @@ from codeq.compress.report import CompressReport
 from codeq.compress.sensitivity import BITS, Sensitivity, measure
 from codeq.cost import FLOAT_BITS, summary
 from codeq.data.collect import CalibrationInputs, collect_calibration
+from codeq.data.network_inputs import data_arguments, known_arity
 from codeq.errors import CompressError
-from codeq.graph.inputs import split_inputs
+from codeq.graph.inputs import Inputs, join_inputs, split_inputs
 from codeq.graph.nodes import is_constant, state_name
 from codeq.graph.trace import trace
 from codeq.quantizer.attach import QuantizedWeight, attach, encode, quantized_weights, remove_quantizer
@@ -63,7 +64,8 @@ def compress(
     Args:
         model: A float network in whatever mode; it is run in eval mode.
         calibration: Inputs as the network will get them: a tensor, an array, a tuple or a mapping of several, a
-            DataLoader or any iterable of batches. Labels are left out.
+            DataLoader or any iterable of batches. Labels are left out, also "labels" of a mapping, unless the network
+            cannot be called without them.
         bits: 2 to 8, of every weight that is not kept. None is 8; under a budget of bit operations or bytes it is for
             each weight what the budget is best spent on.
         zeros: Share of zeros in every weight that is not kept, in [0, 1): the dead zone is as wide as that needs.
@@ -108,7 +110,8 @@ def compress(
     broken = next((name for name, tensor in model.state_dict().items() if not bool(tensor.isfinite().all())), None)
     if broken is not None:
         raise CompressError(f"{broken} has NaN or infinite entries; load the network's trained weights first")
-    tensors, names = split_inputs(model, collect_calibration(calibration, count=count))
+    collected = collect_calibration(calibration, count=count, arity=known_arity(model), names=data_arguments(model))
+    tensors, names = split_inputs(model, collected)
     total = len(tensors[0])
     held = tuple(tensor[total - max(1, total // HELD) :] for tensor in tensors)
     if total > 1:  # one input has to do for both
@@ -147,7 +150,8 @@ def compress(
                 seed=seed,
                 on_progress=lambda share, detail: on_progress(MEASURING * share, detail),
             )
-            allocation = _allocate(budget, sensitivities, original, tensors, weights)
+            one = join_inputs(tuple(tensor[:1] for tensor in tensors), names)
+            allocation = _allocate(budget, sensitivities, original, one, weights)
         frontier = () if allocation is None else allocation.frontier()
         decisions = Decisions(weights, method, zeros, kept, folded, allocation, seed)
         began = 0.0 if allocation is None else MEASURING
@@ -196,19 +200,13 @@ def _allocate(
     budget: Budget,
     sensitivities: Mapping[str, Sensitivity],
     original: nn.Module,
-    tensors: tuple[Tensor, ...],
+    one: Inputs,
     weights: Mapping[str, QuantizedWeight],
 ) -> Allocation:
-    """Divide a budget; what stays float costs what it costs."""
-    # Without a cost summary, what it would list is not known: weights that have no quantizer are left out.
-    macs: dict[str, int] = {}
-    floats: dict[str, int] = {}
-    if len(tensors) == 1 and tensors[0].is_floating_point():
-        layers = summary(original, tuple(tensors[0].shape[1:])).layers
-        macs = {layer.name: layer.macs for layer in layers}
-        floats = {layer.name: layer.numel for layer in layers if layer.name not in weights}
-    elif budget.kind == "bops":
-        raise CompressError("bit operations are counted for one float input; ask for zeros or bytes")
+    """Divide a budget; what stays float costs what it costs, and MACs are those of `one` input."""
+    layers = summary(original, inputs=one).layers
+    macs = {layer.name: layer.macs for layer in layers}
+    floats = {layer.name: layer.numel for layer in layers if layer.name not in weights}
     numel = sum(item.numel for item in sensitivities.values()) + sum(floats.values())
     fixed = {
         "sparsity": float(sum(floats.values())),

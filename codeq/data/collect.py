@@ -4,13 +4,15 @@
 
 A batch is a tensor, an array, a tuple or a list of them in the order of the network's arguments, or a mapping by their
 names. A pair whose second is a one-dimensional tensor of integers, one for each input, is (inputs, labels) as data
-loaders give them, and its labels are dropped; but not where the network is known to take two inputs.
+loaders give them, and its labels are dropped; but not where the network is known to take two inputs. Of a mapping
+`labels` are dropped, as the collators of Hugging Face's transformers name them, where the network is known not to take
+them as an input.
 """
 
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,8 @@ MOST_INPUTS = 256
 MOST_VALUES = 2**28
 """Taken of what gives batches where no count is said: a data loader may hold more than memory, or never end. Values are
 those of all inputs: a gigabyte of float32."""
+LABELS = ("labels", "label")
+"""Names of what a network is trained on, in batches by name."""
 DTYPES = (torch.float32, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 """What networks that can be exported take: they compute in float32."""
 
@@ -37,7 +41,12 @@ Call = dict[int | str, Tensor]
 
 
 def collect_calibration(
-    inputs: CalibrationInputs, *, count: int | None = None, arity: int | None = None, source: str = "calibration"
+    inputs: CalibrationInputs,
+    *,
+    count: int | None = None,
+    arity: int | None = None,
+    names: Sequence[str] = (),
+    source: str = "calibration",
 ) -> Inputs:
     """Make the inputs of one call from whatever holds inputs.
 
@@ -48,6 +57,7 @@ def collect_calibration(
             shuffle what is sorted by class.
         arity: How many inputs the network takes, where that is known: then a pair is not taken for inputs and labels
             if it takes two, and always if it takes one and the second can be labels.
+        names: What the network takes, where that is known: `LABELS` that are not among them are left out of mappings.
         source: Where they are from, for messages.
 
     Returns:
@@ -73,7 +83,7 @@ def collect_calibration(
     size = 0
     for number, batch in enumerate([inputs] if whole else iterate(inputs, source)):
         place = source if whole else f"{source}, batch {number}"
-        call = _read_batch(batch, place, arity, drops_labels=not whole or arity == 1)
+        call = _read_batch(batch, place, arity, names, drops_labels=not whole or arity == 1)
         if collected:
             _check_like(call, collected[0], place)
         collected.append(call)
@@ -169,13 +179,15 @@ def iterate(inputs: Any, source: str) -> Iterator[Any]:
         ) from error
 
 
-def _read_batch(batch: Any, place: str, arity: int | None, *, drops_labels: bool) -> Call:
+def _read_batch(batch: Any, place: str, arity: int | None, names: Sequence[str], *, drops_labels: bool) -> Call:
     """Put a batch into the form of a call, without its labels."""
     if drops_labels and _has_labels(batch, arity):
         batch = batch[0]
     given: Mapping[Any, Any]
     if isinstance(batch, Mapping):
         given = {key: value for key, value in batch.items() if value is not None}
+        if names:
+            given = {key: value for key, value in given.items() if key in names or key not in LABELS}
     elif isinstance(batch, tuple | list):
         given = dict(enumerate(batch))
     else:

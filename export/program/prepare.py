@@ -85,7 +85,7 @@ def prepare_program(
     held = _like_example(model, "check_inputs", check_inputs, example, names)
     calibration = quantization.calibration
     if calibration is not None:
-        calibration = collect_calibration(calibration, arity=len(example))
+        calibration = collect_calibration(calibration, arity=len(example), names=names)
     given = _like_example(model, "calibration", calibration, example, names)
     program = build_reference_program(
         model, example, encodings, names=names, dynamic_batch=open_batch, keep_state=keep_state

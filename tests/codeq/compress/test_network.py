@@ -267,3 +267,41 @@ def test_a_budget_out_of_reach_leaves_the_network_as_it_was(float_network: nn.Mo
         compress(model, inputs(64, 1), budget=Budget("size", 50))
     assert not list(quantized_weights(model))
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in float_network.state_dict().items())
+
+
+class Tokens(nn.Module):
+    """Takes token ids and a step, which a pair gives as it does inputs and labels; and labels, as in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.fc, self.head = nn.Embedding(20, 16), nn.Linear(16, 12), nn.Linear(12, 4)
+
+    def forward(self, ids: Tensor, step: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        logits = self.head(self.fc(self.embedding(ids).mean(1)).relu() * (1 + step[:, None]))
+        return {"logits": logits} if labels is None else {"logits": logits, "loss": F.cross_entropy(logits, labels)}
+
+
+def test_several_inputs_in_every_form(rng: torch.Generator) -> None:
+    ids, step = torch.randint(20, (32, 5), generator=rng), torch.randint(3, (32,), generator=rng)
+    mappings = [{"step": step[n : n + 8], "labels": step[n : n + 8], "ids": ids[n : n + 8]} for n in range(0, 32, 8)]
+    pairs = [(ids[n : n + 8], step[n : n + 8]) for n in range(0, 32, 8)]
+    codes = []
+    torch.manual_seed(0)
+    model = Tokens()
+    for given in (pairs, mappings, {"ids": ids, "step": step, "labels": step}):
+        compressed = copy.deepcopy(model)
+        report = compress(compressed, given, bits=4, keep=False)
+        assert len(report.output_decibels) == 1
+        codes.append(torch.cat([encoding.codes.flatten() for encoding in codeq.encode(compressed).values()]))
+    assert torch.equal(codes[0], codes[1])
+    assert torch.equal(codes[0], codes[2])
+
+
+def test_a_budget_of_bit_operations_with_several_inputs(rng: torch.Generator) -> None:
+    ids, step = torch.randint(20, (32, 5), generator=rng), torch.randint(3, (32,), generator=rng)
+    model = Tokens()
+    report = compress(model, (ids, step), budget=Budget("bops", 0.08), keep=False)
+    assert report.budget is not None
+    assert report.budget.met
+    found = codeq.summary(model, inputs=(ids, step)).relative_bops
+    assert report.budget.reached == pytest.approx(found)

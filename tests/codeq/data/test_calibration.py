@@ -161,6 +161,14 @@ def test_several_inputs_by_name(names: tuple[str, ...], order: list[str], tmp_pa
     assert found["mask"].dtype == torch.bool
 
 
+def test_one_array_keeps_the_name_of_an_argument(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", mask=IDS)
+    found = read_calibration(tmp_path / "x.npz", arguments=("ids", "mask"))
+    assert isinstance(found, dict)
+    assert list(found) == ["mask"]
+    assert torch.equal(tensor(tmp_path / "x.npz", arguments=("ids",)), torch.from_numpy(IDS))
+
+
 # Functions
 
 MODULE = """

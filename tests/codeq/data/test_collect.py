@@ -209,3 +209,18 @@ def test_beside_other_inputs_infinity_may_be_a_mask() -> None:
 def test_a_count_is_positive() -> None:
     with pytest.raises(ValueError, match="count must be at least 1, found 0"):
         collect_calibration(X, count=0)
+
+
+def test_labels_of_a_mapping_go_where_the_network_does_not_take_them() -> None:
+    """As a DataLoader gives them with a collator of transformers."""
+    rows = [{"ids": ids, "mask": ids > 2, "labels": label} for ids, label in zip(IDS, LABELS, strict=True)]
+    loader: DataLoader[Any] = DataLoader(rows, batch_size=4)  # type: ignore[arg-type]
+    found = collect_calibration(loader, names=("ids", "mask"))
+    assert isinstance(found, dict)
+    assert list(found) == ["ids", "mask"]
+    assert torch.equal(found["ids"], IDS)
+    kept = collect_calibration(loader, names=("ids", "mask", "labels"))
+    assert isinstance(kept, dict)
+    assert torch.equal(kept["labels"], LABELS)
+    assert list(collect_calibration(loader)) == ["ids", "mask", "labels"]  # type: ignore[arg-type]
+    assert list(collect_calibration({"ids": IDS, "other": IDS}, names=("ids",))) == ["ids", "other"]  # type: ignore[arg-type]
