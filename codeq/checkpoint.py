@@ -4,13 +4,13 @@ A checkpoint is a dictionary of plain values and tensors, written by `torch.save
 
 | key | content |
 |---|---|
-| `format`, `format_version` | "codeq.checkpoint" and 2 |
+| `format`, `format_version` | "codeq.checkpoint" and 2; 3 where the network takes several inputs |
 | `model` | `{"name": registry name or None, "factory": "package.module:function" or None, "arguments": {...}}` |
-| `input_shape` | one input without its batch dimension |
+| `input_shape` | one input without its batch dimension; of several inputs by name (stored_inputs.py) |
 | `preprocessing` | `{"mean": [...], "std": [...]}` per channel, of inputs scaled to [0, 1]; {} if none |
 | `quantizers` | weight name to the arguments of its DeadZoneQuantizer |
 | `state_dict` | of the attached network |
-| `calibration_inputs`, `held_inputs` | small float32 batches, preprocessed: from the training and the test set |
+| `calibration_inputs`, `held_inputs` | small batches, preprocessed: from the training and the test set |
 | `activations` | name of a quantized activation to `{"scale": float, "zero_point": int}`, None if they are float |
 | `metrics` | e.g. `{"test_accuracy": 0.98}` |
 | `training` | what `--resume` needs, or None |
@@ -20,6 +20,7 @@ A checkpoint is a dictionary of plain values and tensors, written by `torch.save
 
 import hashlib
 import json
+import math
 import os
 import re
 import shlex
@@ -36,17 +37,20 @@ import models
 from codeq.activations.encoding import ActivationEncoding
 from codeq.content_digest import content_sha256
 from codeq.errors import AttachError, CheckpointError, OutputError, first_line
+from codeq.graph.inputs import count_inputs, slice_inputs
 from codeq.quantizer.attach import attach_each, quantized_weights
 from codeq.quantizer.fake_quantized import is_fake_quantized, make_plain
 from codeq.safe_load import check_dense, check_shape, check_values, safe_load
+from codeq.stored_inputs import Shapes, StoredInputs, check_arguments, check_stored_inputs, in_order
 from codeq.toolkit.files import replace_atomically
 from codeq.version import __version__
 
 FORMAT = "codeq.checkpoint"
-FORMAT_VERSION = 2
-"""2 brought `activations`; files of version 1 have none."""
+FORMAT_VERSION = 3
+"""2 brought `activations`, 3 several inputs by name."""
+ONE_INPUT_VERSION = 2
+"""Of a network of one input: older readers take such a file as they always have."""
 EXPECTED = "a file written by codeq.save"
-INPUT_DTYPES = (torch.float32, torch.int64, torch.int32)
 MODEL_OPTION = "pass --model package.module:factory"
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 WRAPPER_OF_PREFIX = {"module.": "DataParallel or DistributedDataParallel", "_orig_mod.": "torch.compile"}
@@ -65,9 +69,10 @@ class Checkpoint:
         model: The network.
         path, sha256: The file and its digest.
         name, factory, arguments: How the network is built, as in `save`.
-        input_shape: Shape of one input without its batch dimension.
+        input_shape: Shape of one input without its batch dimension; of a network that takes several by name a mapping
+            of these, in the order of its arguments.
         preprocessing: `{"mean": [...], "std": [...]}` per channel; empty if none was stored.
-        calibration_inputs, held_inputs: Preprocessed batches `(N, *input_shape)`, or None.
+        calibration_inputs, held_inputs: Preprocessed batches `(N, *input_shape)`, or None; of several inputs mappings.
         metrics: E.g. `{"test_accuracy": 0.98}`.
         training: What a run goes on from, or None.
         activations: The grid of every quantized activation, by name; None if they are float.
@@ -78,42 +83,63 @@ class Checkpoint:
     sha256: str
     name: str | None
     arguments: dict[str, Any]
-    input_shape: tuple[int, ...]
+    input_shape: Shapes
     preprocessing: dict[str, list[float]] = field(default_factory=dict)
-    calibration_inputs: Tensor | None = None
-    held_inputs: Tensor | None = None
+    calibration_inputs: StoredInputs | None = None
+    held_inputs: StoredInputs | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] | None = None
     activations: dict[str, ActivationEncoding] | None = None
     factory: str | None = None
 
-    def inputs_to_check(self, count: int) -> tuple[Tensor, str]:
-        """Take up to `count` inputs to judge an exported file on, `(N, *input_shape)`.
+    @property
+    def values_per_input(self) -> int:
+        """Say of how many values one input is, all tensors together."""
+        shapes = self.input_shape.values() if isinstance(self.input_shape, dict) else [self.input_shape]
+        return sum(math.prod(shape) for shape in shapes)
+
+    def only_input_shape(self, way_out: str) -> tuple[int, ...]:
+        """Give the shape of the input of a network that takes one.
+
+        Args:
+            way_out: What to do where it takes several, for the message.
+
+        Raises:
+            CheckpointError: It takes several by name.
+        """
+        if isinstance(self.input_shape, dict):
+            raise CheckpointError(f"{self.path}: takes the inputs {', '.join(self.input_shape)}; {way_out}")
+        return self.input_shape
+
+    def inputs_to_check(self, count: int) -> tuple[StoredInputs, str]:
+        """Take up to `count` inputs to judge an exported file on, `(N, *input_shape)`; several by name.
 
         Returns:
             The inputs, and a note where they are not `count` held ones (empty otherwise).
         """
         held = self.held_inputs if self.held_inputs is not None else self.calibration_inputs
-        if held is None or not len(held):
+        if held is None or not count_inputs(held):
+            # Several are never stored without values (stored_inputs.py).
+            shape = self.only_input_shape("write it again with codeq.save and held_inputs")
             generator = torch.Generator().manual_seed(0)
             note = "the checkpoint holds no inputs: random normal ones were used"
-            return torch.randn(count, *self.input_shape, generator=generator), note
-        if len(held) < count:
-            return held, f"the checkpoint holds {len(held)} inputs, not {count}"
-        return held[:count], ""
+            return torch.randn(count, *shape, generator=generator), note
+        if count_inputs(held) < count:
+            return held, f"the checkpoint holds {count_inputs(held)} inputs, not {count}"
+        return slice_inputs(held, slice(count)), ""
 
 
 def save(
     path: str | os.PathLike[str],
     model: nn.Module,
     *,
-    input_shape: tuple[int, ...],
+    input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]],
     name: str | None = None,
     factory: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     preprocessing: Mapping[str, list[float]] | None = None,
-    calibration_inputs: Tensor | None = None,
-    held_inputs: Tensor | None = None,
+    calibration_inputs: Tensor | Mapping[str, Tensor] | None = None,
+    held_inputs: Tensor | Mapping[str, Tensor] | None = None,
     metrics: Mapping[str, float] | None = None,
     training: Mapping[str, Any] | None = None,
     activations: Mapping[str, ActivationEncoding] | None = None,
@@ -123,13 +149,15 @@ def save(
     Args:
         path: Target file.
         model: The network, attached (or plain, for a float twin).
-        input_shape: Shape of one input without its batch dimension.
+        input_shape: Shape of one input without its batch dimension; a mapping by the names of arguments for a network
+            that takes several, e.g. `{"input_ids": (16,), "attention_mask": (16,)}`.
         name, arguments: How the registry builds the network, e.g. "resnet8" and `{"in_channels": 1}`. Without a name
             the file can only be loaded with a factory.
         factory: What built a network without a name, as `package.module:function`, called with `arguments`. It is text
             for messages that say how to load the file: nothing is imported for it.
         preprocessing: `{"mean": [...], "std": [...]}`, recorded for whoever feeds the deployed file.
-        calibration_inputs, held_inputs: Preprocessed float32 batches `(N, *input_shape)`, or int64 or int32 token ids.
+        calibration_inputs, held_inputs: Preprocessed batches `(N, *input_shape)`, float32, int64, int32 or bool; of
+            several inputs mappings likewise, and one of both is needed: they say which dtypes the network takes.
         metrics, training: Plain values (and tensors) to keep.
         activations: The grids that training gave to activations, by name.
 
@@ -149,9 +177,9 @@ def save(
     """
     payload = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSION if isinstance(input_shape, Mapping) else ONE_INPUT_VERSION,
         "model": {"name": name, "factory": factory, "arguments": dict(arguments or {})},
-        "input_shape": list(input_shape),
+        "input_shape": _shapes_to_store(input_shape),
         "preprocessing": dict(preprocessing or {}),
         "quantizers": {weight.name: weight.quantizer.config() for weight in quantized_weights(model)},
         "state_dict": dict(model.state_dict()),
@@ -165,6 +193,7 @@ def save(
     payload = {key: _plain(key, value) for key, value in payload.items()}
     # What cannot be loaded is not saved.
     header = validate_header(Path(path), payload)
+    check_arguments(Path(path), model, payload["input_shape"])
     _read_activations(Path(path), payload["activations"])
     if name is not None:
         _registry_factory(Path(path), header)
@@ -225,6 +254,8 @@ def load(path: str | os.PathLike[str], factory: Callable[[], nn.Module] | None =
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{source}: {first_line(error)}") from error
 
+    check_arguments(source, model, payload["input_shape"])
+    shapes = in_order(model, payload["input_shape"])
     with source.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     return Checkpoint(
@@ -233,10 +264,10 @@ def load(path: str | os.PathLike[str], factory: Callable[[], nn.Module] | None =
         sha256=digest,
         name=header["name"],
         arguments=header["arguments"],
-        input_shape=tuple(payload["input_shape"]),
+        input_shape={n: tuple(s) for n, s in shapes.items()} if isinstance(shapes, dict) else tuple(shapes),
         preprocessing=payload["preprocessing"],
-        calibration_inputs=payload["calibration_inputs"],
-        held_inputs=payload["held_inputs"],
+        calibration_inputs=in_order(model, payload["calibration_inputs"]),
+        held_inputs=in_order(model, payload["held_inputs"]),
         metrics=payload["metrics"],
         training=payload["training"],
         activations=_read_activations(source, payload.get("activations")),
@@ -270,14 +301,15 @@ def validate_header(source: Path, payload: dict[str, Any]) -> dict[str, Any]:
             f"{source}: format version {version} is newer than {FORMAT_VERSION}, the newest that codeq "
             f"{__version__} reads; upgrade codeq"
         )
+    several = (dict,) if version >= FORMAT_VERSION else ()
     types: dict[str, type | tuple[type, ...]] = {
         "model": dict,
-        "input_shape": list,
+        "input_shape": (list, *several),
         "preprocessing": dict,
         "quantizers": dict,
         "state_dict": dict,
-        "calibration_inputs": (Tensor, type(None)),
-        "held_inputs": (Tensor, type(None)),
+        "calibration_inputs": (Tensor, type(None), *several),
+        "held_inputs": (Tensor, type(None), *several),
         "metrics": dict,
         "training": (dict, type(None)),
     }
@@ -286,19 +318,7 @@ def validate_header(source: Path, payload: dict[str, Any]) -> dict[str, Any]:
             raise CheckpointError(f"{source}: has no entry {key!r}; is the file complete?")
         if not isinstance(payload[key], expected):
             raise CheckpointError(f"{source}: entry {key!r} is a {type(payload[key]).__name__}")
-    shape = payload["input_shape"]
-    if not shape or not all(isinstance(size, int) and 1 <= size <= 2**24 for size in shape):
-        raise CheckpointError(f"{source}: input_shape is {shape}, expected positive sizes")
-    for key in ("calibration_inputs", "held_inputs"):
-        batch = payload[key]
-        if batch is None:
-            continue
-        if batch.layout != torch.strided or batch.device.type != "cpu":
-            raise CheckpointError(f"{source}: {key} are {batch.layout} on {batch.device}, expected a dense CPU tensor")
-        if batch.dtype not in INPUT_DTYPES:
-            raise CheckpointError(f"{source}: {key} are {batch.dtype}, expected torch.float32, int64 or int32")
-        if list(batch.shape[1:]) != shape:
-            raise CheckpointError(f"{source}: {key} have shape {list(batch.shape)}, expected [N, *{shape}]")
+    check_stored_inputs(source, payload)
     for name, values in payload["preprocessing"].items():
         if not isinstance(values, list) or not all(isinstance(value, float | int) for value in values):
             raise CheckpointError(f"{source}: preprocessing has {name} {values!r}, expected a list of numbers")
@@ -313,6 +333,12 @@ def validate_header(source: Path, payload: dict[str, Any]) -> dict[str, Any]:
         raise CheckpointError(f"{source}: entry 'model' has the factory {factory!r}, expected package.module:function")
     _check_digest(source, payload)
     return header
+
+
+def _shapes_to_store(shapes: tuple[int, ...] | Mapping[str, tuple[int, ...]]) -> Any:
+    if isinstance(shapes, Mapping):
+        return {name: list(shape) for name, shape in shapes.items()}
+    return list(shapes)
 
 
 def _check_digest(source: Path, payload: Mapping[str, Any]) -> None:

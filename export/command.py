@@ -36,8 +36,8 @@ def build_parser(backend: Backend) -> argparse.ArgumentParser:
         "--calibration",
         metavar="SOURCE",
         help="inputs for activation ranges: a folder of images or of .npy files, an .npy or .npz file of (N, ...), or "
-        "package.module:function that returns or yields batches, such as a DataLoader (default: those in the "
-        "checkpoint)",
+        "package.module:function that returns or yields batches, such as a DataLoader; for several inputs an .npz file "
+        "or a function that gives them by name (default: those in the checkpoint)",
     )
     for name, example in (("mean", "0.485,0.456,0.406"), ("std", "0.229,0.224,0.225")):
         parser.add_argument(
@@ -71,6 +71,7 @@ def run_export(backend: Backend, argv: list[str] | None) -> int:
     cli.check_json(arguments.json, arguments.checkpoint, output, force=arguments.force)
     with cli.loading():  # here, so that the parser answers without torch
         from codeq import checkpoint
+        from codeq.graph.inputs import slice_inputs
         from export.from_checkpoint import checked_inputs, choose_quantization
         from export.parity.verdict import ParityError
         from export.publish import publish
@@ -87,13 +88,14 @@ def run_export(backend: Backend, argv: list[str] | None) -> int:
         **options_of(arguments, backend.request),
         quantization=quantization,
         force=arguments.force,
-        check_inputs=(inputs,),
+        check_inputs=inputs,
         preprocessing=loaded.preprocessing,
         checkpoint_sha256=loaded.sha256,
     )
+    example = slice_inputs(inputs, slice(2 if request.open_batch else 1))
     try:
         with cli.spinner(f"exporting {arguments.checkpoint}"):
-            report = publish(backend, loaded.model, (inputs[: 2 if request.open_batch else 1],), output, request)
+            report = publish(backend, loaded.model, example, output, request)
     except ParityError as error:
         print(error.verdict)
         print(f"{output}: not written, {error}", file=sys.stderr)

@@ -9,22 +9,24 @@ from typing import Any
 from torch import Tensor
 
 from codeq.checkpoint import Checkpoint
-from codeq.data.calibration import holds_images, read_calibration
-from codeq.graph.inputs import Inputs
+from codeq.data.calibration import holds_images, read_calibration, read_named_calibration
+from codeq.data.expected import ExpectedInput
+from codeq.graph.inputs import Inputs, count_inputs, slice_inputs
+from codeq.stored_inputs import StoredInputs
 from export.errors import ExportError
 from export.options import Quantization, default_calibration, default_check
 
 IMAGENET = "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
 
 
-def checked_inputs(loaded: Checkpoint, count: int | None) -> tuple[Tensor, str]:
+def checked_inputs(loaded: Checkpoint, count: int | None) -> tuple[StoredInputs, str]:
     """Give the inputs to check with, and what the user should know of them.
 
     Args:
         loaded: The checkpoint.
         count: How many; None takes as many as is usual for their size.
     """
-    return loaded.inputs_to_check(count or default_check(loaded.input_shape))
+    return loaded.inputs_to_check(count or default_check(loaded.values_per_input))
 
 
 def choose_quantization(
@@ -62,21 +64,26 @@ def choose_quantization(
         given = _read(loaded, calibration, mean, std)
         return Quantization(activations="int8", calibration=given, **wishes)
     inputs = loaded.calibration_inputs
-    if inputs is None or not len(inputs):
+    if inputs is None or not count_inputs(inputs):
         raise ExportError(
             f"{loaded.path}: holds no calibration inputs; give some with --calibration, e.g. a folder of images"
         )
-    kept = inputs[: default_calibration(loaded.input_shape)]
+    kept = slice_inputs(inputs, slice(default_calibration(loaded.values_per_input)))
     return Quantization(activations="int8", calibration=kept, **wishes)
 
 
 def _read(loaded: Checkpoint, source: str | Path, mean: list[float] | None, std: list[float] | None) -> Inputs:
+    like = loaded.inputs_to_check(1)[0]
+    if not isinstance(like, Tensor):
+        if mean is not None or std is not None:
+            raise ExportError(f"--mean and --std are for images, and the network takes {', '.join(like)}")
+        expected = {name: ExpectedInput(tuple(tensor.shape[1:]), tensor.dtype) for name, tensor in like.items()}
+        return read_named_calibration(source, expected)
     if holds_images(source):
         mean, std = _stored(loaded, "mean", mean), _stored(loaded, "std", std)
     elif mean is not None or std is not None:
         raise ExportError(f"--mean and --std are for images, and {source} is no folder of them; leave them out")
-    dtype = loaded.inputs_to_check(1)[0].dtype
-    return read_calibration(source, mean=mean, std=std, input_shape=loaded.input_shape, dtype=dtype)
+    return read_calibration(source, mean=mean, std=std, input_shape=tuple(like.shape[1:]), dtype=like.dtype)
 
 
 def _stored(loaded: Checkpoint, name: str, given: list[float] | None) -> list[float]:

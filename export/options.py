@@ -4,7 +4,6 @@ Each backend adds its own in a subclass of `ExportRequest`, and takes them as ke
 Nothing here imports PyTorch: a command answers `--help` with it.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -29,14 +28,14 @@ CALIBRATION_VALUES = 2**21
 """Calibration takes so many values of the checkpoint's inputs: all 128 of 3 x 64 x 64, 13 of 3 x 224 x 224."""
 
 
-def default_check(input_shape: tuple[int, ...]) -> int:
-    """Say how many inputs of a shape a check takes by default."""
-    return max(1, min(DEFAULT_CHECK, CHECKED_VALUES // math.prod(input_shape)))
+def default_check(values: int) -> int:
+    """Say how many inputs of so many values each a check takes by default."""
+    return max(1, min(DEFAULT_CHECK, CHECKED_VALUES // values))
 
 
-def default_calibration(input_shape: tuple[int, ...]) -> int:
-    """Say how many of a checkpoint's inputs calibration takes."""
-    return max(1, CALIBRATION_VALUES // math.prod(input_shape))
+def default_calibration(values: int) -> int:
+    """Say how many of a checkpoint's inputs, of so many values each, calibration takes."""
+    return max(1, CALIBRATION_VALUES // values)
 
 
 def read_activations(word: str) -> str:

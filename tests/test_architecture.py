@@ -26,7 +26,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "errors version",
         "toolkit",
         "graph run_log safe_load content_digest",
-        "quantizer data",
+        "quantizer data stored_inputs",
         "activations cost",
         "checkpoint figures",
         "training",

@@ -54,8 +54,15 @@ def main(argv: list[str] | None = None) -> int:
     cli.check_json(arguments.json, *others, force=arguments.force)
     with cli.loading():  # here, so that the parser answers without torch
         from codeq.checkpoint import save
+        from codeq.graph.inputs import needed_names
 
     model, saved_as = cli.build_model(arguments.model, arguments.model_args)
+    needed = needed_names(model)
+    if len(needed) > 1:
+        raise CodeqError(
+            f"--model {arguments.model}: takes {', '.join(needed)}, and codeq.adopt knows no inputs but one of floats; "
+            "call codeq.recover(model, inputs) and codeq.save with held_inputs from Python"
+        )
     input_shape = arguments.input_shape or getattr(model, "input_shape", None)
     if input_shape is None:
         raise CodeqError(f"--model {arguments.model}: does not say its input_shape; give --input-shape, e.g. 3,224,224")

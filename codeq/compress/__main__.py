@@ -2,9 +2,9 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from codeq.compress.names import METHODS
-from codeq.errors import CompressError
 from codeq.quantizer.choices import GRANULARITIES, MAX_BITS, MIN_BITS
 from codeq.toolkit import cli
 from codeq.toolkit.files import check_writable
@@ -26,7 +26,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--calibration",
         required=True,
         metavar="SOURCE",
-        help="a folder of images or of .npy files, an .npy or .npz file, or MODULE:FUNCTION; a few hundred inputs",
+        help="a folder of images or of .npy files, an .npy or .npz file (an array for each argument of a network of "
+        "several inputs, by name), or MODULE:FUNCTION; a few hundred inputs",
     )
     parser.add_argument("--input-size", type=cli.integer(1), metavar="N", help="height and width of images")
     parser.add_argument(
@@ -87,29 +88,27 @@ def main(argv: list[str] | None = None) -> int:
     others = [arguments.output, *([arguments.init] if arguments.init else [])]
     cli.check_json(arguments.json, *others, force=arguments.force)
     with cli.loading():  # here, so that the parser answers without torch
-        from torch import Tensor
-
         from codeq.checkpoint import save
         from codeq.compress.network import compress
         from codeq.data.calibration import read_calibration
+        from codeq.data.network_inputs import data_arguments, known_arity, name_inputs
+        from codeq.graph.inputs import count_inputs, slice_inputs
         from codeq.training.init_weights import load_init
 
     cli.set_threads(arguments.threads)
     model, saved_as = cli.build_model(arguments.model, arguments.model_args)
     if arguments.init is not None:
         load_init(model, arguments.init)
-    inputs = read_calibration(
+    read = read_calibration(
         arguments.calibration,
         input_size=arguments.input_size,
         mean=arguments.mean,
         std=arguments.std,
         count=arguments.count,
+        arity=known_arity(model),
+        arguments=data_arguments(model),
     )
-    if not isinstance(inputs, Tensor):
-        raise CompressError(
-            f"{arguments.calibration}: gives several inputs, and a checkpoint holds one; "
-            "use codeq.compress.compress and export_onnx from Python"
-        )
+    inputs = name_inputs(model, read, arguments.calibration)
     with cli.progress_bar("compress", 1000) as update:
         report = compress(
             model,
@@ -125,14 +124,18 @@ def main(argv: list[str] | None = None) -> int:
             seed=arguments.seed,
             on_progress=lambda share, detail: update(int(1000 * share), detail),
         )
+    if isinstance(inputs, dict):
+        shape: Any = {name: tuple(tensor.shape[1:]) for name, tensor in inputs.items()}
+    else:
+        shape = tuple(inputs.shape[1:])
     preprocessing = {"mean": arguments.mean, "std": arguments.std} if arguments.mean and arguments.std else {}
     save(
         arguments.output,
         model,
-        input_shape=tuple(inputs.shape[1:]),
+        input_shape=shape,
         preprocessing=preprocessing,
-        calibration_inputs=inputs[: report.inputs],
-        held_inputs=inputs[len(inputs) - report.held_inputs :],
+        calibration_inputs=slice_inputs(inputs, slice(report.inputs)),
+        held_inputs=slice_inputs(inputs, slice(count_inputs(inputs) - report.held_inputs, None)),
         **saved_as,
     )
     cli.show_report(report, arguments.json)

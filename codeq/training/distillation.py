@@ -40,8 +40,9 @@ def load_teacher(
         teacher = checkpoint.load(path, factory)
     if teacher.training is not None and teacher.training.get("complete") is False:
         raise CheckpointError(f"--teacher {path}: is unfinished; finish it with --resume {path} or use its --best file")
-    if teacher.input_shape != input_shape:
-        raise CheckpointError(f"--teacher {path}: is for inputs {teacher.input_shape}, the data has {input_shape}")
+    taken = teacher.only_input_shape("as --teacher it must take one input, as the data has")
+    if taken != input_shape:
+        raise CheckpointError(f"--teacher {path}: is for inputs {taken}, the data has {input_shape}")
     network = teacher.model.requires_grad_(False)
     with torch.no_grad():
         outputs = network(torch.zeros(1, *input_shape))

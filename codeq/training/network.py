@@ -57,10 +57,9 @@ def build_network(
         with _fitting(config):
             arguments = models.arguments_for(config.model, data.input_shape, data.num_classes)
     if resume is not None:
-        if resume.input_shape != data.input_shape:
-            raise CheckpointError(
-                f"{resume.path}: is for inputs {resume.input_shape}, {config.data} has {data.input_shape}"
-            )
+        taken = resume.only_input_shape("codeq.train trains networks of one; train it in a loop of your own")
+        if taken != data.input_shape:
+            raise CheckpointError(f"{resume.path}: is for inputs {taken}, {config.data} has {data.input_shape}")
         return BuiltNetwork(resume.model, arguments, None)
     if config.is_foreign:
         model = _build_foreign(config, data, inputs, factory)

@@ -43,10 +43,12 @@ def load_test_data(loaded: checkpoint.Checkpoint, spec: str) -> Dataset:
 
     Raises:
         DataError: It cannot be loaded, or has other inputs or another preprocessing than the network was trained on.
+        CheckpointError: The network takes several inputs.
     """
-    data = load_dataset(spec, input_size=loaded.input_shape[-1], workers=torch.get_num_threads())
-    if data.input_shape != loaded.input_shape:
-        raise DataError(f"{spec}: has inputs of shape {data.input_shape}, {loaded.path} takes {loaded.input_shape}")
+    shape = loaded.only_input_shape("--data has one; leave it out, and the inputs held in the checkpoint are taken")
+    data = load_dataset(spec, input_size=shape[-1], workers=torch.get_num_threads())
+    if data.input_shape != shape:
+        raise DataError(f"{spec}: has inputs of shape {data.input_shape}, {loaded.path} takes {shape}")
     preprocessing = {"mean": data.mean, "std": data.std}
     for name, values in loaded.preprocessing.items():
         found = preprocessing.get(name, [])

@@ -68,7 +68,7 @@ def measure_export(name: str, kind: str, folder: Path) -> ExportCost:
         folder: Where the file is written and removed again.
     """
     model, inputs = sample_network(name)
-    held = inputs[: default_check(inputs.shape[1:])]
+    held = inputs[: default_check(inputs[0].numel())]
     path = folder / f"{name}-{kind}.measured.onnx"
     if kind == "bare":
         model = codeq.detach(model)

@@ -98,7 +98,7 @@ def build_files(name: str, folder: Path, on_progress: Callable[[str], None] = la
     paths = [folder / f"{name}-{kind}.onnx" for kind in ("float32", "weights", "int8", "quantize_static")]
     on_progress("float32")
     export_bare(codeq.detach(copy.deepcopy(model)), inputs, paths[0])
-    held = inputs[: default_check(inputs.shape[1:])]
+    held = inputs[: default_check(inputs[0].numel())]
     for path, activations in zip(paths[1:3], ACTIVATIONS, strict=True):
         on_progress(path.stem)
         export_onnx(

@@ -103,7 +103,7 @@ def measure_modes(
     folder.mkdir(parents=True, exist_ok=True)
     model, inputs = sample_network(network)
     draw_codes(model, zeros)
-    held = inputs[: default_check(inputs.shape[1:])]
+    held = inputs[: default_check(inputs[0].numel())]
     paths, verdicts = [], []
     for index, (name, options) in enumerate(MODES.items()):
         on_progress(0.3 * index / len(MODES), name)

@@ -94,7 +94,7 @@ def export_zoo_file(
     try:
         request = backend.request(
             quantization=Quantization(activations=activations, calibration=inputs if activations == "int8" else None),
-            check_inputs=(inputs[: default_check(tuple(inputs.shape[1:]))],),
+            check_inputs=(inputs[: default_check(inputs[0].numel())],),
             **backend.variants[kind.variant],
         )
         report = publish(backend, model, (inputs[:2],), path, request)

@@ -80,7 +80,7 @@ def payload(checkpoint_path: Path) -> dict[str, Any]:
     ("changes", "message"),
     [
         ({"format": "other"}, "has no format 'codeq.checkpoint'"),
-        ({"format_version": 3}, "format version 3 is newer than 2.*upgrade codeq"),
+        ({"format_version": 4}, "format version 4 is newer than 3.*upgrade codeq"),
         ({"format_version": "x"}, "format version 'x', expected an integer"),
         (
             {"model": {"name": "resnet999", "arguments": {}}},

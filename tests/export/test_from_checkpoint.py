@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from codeq.activations.encoding import ActivationEncoding
+from codeq.errors import CodeqError
 from export.errors import ExportError
 from export.from_checkpoint import checked_inputs, choose_quantization
 
@@ -24,6 +25,7 @@ def checkpoint(*, learned: bool, inputs: torch.Tensor | None = HELD) -> Any:
         activations=STORED if learned else None,
         calibration_inputs=inputs,
         input_shape=(2,),
+        values_per_input=2,
         inputs_to_check=lambda count: (HELD[:count], f"{count} inputs"),
     )
 
@@ -68,6 +70,54 @@ def test_options_that_contradict_each_other(asked: dict[str, Any]) -> None:
 def test_nothing_to_calibrate_with(inputs: torch.Tensor | None) -> None:
     with pytest.raises(ExportError, match="holds no calibration inputs; give some with --calibration"):
         choose_quantization(checkpoint(learned=False, inputs=inputs), {"activations": "int8"}, None)
+
+
+SEVERAL = {"ids": torch.arange(8).reshape(4, 2), "mask": torch.ones(4, 2, dtype=torch.bool)}
+
+
+def several(inputs: Any = SEVERAL) -> Any:
+    return SimpleNamespace(
+        path=Path("ckpt.pt"),
+        activations=None,
+        calibration_inputs=inputs,
+        values_per_input=4,
+        inputs_to_check=lambda count: (SEVERAL, ""),
+    )
+
+
+def test_several_inputs_calibrate_by_name(tmp_path: Path) -> None:
+    chosen = choose_quantization(several(), {"activations": "int8"}, None)
+    assert isinstance(chosen.calibration, dict)
+    assert all(torch.equal(chosen.calibration[name], tensor) for name, tensor in SEVERAL.items())
+    path = tmp_path / "inputs.npz"
+    np.savez(path, labels=np.zeros(3), mask=np.zeros((3, 2), bool), ids=np.ones((3, 2), np.int64))
+    chosen = choose_quantization(several(), {}, path)
+    assert isinstance(chosen.calibration, dict)
+    assert list(chosen.calibration) == ["ids", "mask"]
+    assert not chosen.calibration["mask"].any()
+
+
+def test_several_inputs_that_do_not_fit(tmp_path: Path) -> None:
+    path = tmp_path / "inputs.npz"
+    ids, mask = np.ones((3, 2), np.int64), np.zeros((3, 2), bool)
+    for arrays, message in [
+        ({"ids": ids}, "inputs.npz: holds ids, expected ids, mask; write it with numpy.savez(path, ids=..., mask=...)"),
+        ({"ids": ids, "mask": ids}, "inputs.npz: 'mask' is int64 (3, 2), expected bool (N, 2)"),
+        ({"ids": ids[:, :1], "mask": mask}, "inputs.npz: 'ids' is int64 (3, 1), expected int64 (N, 2)"),
+        ({"ids": ids[:2], "mask": mask}, "'mask' is bool (3, 2), expected 2 along the first axis"),
+    ]:
+        np.savez(path, **arrays)  # type: ignore[arg-type]
+        with pytest.raises(CodeqError) as caught:
+            choose_quantization(several(), {}, path)
+        assert message in str(caught.value)
+        assert "\n" not in str(caught.value)
+    np.save(tmp_path / "x.npy", ids)
+    with pytest.raises(CodeqError, match=r"x\.npy: holds one array without a name, expected ids, mask"):
+        choose_quantization(several(), {}, tmp_path / "x.npy")
+    with pytest.raises(CodeqError, match=r"is a folder, which holds one input each, and the network takes ids, mask"):
+        choose_quantization(several(), {}, tmp_path)
+    with pytest.raises(ExportError, match="--mean and --std are for images, and the network takes ids, mask"):
+        choose_quantization(several(), {}, path, mean=[0.5])
 
 
 def test_how_many_inputs_are_checked() -> None:

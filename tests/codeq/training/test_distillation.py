@@ -45,3 +45,17 @@ def test_a_teacher_is_frozen_and_must_fit(tmp_path: Path) -> None:
         load_teacher(path, (5,), 2, factory)
     with pytest.raises(CheckpointError, match="was saved without a registry name"):
         load_teacher(path, (4,), 2)
+
+
+class Sum(nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x + y
+
+
+def test_a_teacher_of_several_inputs_is_refused(tmp_path: Path) -> None:
+    path, x = tmp_path / "net.pt", torch.zeros(1, 2)
+    codeq.save(path, Sum(), input_shape={"x": (2,), "y": (2,)}, held_inputs={"x": x, "y": x})
+    with pytest.raises(
+        CheckpointError, match=r"net\.pt: takes the inputs x, y; as --teacher it must take one input, as"
+    ):
+        load_teacher(path, (2,), 2, Sum)

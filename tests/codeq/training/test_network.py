@@ -57,6 +57,8 @@ def test_a_resumed_run_trains_the_network_of_its_checkpoint(build: Callable[...,
     assert network.model is model
     with pytest.raises(CheckpointError, match=r"^part.pt: is for inputs \(3, 4, 4\), digits has \(1, 8, 8\)$"):
         build(FOREIGN, resume=Checkpoint(model, Path("part.pt"), "", None, {}, (3, 4, 4)))
+    with pytest.raises(CheckpointError, match=r"part\.pt: takes the inputs x, y; codeq\.train trains networks of one"):
+        build(FOREIGN, resume=Checkpoint(model, Path("part.pt"), "", None, {}, {"x": (1, 8, 8), "y": (2,)}))
 
 
 class Tuple(nn.Module):
