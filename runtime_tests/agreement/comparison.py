@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from torch import Tensor
 
 from export.parity.outputs import (
     APPROXIMATE_TOLERANCE,
@@ -13,7 +12,7 @@ from export.parity.outputs import (
     largest_difference,
     largest_magnitude,
 )
-from runtime_tests.agreement.file_in_runtime import EXACT_RULE, FileInRuntime
+from runtime_tests.agreement.file_in_runtime import EXACT_RULE, FileInRuntime, Tensors
 from runtime_tests.agreement.runtimes_report import LayerPair, Pair, Row, RuntimesReport
 from runtime_tests.agreement.watch import Watch, differing_per_input
 
@@ -67,12 +66,13 @@ class Comparison:
         """Return the bound for float32 sums in another order, over what was seen so far."""
         return RELATIVE_TOLERANCE * self.largest
 
-    def add(self, expected: np.ndarray, inputs: Tensor, labels: np.ndarray | None) -> None:
+    def add(self, expected: np.ndarray, inputs: Tensors, labels: np.ndarray | None) -> None:
         """Compare on some inputs.
 
         Args:
             expected: What PyTorch computes for them.
-            inputs, labels: The next ones of the data; labels None where there are none.
+            inputs: The next ones of the data, in the order of the network's arguments.
+            labels: Theirs; None where there are none.
         """
         self.largest = max(self.largest, largest_magnitude(expected))
         self.correct = None if labels is None else (self.correct or 0) + int((expected.argmax(1) == labels).sum())
@@ -82,7 +82,7 @@ class Comparison:
         for file, pair in self.pairs.items():
             assert self.base is not None
             self._add_pair(pair, file, found[self.base], found[file], inputs)
-        self.inputs += len(inputs)
+        self.inputs += len(inputs[0])
 
     def report(self) -> RuntimesReport:
         """Make the report of all that was collected."""
@@ -101,11 +101,11 @@ class Comparison:
             self.inputs, BATCH_SIZE, accuracy, self.tolerance, tuple(self.rows), tuple(self.pairs.values())
         )
 
-    def _run(self, file: FileInRuntime, row: Row, inputs: Tensor) -> _Found:
+    def _run(self, file: FileInRuntime, row: Row, inputs: Tensors) -> _Found:
         found = _Found(*file.outputs(inputs))
         if file.reference is not None:
             found.codes = file.codes(inputs, found.together)
-            watch = Watch(found.codes, len(inputs))
+            watch = Watch(found.codes, len(inputs[0]))
             found.by_rule = file.by_rule(inputs, watch)
             found.off_rule = watch.differing
             found.ties = watch.ties
@@ -118,18 +118,17 @@ class Comparison:
     def _add_row(
         self, row: Row, file: FileInRuntime, found: _Found, expected: np.ndarray, labels: np.ndarray | None
     ) -> None:
-        classes = expected.argmax(1)
         if labels is not None:
             row.correct += int((found.alone.argmax(1) == labels).sum())
         row.batch_error = max(row.batch_error, largest_difference(found.alone, found.together))
         both = (found.alone, found.together)
         row.max_abs_error = max(row.max_abs_error, *(largest_difference(expected, ours) for ours in both))
-        unlike = np.any([ours.argmax(1) != classes for ours in both], axis=0)
+        unlike = np.any([_unlike(expected, ours) for ours in both], axis=0)
         row.unlike_pytorch += [self.inputs + int(index) for index in np.flatnonzero(unlike)]
         if found.by_rule is None:
             return
         row.rule_error = max(row.rule_error, *(largest_difference(found.by_rule, ours) for ours in both))
-        unlike = np.any([ours.argmax(1) != found.by_rule.argmax(1) for ours in both], axis=0)
+        unlike = np.any([_unlike(found.by_rule, ours) for ours in both], axis=0)
         row.unlike_rule += [self.inputs + int(index) for index in np.flatnonzero(unlike)]
         row.codes += sum(codes.size for codes in found.codes.values())
         for name, counts in found.off_rule.items():
@@ -137,30 +136,24 @@ class Comparison:
                 row.off_rule += int(counts.sum())
                 row.off_rule_layers[name] = row.off_rule_layers.get(name, 0) + int(counts.sum())
 
-    def _add_pair(self, pair: Pair, file: FileInRuntime, first: _Found, second: _Found, inputs: Tensor) -> None:
+    def _add_pair(self, pair: Pair, file: FileInRuntime, first: _Found, second: _Found, inputs: Tensors) -> None:
         assert self.base is not None
         assert file.reference is not None
         if file.runtime.unseen:
             # What rule it has for ties is not known: its own codes are held to that of onnxruntime instead.
             by_rule = second.off_rule
         else:
-            watch = Watch(first.codes, len(inputs))
-            file.reference.outputs(inputs, on_codes=watch)
+            watch = Watch(first.codes, len(inputs[0]))
+            file.reference.outputs(*inputs, on_codes=watch)
             by_rule = watch.differing
-        parted = {name: differing_per_input(first.codes[name], second.codes[name], len(inputs)) for name in by_rule}
+        parted = {name: differing_per_input(first.codes[name], second.codes[name], len(inputs[0])) for name in by_rule}
         for name, counts in parted.items():
             kernels = (self.base.kernel(name), file.kernel(name))
             layer = pair.layers.setdefault(name, LayerPair(name, kernels))
             layer.codes += first.codes[name].size
             layer.differing += int(counts.sum())
             layer.by_rule += int(by_rule[name].sum())
-        unlike = np.any(
-            [
-                first.alone.argmax(1) != second.alone.argmax(1),
-                first.together.argmax(1) != second.together.argmax(1),
-            ],
-            axis=0,
-        )
+        unlike = _unlike(first.alone, second.alone) | _unlike(first.together, second.together)
         parting = np.any([counts > 0 for counts in parted.values()], axis=0)
         for index in map(int, np.flatnonzero(parting | unlike)):
             reason, explained = self._explain(pair, file, first, second, index, parted, by_rule)
@@ -202,6 +195,13 @@ class Comparison:
             if found.off_rule[name][index] and name in found.ties and not own.is_exact(name):
                 return f"{reason}, a tie in floats", True
         return f"{reason} part there for equal operands", False
+
+
+def _unlike(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Say which inputs are classified differently, `(N,)`; none where outputs are no `(N, classes)`."""
+    if first.ndim != 2:
+        return np.zeros(len(first), bool)
+    return np.asarray(first.argmax(1) != second.argmax(1))
 
 
 def _judge(pair: Pair) -> None:

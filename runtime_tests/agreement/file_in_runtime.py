@@ -8,15 +8,19 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import Tensor, nn
 
+from codeq.graph.inputs import Inputs
 from export.backend import StoredFile
 from export.errors import ExportError
 from export.program.prepare import rebuild_program
+from export.program.run import take_inputs
 from export.reference.machine import IntegerReference
 from export.runner import Runner, check_inputs, run_batches
 from runtime_tests.agreement.watch import Watch
 from runtime_tests.runners.registry import open_runner
 from runtime_tests.runners.runtime import Computed, Runtime
 
+Tensors = tuple[Tensor, ...]
+"""Inputs in the order of the network's arguments, batch first."""
 EXACT_RULE = frozenset({"QLinearConv", "QGemm", "QLinearMatMul", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 """Kernels that requantize by clip(rint(f32(sum + bias) * f32(f32(s_in * s_w) / s_out)) + zero point)."""
 
@@ -55,11 +59,11 @@ class FileInRuntime:
         """Say whether a quantized activation comes from a kernel whose rule the reference follows bit for bit."""
         return self.runtime.is_exact(self.kernel(name))
 
-    def outputs(self, inputs: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def outputs(self, inputs: Tensors) -> tuple[np.ndarray, np.ndarray]:
         """Compute the first output, one input at a time and in batches."""
-        return run_batches(self.alone, (inputs,), 1)[0], run_batches(self.together, (inputs,), self.batch_size)[0]
+        return run_batches(self.alone, inputs, 1)[0], run_batches(self.together, inputs, self.batch_size)[0]
 
-    def codes(self, inputs: Tensor, outputs: np.ndarray) -> dict[str, np.ndarray]:
+    def codes(self, inputs: Tensors, outputs: np.ndarray) -> dict[str, np.ndarray]:
         """uint8 codes of every quantized activation, PyTorch's order of axes.
 
         Args:
@@ -71,16 +75,16 @@ class FileInRuntime:
         """
         assert self.probe is not None
         names = tuple(self.stored.metadata.activations or ())
-        found = run_batches(self.probe, (inputs,), self.batch_size)
+        found = run_batches(self.probe, inputs, self.batch_size)
         if not self.runtime.unseen and not np.array_equal(found[0], outputs):
             raise ExportError(f"{self}: computes something else where its tensors are looked at")
         return dict(zip(names, found[-len(names) :], strict=True))
 
-    def by_rule(self, inputs: Tensor, watch: Watch) -> np.ndarray:
+    def by_rule(self, inputs: Tensors, watch: Watch) -> np.ndarray:
         """Say what the runtime's rules give for the first output: fed its codes, or where a look changes them,
         without."""
         assert self.reference is not None
-        fed = self.reference.outputs(inputs, on_codes=watch)
+        fed = self.reference.outputs(*inputs, on_codes=watch)
         if self.runtime.unseen:
             grids = self.stored.metadata.activations or {}
             fed = self.runtime.outputs_by_rule(self.reference, inputs, grids, self.computed.fused)
@@ -88,7 +92,7 @@ class FileInRuntime:
 
 
 def open_in_runtimes(
-    stored: StoredFile, runtimes: Sequence[Runtime], model: nn.Module, inputs: Tensor, batch_size: int
+    stored: StoredFile, runtimes: Sequence[Runtime], model: nn.Module, inputs: Inputs, batch_size: int
 ) -> list[FileInRuntime]:
     """Open a file in each runtime; its program is rebuilt once.
 
@@ -102,11 +106,18 @@ def open_in_runtimes(
     Raises:
         ExportError: A runtime refuses the file, or it takes other inputs or batches.
     """
-    plain = [_open(stored, runtime, inputs, batch_size) for runtime in runtimes]
+    tensors, names = take_inputs(model, inputs)
+    plain = [_open(stored, runtime, tensors, names, batch_size) for runtime in runtimes]
     grids = stored.metadata.activations
     if grids is None or not plain:
         return plain
-    program = rebuild_program(model, inputs, grids, exclude=stored.metadata.activations_except)
+    program = rebuild_program(
+        model,
+        inputs,
+        grids,
+        exclude=stored.metadata.activations_except,
+        too_wide=stored.metadata.activations_too_wide,
+    )
     reference = runtimes[0].backend.reference(program)
     opened = []
     for file in plain:
@@ -116,11 +127,13 @@ def open_in_runtimes(
     return opened
 
 
-def _open(stored: StoredFile, runtime: Runtime, inputs: Tensor, batch_size: int) -> FileInRuntime:
+def _open(
+    stored: StoredFile, runtime: Runtime, inputs: Tensors, names: tuple[str, ...], batch_size: int
+) -> FileInRuntime:
     """Open a file without a look at its codes, and see that it takes such inputs, alone and in batches."""
     path = stored.path
     alone, together = (open_runner(path, runtime=runtime, threads=1) for _ in range(2))
-    check_inputs(alone, path, (inputs,))
+    check_inputs(alone, path, inputs, names)
     fixed = alone.inputs[0].shape[0]
     if fixed is not None:
         raise ExportError(f"{path}: takes batches of {fixed} only, not single inputs and others")

@@ -94,9 +94,14 @@ def check_file(
     with autocast_off():
         program = None
         if stored.metadata.activations is not None:
-            exclude, fixed = stored.metadata.activations_except, stored.fixed_batch
-            grids = stored.metadata.activations
-            program = rebuild_program(loaded.model, inputs, grids, exclude=exclude, fixed_batch=fixed)
+            program = rebuild_program(
+                loaded.model,
+                inputs,
+                stored.metadata.activations,
+                exclude=stored.metadata.activations_except,
+                too_wide=stored.metadata.activations_too_wide,
+                fixed_batch=stored.fixed_batch,
+            )
         verdict = check_stored(backend, stored, loaded.model, inputs, program, on_progress)
         accuracy: dict[str, float] = {}
         if dataset is not None:

@@ -11,9 +11,10 @@ from torch import Tensor
 from codeq import checkpoint
 from codeq.data import Dataset, batches
 from codeq.graph.eval_mode import eval_mode
+from codeq.graph.inputs import Inputs, count_inputs, slice_inputs
 from export.backend import backend_of
 from export.errors import ExportError
-from export.program.run import run_network
+from export.program.run import run_network, take_inputs
 from runtime_tests.agreement.comparison import BATCH_SIZE, Comparison
 from runtime_tests.agreement.file_in_runtime import FileInRuntime, open_in_runtimes
 from runtime_tests.agreement.runtimes_report import RuntimesReport
@@ -47,8 +48,12 @@ def compare_runtimes(
     """
     if data is None:
         held, _ = loaded.inputs_to_check(count or HELD)
-        parts: Iterator[tuple[Tensor, Tensor | None]] = ((part, None) for part in held.split(BATCH_SIZE))
-        total, few = len(held), held[:2]
+        total = count_inputs(held)
+        few = slice_inputs(held, slice(2))
+        starts = range(0, total, BATCH_SIZE)
+        parts: Iterator[tuple[Inputs, Tensor | None]] = (
+            (slice_inputs(held, slice(start, start + BATCH_SIZE)), None) for start in starts
+        )
     else:
         total = min(len(data.test), count or len(data.test))
         few = data.test.load(torch.arange(min(2, total)))
@@ -62,7 +67,8 @@ def compare_runtimes(
             opened += open_in_runtimes(backend_of(file).read(file), chosen, loaded.model, few, BATCH_SIZE)
         comparison = Comparison(opened)
         for inputs, labels in parts:
-            expected = run_network(loaded.model, (inputs,), BATCH_SIZE)[0]
-            comparison.add(expected, inputs, None if labels is None else labels.numpy())
+            tensors, names = take_inputs(loaded.model, inputs)
+            expected = run_network(loaded.model, tensors, BATCH_SIZE, names)[0]
+            comparison.add(expected, tensors, None if labels is None else labels.numpy())
             on_progress(comparison.inputs, total)
     return comparison.report()

@@ -50,7 +50,7 @@ class OpenVinoRuntime:
     def outputs_by_rule(
         self,
         reference: "IntegerReference",
-        inputs: "Tensor",
+        inputs: "tuple[Tensor, ...]",
         grids: Mapping[str, "ActivationEncoding"],
         fused: frozenset[str],
     ) -> "tuple[Tensor, ...]":

@@ -20,13 +20,16 @@ CONVOLUTION = "Convolution"
 
 
 def openvino_outputs(
-    reference: IntegerReference, inputs: Tensor, encodings: Mapping[str, ActivationEncoding], fused: frozenset[str]
+    reference: IntegerReference,
+    inputs: tuple[Tensor, ...],
+    encodings: Mapping[str, ActivationEncoding],
+    fused: frozenset[str],
 ) -> tuple[Tensor, ...]:
     """Say what OpenVINO computes.
 
     Args:
         reference: By onnxruntime's rules.
-        inputs: As for the network.
+        inputs: In the order of the network's arguments.
         encodings: The grid of every quantized activation.
         fused: From `fused_convolutions`.
     """
@@ -38,7 +41,7 @@ def openvino_outputs(
         zero_point = encodings[name].zero_point
         return steps().clamp(-zero_point, QUANT_MAX - zero_point)
 
-    return reference.outputs(inputs, on_codes=keep_fractions)
+    return reference.outputs(*inputs, on_codes=keep_fractions)
 
 
 def fused_convolutions(primitives: list[tuple[str, set[str]]], names: Mapping[str, object]) -> frozenset[str]:

@@ -60,7 +60,7 @@ class Runtime(Protocol):
     def outputs_by_rule(
         self,
         reference: "IntegerReference",
-        inputs: "Tensor",
+        inputs: "tuple[Tensor, ...]",
         grids: Mapping[str, "ActivationEncoding"],
         fused: frozenset[str],
     ) -> "tuple[Tensor, ...]":
@@ -90,11 +90,11 @@ class NativeRuntime:
     def outputs_by_rule(
         self,
         reference: "IntegerReference",
-        inputs: "Tensor",
+        inputs: "tuple[Tensor, ...]",
         grids: Mapping[str, "ActivationEncoding"],
         fused: frozenset[str],
     ) -> "tuple[Tensor, ...]":
-        return reference.outputs(inputs)
+        return reference.outputs(*inputs)
 
 
 def is_installed(runtime: Runtime) -> bool:

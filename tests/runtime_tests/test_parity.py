@@ -16,8 +16,13 @@ from PIL import Image
 import codeq
 import models
 from export import export_onnx
+from export.backend import get_backend
 from export.onnx.sessions import LEVELS
 from export.parity.outputs import BATCH_SIZES
+from runtime_tests.agreement.parity import check_file
+from runtime_tests.agreement.runtimes import compare_runtimes
+from tests.cases import CASES
+from tests.export.test_cases import build
 
 
 @pytest.mark.slow("it exports and compares")
@@ -206,3 +211,19 @@ def test_bad_input_to_the_command(
         assert message in done.stderr, (arguments, done.stderr)
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
         assert done.stdout == ""
+
+
+def test_what_stays_float_since_8_bits_cannot_hold_it(tmp_path: Path) -> None:
+    """Its program is made again without a grid for it, though the network's own plan has one."""
+    model, (x,) = build(CASES["extreme: a norm of nothing"])
+    ckpt, file = tmp_path / "net.pt", tmp_path / "net.onnx"
+    codeq.save(ckpt, model, input_shape=tuple(x.shape[1:]), held_inputs=x)
+    export_onnx(model, (x,), file, activations="int8")
+    assert get_backend("onnx").read(file).metadata.activations_too_wide
+
+    def factory() -> torch.nn.Module:
+        return CASES["extreme: a norm of nothing"].network()
+
+    assert check_file(ckpt, file, factory, None, 4).verdict.ok
+    opened = compare_runtimes(codeq.load(ckpt, factory), [file], None, None, ["onnxruntime"])
+    assert opened.first_failure == ""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime_tests.agreement.comparison import FLOAT_SUMS, Comparison, _Found, _judge
+from runtime_tests.agreement.comparison import FLOAT_SUMS, Comparison, _Found, _judge, _unlike
 from runtime_tests.agreement.file_in_runtime import EXACT_RULE
 from runtime_tests.agreement.runtimes_report import LayerPair, Pair, RuntimesReport
 from runtime_tests.runners.runtime import Computed
@@ -92,3 +92,10 @@ def test_openvino_is_excused_by_its_rule_and_by_ties_only() -> None:
     assert said([1.0, 0.0], 1, {"conv"}) == ("conv: Convolution with Add, a tie", True)
     assert said([1.0, 0.0], 1, set()) == ("conv: Convolution with Add, off the rule by more", False)
     assert said([1.0, 0.0], 0, set()) == ("no code differs from the rule, and the class does", False)
+
+
+def test_classes_are_of_outputs_that_have_some() -> None:
+    first, second = np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([[0.0, 1.0], [0.0, 1.0]])
+    assert _unlike(first, second).tolist() == [False, True]
+    tokens = np.stack([first, second], 1)  # (inputs, tokens, features)
+    assert _unlike(tokens, -tokens).tolist() == [False, False]
