@@ -156,7 +156,7 @@ def checkpoint_files(folder: Path, good: Path) -> dict[str, tuple[Path, str]]:
         "missing": (folder / "missing.pt", "no such file"),
         "not_a_checkpoint": (raw("text", b"print('hello')\n"), "not a checkpoint"),
         "truncated": (raw("truncated", good.read_bytes()[: good.stat().st_size // 2]), "truncated"),
-        "newer": (changed("newer", format_version=99), "format version 99 is newer than 2"),
+        "newer": (changed("newer", format_version=99), "format version 99 is newer than 3"),
         "state_dict": (saved("state_dict", models.resnet8().state_dict()), "is a plain state_dict"),
         "malicious": (
             saved("malicious", {"format": "codeq.checkpoint", "x": Exploit(folder / "ran")}),
