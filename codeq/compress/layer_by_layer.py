@@ -19,6 +19,7 @@ from torch.fx.node import map_arg
 
 from codeq.activations.noise import Power
 from codeq.compress.columns import Layer, layer_of
+from codeq.compress.moments import estimate
 from codeq.compress.problem import LayerProblem
 from codeq.graph.autocast import autocast_off
 from codeq.graph.nodes import is_constant, state_name
@@ -189,20 +190,17 @@ class _Walk:
         source = node.args[0]
         assert isinstance(source, Node)
         matrix = layer.matrix(self.constants[0][operand])
-        groups, _, size = matrix.shape
-        moments = torch.zeros(groups, size, size, dtype=torch.float64)
-        cross = torch.zeros_like(moments)
-        count = 0
-        for floats, replaced in zip(*self.values, strict=True):
-            seen = []
-            for stream, values in enumerate((floats, replaced)):
+        seen: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for batch in zip(*self.values, strict=True):
+            for stream, values in enumerate(batch):
                 x = values[source] if source in values else self.constants[stream][source]
-                seen.append(layer.columns(x, POSITIONS, torch.Generator().manual_seed(self.seed)))
-            original, x = seen
-            moments += (x.transpose(1, 2) @ x).double()
-            cross += (x.transpose(1, 2) @ original).double()
-            count += x.shape[1]
-        return [LayerProblem(*parts) for parts in zip(matrix, moments / count, cross / count, strict=True)]
+                generator = torch.Generator().manual_seed(self.seed)  # the same places in both
+                columns = layer.columns(x, POSITIONS, generator)
+                seen[stream].append(columns.unflatten(1, (len(x), -1)))
+        original, compressed = (zip(*stream, strict=True) for stream in seen)  # by group, then batch
+        return [
+            LayerProblem(weight, *estimate(xs, ys)) for weight, xs, ys in zip(matrix, compressed, original, strict=True)
+        ]
 
     def _largest(self, node: Node) -> float:
         source = node.args[0]

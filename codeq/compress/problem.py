@@ -43,10 +43,10 @@ class LayerProblem:
 
     Attributes:
         weight: float32 `(rows, columns)`: output channels by inputs.
-        moments: float64 `(columns, columns)`: the mean of x x^T over samples, x being what the layer reads in the
-            network as it is compressed so far.
-        cross: float64 `(columns, columns)`: the mean of x y^T, y being what it reads in the float network; None where
-            both are the same.
+        moments: float64 `(columns, columns)`: the mean of x x^T as estimated from samples (moments.py), x being what
+            the layer reads in the network as it is compressed so far.
+        cross: float64 `(columns, columns)`: that of x y^T, y being what it reads in the float network; None where both
+            are the same.
     """
 
     weight: Tensor
