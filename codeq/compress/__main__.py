@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from codeq.compress.names import METHODS
+from codeq.errors import CompressError
 from codeq.quantizer.choices import GRANULARITIES, MAX_BITS, MIN_BITS
 from codeq.toolkit import cli
 from codeq.toolkit.files import check_writable
@@ -73,6 +74,22 @@ def build_parser() -> argparse.ArgumentParser:
         help="correct biases and BatchNorm statistics (default: below 8 bits, and with --zeros)",
     )
     parser.add_argument(
+        "--activations",
+        choices=("float", "int8"),
+        default="float",
+        help="int8 chooses their scales here, and --distill trains them; the exporters choose them otherwise",
+    )
+    parser.add_argument(
+        "--distill",
+        type=cli.integer(0),
+        default=0,
+        metavar="EPOCHS",
+        help="then train towards the float network's outputs: no labels",
+    )
+    parser.add_argument(
+        "--distill-inputs", metavar="SOURCE", help="further inputs to train on, as for --calibration; no labels either"
+    )
+    parser.add_argument(
         "--seed", type=cli.integer(0), default=0, help="of the places of feature maps that count, and of spfq"
     )
     cli.add_common(
@@ -99,16 +116,23 @@ def main(argv: list[str] | None = None) -> int:
     model, saved_as = cli.build_model(arguments.model, arguments.model_args)
     if arguments.init is not None:
         load_init(model, arguments.init)
-    read = read_calibration(
-        arguments.calibration,
-        input_size=arguments.input_size,
-        mean=arguments.mean,
-        std=arguments.std,
-        count=arguments.count,
-        arity=known_arity(model),
-        arguments=data_arguments(model),
-    )
-    inputs = name_inputs(model, read, arguments.calibration)
+
+    def read_inputs(source: str, count: int | None) -> Any:
+        read = read_calibration(
+            source,
+            input_size=arguments.input_size,
+            mean=arguments.mean,
+            std=arguments.std,
+            count=count,
+            arity=known_arity(model),
+            arguments=data_arguments(model),
+        )
+        return name_inputs(model, read, source)
+
+    inputs = read_inputs(arguments.calibration, arguments.count)
+    if arguments.distill_inputs and not arguments.distill:
+        raise CompressError("--distill-inputs are what --distill EPOCHS trains on; give both")
+    further = read_inputs(arguments.distill_inputs, None) if arguments.distill_inputs else None
     with cli.progress_bar("compress", 1000) as update:
         report = compress(
             model,
@@ -121,6 +145,9 @@ def main(argv: list[str] | None = None) -> int:
             exclude=arguments.exclude or (),
             keep=not arguments.all_bits,
             correct=arguments.correct,
+            activations=arguments.activations,
+            distill=arguments.distill,
+            distill_inputs=further,
             seed=arguments.seed,
             on_progress=lambda share, detail: update(int(1000 * share), detail),
         )
@@ -136,6 +163,7 @@ def main(argv: list[str] | None = None) -> int:
         preprocessing=preprocessing,
         calibration_inputs=slice_inputs(inputs, slice(report.inputs)),
         held_inputs=slice_inputs(inputs, slice(count_inputs(inputs) - report.held_inputs, None)),
+        activations=report.activations,
         **saved_as,
     )
     cli.show_report(report, arguments.json)

@@ -47,7 +47,8 @@ class Allocation:
     ) -> None:
         self.budget, self.macs, self.fixed, self.unit = budget, macs, fixed, unit
         self.open = dict(sensitivities)
-        self.spent = 0.0
+        self.numels = {name: item.numel for name, item in sensitivities.items()}
+        self.costs: dict[str, float] = {}
         least = self._extreme(min)
         if self._remaining(budget.target) < least * (1 - 1e-9):
             total = self._in_terms(least)
@@ -62,9 +63,14 @@ class Allocation:
         return self._solve(self._remaining(self.budget.target))[name]
 
     def spend(self, name: str, bits: int, sparsity: float, entropy_bytes: float) -> None:
-        """Take note of what a weight has become."""
-        item = self.open.pop(name)
-        self.spent += self._cost_of(name, item.numel, bits, sparsity, entropy_bytes)
+        """Take note of what a weight has become; the last word counts."""
+        self.open.pop(name, None)
+        self.costs[name] = self._cost_of(name, self.numels[name], bits, sparsity, entropy_bytes)
+
+    @property
+    def spent(self) -> float:
+        """Add up what the decided weights cost."""
+        return sum(self.costs.values())
 
     def frontier(self) -> tuple[FrontierPoint, ...]:
         """Predict what other budgets of this kind would leave, from the smallest to one that asks for nothing."""

@@ -60,6 +60,7 @@ def walk(
     decide: Decide,
     *,
     correct: bool = True,
+    start: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     on_progress: Callable[[float, str], None] = lambda share, detail: None,
 ) -> Walked:
@@ -73,10 +74,12 @@ def walk(
         decide: Says by what.
         correct: Correct biases and the statistics of BatchNorms, so that every channel keeps its mean, and behind a
             BatchNorm its deviation too (Nagel et al. 2019, arXiv:1906.04721, section 4.2, with what calibration gives).
+        start: Tensors that the compressed network has from the beginning, by their names in the network; weights that
+            are replaced are not read from here.
         seed: Of the places that count.
         on_progress: Called with the share done, 0 to 1, and the weight that is next.
     """
-    return _Walk(exported, batches, weights, decide, correct, seed, on_progress).run()
+    return _Walk(exported, batches, weights, decide, correct, start or {}, seed, on_progress).run()
 
 
 class _Walk:
@@ -87,11 +90,12 @@ class _Walk:
         weights: Mapping[str, str],
         decide: Decide,
         correct: bool,
+        start: Mapping[str, Tensor],
         seed: int,
         on_progress: Callable[[float, str], None],
     ) -> None:
         self.exported, self.batches, self.weights, self.decide = exported, batches, weights, decide
-        self.correct, self.seed, self.on_progress = correct, seed, on_progress
+        self.correct, self.start, self.seed, self.on_progress = correct, start, seed, on_progress
         self.nodes = list(exported.graph.nodes)
         last: dict[Node, Node] = {}
         for node in self.nodes:
@@ -142,8 +146,10 @@ class _Walk:
                         values[node] = batch[number]
                 number += 1
             else:
-                for constants in self.constants:
-                    constants[node] = stored[str(spec.target)].detach()
+                target = str(spec.target)
+                own = stored[target].detach()
+                self.constants[0][node] = own
+                self.constants[1][node] = own if target in self.weights else self.start.get(target, own).detach()
 
     def _compute(self, node: Node, stream: int) -> None:
         constants = self.constants[stream]

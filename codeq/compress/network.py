@@ -11,14 +11,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
+from codeq.activations.learned_step import QuantizedActivations
 from codeq.activations.moves import roots
 from codeq.activations.noise import Power
 from codeq.compress.allocation import Allocation
 from codeq.compress.columns import layer_of
 from codeq.compress.decide import KEPT_BITS, Decisions, Kept
+from codeq.compress.distill import distill as distill_network
 from codeq.compress.folded import folded_channels
-from codeq.compress.layer_by_layer import walk
+from codeq.compress.layer_by_layer import Walked, walk
 from codeq.compress.outputs import add_powers, float_outputs
 from codeq.compress.pick import METHODS
 from codeq.compress.report import CompressReport
@@ -38,6 +41,11 @@ BATCH_SIZE = 25
 """Inputs that are computed at a time."""
 HELD = 8
 """One in so many inputs is held back, and the result judged on these alone."""
+ACTIVATIONS = ("float", "int8")
+TABLES = ("sqs", "spfq_sign")
+"""Methods whose codes are fewer than their grid has."""
+CHOOSING = 0.3
+"""Share of the progress that choosing codes counts where they are distilled afterwards."""
 MEASURING = 0.3
 """Share of the progress that measuring sensitivities counts."""
 
@@ -56,6 +64,9 @@ def compress(
     exclude: str | Iterable[str] = (),
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     count: int | None = None,
+    activations: str = "float",
+    distill: int = 0,
+    distill_inputs: CalibrationInputs | None = None,
     seed: int = 0,
     on_progress: Callable[[float, str], None] = lambda share, detail: None,
 ) -> CompressReport:
@@ -80,14 +91,20 @@ def compress(
             and those whose outputs read few values (`FEW_INPUTS` of decide.py); an override has the last word.
         exclude, overrides: As for `attach`.
         count: Inputs to take; None takes all of a tensor, or as many of an iterable as memory allows.
-        seed: Of the places of feature maps that count, and of stochastic rounding.
+        activations: "int8" chooses the scales of activations too, on the calibration inputs: outputs are then judged
+            with them, and the report holds them for `codeq.save`. With "float" the exporters choose them.
+        distill: Epochs of training towards the float network's outputs (distill.py); zeros stay. What is best on the
+            held inputs is kept.
+        distill_inputs: Further inputs to train on; None takes the calibration inputs alone.
+        seed: Of the places of feature maps that count, of stochastic rounding, and of the order of training.
         on_progress: Called with the share done, 0 to 1, and the weight that is next.
 
     Returns:
         What was done to every weight, and what is left of the network's outputs.
 
     Raises:
-        CompressError: No such method, a weight is not finite, or the budget is out of reach.
+        CompressError: No such method, a weight is not finite, the budget is out of reach, or a table that training
+            would lose.
         CalibrationError: The calibration inputs do not fit the network; AttachError, TraceError: nor does the network.
 
     Example:
@@ -107,6 +124,12 @@ def compress(
     correct = not plain if correct is None else correct
     if method not in METHODS:
         raise CompressError(f"method must be one of {', '.join(METHODS)}, found {method!r}")
+    if activations not in ACTIVATIONS:
+        raise CompressError(f"activations must be {' or '.join(ACTIVATIONS)}, found {activations!r}")
+    if distill < 0:
+        raise CompressError(f"distill must be a number of epochs, found {distill!r}")
+    if distill and method in TABLES:
+        raise CompressError(f"distillation would lose what {method} chooses from; take another method, or distill=0")
     broken = next((name for name, tensor in model.state_dict().items() if not bool(tensor.isfinite().all())), None)
     if broken is not None:
         raise CompressError(f"{broken} has NaN or infinite entries; load the network's trained weights first")
@@ -116,6 +139,10 @@ def compress(
     held = tuple(tensor[total - max(1, total // HELD) :] for tensor in tensors)
     if total > 1:  # one input has to do for both
         tensors = tuple(tensor[: total - len(held[0])] for tensor in tensors)
+    trained = tensors
+    if distill_inputs is not None and distill:
+        more = collect_calibration(distill_inputs, arity=known_arity(model), names=data_arguments(model))
+        trained = _join(tensors, split_inputs(model, more))
     original = copy.deepcopy(model).eval()
     exported = trace(original, tuple(tensor[:2] for tensor in tensors), names)
     first_names = {id(parameter): name for name, parameter in original.named_parameters()}
@@ -129,6 +156,7 @@ def compress(
     first = {aliases.get(name, name) for name in _first_layers(exported)}
     given = {aliases[name] for name in _given(model, overrides)}
     kept = Kept(first, given, none=not keep or plain or bits is None)
+    choosing = CHOOSING if distill else 1.0
     try:
         allocation = None
         if budget is not None:
@@ -148,7 +176,7 @@ def compress(
                 bits_of,
                 compensated=method != "rounding",
                 seed=seed,
-                on_progress=lambda share, detail: on_progress(MEASURING * share, detail),
+                on_progress=lambda share, detail: on_progress(choosing * MEASURING * share, detail),
             )
             one = join_inputs(tuple(tensor[:1] for tensor in tensors), names)
             allocation = _allocate(budget, sensitivities, original, one, weights)
@@ -161,24 +189,47 @@ def compress(
             tuple(tensor[start : start + BATCH_SIZE] for tensor in walked_inputs)
             for start in range(0, len(walked_inputs[0]), BATCH_SIZE)
         ]
+        readers = {alias: name for alias, name in aliases.items() if name in weights}
         walked = walk(
             exported,
             batches,
-            {alias: name for alias, name in aliases.items() if name in weights},
+            readers,
             decisions,
             correct=correct,
             seed=seed,
-            on_progress=lambda share, detail: on_progress(began + (1 - began) * share, detail),
+            on_progress=lambda share, detail: on_progress(choosing * (began + (1 - began) * share), detail),
         )
         _take(model, weights, aliases, walked.tensors)
         for name, weight in weights.items():
             if name not in decisions.rows:  # no output reads it
                 weight.original.data.copy_(decisions(name, None, list))
+        network, distilled = model, None
+        if activations == "int8":
+            network = QuantizedActivations(model, join_inputs(tuple(tensor[:2] for tensor in tensors), names))
+            network.calibrate(join_inputs(tensors, names))
+        if distill:
+            distilled = distill_network(
+                network,
+                original,
+                trained,
+                names,
+                held=held,
+                epochs=distill,
+                seed=seed,
+                on_progress=lambda share, detail: on_progress(choosing + (1 - choosing) * share, detail),
+            )
+            walked = _look_again(exported, held, readers, model)
     except BaseException:
         for weight in list(quantized_weights(model)):  # as it came
             remove_quantizer(weight)
+        model.load_state_dict(original.state_dict())
         raise
     encodings = encode(model)
+    if allocation is not None:
+        for name, weight in weights.items():
+            encoding = encodings[weight.name]
+            bits_read = decisions.rows[name].bits
+            allocation.spend(name, bits_read, encoding.sparsity, encoding.entropy_bits() / 8)
     layers = tuple(
         row.finished(encodings[row.name], walked.powers.get(name), walked.elsewhere.get(name, ""))
         for name, row in decisions.rows.items()
@@ -190,10 +241,34 @@ def compress(
         inputs=len(tensors[0]),
         held_inputs=len(held[0]),
         weights=layers,
-        output_decibels=_compare(original, model, held, names),
+        output_decibels=_compare(original, network, held, names),
         budget=None if allocation is None else allocation.outcome(),
         frontier=frontier,
+        distilled=distilled,
+        activations=network.encodings() if isinstance(network, QuantizedActivations) else None,
     )
+
+
+def _join(tensors: tuple[Tensor, ...], more: tuple[tuple[Tensor, ...], tuple[str, ...]]) -> tuple[Tensor, ...]:
+    """Put further inputs behind the calibration inputs."""
+    for own, other in zip(tensors, more[0], strict=True):
+        if own.shape[1:] != other.shape[1:]:
+            shapes = f"shape {tuple(other.shape[1:])}, the calibration inputs {tuple(own.shape[1:])}"
+            raise CompressError(f"inputs to distil on have {shapes}")
+    return tuple(torch.cat(pair) for pair in zip(tensors, more[0], strict=True))
+
+
+def _look_again(
+    exported: ExportedProgram, held: tuple[Tensor, ...], readers: Mapping[str, str], model: nn.Module
+) -> Walked:
+    """Measure what is left of every layer in a network whose weights are chosen, biases and BatchNorms too."""
+    parameters: dict[str, Tensor] = dict(model.named_buffers(remove_duplicate=False))
+    parameters |= dict(model.named_parameters(remove_duplicate=False))
+    originals = {weight.name: weight.original.detach() for weight in quantized_weights(model)}
+    batches = [
+        tuple(tensor[start : start + BATCH_SIZE] for tensor in held) for start in range(0, len(held[0]), BATCH_SIZE)
+    ]
+    return walk(exported, batches, readers, lambda name, *_: originals[name], correct=False, start=parameters)
 
 
 def _allocate(
@@ -224,7 +299,9 @@ def _compare(
     powers: dict[str, Power] = {}
     for start in range(0, len(held[0]), BATCH_SIZE):
         batch = tuple(tensor[start : start + BATCH_SIZE] for tensor in held)
-        add_powers(powers, float_outputs(original, batch, names), float_outputs(model, batch, names))
+        wanted, found = float_outputs(original, batch, names), float_outputs(model, batch, names)
+        # In their order: a network whose activations are quantized has no names for them.
+        add_powers(powers, wanted, dict(zip(wanted, found.values(), strict=True)))
     return tuple(power.decibels for power in powers.values())
 
 

@@ -1,9 +1,10 @@
 """A report of compression says what was done to every weight, and what is left of the network's outputs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from codeq.activations.encoding import ActivationEncoding
 from codeq.activations.noise import Power
 from codeq.quantizer.grid import WeightEncoding
 from codeq.toolkit.table import fold_line, format_bytes, format_count, render_table
@@ -81,6 +82,26 @@ class BudgetOutcome:
 
 
 @dataclass(frozen=True)
+class Distilled:
+    """Says what distillation did.
+
+    Attributes:
+        epochs: That were run.
+        best_epoch: Whose weights were kept, from 1; 0 is the network as it came.
+        decibels_before, decibels_after: Signal to noise of all outputs together on held inputs.
+    """
+
+    epochs: int
+    best_epoch: int
+    decibels_before: float
+    decibels_after: float
+
+    def __str__(self) -> str:
+        kept = f"epoch {self.best_epoch} of {self.epochs} is kept" if self.best_epoch else "no epoch was better"
+        return f"distilled from {self.decibels_before:.1f} to {self.decibels_after:.1f} dB: {kept}"
+
+
+@dataclass(frozen=True)
 class CompressReport:
     """Holds what compression did. `print(report)` shows a table.
 
@@ -92,6 +113,8 @@ class CompressReport:
         output_decibels: Signal to noise of every output against the float network, over the held inputs.
         budget: Where it ended next to its budget; None without one.
         frontier: What other budgets of the kind would leave, as predicted from single weights; empty without a budget.
+        distilled: What distillation did; None without it.
+        activations: The grid of every quantized activation, by name; None where they are float.
     """
 
     method: str
@@ -103,6 +126,8 @@ class CompressReport:
     output_decibels: tuple[float, ...]
     budget: BudgetOutcome | None = None
     frontier: tuple[FrontierPoint, ...] = ()
+    distilled: Distilled | None = None
+    activations: Mapping[str, ActivationEncoding] | None = None
 
     @property
     def entropy_bytes(self) -> float:
@@ -156,6 +181,10 @@ class CompressReport:
         counts = f"{format_count(self.inputs, 'input')}; judged on {self.held_inputs:,} others"
         text = f"outputs keep {signal} of the float network's signal, after {counts}"
         lines.append(fold_line(text, 2))
+        if self.distilled is not None:
+            lines.append(fold_line(str(self.distilled), 2))
+        if self.activations is not None:
+            lines.append(f"activations are 8-bit: {format_count(len(self.activations), 'tensor')}, scales stored")
         lines += self._budget()
         lines += [fold_line(f"WARNING  {text}", 9) for text in self.warnings]
         return "\n".join(lines)

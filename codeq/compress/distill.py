@@ -1,0 +1,203 @@
+"""Train a compressed network on calibration inputs towards the outputs of the float network: no labels, no loop.
+
+    loss = mean over outputs of log(|student - teacher|^2 / |teacher|^2)
+
+Weights train on their frozen grids with the straight-through rule (codeq/quantizer), at a rate that is a share of a
+step of the grid: what compression has chosen is where they start, and a zero stays a zero, so that budgets hold. Biases
+and BatchNorms train too, in eval mode: a channel's factor is the scale of its weights. The epoch that is best on the
+held inputs is kept, the start among them. Source of the idea: knowledge distillation, Hinton et al. 2015,
+arXiv:1503.02531; with the squared error, so that outputs may be of any shape.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from codeq.activations.learned_step import QuantizedActivations
+from codeq.activations.noise import Power
+from codeq.compress.outputs import float_outputs
+from codeq.compress.report import Distilled
+from codeq.errors import CompressError
+from codeq.graph.autocast import autocast_off
+from codeq.graph.eval_mode import eval_mode
+from codeq.graph.inputs import call, named_outputs
+from codeq.graph.kept_state import kept_state
+from codeq.quantizer.attach import QuantizedWeight, quantized_weights
+
+BATCH_SIZE = 16
+WEIGHT_RATE = 0.03
+"""Learning rate of a quantized weight, in steps of its grid."""
+OTHER_RATE = 1e-3
+"""Of biases, BatchNorms and weights that are float, in root mean squares of the tensor."""
+ACTIVATION_RATE = 1e-3
+"""Of activation quantizers, whose parameters are relative."""
+LEAST_SIZE = 0.1
+"""Root mean square that a bias of smaller ones is taken to have."""
+DECAY = (0.9, 0.99)
+NO_NOISE = 1e-12
+"""Of the signal: 120 dB."""
+
+
+@autocast_off()
+def distill(
+    student: nn.Module,
+    teacher: nn.Module,
+    inputs: tuple[Tensor, ...],
+    names: tuple[str, ...],
+    *,
+    held: tuple[Tensor, ...],
+    epochs: int,
+    features: float = 0.0,
+    seed: int = 0,
+    on_progress: Callable[[float, str], None] = lambda share, detail: None,
+) -> Distilled:
+    """Train a network in place.
+
+    Args:
+        student: Attached, all quantizers frozen; or wrapped in calibrated `QuantizedActivations`, whose grids train
+            too.
+        teacher: The float network, of the same modules where features are asked for.
+        inputs, names: What it trains on, batch first, and by which names the network takes them.
+        held: Inputs that say which epoch is best.
+        epochs: Passes over the inputs.
+        features: Weight of the results of layers in the loss, next to the outputs' 1.
+        seed: Of the order of inputs.
+        on_progress: Called with the share done, 0 to 1, and what is going on.
+
+    Raises:
+        CompressError: The network has no output to learn, or the loss is not finite.
+    """
+    network = student.network if isinstance(student, QuantizedActivations) else student
+    weights = {id(weight.original): weight for weight in quantized_weights(network)}.values()
+    zeros = [(weight.original, weight.original.detach() == 0) for weight in weights]
+    optimizer = torch.optim.Adam(list(_groups(student, weights)), betas=DECAY)
+    steps = epochs * math.ceil(len(inputs[0]) / BATCH_SIZE)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
+    generator = torch.Generator().manual_seed(seed)
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    before = best = _decibels(student, teacher, held, names)
+    best_epoch, kept = 0, [parameter.detach().clone() for parameter in trained]
+    layers = [weight.name.rpartition(".")[0] for weight in weights] if features else []
+    with ExitStack() as stack:
+        for part in (student, teacher):
+            stack.enter_context(eval_mode(part))
+            stack.enter_context(kept_state(part))
+        learned = stack.enter_context(_results(network, layers))
+        wanted = stack.enter_context(_results(teacher, layers))
+        stack.enter_context(_trainable(student, trained))
+        done = 0
+        for epoch in range(1, epochs + 1):
+            for rows in torch.randperm(len(inputs[0]), generator=generator).split(BATCH_SIZE):
+                batch = tuple(tensor[rows] for tensor in inputs)
+                with torch.no_grad():
+                    targets = _answers(teacher, batch, names)
+                loss = _distance(targets, _answers(student, batch, names))
+                if layers:
+                    loss = loss + features * _distance(
+                        *zip(*((wanted[name], learned[name]) for name in wanted), strict=True)
+                    )
+                if not math.isfinite(float(loss.detach())):
+                    raise CompressError("distillation: the loss is not finite; take fewer zeros or more bits")
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                with torch.no_grad():
+                    for original, is_zero in zeros:
+                        original.masked_fill_(is_zero, 0.0)
+                done += 1
+                on_progress(done / steps, f"epoch {epoch} of {epochs}, {best:.1f} dB")
+            reached = _decibels(student, teacher, held, names)
+            if reached > best:
+                best, best_epoch = reached, epoch
+                kept = [parameter.detach().clone() for parameter in trained]
+        with torch.no_grad():
+            for parameter, value in zip(trained, kept, strict=True):
+                parameter.copy_(value)
+    return Distilled(epochs, best_epoch, before, best)
+
+
+def _groups(student: nn.Module, weights: Sequence[QuantizedWeight] | Any) -> Iterator[dict[str, Any]]:
+    """Parameters with their learning rates."""
+    network, quantizers = student, None
+    if isinstance(student, QuantizedActivations):
+        network, quantizers = student.network, student.quantizers
+    seen: set[int] = set()
+    for weight in weights:
+        grid = weight.quantizer.exact_grid(weight.original)
+        scale = weight.quantizer.frozen_scale.mean() if weight.quantizer.per_channel else grid.scale
+        seen |= {id(parameter) for parameter in weight.quantizer.parameters()} | {id(weight.original)}
+        yield {"params": [weight.original], "lr": WEIGHT_RATE * grid.multiplier * float(scale)}
+    for parameter in network.parameters():
+        if id(parameter) not in seen and parameter.is_floating_point():
+            size = max(LEAST_SIZE, float(parameter.detach().square().mean().sqrt()))
+            yield {"params": [parameter], "lr": OTHER_RATE * size}
+    if quantizers is not None:
+        yield {"params": list(quantizers.parameters()), "lr": ACTIVATION_RATE}
+
+
+def _answers(network: nn.Module, batch: tuple[Tensor, ...], names: tuple[str, ...]) -> list[Tensor]:
+    """The float outputs in their order: a network whose activations are quantized has no names for them."""
+    answers = named_outputs(network, call(network, tuple(tensor.clone() for tensor in batch), names))
+    return [value for value in answers.values() if value.is_floating_point()]
+
+
+def _distance(wanted: Iterable[Tensor], found: Iterable[Tensor]) -> Tensor:
+    """Mean over tensors of the logarithm of noise over signal; of those that have a signal."""
+    parts = []
+    for target, value in zip(wanted, found, strict=True):
+        signal = target.square().mean()
+        if bool(signal > 0):
+            parts.append(((value - target).square().mean() / signal + NO_NOISE).log())
+    return torch.stack(parts).mean() if parts else torch.zeros((), requires_grad=True)
+
+
+def _decibels(student: nn.Module, teacher: nn.Module, held: tuple[Tensor, ...], names: tuple[str, ...]) -> float:
+    powers: dict[int, Power] = defaultdict(Power)
+    for start in range(0, len(held[0]), BATCH_SIZE):
+        batch = tuple(tensor[start : start + BATCH_SIZE] for tensor in held)
+        answers = (float_outputs(network, batch, names).values() for network in (teacher, student))
+        for number, (wanted, found) in enumerate(zip(*answers, strict=True)):
+            powers[number].add(wanted, found)
+    found = [power.decibels for power in powers.values() if power.signal]
+    return sum(found) / len(found) if found else 0.0
+
+
+@contextmanager
+def _results(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Collect what layers give, by their names."""
+    found: dict[str, Tensor] = {}
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                found[name] = output
+
+        return keep
+
+    handles = [network.get_submodule(name).register_forward_hook(hook(name)) for name in layers]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _trainable(student: nn.Module, trained: Sequence[Tensor]) -> Iterator[None]:
+    """Let what trains have gradients, and nothing else; what had none before has none after."""
+    before = {parameter: parameter.requires_grad for parameter in student.parameters()}
+    chosen = set(map(id, trained))
+    for parameter in before:
+        parameter.requires_grad_(id(parameter) in chosen)
+    try:
+        yield
+    finally:
+        for parameter, required in before.items():
+            parameter.requires_grad_(required)
+            parameter.grad = None
