@@ -69,7 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--correct",
         action=argparse.BooleanOptionalAction,
-        help="correct biases and BatchNorm statistics (default: below 8 bits, and with --zeros)",
+        default=True,
+        help="correct biases and BatchNorm statistics",
     )
     parser.add_argument(
         "--seed", type=cli.integer(0), default=0, help="of the places of feature maps that count, and of spfq"
