@@ -69,8 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--correct",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="correct biases and BatchNorm statistics",
+        help="correct biases and BatchNorm statistics (default: corrected)",
     )
     parser.add_argument(
         "--seed", type=cli.integer(0), default=0, help="of the places of feature maps that count, and of spfq"
@@ -122,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
             granularity=arguments.granularity,
             exclude=arguments.exclude or (),
             keep=not arguments.all_bits,
-            correct=arguments.correct,
+            correct=arguments.correct is not False,
             seed=arguments.seed,
             on_progress=lambda share, detail: update(int(1000 * share), detail),
         )
