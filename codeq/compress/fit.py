@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from codeq.compress.outputs import float_outputs
-from codeq.errors import AttachError, CalibrationError, CodeqError, CompressError, first_line
+from codeq.errors import AttachError, CalibrationError, CodeqError, CompressError, TraceError, first_line
 from codeq.quantizer.attach import quantized_weights
 
 
@@ -37,8 +37,8 @@ def answer(
         first: Number of the first of these inputs among all, for the message.
 
     Raises:
-        CalibrationError: The network raises an error on them, or an output is NaN or infinite.
-        TraceError: It has no output that is a tensor.
+        TraceError: The network raises an error on them, or has no output that is a tensor.
+        CalibrationError: An output is NaN or infinite.
     """
     found = []
     for batch in batches:
@@ -48,7 +48,7 @@ def answer(
             raise
         except Exception as error:  # the network is the user's, and may raise anything
             given = ", ".join(_describe(tensor) for tensor in batch)
-            raise CalibrationError(
+            raise TraceError(
                 f"{type(network).__name__} cannot be called with the calibration inputs, {given}: "
                 f"{type(error).__name__} ({first_line(error)}); give them in the shape and dtype that its forward takes"
             ) from error

@@ -90,8 +90,9 @@ def compress(
 
     Raises:
         CompressError: No such method or bits, a weight is not finite, or the budget is out of reach.
-        CalibrationError: The calibration inputs do not fit the network, or it answers NaN or infinite values.
-        AttachError: It has quantizers already, or no layer to quantize. TraceError: It has no graph.
+        CalibrationError: No calibration inputs, or such as differ, hold NaN, or make the network answer NaN.
+        AttachError: It has quantizers already, or no layer to quantize.
+        TraceError: It cannot be called with the inputs, or has no graph.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))

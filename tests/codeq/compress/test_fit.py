@@ -99,19 +99,19 @@ CASES: dict[str, Case] = {
     ),
     "other name": (network, {"photo": images()}, {}, TraceError, "names no argument 'photo', expected input"),
     "other channels": (
-        network, images()[:, :1], {}, CalibrationError,
+        network, images()[:, :1], {}, TraceError,
         r"^Sequential cannot be called with the calibration inputs, float32 \(N, 1, 6, 6\): RuntimeError \(.* expected "
         r"input\[2, 1, 6, 6\] to have 3 channels.*\); give them in the shape and dtype that its forward takes$",
     ),
     "other kind": (
-        network, images().long(), {}, CalibrationError, r"calibration inputs, int64 \(N, 3, 6, 6\): RuntimeError",
+        network, images().long(), {}, TraceError, r"calibration inputs, int64 \(N, 3, 6, 6\): RuntimeError",
     ),
     "too many": (
-        network, (images(), images()), {}, CalibrationError,
+        network, (images(), images()), {}, TraceError,
         r"inputs, float32 \(N, 3, 6, 6\), float32 \(N, 3, 6, 6\): TypeError",
     ),
     "ids outside the table": (
-        Words, ids(), {}, CalibrationError,
+        Words, ids(), {}, TraceError,
         r"^Words cannot be called .*int64 \(N, 3\): IndexError \(index out of range",
     ),
     "NaN made": (
