@@ -51,7 +51,7 @@ def safe_load(source: Path, *, expected: str) -> dict[Any, Any]:
         raise CheckpointError(f"{source}: not a checkpoint, expected {expected}") from error
     except OSError as error:
         raise CheckpointError(f"{source}: cannot be read ({error.strerror or error})") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (*DAMAGED, KeyError, IndexError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{source}: not a checkpoint, or truncated ({source.stat().st_size} bytes); expected {expected}"
         ) from error

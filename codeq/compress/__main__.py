@@ -71,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--correct",
         action=argparse.BooleanOptionalAction,
-        help="correct biases and BatchNorm statistics (default: below 8 bits, and with --zeros)",
+        help="correct biases and BatchNorm statistics (default: corrected)",
     )
     parser.add_argument(
         "--activations",
@@ -144,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
             granularity=arguments.granularity,
             exclude=arguments.exclude or (),
             keep=not arguments.all_bits,
-            correct=arguments.correct,
+            correct=arguments.correct is not False,
             activations=arguments.activations,
             distill=arguments.distill,
             distill_inputs=further,

@@ -50,12 +50,15 @@ class Allocation:
         self.numels = {name: item.numel for name, item in sensitivities.items()}
         self.costs: dict[str, float] = {}
         least = self._extreme(min)
-        if self._remaining(budget.target) < least * (1 - 1e-9):
-            total = self._in_terms(least)
+        total = self._in_terms(least)
+        # What the message says can be done is a rounded number: whoever asks for that gets it.
+        said = budget.format(budget.target) == budget.format(total)
+        if self._remaining(budget.target) < least * (1 - 1e-9) and not said:
             loss = sum(item.loss(self._cheapest(item)) for item in self.open.values())
+            most, ask = ("most", "at most") if budget.kind == "sparsity" else ("least", "at least")
             raise CompressError(
-                f"{budget} is out of reach: {budget.format(total)} is the most that can be done here, "
-                f"with about {Power(1.0, loss).decibels:.1f} dB of the outputs' signal left; ask for less"
+                f"{budget} is out of reach: the {most} that can be done here is {budget.format(total)}, with about "
+                f"{Power(1.0, loss).decibels:.1f} dB of the outputs' signal left; ask for {ask} that"
             )
 
     def choose(self, name: str) -> GridChoice:

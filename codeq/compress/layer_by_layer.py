@@ -41,12 +41,15 @@ class Walked:
         tensors: New values of weights, biases and statistics of BatchNorms, by their names in the network.
         powers: Signal and noise of each layer's result next to the float network's, by the weight's name, after
             corrections.
+        alone: Likewise where a layer reads what the float network gives it, for the first batch: what its own codes
+            lose.
         outputs: Likewise of each output of the network.
         elsewhere: Weights that no layer reads as it is, with the operator that does.
     """
 
     tensors: Mapping[str, Tensor]
     powers: Mapping[str, Power]
+    alone: Mapping[str, Power]
     outputs: tuple[Power, ...]
     elsewhere: Mapping[str, str]
 
@@ -109,6 +112,7 @@ class _Walk:
         self.tensors: dict[str, Tensor] = {}
         self.decided: dict[str, Tensor] = {}
         self.powers: dict[str, Power] = {}
+        self.alone: dict[str, Power] = {}
         self.elsewhere: dict[str, str] = {}
 
     def run(self) -> Walked:
@@ -132,7 +136,7 @@ class _Walk:
                     for values in self.values[stream]:
                         values.pop(operand, None)
         self.on_progress(1.0, "")
-        return Walked(self.tensors, self.powers, outputs, self.elsewhere)
+        return Walked(self.tensors, self.powers, self.alone, outputs, self.elsewhere)
 
     def _place_inputs(self) -> None:
         stored = {**self.exported.constants, **self.exported.state_dict}
@@ -222,8 +226,10 @@ class _Walk:
             return
         if self.correct:
             self._correct_bias(node, layer)
-        for name in names.values():
-            self.powers.setdefault(name, self._compare(node))
+        for operand, name in names.items():
+            if name not in self.powers:
+                self.powers[name] = self._compare(node)
+                self.alone[name] = self._compare_alone(node, operand)
 
     def _correct_bias(self, node: Node, layer: Layer) -> None:
         bias = node.args[2] if len(node.args) > 2 else None
@@ -273,6 +279,13 @@ class _Walk:
         stacked = torch.stack(means)
         mean = (shares * stacked).sum(0)
         return mean, (shares * (torch.stack(variances) + (stacked - mean).square())).sum(0)
+
+    def _compare_alone(self, node: Node, weight: Node) -> Power:
+        power = Power()
+        constants = {**self.constants[0], weight: self.constants[1][weight]}
+        for values in self.values[0][:1]:
+            power.add(values[node], self._call(node, constants, values))
+        return power
 
     def _compare(self, node: Node) -> Power:
         power = Power()

@@ -6,12 +6,19 @@ from typing import Any
 
 from codeq.activations.encoding import ActivationEncoding
 from codeq.activations.noise import Power
+from codeq.quantizer.choices import MAX_BITS
 from codeq.quantizer.grid import WeightEncoding
 from codeq.toolkit.table import fold_line, format_bytes, format_count, render_table
 from codeq.training.budget import Budget, Kind
 
 GOOD_DB = 15.0
 """Below it an output is not worth shipping: its noise is more than a sixth of it."""
+
+
+FAIR_DB = 25.0
+"""What 8 bits should leave of an output; below it, the report says where most is lost."""
+START_DB = 50.0
+"""What the codes of one layer leave of it at 8 bits, at best (EfficientNet-Lite0: 34 to 54 dB)."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,7 @@ class CompressedWeight:
         entropy_bytes: Shannon bound of its codes.
         decibels: Signal to noise of the layer's result, with all that came before it compressed too; None where no
             layer reads the weight as it is.
+        alone_decibels: Likewise with nothing before it compressed: what its own codes leave.
         read_by: The operator that reads it, where that is no layer.
         note: What the method says of it.
     """
@@ -39,16 +47,20 @@ class CompressedWeight:
     sparsity: float = 0.0
     entropy_bytes: float = 0.0
     decibels: float | None = None
+    alone_decibels: float | None = None
     read_by: str = ""
     note: str = ""
 
-    def finished(self, encoding: WeightEncoding, power: Power | None, read_by: str) -> "CompressedWeight":
+    def finished(
+        self, encoding: WeightEncoding, power: Power | None, alone: Power | None, read_by: str
+    ) -> "CompressedWeight":
         """Add what is known once all is done."""
         return replace(
             self,
             sparsity=encoding.sparsity,
             entropy_bytes=encoding.entropy_bits() / 8,
             decibels=None if power is None else power.decibels,
+            alone_decibels=None if alone is None else alone.decibels,
             read_by=read_by,
         )
 
@@ -109,6 +121,7 @@ class CompressReport:
         method, bits, granularity: As asked for, or chosen.
         inputs: Calibration inputs that codes were chosen with.
         held_inputs: Further ones, that the outputs are judged on.
+        judged_on_others: False where there was one input alone, which had to do for both.
         weights: In the order in which the network reads them.
         output_decibels: Signal to noise of every output against the float network, over the held inputs.
         budget: Where it ended next to its budget; None without one.
@@ -128,6 +141,7 @@ class CompressReport:
     frontier: tuple[FrontierPoint, ...] = ()
     distilled: Distilled | None = None
     activations: Mapping[str, ActivationEncoding] | None = None
+    judged_on_others: bool = True
 
     @property
     def entropy_bytes(self) -> float:
@@ -141,7 +155,28 @@ class CompressReport:
         if self.budget is not None and not self.budget.met:
             budget = Budget(self.budget.kind, self.budget.target)
             missed = [f"the budget was missed: {budget} asked for, {budget.format(self.budget.reached)} reached"]
+        if not self.judged_on_others:
+            missed.append("there was one calibration input, which had to choose and to judge; take some dozens")
         return (*missed, *self._poor_outputs())
+
+    @property
+    def largest_loss(self) -> str:
+        """Say at which layer signal to noise drops most, and the way out; empty where every output keeps `FAIR_DB`."""
+        rows = [weight for weight in self.weights if weight.decibels is not None]
+        if not rows or min(self.output_decibels, default=FAIR_DB) >= FAIR_DB:
+            return ""
+        before = [START_DB, *(weight.decibels or 0.0 for weight in rows)]
+        number = max(range(len(rows)), key=lambda i: before[i] - before[i + 1])
+        worst, alone = rows[number], rows[number].alone_decibels
+        assert worst.decibels is not None
+        text = f"most is lost at {worst.name}: {worst.decibels:.1f} dB of its layer's result are left"
+        if alone is None or alone <= worst.decibels + 3:  # half of the noise or more is its own
+            more = "more bits, or exclude it" if worst.bits < MAX_BITS else "exclude it"
+            return f"{text}, by its own codes; {more}"
+        return (
+            f"{text}, {alone:.1f} dB by its own codes; it amplifies what is lost before it: "
+            "exclude the layers before it, or take more bits for them"
+        )
 
     def _poor_outputs(self) -> Iterator[str]:
         yield from (
@@ -153,7 +188,8 @@ class CompressReport:
     def to_dict(self) -> dict[str, Any]:
         """Give everything to machines, with plain types."""
         budget = None if self.budget is None else self.budget.to_dict()
-        return asdict(self) | {"budget": budget, "entropy_bytes": self.entropy_bytes, "warnings": list(self.warnings)}
+        found = {"entropy_bytes": self.entropy_bytes, "largest_loss": self.largest_loss}
+        return asdict(self) | found | {"budget": budget, "warnings": list(self.warnings)}
 
     def __str__(self) -> str:
         rows = [
@@ -178,9 +214,11 @@ class CompressReport:
         ]
         lines += [fold_line(f"{weight.name}: {weight.note}", 2) for weight in self.weights if weight.note]
         signal = ", ".join(f"{decibels:.1f} dB" for decibels in self.output_decibels)
-        counts = f"{format_count(self.inputs, 'input')}; judged on {self.held_inputs:,} others"
+        others = format_count(self.held_inputs, "other") if self.judged_on_others else "the same"
+        counts = f"{format_count(self.inputs, 'input')}; judged on {others}"
         text = f"outputs keep {signal} of the float network's signal, after {counts}"
         lines.append(fold_line(text, 2))
+        lines += [fold_line(self.largest_loss, 2)] if self.largest_loss else []
         if self.distilled is not None:
             lines.append(fold_line(str(self.distilled), 2))
         if self.activations is not None:

@@ -28,10 +28,11 @@ def test_a_dictionary_of_plain_values_and_tensors_is_read(tmp_path: Path) -> Non
         (lambda path: path.mkdir(), "is a folder, expected weights$"),
         (lambda path: path.write_bytes(b""), r"not a checkpoint, or truncated \(0 bytes\); expected weights$"),
         (lambda path: path.write_text("hello, this is text"), r"not a checkpoint, .*expected weights$"),
+        (lambda path: path.write_bytes(b"junk"), r"not a checkpoint, or truncated \(4 bytes\); expected weights$"),
         (lambda path: torch.save([1], path), "holds a list, expected weights$"),
         (lambda path: torch.save({"path": SOURCE}, path), "holds Python objects that could run code, and was not op"),
     ],
-    ids=["nothing", "folder", "empty", "text", "list", "objects"],
+    ids=["nothing", "folder", "empty", "text", "junk", "list", "objects"],
 )
 def test_other_files_are_refused(write: Callable[[Path], Any], message: str, tmp_path: Path) -> None:
     path = tmp_path / "net.pt"

@@ -58,26 +58,127 @@ def test_a_budget(trained: Path, run_command: Any) -> None:
     assert len(values["frontier"]) > 3
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--model", "nothing"], "nothing"),
-        (["--model", "autoencoder", "--model-args", '{"wrong": 1}'], "--model autoencoder"),
-        (["--model", "autoencoder", "--calibration", "none.npy"], "none.npy: no such file or folder"),
-        (["--model", "autoencoder", "--init", "none.pt"], "none.pt"),
-        (["--model", "autoencoder", "--bits", "9"], "--bits"),
-        (["--model", "autoencoder"], "16"),
-        (["--model", "autoencoder", "--model-args", '{"in_features": 16}', "--size", "1kB"], "1.0 kB is out of reach"),
-        (["--model", "autoencoder", "--size", "1kB", "--bops", "0.1"], "not allowed with"),
-    ],
-)
-def test_bad_input_is_one_line(words: list[str], message: str, trained: Path, run_command: Any) -> None:
+BATCHES = """
+import torch
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+
+def images():
+    return torch.ones(4, 3, 8, 8)
+
+def nothing():
+    return []
+
+def nan():
+    yield images()
+    yield images() / torch.tensor([1.0, 1.0, 0.0, 1.0]).reshape(4, 1, 1, 1)
+
+def shapes():
+    yield images()
+    yield images()[:, :, :7]
+
+def dtypes():
+    yield images()
+    yield images().long()
+
+def kinds():
+    yield images()
+    yield {"input": images()}
+
+def grey():
+    return images()[:, :1]
+
+def raises():
+    raise KeyError("train")
+"""
+
+CODER = ["--model", "autoencoder", "--model-args", '{"in_features": 16}', "--calibration", "inputs.npy"]
+CONVOLUTION = ["--model", "batches:build"]
+
+BAD_INPUT: dict[str, tuple[list[str], str]] = {
+    "model": (["--model", "nothing", "--calibration", "inputs.npy"], "--model nothing: unknown model 'nothing'"),
+    "model's arguments": (["--model", "autoencoder", "--model-args", '{"wrong": 1}'], "--model autoencoder"),
+    "model's size": (["--model", "autoencoder"], "Autoencoder cannot be called with the calibration inputs, float"),
+    "no file": ([*CODER, "--calibration", "none.npy"], "none.npy: no such file or folder, expected a folder of images"),
+    "no weights": ([*CODER, "--init", "none.pt"], "none.pt: no such file"),
+    "junk for weights": ([*CODER, "--init", "junk.pt"], "junk.pt: not a checkpoint, or truncated (4 bytes)"),
+    "other weights": ([*CONVOLUTION, "--init", "weights.pt"], "does not fit Sequential: 4 missing: 0.weight, 0.bias,"),
+    "nine bits": ([*CODER, "--bits", "9"], "--bits: expected an integer from 2 to 8, found '9'"),
+    "bytes": ([*CODER, "--size", "1kB"], "1.0 kB is out of reach: the least that can be done here is "),
+    "two budgets": ([*CODER, "--size", "1kB", "--bops", "0.1"], "not allowed with"),
+    "no input": ([*CONVOLUTION, "--calibration", "batches:nothing"], "batches:nothing() needs at least one input"),
+    "empty array": ([*CONVOLUTION, "--calibration", "empty.npy"], "empty.npy holds no inputs, expected an array"),
+    "empty folder": ([*CONVOLUTION, "--calibration", "empty"], "empty: holds no images (.jpg, "),
+    "no images": ([*CONVOLUTION, "--calibration", "notes"], "and no .npy files; found notes.txt"),
+    "damaged image": (
+        [*CONVOLUTION, "--calibration", "photos", "--input-size", "8"],
+        "photos/1.png: cannot be read as an image (image file is truncated)",
+    ),
+    "no size": ([*CONVOLUTION, "--calibration", "photos"], "photos: holds images; say in input_size what height"),
+    "NaN in an array": ([*CODER, "--calibration", "nan.npy"], "nan.npy: input 5 has NaN or infinite values"),
+    "NaN": ([*CONVOLUTION, "--calibration", "batches:nan"], "batches:nan(), batch 1: input 2 has NaN or infinite"),
+    "shapes": (
+        [*CONVOLUTION, "--calibration", "batches:shapes"],
+        "batches:shapes(), batch 1 is float32 (4, 3, 7, 8), expected float32 (N, 3, 8, 8) as in batch 0; resize or pad",
+    ),
+    "dtypes": (
+        [*CONVOLUTION, "--calibration", "batches:dtypes"],
+        "batch 1 is int64 (4, 3, 8, 8), expected float32 (N, 3, 8, 8)",
+    ),
+    "kinds": ([*CONVOLUTION, "--calibration", "batches:kinds"], "batch 1 holds a mapping of input, batch 0 a tensor"),
+    "channels": (
+        [*CONVOLUTION, "--calibration", "batches:grey"],
+        "Sequential cannot be called with the calibration inputs, float32 (N, 1, 8, 8): RuntimeError (",
+    ),
+    "function": ([*CONVOLUTION, "--calibration", "batches:raises"], "batches:raises: raised KeyError ('train')"),
+    "no folder": ([*CODER, "-o", "none/ckpt.pt"], "cannot write none/ckpt.pt: there is no folder none"),
+    "no file name": ([*CODER, "-o", "notes"], "notes is a folder, expected a file name"),
+    "report": ([*CODER, "--json", "none/report.json"], "cannot write none/report.json: there is no folder none"),
+    "not writable": ([*CODER, "-o", "/proc/ckpt.pt"], "cannot write /proc/ckpt.pt: "),
+}  # fmt: skip
+
+
+@pytest.fixture
+def with_bad_input(trained: Path) -> Path:
+    Image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    (trained / "batches.py").write_text(BATCHES)
+    (trained / "junk.pt").write_bytes(b"junk")
+    for folder in ("empty", "notes", "photos"):
+        (trained / folder).mkdir()
+    (trained / "notes" / "notes.txt").write_text("nothing")
+    for number in range(2):
+        pixels = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(trained / "photos" / f"{number}.png")
+    damaged = trained / "photos" / "1.png"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    np.save(trained / "empty.npy", np.zeros((0, 3, 8, 8), np.float32))
+    values = rng.standard_normal((40, 16)).astype(np.float32)
+    values[5, 3] = np.nan
+    np.save(trained / "nan.npy", values)
+    return trained
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_line_and_nothing_is_written(case: str, with_bad_input: Path, run_command: Any) -> None:
+    words, message = BAD_INPUT[case]
+    before = sorted(path for path in with_bad_input.rglob("*") if "__pycache__" not in path.parts)
     given = words if "--calibration" in words else [*words, "--calibration", "inputs.npy"]
-    done = run_command("codeq.compress", *given, cwd=trained)
+    done = run_command("codeq.compress", *given, cwd=with_bad_input)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
-    assert not (trained / "ckpt.pt").exists()
+    assert not done.stdout
+    assert sorted(path for path in with_bad_input.rglob("*") if "__pycache__" not in path.parts) == before
+
+
+def test_what_names_one_array_otherwise_is_taken(with_bad_input: Path, run_command: Any) -> None:
+    """An array alone needs no name: there is nothing to mix it up with."""
+    np.savez(with_bad_input / "named.npz", anything=np.load(with_bad_input / "inputs.npy"))
+    done = run_command("codeq.compress", *CODER[:-1], "named.npz", cwd=with_bad_input)
+    assert done.returncode == 0, done.stderr
 
 
 TWO_INPUTS = """

@@ -82,6 +82,12 @@ def test_eight_bits_lose_next_to_nothing(granularity: str, float_network: nn.Mod
     assert len(report.weights) == 8  # the shared one counts once
 
 
+def test_corrections_keep_more_at_eight_bits_too(float_network: nn.Module) -> None:
+    corrected, plain = copy.deepcopy(float_network), copy.deepcopy(float_network)
+    kept = compress(corrected, inputs(64, 1), granularity="tensor").output_decibels[0]
+    assert kept > compress(plain, inputs(64, 1), granularity="tensor", correct=False).output_decibels[0] + 0.5
+
+
 def test_the_codes_are_the_weights_that_the_network_computes_with(float_network: nn.Module) -> None:
     model = copy.deepcopy(float_network)
     compress(model, inputs(64, 1), bits=4)
@@ -224,6 +230,32 @@ def test_weights_that_are_not_finite_are_named(float_network: nn.Module) -> None
         compress(model, inputs(8, 1))
 
 
+def test_the_report_says_where_most_is_lost_and_why() -> None:
+    """The second layer cancels nearly all that it reads, so that little noise before it is much behind it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Linear(*sizes, bias=False) for sizes in ((16, 32), (32, 32), (32, 8))))
+    first, second = model[0].weight, model[1].weight
+    with torch.no_grad():
+        first[16:] = first[:16] + 0.003 * torch.randn(16, 16)
+        second[:, 16:] = -second[:, :16]
+    report = compress(model, torch.randn(32, 16))
+    assert report.output_decibels[0] < 25
+    assert report.largest_loss.startswith("most is lost at 1.weight: ")
+    assert "it amplifies what is lost before it: exclude the layers before it" in report.largest_loss
+    assert report.largest_loss in " ".join(str(report).split())
+    assert report.to_dict()["largest_loss"] == report.largest_loss
+    fine = compress(nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 8)), torch.randn(32, 16))
+    assert fine.largest_loss == ""
+
+
+def test_codes_that_are_too_coarse_are_named_themselves() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8)]
+    report = compress(nn.Sequential(*layers), torch.randn(64, 64), bits=8, overrides={"2": {"bits": 2}})
+    assert report.largest_loss.startswith("most is lost at 2.weight: ")
+    assert report.largest_loss.endswith(" by its own codes; more bits, or exclude it")
+
+
 def test_a_report_warns_where_little_is_left() -> None:
     torch.manual_seed(0)
     layers = [nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8)]
@@ -263,7 +295,7 @@ def test_a_budget_costs_less_than_the_same_zeros_everywhere(float_network: nn.Mo
 
 def test_a_budget_out_of_reach_leaves_the_network_as_it_was(float_network: nn.Module) -> None:
     model = copy.deepcopy(float_network)
-    with pytest.raises(CompressError, match=r"50 B is out of reach: .* is the most that can be done here"):
+    with pytest.raises(CompressError, match=r"50 B is out of reach: the least that can be done here is .*"):
         compress(model, inputs(64, 1), budget=Budget("size", 50))
     assert not list(quantized_weights(model))
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in float_network.state_dict().items())
