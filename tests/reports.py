@@ -6,6 +6,7 @@ from typing import Any
 
 from codeq.activations.encoding import ActivationEncoding
 from codeq.adopt.report import AdoptedWeight, AdoptReport
+from codeq.compress.advice import BITS, Advice, AdvisedBits, AdvisedWeight
 from codeq.cost import CostSummary, LayerCost
 from codeq.figures.comparison import ParetoReport
 from codeq.figures.groups import RunGroup
@@ -200,6 +201,13 @@ def adopted(steps_off: float) -> AdoptReport:
     return AdoptReport("recovered", weights, {"embedding.token.weight": "excluded"}, baked, scales, notes)
 
 
+def advised() -> Advice:
+    at = tuple(AdvisedBits(bits, 5.1 * bits, 1.4 * bits, 0.181, 0.352) for bits in BITS)
+    read = (3072, 27, 768, 9)
+    weights = tuple(AdvisedWeight(name, (3072, n), n, 12.3, at) for name, n in zip(NAMES, read, strict=True))
+    return Advice("channel", weights)
+
+
 REPORTS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "export": (lambda: exported("float"), (*NAMES, "3072x768x3x3", "27.0 kB", "3.2 kB", "8.41", "gaps 4 + 4-bit")),
     "int8 export": (lambda: exported("int8"), (*LAYERS, *KERNELS, "scaled_dot_product_attention", "1234 CONV_2D")),
@@ -234,6 +242,10 @@ REPORTS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "zoo": (zoo, ("mobilenet_v2", "46.8%", "0 of 11,331,072 codes", "123.456", "64 / 50", "12 threads", "2000")),
     "adopt": (lambda: adopted(0.0), (*NAMES, "3072x768x3x3", "integer, per channel", "12 activations", "bit for bit")),
     "snapped": (lambda: adopted(0.5946), (*NAMES, "0.59 steps off", "blocks.11.norm.weight (LayerNorm)")),
+    "advice": (
+        advised,
+        (*NAMES, "40.8/11.2", "10.2/2.8", "18%", "35%", "leave stem.conv, blocks.11.attention.projection"),
+    ),
     "attach": (attached, (*NAMES, "embedding.token.weight", "MultiheadAttention", "3072x768x3x3", "30522x768")),
     "cost": (costs, (*NAMES, "1,814,073,344", "7,256,293,376", "46.7 kB", "3072x768x3x3")),
     "pareto": (

@@ -31,6 +31,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "checkpoint figures",
         "training",
         "train compress adopt pareto",
+        "advise",
     ),
     "export": (
         "errors",

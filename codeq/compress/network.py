@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from codeq.activations.moves import roots
 from codeq.activations.noise import Power
+from codeq.compress.advice import advise
 from codeq.compress.allocation import Allocation
 from codeq.compress.columns import layer_of
 from codeq.compress.decide import KEPT_BITS, Decisions, Kept
@@ -75,7 +76,7 @@ def compress(
         correct: Correct biases and the statistics of BatchNorms; None does so below 8 bits and with `zeros`, where it
             gains something.
         keep: Leave at 8 bits, and without more zeros than rounding gives, the layers that read an input of the network
-            and those whose outputs read few values (`FEW_INPUTS` of decide.py); an override has the last word.
+            and those whose outputs read few values (`FEW_INPUTS` of columns.py); an override has the last word.
         exclude, overrides: As for `attach`.
         count: Inputs to take; None takes all of a tensor, or as many of an iterable as memory allows.
         seed: Of the places of feature maps that count, and of stochastic rounding.
@@ -189,6 +190,7 @@ def compress(
         output_decibels=_compare(original, model, held, names),
         budget=None if allocation is None else allocation.outcome(),
         frontier=frontier,
+        advice=advise(original, granularity=granularity, exclude=exclude),
     )
 
 

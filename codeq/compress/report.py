@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from codeq.activations.noise import Power
+from codeq.compress.advice import Advice
 from codeq.quantizer.grid import WeightEncoding
 from codeq.toolkit.table import fold_line, format_bytes, format_count, render_table
 from codeq.training.budget import Budget, Kind
@@ -92,6 +93,7 @@ class CompressReport:
         output_decibels: Signal to noise of every output against the float network, over the held inputs.
         budget: Where it ended next to its budget; None without one.
         frontier: What other budgets of the kind would leave, as predicted from single weights; empty without a budget.
+        advice: What the float weights alone say; its sentence is printed, its table is in `report.advice`.
     """
 
     method: str
@@ -103,6 +105,12 @@ class CompressReport:
     output_decibels: tuple[float, ...]
     budget: BudgetOutcome | None = None
     frontier: tuple[FrontierPoint, ...] = ()
+    advice: Advice | None = None
+
+    @property
+    def measured_decibels(self) -> float:
+        """Return the signal to noise of all outputs as the frontier has it: their noises over their signals added."""
+        return Power(1.0, sum(10 ** (-decibels / 10) for decibels in self.output_decibels)).decibels
 
     @property
     def entropy_bytes(self) -> float:
@@ -128,7 +136,9 @@ class CompressReport:
     def to_dict(self) -> dict[str, Any]:
         """Give everything to machines, with plain types."""
         budget = None if self.budget is None else self.budget.to_dict()
-        return asdict(self) | {"budget": budget, "entropy_bytes": self.entropy_bytes, "warnings": list(self.warnings)}
+        advice = None if self.advice is None else self.advice.to_dict()
+        more = {"budget": budget, "entropy_bytes": self.entropy_bytes, "warnings": list(self.warnings)}
+        return asdict(self) | more | {"advice": advice}
 
     def __str__(self) -> str:
         rows = [
@@ -156,6 +166,7 @@ class CompressReport:
         counts = f"{format_count(self.inputs, 'input')}; judged on {self.held_inputs:,} others"
         text = f"outputs keep {signal} of the float network's signal, after {counts}"
         lines.append(fold_line(text, 2))
+        lines += [] if self.advice is None else [fold_line(f"advice: {self.advice.sentence}", 2)]
         lines += self._budget()
         lines += [fold_line(f"WARNING  {text}", 9) for text in self.warnings]
         return "\n".join(lines)

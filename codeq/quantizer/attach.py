@@ -133,12 +133,12 @@ def attach(
         raise AttachError("the network has quantizers already; call detach(model) first")
     baked = bake_in(model) if bake else ()
     _refuse_hooks(model)
-    candidates = {name: (module, tensor_name) for name, module, tensor_name in _quantizable_weights(model)}
+    candidates = {name: (module, tensor_name) for name, module, tensor_name in quantizable_weights(model)}
     if not candidates:
         raise AttachError(f"{type(model).__name__} has no layer to quantize; types are {_type_names()}")
-    included = None if include is None else _select(model, candidates, include, "include")
-    recurrent = {name: (module, tensor) for name, module, tensor in _recurrent_weights(model)}
-    excluded = _select(model, candidates, exclude, "exclude", also=recurrent)
+    included = None if include is None else select_weights(model, candidates, include, "include")
+    recurrent = {name: (module, tensor) for name, module, tensor in recurrent_weights(model)}
+    excluded = select_weights(model, candidates, exclude, "exclude", also=recurrent)
     defaults = {"bits": bits, "max_bits": max_bits, "grid": grid, "grid_limit": grid_limit}
     defaults |= {"theta_gradient": theta_gradient, "granularity": granularity}
     configs = {name: dict(defaults) for name in candidates}
@@ -146,7 +146,7 @@ def attach(
         unknown = sorted(set(changes) - set(defaults))
         if unknown:
             raise AttachError(f"override {pattern!r} has {', '.join(unknown)}, expected {', '.join(defaults)}")
-        for name in _select(model, candidates, [pattern], "overrides"):
+        for name in select_weights(model, candidates, [pattern], "overrides"):
             configs[name].update(changes)
 
     reasons = dict.fromkeys(excluded, "excluded")
@@ -182,7 +182,7 @@ def attach_each(model: nn.Module, configs: Mapping[str, Mapping[str, Any]]) -> N
             arguments. The network is then as it was.
         ValueError: A quantizer argument is out of range.
     """
-    candidates = {name: (module, tensor_name) for name, module, tensor_name in _quantizable_weights(model)}
+    candidates = {name: (module, tensor_name) for name, module, tensor_name in quantizable_weights(model)}
     unknown = [name for name in configs if name not in candidates]
     if unknown:
         computed = [item.way_out for item in reparametrized(model) if item.name in unknown]
@@ -309,7 +309,7 @@ def remove_quantizer(weight: QuantizedWeight) -> None:
 def _refuse_hooks(model: nn.Module) -> None:
     """Refuse what hooks compute, weights and what keeps a layer from being copied; and parametrizations, if only they
     keep the network from having a layer to quantize."""
-    only = not any(True for _ in _quantizable_weights(model))
+    only = not any(True for _ in quantizable_weights(model))
     refused = [
         item
         for item in reparametrized(model)
@@ -320,7 +320,8 @@ def _refuse_hooks(model: nn.Module) -> None:
         raise AttachError(f"{refused[0].way_out}, or attach with bake=True{others}")
 
 
-def _quantizable_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+def quantizable_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """Yield every weight of a plain network that `attach` may quantize: its name, its layer, and the tensor's name."""
     for layer, module in model.named_modules():
         for tensor_name in weight_names(module):
             parameter = module._parameters.get(tensor_name)
@@ -348,21 +349,33 @@ def recurrent_weight_names(module: nn.Module) -> tuple[str, ...]:
     return tuple(name for name in tensors if name.startswith("weight_"))
 
 
-def _recurrent_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+def recurrent_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """Yield every matrix of a recurrent layer, which stays float: its name, its layer, and the tensor's name."""
     for layer, module in model.named_modules():
         for tensor_name in recurrent_weight_names(module):
             yield weight_name(layer, tensor_name), module, tensor_name
 
 
-def _select(
+def select_weights(
     model: nn.Module,
-    candidates: Mapping[str, tuple[nn.Module, str]],
+    candidates: Mapping[str, object],
     patterns: str | Iterable[str],
     role: str,
     *,
     also: Iterable[str] = (),
 ) -> set[str]:
-    """The candidate weights, and those of `also`, that match any pattern; every pattern must match at least one."""
+    """Select the candidate weights, and those of `also`, that match any pattern.
+
+    Args:
+        model: For messages.
+        candidates: From `quantizable_weights`, by name.
+        patterns: As for `attach`.
+        role: What the patterns are given for, for messages.
+        also: Further names that may be chosen.
+
+    Raises:
+        AttachError: A pattern matches none of them.
+    """
     selected: set[str] = set()
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         found = {name for name in (*candidates, *also) if matches(pattern, (name, name.rpartition(".")[0]))}
