@@ -48,6 +48,7 @@ def test_a_checkpoint_that_exports(trained: Path, run_command: Any) -> None:
 def test_a_budget(trained: Path, run_command: Any) -> None:
     words = ("codeq.compress", "--model", "autoencoder", "--model-args", '{"in_features": 16}', "--init", "weights.pt")
     words += ("--calibration", "inputs.npy", "--json", "report.json", "--force", "--size", "60kB")
+    words += ("--plot", "frontier.svg")
     done = run_command(*words, cwd=trained)
     assert done.returncode == 0, done.stderr
     assert "budget 60.0 kB: " in done.stdout
@@ -55,6 +56,9 @@ def test_a_budget(trained: Path, run_command: Any) -> None:
     assert values["budget"]["met"]
     assert values["budget"]["reached"] <= 60_000 * 1.05
     assert len(values["frontier"]) > 3
+    assert "</svg>" in (trained / "frontier.svg").read_text()
+    assert values["advice"]["weights"][0]["at"][0]["bits"] == 8
+    assert values["advice"]["sentence"] in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize(
@@ -68,6 +72,9 @@ def test_a_budget(trained: Path, run_command: Any) -> None:
         (["--model", "autoencoder"], "16"),
         (["--model", "autoencoder", "--model-args", '{"in_features": 16}', "--size", "1kB"], "1.0 kB is out of reach"),
         (["--model", "autoencoder", "--size", "1kB", "--bops", "0.1"], "not allowed with"),
+        (["--model", "autoencoder", "--plot", "a.svg"], "give one with --sparsity, --bops or --size"),
+        (["--model", "autoencoder", "--size", "9kB", "--plot", "a.gif"], "a name that ends in .png or .svg"),
+        (["--model", "autoencoder", "--size", "9kB", "--plot", "a.svg", "-o", "a.svg"], "name another file"),
     ],
 )
 def test_bad_input_is_one_line(words: list[str], message: str, trained: Path, run_command: Any) -> None:
