@@ -1,6 +1,6 @@
 """Choose codes for a network that has none, where integers are asked for: 8 bits, a range per channel, rounded.
 
-And say of a network that was attached, and then neither trained nor compressed, what its quantizers leave of it.
+And say of a network that is attached what its quantizers leave of it, and warn of one that nobody trained.
 """
 
 import copy
@@ -9,17 +9,16 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from codeq.activations.noise import Power
 from codeq.compress.network import compress
-from codeq.compress.outputs import add_powers, float_outputs
 from codeq.compress.report import GOOD_DB
 from codeq.data.collect import collect_calibration
 from codeq.errors import TraceError, first_line
 from codeq.graph.inputs import Inputs, split_inputs
-from codeq.quantizer.attach import enable, quantized_weights, weight_names
+from codeq.quantizer.attach import quantized_layers, quantized_weights, weight_names
+from codeq.quantizer.power import LIMIT_DB, decibels_text
+from codeq.quantizer.signal import NetworkSignal, measure_network
 from export.errors import ExportError
 from export.options import Quantization
-from export.parity.signal import decibels_text
 
 
 class Compressed(NamedTuple):
@@ -29,11 +28,13 @@ class Compressed(NamedTuple):
         network: An attached copy, its codes chosen.
         quantization: With the calibration inputs as they were read: some can be read only once.
         note: What was done, for the report.
+        signal: What that leaves next to the float network.
     """
 
     network: nn.Module
     quantization: Quantization
     note: str
+    signal: NetworkSignal
 
 
 def compress_plain(model: nn.Module, example_inputs: Inputs, quantization: Quantization) -> Compressed | None:
@@ -68,34 +69,46 @@ def compress_plain(model: nn.Module, example_inputs: Inputs, quantization: Quant
         f"the network had no quantizers: its weights were compressed at 8 bits, which leaves {left} of its outputs; "
         "codeq.compress does that with a choice of bits and zeros"
     )
-    return Compressed(network, replace(quantization, calibration=inputs), note)
+    results = {weight.name: weight.decibels for weight in report.weights if weight.decibels is not None}
+    signal = NetworkSignal(report.held_inputs, results, report.output_decibels)
+    return Compressed(network, replace(quantization, calibration=inputs), note, signal)
 
 
-def untrained_warning(
+def weight_signal(
     model: nn.Module, held: tuple[Tensor, ...], names: tuple[str, ...], fixed_batch: int | None
-) -> str:
+) -> NetworkSignal | None:
+    """Measure what quantized weights leave of a network next to the float weights behind them.
+
+    Args:
+        model: Attached, or plain; left as it is.
+        held, names: Held inputs, and by which names the network takes them.
+        fixed_batch: The one batch size that it takes; None where it takes any.
+
+    Returns:
+        None where there is nothing to compare: no quantizer, or one that is off; float weights that are the codes
+        themselves, as compression leaves them; too few inputs for a batch.
+    """
+    layers = quantized_layers(model)
+    if not layers or not all(quantizer.enabled for _, quantizer in layers.values()):
+        return None
+    tensors = tuple(tensor[:fixed_batch] for tensor in held)
+    if fixed_batch is not None and len(tensors[0]) < fixed_batch:
+        return None
+    signal = measure_network(model, layers, tensors, names, batch_size=len(tensors[0]))
+    is_exact = all(decibels == LIMIT_DB for decibels in (*signal.outputs, *signal.results.values()))
+    return None if is_exact else signal
+
+
+def untrained_warning(model: nn.Module, signal: NetworkSignal | None) -> str:
     """Say that quantizers which nobody trained have ruined a network; empty where they have not, or are frozen.
 
     Args:
-        model: Attached; left as it is.
-        held, names: Held inputs, and by which names the network takes them.
-        fixed_batch: The one batch size that it takes; None where it takes any.
+        model: Attached, or plain.
+        signal: From `weight_signal`.
     """
-    quantizers = [weight.quantizer for weight in quantized_weights(model)]
-    if not quantizers or any(bool(quantizer.frozen) or not quantizer.enabled for quantizer in quantizers):
+    if signal is None or any(bool(weight.quantizer.frozen) for weight in quantized_weights(model)):
         return ""
-    tensors = tuple(tensor[:fixed_batch] for tensor in held)
-    if fixed_batch is not None and len(tensors[0]) < fixed_batch:
-        return ""
-    found = float_outputs(model, tensors, names)
-    enable(model, False)
-    try:
-        wanted = float_outputs(model, tensors, names)
-    finally:
-        enable(model, True)
-    powers: dict[str, Power] = {}
-    add_powers(powers, wanted, found)
-    worst = min((power.decibels for power in powers.values()), default=GOOD_DB)
+    worst = min(signal.outputs, default=GOOD_DB)
     if worst >= GOOD_DB:
         return ""
     return (

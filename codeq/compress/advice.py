@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from codeq.activations.noise import LIMIT_DB, Power
 from codeq.compress.choose import Placement
 from codeq.compress.columns import FEW_INPUTS, whole
 from codeq.errors import AttachError, CompressError
@@ -30,6 +29,7 @@ from codeq.quantizer.attach import (
 )
 from codeq.quantizer.choices import GRANULARITIES
 from codeq.quantizer.dead_zone import DeadZoneQuantizer
+from codeq.quantizer.power import LIMIT_DB, Power
 from codeq.toolkit.patterns import find_patterns
 from codeq.toolkit.table import fold_line, render_table
 
@@ -209,7 +209,7 @@ def advise(model: nn.Module, *, granularity: str = "channel", exclude: str | Ite
     """
     if granularity not in GRANULARITIES:
         raise CompressError(f"granularity must be {' or '.join(GRANULARITIES)}, found {granularity!r}")
-    found = {name: rest for name, *rest in _weights(model)}
+    found = {name: (parameter, axis, groups) for name, parameter, axis, groups in _weights(model)}
     if not found:
         raise AttachError(f"{type(model).__name__} has no layer to quantize")
     recurrent = [name for name, *_ in recurrent_weights(model)]

@@ -13,14 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from codeq.activations.moves import roots
-from codeq.activations.noise import Power
 from codeq.compress.advice import advise
 from codeq.compress.allocation import Allocation
 from codeq.compress.columns import layer_of
 from codeq.compress.decide import KEPT_BITS, Decisions, Kept
 from codeq.compress.folded import folded_channels
 from codeq.compress.layer_by_layer import walk
-from codeq.compress.outputs import add_powers, float_outputs
 from codeq.compress.pick import METHODS
 from codeq.compress.report import CompressReport
 from codeq.compress.sensitivity import BITS, Sensitivity, measure
@@ -31,11 +29,12 @@ from codeq.graph.inputs import split_inputs
 from codeq.graph.nodes import is_constant, state_name
 from codeq.graph.trace import trace
 from codeq.quantizer.attach import QuantizedWeight, attach, encode, quantized_weights, remove_quantizer
+from codeq.quantizer.outputs import add_powers, float_outputs
+from codeq.quantizer.power import Power
+from codeq.quantizer.signal import BATCH_SIZE
 from codeq.toolkit.patterns import matches
 from codeq.training.budget import Budget
 
-BATCH_SIZE = 25
-"""Inputs that are computed at a time."""
 HELD = 8
 """One in so many inputs is held back, and the result judged on these alone."""
 MEASURING = 0.3
@@ -94,6 +93,7 @@ def compress(
         >>> compress(network, torch.randn(64, 8), bits=4).method
         'obq'
     """
+    exclude = exclude if isinstance(exclude, str) else tuple(exclude)
     if not 0 <= zeros < 1:
         raise CompressError(f"zeros must be at least 0 and below 1, found {zeros!r}")
     if budget is not None and zeros:

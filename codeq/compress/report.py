@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from codeq.activations.noise import Power
 from codeq.compress.advice import Advice
 from codeq.quantizer.grid import WeightEncoding
+from codeq.quantizer.power import Power
 from codeq.toolkit.table import fold_line, format_bytes, format_count, render_table
 from codeq.training.budget import Budget, Kind
 
