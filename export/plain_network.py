@@ -15,7 +15,7 @@ from codeq.data.collect import collect_calibration
 from codeq.errors import TraceError, first_line
 from codeq.graph.inputs import Inputs, split_inputs
 from codeq.quantizer.attach import quantized_layers, quantized_weights, weight_names
-from codeq.quantizer.power import LIMIT_DB, decibels_text
+from codeq.quantizer.power import decibels_text
 from codeq.quantizer.signal import NetworkSignal, measure_network
 from export.errors import ExportError
 from export.options import Quantization
@@ -85,30 +85,26 @@ def weight_signal(
         fixed_batch: The one batch size that it takes; None where it takes any.
 
     Returns:
-        None where there is nothing to compare: no quantizer, or one that is off; float weights that are the codes
-        themselves, as compression leaves them; too few inputs for a batch.
+        None where there is nothing to compare: no quantizer, or one that is off; too few inputs for a batch; or frozen
+        grids, behind which there is no float network any more. What was trained answers by its codes alone, its float
+        weights may give anything, and compression leaves the codes themselves.
     """
     layers = quantized_layers(model)
-    if not layers or not all(quantizer.enabled for _, quantizer in layers.values()):
+    if not layers or any(bool(quantizer.frozen) or not quantizer.enabled for _, quantizer in layers.values()):
         return None
     tensors = tuple(tensor[:fixed_batch] for tensor in held)
     if fixed_batch is not None and len(tensors[0]) < fixed_batch:
         return None
-    signal = measure_network(model, layers, tensors, names, batch_size=len(tensors[0]))
-    is_exact = all(decibels == LIMIT_DB for decibels in (*signal.outputs, *signal.results.values()))
-    return None if is_exact else signal
+    return measure_network(model, layers, tensors, names, batch_size=len(tensors[0]))
 
 
-def untrained_warning(model: nn.Module, signal: NetworkSignal | None) -> str:
-    """Say that quantizers which nobody trained have ruined a network; empty where they have not, or are frozen.
+def untrained_warning(signal: NetworkSignal | None) -> str:
+    """Say that quantizers which nobody trained have ruined a network; empty where they have not, or there are none.
 
     Args:
-        model: Attached, or plain.
         signal: From `weight_signal`.
     """
-    if signal is None or any(bool(weight.quantizer.frozen) for weight in quantized_weights(model)):
-        return ""
-    worst = min(signal.outputs, default=GOOD_DB)
+    worst = GOOD_DB if signal is None else min(signal.outputs, default=GOOD_DB)
     if worst >= GOOD_DB:
         return ""
     return (

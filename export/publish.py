@@ -113,7 +113,7 @@ def publish(
         details=written.details(size_bytes),
         notes=(*notes, *map(_dropped_note, dropped_writes(program.exported))),
         compressed=None if compressed is None else compressed.network,
-        untrained=untrained_warning(model, signal),
+        untrained="" if compressed is not None else untrained_warning(signal),
         weight_signal=signal,
     )
 

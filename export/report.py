@@ -113,8 +113,8 @@ class Report(Generic[DetailsT]):
             parity holds the file against. `codeq.save` keeps it.
         untrained: What quantizers that nobody trained have ruined; empty where they have not.
         weight_signal: What quantized weights leave of each layer's result and of the outputs next to the float weights
-            behind them, on held inputs; None where these are the codes themselves, as `codeq.compress` leaves them:
-            then its own report has it.
+            behind them, on held inputs; None where grids are frozen, behind which there is no float network any more:
+            the report of `codeq.compress` has it, and after training there is none.
     """
 
     backend: str

@@ -89,7 +89,6 @@ def test_quantizers_that_nobody_trained_are_told(network: nn.Module, tmp_path: P
 def test_what_weights_leave_is_shown_per_layer_and_per_output(network: nn.Module, tmp_path: Path) -> None:
     attached = copy.deepcopy(network)
     codeq.attach(attached, bits=4, granularity="channel")
-    codeq.freeze(attached)
     report = export_onnx(attached, (INPUTS[:2],), tmp_path / "net.onnx", check_inputs=(INPUTS,))
     assert report.activations is None
     measured = describe(attached, INPUTS)
@@ -126,6 +125,9 @@ def test_a_batch_that_is_not_full_is_not_measured(network: nn.Module) -> None:
     assert full is not None
     assert full.inputs == 4
     codeq.enable(attached, False)
+    assert weight_signal(attached, (INPUTS,), (), None) is None
+    codeq.enable(attached)
+    codeq.freeze(attached)  # as training ends
     assert weight_signal(attached, (INPUTS,), (), None) is None
 
 
