@@ -120,9 +120,12 @@ class AttachReport:
             for row in self.rows
         ]
         header = ("weight", "layer", "shape", "bits", "itself", *(["result"] if self.inputs else []), "grid")
-        lines = [render_table(header, cells), *(fold_line(f"baked in: {item}", 2) for item in self.baked)]
         compared = "itself: signal to noise of the weight against the float one"
-        lines.append(fold_line(f"{compared}{'; result: of its layer' if self.inputs else ''}", 2))
+        lines = [
+            render_table(header, cells),
+            fold_line(f"{compared}{'; result: of its layer' if self.inputs else ''}", 2),
+            *(fold_line(f"baked in: {item}", 2) for item in self.baked),
+        ]
         return "\n".join([*lines, *([fold_line(self.signal_text, 2)] if self.inputs else [])])
 
 

@@ -51,8 +51,8 @@ def test_ranges_are_those_of_the_granularity_and_axis() -> None:
 
 
 def test_of_a_large_weight_some_channels_say_the_same(rng: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    weight = torch.randn(1024, 512, generator=rng)
-    assert weight.numel() > 4 * MEASURED
+    weight = torch.randn(512, 512, generator=rng)
+    assert weight.numel() == 4 * MEASURED
     _, some = measure_weight(weight)
     monkeypatch.setattr("codeq.compress.advice.MEASURED", weight.numel())
     _, all_of_it = measure_weight(weight)
