@@ -38,6 +38,7 @@ PACKAGES = ("codeq", "export", "models", "runtime_tests")
 TRAINING: Mapping[str, tuple[str, str]] = {
     "train": ("codeq.train", "train a network with learnable dead zones"),
     "compress": ("codeq.compress.__main__", "compress a trained network without training"),
+    "advise": ("codeq.advise", "say what to quantize and what to prune, from weights alone"),
     "adopt": ("codeq.adopt.__main__", "take over a network that was quantized elsewhere"),
     "pareto": ("codeq.pareto", "compare training runs: a table and pictures"),
 }

@@ -1,6 +1,6 @@
 """Choose codes for a network that has none, where integers are asked for: 8 bits, a range per channel, rounded.
 
-And say of a network that was attached, and then neither trained nor compressed, what its quantizers leave of it.
+And say of a network that is attached what its quantizers leave of it, and warn of one that nobody trained.
 """
 
 import copy
@@ -9,17 +9,16 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from codeq.activations.noise import Power
 from codeq.compress.network import compress
-from codeq.compress.outputs import add_powers, float_outputs
 from codeq.compress.report import GOOD_DB
 from codeq.data.collect import collect_calibration
 from codeq.errors import TraceError, first_line
 from codeq.graph.inputs import Inputs, split_inputs
-from codeq.quantizer.attach import enable, quantized_weights, weight_names
+from codeq.quantizer.attach import quantized_layers, quantized_weights, weight_names
+from codeq.quantizer.power import decibels_text
+from codeq.quantizer.signal import NetworkSignal, measure_network
 from export.errors import ExportError
 from export.options import Quantization
-from export.parity.signal import decibels_text
 
 
 class Compressed(NamedTuple):
@@ -29,11 +28,13 @@ class Compressed(NamedTuple):
         network: An attached copy, its codes chosen.
         quantization: With the calibration inputs as they were read: some can be read only once.
         note: What was done, for the report.
+        signal: What that leaves next to the float network.
     """
 
     network: nn.Module
     quantization: Quantization
     note: str
+    signal: NetworkSignal
 
 
 def compress_plain(model: nn.Module, example_inputs: Inputs, quantization: Quantization) -> Compressed | None:
@@ -68,34 +69,42 @@ def compress_plain(model: nn.Module, example_inputs: Inputs, quantization: Quant
         f"the network had no quantizers: its weights were compressed at 8 bits, which leaves {left} of its outputs; "
         "codeq.compress does that with a choice of bits and zeros"
     )
-    return Compressed(network, replace(quantization, calibration=inputs), note)
+    results = {weight.name: weight.decibels for weight in report.weights if weight.decibels is not None}
+    signal = NetworkSignal(report.held_inputs, results, report.output_decibels)
+    return Compressed(network, replace(quantization, calibration=inputs), note, signal)
 
 
-def untrained_warning(
+def weight_signal(
     model: nn.Module, held: tuple[Tensor, ...], names: tuple[str, ...], fixed_batch: int | None
-) -> str:
-    """Say that quantizers which nobody trained have ruined a network; empty where they have not, or are frozen.
+) -> NetworkSignal | None:
+    """Measure what quantized weights leave of a network next to the float weights behind them.
 
     Args:
-        model: Attached; left as it is.
+        model: Attached, or plain; left as it is.
         held, names: Held inputs, and by which names the network takes them.
         fixed_batch: The one batch size that it takes; None where it takes any.
+
+    Returns:
+        None where there is nothing to compare: no quantizer, or one that is off; too few inputs for a batch; or frozen
+        grids, behind which there is no float network any more. What was trained answers by its codes alone, its float
+        weights may give anything, and compression leaves the codes themselves.
     """
-    quantizers = [weight.quantizer for weight in quantized_weights(model)]
-    if not quantizers or any(bool(quantizer.frozen) or not quantizer.enabled for quantizer in quantizers):
-        return ""
+    layers = quantized_layers(model)
+    if not layers or any(bool(quantizer.frozen) or not quantizer.enabled for _, quantizer in layers.values()):
+        return None
     tensors = tuple(tensor[:fixed_batch] for tensor in held)
     if fixed_batch is not None and len(tensors[0]) < fixed_batch:
-        return ""
-    found = float_outputs(model, tensors, names)
-    enable(model, False)
-    try:
-        wanted = float_outputs(model, tensors, names)
-    finally:
-        enable(model, True)
-    powers: dict[str, Power] = {}
-    add_powers(powers, wanted, found)
-    worst = min((power.decibels for power in powers.values()), default=GOOD_DB)
+        return None
+    return measure_network(model, layers, tensors, names, batch_size=len(tensors[0]))
+
+
+def untrained_warning(signal: NetworkSignal | None) -> str:
+    """Say that quantizers which nobody trained have ruined a network; empty where they have not, or there are none.
+
+    Args:
+        signal: From `weight_signal`.
+    """
+    worst = GOOD_DB if signal is None else min(signal.outputs, default=GOOD_DB)
     if worst >= GOOD_DB:
         return ""
     return (

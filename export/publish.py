@@ -16,13 +16,14 @@ from codeq.graph.eval_mode import eval_mode
 from codeq.graph.inputs import Inputs, join_inputs
 from codeq.graph.state import dropped_writes
 from codeq.quantizer.attach import quantized_weights
+from codeq.quantizer.signal import NetworkSignal
 from codeq.toolkit.files import check_writable, staging_folder
 from export.backend import Backend, OnProgress, StoredFile, StoredWeight, Written, backend_of
 from export.errors import ExportError
 from export.options import ExportRequest
 from export.parity.held import hold_inputs
 from export.parity.verdict import ParityError, Verdict
-from export.plain_network import compress_plain, untrained_warning
+from export.plain_network import compress_plain, untrained_warning, weight_signal
 from export.program.prepare import Prepared, float32_bytes, prepare_program, rebuild_program
 from export.program.program import ReferenceProgram
 from export.program.run import take_inputs
@@ -96,6 +97,9 @@ def publish(
     program = prepared.program
     if compressed is not None:
         notes = (*notes, compressed.note)
+        signal: NetworkSignal | None = compressed.signal
+    else:
+        signal = weight_signal(model, prepared.held, prepared.names, stored.fixed_batch)
     return Report(
         backend=backend.name,
         path=output,
@@ -109,7 +113,8 @@ def publish(
         details=written.details(size_bytes),
         notes=(*notes, *map(_dropped_note, dropped_writes(program.exported))),
         compressed=None if compressed is None else compressed.network,
-        untrained=untrained_warning(model, prepared.held, prepared.names, stored.fixed_batch),
+        untrained="" if compressed is not None else untrained_warning(signal),
+        weight_signal=signal,
     )
 
 

@@ -9,10 +9,12 @@ from typing import Any, Generic, Protocol, TypeVar
 from torch import nn
 
 from codeq.quantizer.grid import WeightEncoding
+from codeq.quantizer.power import decibels_text
+from codeq.quantizer.signal import NetworkSignal
 from codeq.toolkit.report_version import FORMAT_VERSION
 from codeq.toolkit.table import fold_line, format_bytes, format_ratio, render_table
 from export.parity.checks import LayerKernel
-from export.parity.signal import decibels_text
+from export.parity.signal import worst_of
 from export.parity.verdict import Verdict
 from export.program.program import WeightRecord
 
@@ -110,6 +112,9 @@ class Report(Generic[DetailsT]):
         compressed: The attached network that the file was made from, where the export has compressed a plain one: what
             parity holds the file against. `codeq.save` keeps it.
         untrained: What quantizers that nobody trained have ruined; empty where they have not.
+        weight_signal: What quantized weights leave of each layer's result and of the outputs next to the float weights
+            behind them, on held inputs; None where grids are frozen, behind which there is no float network any more:
+            the report of `codeq.compress` has it, and after training there is none.
     """
 
     backend: str
@@ -125,6 +130,7 @@ class Report(Generic[DetailsT]):
     notes: tuple[str, ...] = ()
     compressed: nn.Module | None = field(default=None, repr=False, compare=False)
     untrained: str = ""
+    weight_signal: NetworkSignal | None = None
 
     @property
     def compression_ratio(self) -> float:
@@ -174,6 +180,7 @@ class Report(Generic[DetailsT]):
             "skipped_folds": self.skipped_folds,
             "notes": list(self.notes),
             "warnings": list(self.warnings),
+            "weight_signal": None if self.weight_signal is None else asdict(self.weight_signal),
             "activations": None if self.activations is None else asdict(self.activations),
             "weights": [asdict(weight) for weight in self.weights],
             "parity": self.verdict.to_dict(),
@@ -190,6 +197,7 @@ class Report(Generic[DetailsT]):
             *self._lowering_remarks(),
             *self.details.remarks(self),
             *self._activation_remarks(),
+            *self._weight_signal_remarks(),
             *(("note", note) for note in self.notes),
             *(("WARNING", text) for text in self.warnings),
         ]
@@ -221,6 +229,15 @@ class Report(Generic[DetailsT]):
             text = f"argmax differs on {item.argmax_differences} of {self.verdict.inputs} inputs"
             remarks.append(("next to float32", f"{text}, outputs by up to {item.max_abs_error:.2g}"))
         return remarks
+
+    def _weight_signal_remarks(self) -> list[tuple[str, str]]:
+        if self.weight_signal is None:
+            return []
+        left = ", ".join(map(decibels_text, self.weight_signal.outputs))
+        layers = [(name.removesuffix(".weight"), decibels) for name, decibels in self.weight_signal.results.items()]
+        worst = ", ".join(f"{name} {decibels_text(found)}" for name, found in worst_of(layers))
+        text = f"outputs keep {left}{f'; worst layers {worst}' if worst else ''}"
+        return [("next to float weights", text)]
 
     def _table(self) -> str:
         header = ("weight", "shape", "bits", "zeros", "stored", "bound", "ratio", "storage")

@@ -6,10 +6,12 @@ from typing import Any
 
 from codeq.activations.encoding import ActivationEncoding
 from codeq.adopt.report import AdoptedWeight, AdoptReport
+from codeq.compress.advice import BITS, Advice, AdvisedBits, AdvisedWeight
 from codeq.cost import CostSummary, LayerCost
 from codeq.figures.comparison import ParetoReport
 from codeq.figures.groups import RunGroup
 from codeq.quantizer.attach import AttachReport, AttachRow
+from codeq.quantizer.signal import NetworkSignal
 from codeq.run_log import Run
 from export.metadata import StateMetadata
 from export.onnx.details import OnnxDetails
@@ -77,7 +79,21 @@ def exported(kind: str) -> Report[Any]:
         details = OnnxDetails(13, 7, "1.17", "auto", 2_012, 0, 24_012, 12_012, floats, "model.onnx.data", None)
     activations = None if kind == "float" else ActivationReport("mse", 14, 127, ())
     path = Path("exports/vision-transformer-packed-int8.onnx")
-    return Report(kind, path, 5_484_412, 1_313_512, weights, verdict(kind), 7, details, {}, activations, (REASON,))
+    left = NetworkSignal(64, dict(zip(NAMES, (19.4, 12.34, 7.08, 30.1), strict=True)), (11.1, 9.9))
+    return Report(
+        kind,
+        path,
+        5_484_412,
+        1_313_512,
+        weights,
+        verdict(kind),
+        7,
+        details,
+        {},
+        activations,
+        (REASON,),
+        weight_signal=left,
+    )
 
 
 STATE = tuple(
@@ -170,9 +186,12 @@ def training_step() -> StepReport:
 
 
 def attached() -> AttachReport:
-    rows = [AttachRow(name, "MultiheadAttention", (3072, 768, 3, 3), True, 4, "integer, limit 127") for name in NAMES]
+    rows = [
+        AttachRow(name, "MultiheadAttention", (3072, 768, 3, 3), True, 4, "integer, limit 127", "", 19.46, decibels)
+        for name, decibels in zip(NAMES, (22.0, -13.1, 200.0, None), strict=True)
+    ]
     left = AttachRow("embedding.token.weight", "Embedding", (30522, 768), False, reason=REASON)
-    return AttachReport((*rows, left), (f"{NAMES[2]}: {REASON}",))
+    return AttachReport((*rows, left), (f"{NAMES[2]}: {REASON}",), 25, (11.23, 7.5))
 
 
 def costs() -> CostSummary:
@@ -200,8 +219,18 @@ def adopted(steps_off: float) -> AdoptReport:
     return AdoptReport("recovered", weights, {"embedding.token.weight": "excluded"}, baked, scales, notes)
 
 
+def advised() -> Advice:
+    at = tuple(AdvisedBits(bits, 5.1 * bits, 1.4 * bits, 0.181, 0.352) for bits in BITS)
+    read = (3072, 27, 768, 9)
+    weights = tuple(AdvisedWeight(name, (3072, n), n, 12.3, at) for name, n in zip(NAMES, read, strict=True))
+    return Advice("channel", weights)
+
+
 REPORTS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
-    "export": (lambda: exported("float"), (*NAMES, "3072x768x3x3", "27.0 kB", "3.2 kB", "8.41", "gaps 4 + 4-bit")),
+    "export": (
+        lambda: exported("float"),
+        (*NAMES, "3072x768x3x3", "27.0 kB", "3.2 kB", "8.41", "gaps 4 + 4-bit", "keep 11.1 dB, 9.9 dB"),
+    ),
     "int8 export": (lambda: exported("int8"), (*LAYERS, *KERNELS, "scaled_dot_product_attention", "1234 CONV_2D")),
     "parity": (lambda: verdict("float"), ("logits_per_image", "3.8e-06", "2.2e-04", "12", "would hold")),
     "int8 parity": (lambda: verdict("int8"), (*LAYERS, *KERNELS, "737,280,123", "1234")),
@@ -234,7 +263,24 @@ REPORTS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "zoo": (zoo, ("mobilenet_v2", "46.8%", "0 of 11,331,072 codes", "123.456", "64 / 50", "12 threads", "2000")),
     "adopt": (lambda: adopted(0.0), (*NAMES, "3072x768x3x3", "integer, per channel", "12 activations", "bit for bit")),
     "snapped": (lambda: adopted(0.5946), (*NAMES, "0.59 steps off", "blocks.11.norm.weight (LayerNorm)")),
-    "attach": (attached, (*NAMES, "embedding.token.weight", "MultiheadAttention", "3072x768x3x3", "30522x768")),
+    "advice": (
+        advised,
+        (*NAMES, "40.8/11.2", "10.2/2.8", "18%", "35%", "leave stem.conv, blocks.11.attention.projection"),
+    ),
+    "attach": (
+        attached,
+        (
+            *NAMES,
+            "embedding.token.weight",
+            "MultiheadAttention",
+            "3072x768x3x3",
+            "30522x768",
+            "19.5 dB",
+            "-13.1 dB",
+            "exact",
+            "outputs keep 11.2 dB, 7.5 dB",
+        ),
+    ),
     "cost": (costs, (*NAMES, "1,814,073,344", "7,256,293,376", "46.7 kB", "3072x768x3x3")),
     "pareto": (
         lambda: compared(Path("runs")),

@@ -60,7 +60,7 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "codeq: error: expected a command (train, compress, adopt, pareto, export, inspect"),
+        ([], "codeq: error: expected a command (train, compress, advise, adopt, pareto, export, inspect"),
         (["tarin"], "found 'tarin'; did you mean train? (see --help)"),
         (["export"], "codeq export: error: expected a command (onnx, tflite), found none (see --help)"),
         (["export", "tfilte", "a.pt"], "found 'tfilte'; did you mean tflite? (see --help)"),

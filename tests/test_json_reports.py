@@ -13,6 +13,7 @@ from tests.reports import REPORTS
 from tests.test_architecture import COMMANDS
 
 MADE_UP = {
+    "codeq.advise": ("codeq.compress.advice.advise", "advice", ["--model", "autoencoder"]),
     "codeq.pareto": ("codeq.figures.comparison.compare_runs", "pareto", ["a.jsonl"]),
     "export.inspect": ("export.inspect.inspect_file", "inspect", ["a.onnx"]),
     "export.materialize": ("export.materialize.materialize", "materialize", ["a.onnx"]),

@@ -34,6 +34,8 @@ def test_the_loop_runs_and_the_file_opens(
     "module",
     [
         "codeq.train",
+        "codeq.compress",
+        "codeq.advise",
         "codeq.adopt",
         "codeq.pareto",
         "runtime_tests.training_step",

@@ -6,9 +6,7 @@ y is what an operator computes in float, z what it computes where the quantized 
 their grids: the noise of that operator's own inputs, whatever came before them. 6 dB are a bit.
 """
 
-import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,42 +20,7 @@ from codeq.activations.moves import is_move
 from codeq.activations.plan import ActivationPlan
 from codeq.graph.autocast import autocast_off
 from codeq.graph.nodes import GraphRunner, layer_names
-
-LIMIT_DB = 200.0
-"""Stands for no noise at all, and -LIMIT_DB for noise without a signal: further apart than float64 can tell."""
-
-
-@dataclass
-class Power:
-    """Adds up the squares of a signal and of its noise."""
-
-    signal: float = 0.0
-    noise: float = 0.0
-
-    def add(self, wanted: Tensor, found: Tensor) -> None:
-        """Add the values of one tensor. Equal infinities are equal; what only one of both has is noise without end."""
-        signal, noise = (float(torch.linalg.vector_norm(x, dtype=torch.float64)) for x in (wanted, wanted - found))
-        if math.isfinite(signal) and math.isfinite(noise):
-            self.signal += signal**2
-            self.noise += noise**2
-            return
-        wide, other = wanted.double(), found.double()
-        same = wide == other
-        finite = wide.isfinite() & other.isfinite()
-        if not bool((same | finite).all()):
-            self.noise = math.inf
-            return
-        self.signal += float(wide[wide.isfinite()].square().sum())
-        self.noise += float((wide - other)[~same].square().sum())
-
-    @property
-    def decibels(self) -> float:
-        """Signal to noise, within LIMIT_DB."""
-        if not self.noise:
-            return LIMIT_DB
-        if not self.signal or math.isinf(self.noise):
-            return -LIMIT_DB
-        return max(-LIMIT_DB, min(LIMIT_DB, 10 * math.log10(self.signal / self.noise)))
+from codeq.quantizer.power import Power
 
 
 @torch.no_grad()

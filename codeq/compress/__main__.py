@@ -55,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     budget.add_argument("--bops", type=parse_share, metavar="SHARE", help="bit operations of the float network's: 0.05")
     budget.add_argument("--size", type=parse_size, metavar="BYTES", help="bytes by the entropy bound: 200kB")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what other budgets would leave, PNG or SVG")
     parser.add_argument(
         "--method",
         choices=METHODS,
@@ -102,9 +103,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run `python -m codeq.compress`; see `--help`."""
     arguments = build_parser().parse_args(argv)
     check_writable(arguments.output, force=arguments.force)
-    others = [arguments.output, *([arguments.init] if arguments.init else [])]
+    _check_plot(arguments)
+    others = [arguments.output, *(path for path in (arguments.init, arguments.plot) if path is not None)]
     cli.check_json(arguments.json, *others, force=arguments.force)
     with cli.loading():  # here, so that the parser answers without torch
+        from codeq import figures
         from codeq.checkpoint import save
         from codeq.compress.network import compress
         from codeq.data.calibration import read_calibration
@@ -166,10 +169,33 @@ def main(argv: list[str] | None = None) -> int:
         activations=report.activations,
         **saved_as,
     )
+    if arguments.plot is not None and report.budget is not None:
+        outcome = report.budget
+        figure = figures.draw_frontier(
+            outcome.kind,
+            [(point.target, point.decibels) for point in report.frontier],
+            asked=outcome.target,
+            reached=(outcome.reached, report.measured_decibels),
+        )
+        figures.save_figure(figure, arguments.plot, force=True)
     cli.show_report(report, arguments.json)
     if str(arguments.json) != "-":
         print(f"{arguments.output} written")
     return 0 if report.budget is None or report.budget.met else cli.EXIT_FAILED
+
+
+def _check_plot(arguments: argparse.Namespace) -> None:
+    """Say before the work starts whether the picture can be drawn and written."""
+    path = arguments.plot
+    if path is None:
+        return
+    if _budget(arguments) is None:
+        raise CompressError("--plot draws what other budgets would leave; give one with --sparsity, --bops or --size")
+    if path.resolve() == arguments.output.resolve():
+        raise CompressError(f"--plot {path}: is the checkpoint that --output writes; name another file")
+    from codeq.figures.style import check_figure  # here, behind the parser
+
+    check_figure(path, force=arguments.force)
 
 
 def _budget(arguments: argparse.Namespace) -> Budget | None:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from codeq.activations.noise import Power
 from codeq.compress.report import BudgetOutcome, FrontierPoint
 from codeq.compress.sensitivity import GridChoice, Sensitivity
 from codeq.cost import FLOAT_BITS
 from codeq.errors import CompressError
+from codeq.quantizer.power import Power
 from codeq.training.budget import Budget
 
 BUCKETS = 4_000

@@ -17,6 +17,10 @@ from torch.fx import Node
 
 aten = torch.ops.aten
 
+FEW_INPUTS = 32
+"""A layer whose outputs each read fewer values, above all a depthwise convolution, stays at 8 bits by itself: rounding
+has nothing to make up with, and such layers are a few percent of a network's weights."""
+
 
 @dataclass(frozen=True)
 class Layer:

@@ -8,16 +8,13 @@ from torch import Tensor
 
 from codeq.compress.allocation import Allocation
 from codeq.compress.choose import choose_codes
-from codeq.compress.columns import Layer, whole
+from codeq.compress.columns import FEW_INPUTS, Layer, whole
 from codeq.compress.folded import Folded
 from codeq.compress.pick import pick
 from codeq.compress.problem import LayerProblem
 from codeq.compress.report import CompressedWeight
 from codeq.quantizer.attach import QuantizedWeight
 
-FEW_INPUTS = 32
-"""A layer whose outputs each read fewer values, above all a depthwise convolution, stays at 8 bits by itself: rounding
-has nothing to make up with, and such layers are a few percent of a network's weights."""
 KEPT_BITS = 8
 """Of layers that are kept, and the bits at which plain rounding leaves nothing to gain."""
 

@@ -19,8 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from codeq.activations.learned_step import QuantizedActivations
-from codeq.activations.noise import Power
-from codeq.compress.outputs import float_outputs
 from codeq.compress.report import Distilled
 from codeq.errors import CompressError
 from codeq.graph.autocast import autocast_off
@@ -28,6 +26,8 @@ from codeq.graph.eval_mode import eval_mode
 from codeq.graph.inputs import call, named_outputs
 from codeq.graph.kept_state import kept_state
 from codeq.quantizer.attach import QuantizedWeight, quantized_weights
+from codeq.quantizer.outputs import float_outputs
+from codeq.quantizer.power import Power
 
 BATCH_SIZE = 16
 WEIGHT_RATE = 0.03

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from codeq.compress.outputs import float_outputs
 from codeq.errors import AttachError, CalibrationError, CodeqError, CompressError, TraceError, first_line
 from codeq.quantizer.attach import quantized_weights
+from codeq.quantizer.outputs import float_outputs
 
 
 def check_network(model: nn.Module) -> None:

@@ -17,12 +17,12 @@ from torch.export.graph_signature import InputKind
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from codeq.activations.noise import Power
 from codeq.compress.columns import Layer, layer_of
 from codeq.compress.moments import estimate
 from codeq.compress.problem import LayerProblem
 from codeq.graph.autocast import autocast_off
 from codeq.graph.nodes import is_constant, state_name
+from codeq.quantizer.power import Power
 
 POSITIONS = 64
 """Places of a feature map that count for the moments of a convolution, of each input."""

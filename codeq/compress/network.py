@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 
 from codeq.activations.learned_step import QuantizedActivations
 from codeq.activations.moves import roots
-from codeq.activations.noise import Power
+from codeq.compress.advice import advise
 from codeq.compress.allocation import Allocation
 from codeq.compress.columns import layer_of
 from codeq.compress.decide import KEPT_BITS, Decisions, Kept
@@ -23,7 +23,6 @@ from codeq.compress.distill import distill as distill_network
 from codeq.compress.fit import answer, check_network
 from codeq.compress.folded import folded_channels
 from codeq.compress.layer_by_layer import Walked, walk
-from codeq.compress.outputs import add_powers, float_outputs
 from codeq.compress.pick import METHODS
 from codeq.compress.report import CompressReport
 from codeq.compress.sensitivity import BITS, Sensitivity, measure
@@ -36,11 +35,12 @@ from codeq.graph.nodes import is_constant, state_name
 from codeq.graph.trace import trace
 from codeq.quantizer.attach import QuantizedWeight, attach, encode, quantized_weights, remove_quantizer
 from codeq.quantizer.choices import MAX_BITS, MIN_BITS
+from codeq.quantizer.outputs import add_powers, float_outputs
+from codeq.quantizer.power import Power
+from codeq.quantizer.signal import BATCH_SIZE
 from codeq.toolkit.patterns import matches
 from codeq.training.budget import Budget
 
-BATCH_SIZE = 25
-"""Inputs that are computed at a time."""
 HELD = 8
 """One in so many inputs is held back, and the result judged on these alone."""
 ACTIVATIONS = ("float", "int8")
@@ -92,7 +92,7 @@ def compress(
         granularity: As for `attach`.
         correct: Correct biases and the statistics of BatchNorms; at 8 bits with `CORRECTING` inputs.
         keep: Leave at 8 bits, and without more zeros than rounding gives, the layers that read an input of the network
-            and those whose outputs read few values (`FEW_INPUTS` of decide.py); an override has the last word.
+            and those whose outputs read few values (`FEW_INPUTS` of columns.py); an override has the last word.
         exclude, overrides: As for `attach`.
         count: Inputs to take; None takes all of a tensor, or as many of an iterable as memory allows.
         activations: "int8" chooses the scales of activations too, on the calibration inputs: outputs are then judged
@@ -120,6 +120,7 @@ def compress(
     """
     if bits is not None and not (isinstance(bits, int) and MIN_BITS <= bits <= MAX_BITS):
         raise CompressError(f"bits must be {MIN_BITS} to {MAX_BITS}, or None, found {bits!r}")
+    exclude = exclude if isinstance(exclude, str) else tuple(exclude)
     if not 0 <= zeros < 1:
         raise CompressError(f"zeros must be at least 0 and below 1, found {zeros!r}")
     if budget is not None and zeros:
@@ -255,6 +256,7 @@ def compress(
         frontier=frontier,
         distilled=distilled,
         activations=network.encodings() if isinstance(network, QuantizedActivations) else None,
+        advice=advise(original, granularity=granularity, exclude=exclude),
     )
 
 

@@ -17,7 +17,9 @@ from codeq.quantizer.grid import Grid, float32
 SHARES = tuple(1 - step / 50 for step in range(36))
 """They are tried: from all of the largest magnitude down to 0.3 of it."""
 SEARCHED_COLUMNS = 1024
-"""Of wider rows every second, third, ... value is enough to compare shares by."""
+"""Of wider rows every second, third, ... value is enough to compare shares by, beside the largest."""
+LARGEST = 256
+"""So many values of a wide row are all compared: what is cut off is theirs, and at 8 bits it is most of the error."""
 
 
 def uniform_theta(bits: int) -> float:
@@ -44,17 +46,28 @@ def squared_error_ranges(rows: Tensor, unit: Grid, importance: Tensor | None = N
     largest = rows.abs().amax(1)
     best = torch.full_like(largest, math.inf)
     found = largest.clone()
-    stride = -(-rows.shape[1] // SEARCHED_COLUMNS)
-    searched = rows[:, ::stride]
-    weight = None if importance is None else importance[::stride].float()
+    searched, weight = _searched(rows, importance)
     for share in SHARES:
         reach = (largest * share).clamp(min=LEAST_RANGE)
         grid = row_grid(unit, reach)
         error = (grid.values(grid.levels(searched)) - searched).square_()
-        total = error.sum(1) if weight is None else error @ weight
+        total = error.sum(1) if weight is None else (error * weight).sum(1)
         better = total < best
         best, found = torch.where(better, total, best), torch.where(better, reach, found)
     return torch.where(largest > 0, found, torch.ones_like(found))
+
+
+def _searched(rows: Tensor, importance: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Choose values of every row that shares are compared by, and what the error of each counts."""
+    weight = None if importance is None else importance.float().expand_as(rows)
+    stride = -(-rows.shape[1] // SEARCHED_COLUMNS)
+    if stride == 1:
+        return rows, weight
+    top = rows.abs().topk(LARGEST, 1).indices
+    rest = rows.scatter(1, top, 0.0)[:, ::stride]  # a zero has no error
+    weight = torch.ones_like(rows) if weight is None else weight
+    values = torch.cat([rows.gather(1, top), rest], 1)
+    return values, torch.cat([weight.gather(1, top), stride * weight[:, ::stride]], 1)
 
 
 def row_grid(unit: Grid, reach: Tensor) -> RowGrid:

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from codeq.activations.encoding import ActivationEncoding
-from codeq.activations.noise import Power
+from codeq.compress.advice import Advice
 from codeq.quantizer.choices import MAX_BITS
 from codeq.quantizer.grid import WeightEncoding
+from codeq.quantizer.power import Power
 from codeq.toolkit.table import fold_line, format_bytes, format_count, render_table
 from codeq.training.budget import Budget, Kind
 
@@ -128,6 +129,7 @@ class CompressReport:
         frontier: What other budgets of the kind would leave, as predicted from single weights; empty without a budget.
         distilled: What distillation did; None without it.
         activations: The grid of every quantized activation, by name; None where they are float.
+        advice: What the float weights alone say; its sentence is printed, its table is in `report.advice`.
     """
 
     method: str
@@ -142,6 +144,12 @@ class CompressReport:
     distilled: Distilled | None = None
     activations: Mapping[str, ActivationEncoding] | None = None
     judged_on_others: bool = True
+    advice: Advice | None = None
+
+    @property
+    def measured_decibels(self) -> float:
+        """Return the signal to noise of all outputs as the frontier has it: their noises over their signals added."""
+        return Power(1.0, sum(10 ** (-decibels / 10) for decibels in self.output_decibels)).decibels
 
     @property
     def entropy_bytes(self) -> float:
@@ -188,8 +196,9 @@ class CompressReport:
     def to_dict(self) -> dict[str, Any]:
         """Give everything to machines, with plain types."""
         budget = None if self.budget is None else self.budget.to_dict()
+        advice = None if self.advice is None else self.advice.to_dict()
         found = {"entropy_bytes": self.entropy_bytes, "largest_loss": self.largest_loss}
-        return asdict(self) | found | {"budget": budget, "warnings": list(self.warnings)}
+        return asdict(self) | found | {"budget": budget, "warnings": list(self.warnings), "advice": advice}
 
     def __str__(self) -> str:
         rows = [
@@ -223,6 +232,7 @@ class CompressReport:
             lines.append(fold_line(str(self.distilled), 2))
         if self.activations is not None:
             lines.append(f"activations are 8-bit: {format_count(len(self.activations), 'tensor')}, scales stored")
+        lines += [] if self.advice is None else [fold_line(f"advice: {self.advice.sentence}", 2)]
         lines += self._budget()
         lines += [fold_line(f"WARNING  {text}", 9) for text in self.warnings]
         return "\n".join(lines)

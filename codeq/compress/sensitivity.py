@@ -20,15 +20,15 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from codeq.activations.noise import Power
 from codeq.compress.alignment import damped
 from codeq.compress.choose import Placement
 from codeq.compress.columns import Layer, whole
 from codeq.compress.layer_by_layer import walk
 from codeq.compress.methods.obq import inverse_factor
-from codeq.compress.outputs import add_powers, float_outputs
 from codeq.compress.problem import LayerProblem
 from codeq.quantizer.attach import QuantizedWeight
+from codeq.quantizer.outputs import add_powers, float_outputs
+from codeq.quantizer.power import Power
 
 BITS = (2, 3, 4, 5, 6, 8)
 ZEROS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)

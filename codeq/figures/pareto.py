@@ -54,7 +54,7 @@ def draw_pareto(runs: Sequence[Run], cost: Cost) -> "Figure":
     groups = group_runs(runs)
     if not groups:
         raise ValueError("there is no run to draw")
-    label, factor = _unit(cost, max(group.mean(cost) for group in groups))
+    label, factor = cost_unit(cost, max(group.mean(cost) for group in groups))
     points = [_place(group, cost, factor) for group in groups if group.mean(cost) > 0]
     front = [_place(group, cost, factor) for group in pareto_front(groups, cost) if group.mean(cost) > 0]
     with figure_style():
@@ -85,7 +85,7 @@ def draw_pareto(runs: Sequence[Run], cost: Cost) -> "Figure":
         axes.set_title(note, loc="right", fontsize=8, color=GREY)
         axes.grid(color="0.9", linewidth=0.6)
         axes.margins(0.12)
-        _tick_plainly(axes)
+        tick_plainly(axes)
         if front:
             _draw_front(axes, front)
         if legend_rows:
@@ -106,8 +106,8 @@ def _place(group: RunGroup, cost: Cost, factor: float) -> _Point:
     )
 
 
-def _unit(cost: Cost, largest: float) -> tuple[str, float]:
-    """The label of the cost axis with its unit, and what to multiply a cost by."""
+def cost_unit(cost: Cost, largest: float) -> tuple[str, float]:
+    """Choose the label of a cost axis with its unit, and what to multiply a cost by, from the largest on it."""
     if cost == "relative_bops":
         return "relative BOPs (% of dense 32 x 32 bits)", 100.0
     units = (("MB", 1e-6), ("kB", 1e-3))
@@ -115,7 +115,7 @@ def _unit(cost: Cost, largest: float) -> tuple[str, float]:
     return f"entropy bound of the codes ({name})", factor
 
 
-def _tick_plainly(axes: "Axes") -> None:
+def tick_plainly(axes: "Axes") -> None:
     """Write numbers in place of powers of ten; few decades get 1, 2, 5, and less than one round steps."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 

@@ -5,20 +5,24 @@ Layers are chosen by type, never by "has a weight", so that norms and embeddings
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from codeq.data.collect import CalibrationInputs, collect_calibration
 from codeq.errors import AttachError
+from codeq.graph.inputs import split_inputs
 from codeq.quantizer.dead_zone import DeadZoneQuantizer
 from codeq.quantizer.grid import WeightEncoding
+from codeq.quantizer.power import decibels_text
 from codeq.quantizer.reparametrized import bake as bake_in
 from codeq.quantizer.reparametrized import remove_parametrizations, reparametrized
+from codeq.quantizer.signal import measure_network, weight_decibels
 from codeq.toolkit.patterns import matches
-from codeq.toolkit.table import fold_line, render_table
+from codeq.toolkit.table import fold_line, format_count, render_table
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +43,17 @@ RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
 @dataclass(frozen=True)
 class AttachRow:
-    """Says what was decided about one weight. `reason` is empty for a quantized weight."""
+    """Says what was decided about one weight, and what its quantizer leaves of it.
+
+    Attributes:
+        name, layer_type, shape: The weight's.
+        quantized: Whether it is.
+        bits, grid: Its quantizer's; None bits are learned.
+        reason: Why it stays float; empty for a quantized weight.
+        weight_decibels: Signal to noise of its codes against the float weight; None where it has no codes.
+        result_decibels: Signal to noise of what its layer computes, with all that comes before it quantized too; None
+            without inputs, and where the layer is not called by itself.
+    """
 
     name: str
     layer_type: str
@@ -48,15 +62,25 @@ class AttachRow:
     bits: int | None = None
     grid: str = ""
     reason: str = ""
+    weight_decibels: float | None = None
+    result_decibels: float | None = None
 
 
 @dataclass(frozen=True)
 class AttachReport:
-    """Reports what `attach` did, one row per weight of two or more dimensions. `print(report)` shows a table."""
+    """Reports what `attach` did, one row per weight of two or more dimensions. `print(report)` shows a table.
+
+    Attributes:
+        rows: In the network's order.
+        baked: Tensors that were computed in every forward pass and are parameters now, with what computed them.
+        inputs: How many the network was measured on; 0 for none.
+        output_decibels: Signal to noise of every output against the float network; empty without inputs.
+    """
 
     rows: tuple[AttachRow, ...]
     baked: tuple[str, ...] = ()
-    """Tensors that were computed in every forward pass and are parameters now, with what computed them."""
+    inputs: int = 0
+    output_decibels: tuple[float, ...] = ()
 
     @property
     def quantized(self) -> tuple[str, ...]:
@@ -68,6 +92,18 @@ class AttachReport:
         """Return the names of the weights left in float, with the reason."""
         return {row.name: row.reason for row in self.rows if not row.quantized}
 
+    @property
+    def signal_text(self) -> str:
+        """Say what the quantizers leave of the outputs, which nobody has trained yet; empty without inputs."""
+        if not self.inputs:
+            return ""
+        left = ", ".join(map(decibels_text, self.output_decibels))
+        return f"untrained, outputs keep {left} of the float network's signal, on {format_count(self.inputs, 'input')}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything to machines, with plain types."""
+        return asdict(self)
+
     def __str__(self) -> str:
         cells = [
             (
@@ -75,12 +111,22 @@ class AttachReport:
                 row.layer_type,
                 "x".join(map(str, row.shape)),
                 (str(row.bits) if row.bits else "learned") if row.quantized else "float",
+                *(
+                    "" if decibels is None else decibels_text(decibels)
+                    for decibels in (row.weight_decibels, *([row.result_decibels] if self.inputs else []))
+                ),
                 row.grid if row.quantized else row.reason,
             )
             for row in self.rows
         ]
-        table = render_table(("weight", "layer", "shape", "bits", "grid"), cells)
-        return "\n".join([table, *(fold_line(f"baked in: {item}", 2) for item in self.baked)])
+        header = ("weight", "layer", "shape", "bits", "itself", *(["result"] if self.inputs else []), "grid")
+        compared = "itself: signal to noise of the weight against the float one"
+        lines = [
+            render_table(header, cells),
+            fold_line(f"{compared}{'; result: of its layer' if self.inputs else ''}", 2),
+            *(fold_line(f"baked in: {item}", 2) for item in self.baked),
+        ]
+        return "\n".join([*lines, *([fold_line(self.signal_text, 2)] if self.inputs else [])])
 
 
 def attach(
@@ -96,6 +142,7 @@ def attach(
     exclude: str | Iterable[str] = (),
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     bake: bool = False,
+    inputs: CalibrationInputs | None = None,
 ) -> AttachReport:
     """Put a `DeadZoneQuantizer` on every convolution and linear layer of a network, in place.
 
@@ -115,11 +162,15 @@ def attach(
         exclude: Layers that stay float; recurrent ones may be named too.
         overrides: Pattern to quantizer arguments, e.g. `{"fc": {"bits": 8}}`. Of several matches the later wins.
         bake: Make all tensors that are computed in every forward pass parameters first, in place.
+        inputs: Some inputs as the network will get them: the report then says what the quantizers leave of each layer's
+            result and of the outputs. A tensor, an array, a tuple or a mapping of several, a DataLoader or any iterable
+            of batches. Before training little may be left: that is where it begins.
 
     Returns:
-        The table of what was and was not quantized, and why, and of what was baked in.
+        The table of what was and was not quantized, and why, of what was baked in, and of what is left of each weight.
 
     Raises:
+        CalibrationError: The inputs do not fit the network, which is then as it was but for what was baked in.
         AttachError: A pattern matches nothing that can be quantized, an override has an unknown argument, the network
             has no layer to quantize, has quantizers already, or a weight that a hook computes (without `bake`).
         ValueError: A quantizer argument is out of range.
@@ -133,12 +184,12 @@ def attach(
         raise AttachError("the network has quantizers already; call detach(model) first")
     baked = bake_in(model) if bake else ()
     _refuse_hooks(model)
-    candidates = {name: (module, tensor_name) for name, module, tensor_name in _quantizable_weights(model)}
+    candidates = {name: (module, tensor_name) for name, module, tensor_name in quantizable_weights(model)}
     if not candidates:
         raise AttachError(f"{type(model).__name__} has no layer to quantize; types are {_type_names()}")
-    included = None if include is None else _select(model, candidates, include, "include")
-    recurrent = {name: (module, tensor) for name, module, tensor in _recurrent_weights(model)}
-    excluded = _select(model, candidates, exclude, "exclude", also=recurrent)
+    included = None if include is None else select_weights(model, candidates, include, "include")
+    recurrent = {name: (module, tensor) for name, module, tensor in recurrent_weights(model)}
+    excluded = select_weights(model, candidates, exclude, "exclude", also=recurrent)
     defaults = {"bits": bits, "max_bits": max_bits, "grid": grid, "grid_limit": grid_limit}
     defaults |= {"theta_gradient": theta_gradient, "granularity": granularity}
     configs = {name: dict(defaults) for name in candidates}
@@ -146,7 +197,7 @@ def attach(
         unknown = sorted(set(changes) - set(defaults))
         if unknown:
             raise AttachError(f"override {pattern!r} has {', '.join(unknown)}, expected {', '.join(defaults)}")
-        for name in _select(model, candidates, [pattern], "overrides"):
+        for name in select_weights(model, candidates, [pattern], "overrides"):
             configs[name].update(changes)
 
     reasons = dict.fromkeys(excluded, "excluded")
@@ -171,7 +222,12 @@ def attach(
     for name in chosen:
         configs[name]["axis"] = channel_axis(candidates[name][0])
     attach_each(model, {name: configs[name] for name in chosen})
-    return AttachReport(tuple(_report_rows(model, reasons)), baked)
+    try:
+        return _describe(model, reasons, baked, inputs)
+    except BaseException:
+        for weight in list(quantized_weights(model)):  # as it came
+            remove_quantizer(weight)
+        raise
 
 
 def attach_each(model: nn.Module, configs: Mapping[str, Mapping[str, Any]]) -> None:
@@ -182,7 +238,7 @@ def attach_each(model: nn.Module, configs: Mapping[str, Mapping[str, Any]]) -> N
             arguments. The network is then as it was.
         ValueError: A quantizer argument is out of range.
     """
-    candidates = {name: (module, tensor_name) for name, module, tensor_name in _quantizable_weights(model)}
+    candidates = {name: (module, tensor_name) for name, module, tensor_name in quantizable_weights(model)}
     unknown = [name for name in configs if name not in candidates]
     if unknown:
         computed = [item.way_out for item in reparametrized(model) if item.name in unknown]
@@ -207,9 +263,17 @@ def attach_each(model: nn.Module, configs: Mapping[str, Mapping[str, Any]]) -> N
         parametrize.register_parametrization(module, tensor_name, quantizer, unsafe=True)
 
 
-def describe(model: nn.Module) -> AttachReport:
-    """Say which weights of an attached network are quantized, and which are not."""
-    return AttachReport(tuple(_report_rows(model, {})))
+def describe(model: nn.Module, inputs: CalibrationInputs | None = None) -> AttachReport:
+    """Say which weights of an attached network are quantized, and which are not, and what is left of them.
+
+    Args:
+        model: Attached.
+        inputs: As for `attach`.
+
+    Raises:
+        CalibrationError: The inputs do not fit the network.
+    """
+    return _describe(model, {}, (), inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,6 +301,11 @@ def quantized_weights(model: nn.Module) -> Iterator[QuantizedWeight]:
             for parametrization in parametrizations:
                 if isinstance(parametrization, DeadZoneQuantizer):
                     yield QuantizedWeight(weight_name(layer, tensor_name), module, tensor_name, parametrization)
+
+
+def quantized_layers(model: nn.Module) -> dict[str, tuple[nn.Module, DeadZoneQuantizer]]:
+    """Give every quantized weight's layer and quantizer, by the weight's name: what `measure_network` looks at."""
+    return {weight.name: (weight.module, weight.quantizer) for weight in quantized_weights(model)}
 
 
 def encode(model: nn.Module) -> dict[str, WeightEncoding]:
@@ -309,7 +378,7 @@ def remove_quantizer(weight: QuantizedWeight) -> None:
 def _refuse_hooks(model: nn.Module) -> None:
     """Refuse what hooks compute, weights and what keeps a layer from being copied; and parametrizations, if only they
     keep the network from having a layer to quantize."""
-    only = not any(True for _ in _quantizable_weights(model))
+    only = not any(True for _ in quantizable_weights(model))
     refused = [
         item
         for item in reparametrized(model)
@@ -320,7 +389,8 @@ def _refuse_hooks(model: nn.Module) -> None:
         raise AttachError(f"{refused[0].way_out}, or attach with bake=True{others}")
 
 
-def _quantizable_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+def quantizable_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """Yield every weight of a plain network that `attach` may quantize: its name, its layer, and the tensor's name."""
     for layer, module in model.named_modules():
         for tensor_name in weight_names(module):
             parameter = module._parameters.get(tensor_name)
@@ -348,21 +418,33 @@ def recurrent_weight_names(module: nn.Module) -> tuple[str, ...]:
     return tuple(name for name in tensors if name.startswith("weight_"))
 
 
-def _recurrent_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+def recurrent_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """Yield every matrix of a recurrent layer, which stays float: its name, its layer, and the tensor's name."""
     for layer, module in model.named_modules():
         for tensor_name in recurrent_weight_names(module):
             yield weight_name(layer, tensor_name), module, tensor_name
 
 
-def _select(
+def select_weights(
     model: nn.Module,
-    candidates: Mapping[str, tuple[nn.Module, str]],
+    candidates: Mapping[str, object],
     patterns: str | Iterable[str],
     role: str,
     *,
     also: Iterable[str] = (),
 ) -> set[str]:
-    """The candidate weights, and those of `also`, that match any pattern; every pattern must match at least one."""
+    """Select the candidate weights, and those of `also`, that match any pattern.
+
+    Args:
+        model: For messages.
+        candidates: From `quantizable_weights`, by name.
+        patterns: As for `attach`.
+        role: What the patterns are given for, for messages.
+        also: Further names that may be chosen.
+
+    Raises:
+        AttachError: A pattern matches none of them.
+    """
     selected: set[str] = set()
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         found = {name for name in (*candidates, *also) if matches(pattern, (name, name.rpartition(".")[0]))}
@@ -379,6 +461,18 @@ def _select(
     return selected
 
 
+def _describe(
+    model: nn.Module, reasons: Mapping[str, str], baked: tuple[str, ...], inputs: CalibrationInputs | None
+) -> AttachReport:
+    rows = tuple(_report_rows(model, reasons))
+    if inputs is None:
+        return AttachReport(rows, baked)
+    tensors, names = split_inputs(model, collect_calibration(inputs, source="inputs"))
+    signal = measure_network(model, quantized_layers(model), tensors, names)
+    measured = tuple(replace(row, result_decibels=signal.results.get(row.name)) for row in rows)
+    return AttachReport(measured, baked, signal.inputs, signal.outputs)
+
+
 def _report_rows(model: nn.Module, reasons: Mapping[str, str]) -> Iterator[AttachRow]:
     quantizers = {weight.name: weight for weight in quantized_weights(model)}
     for layer, module in model.named_modules():
@@ -388,7 +482,10 @@ def _report_rows(model: nn.Module, reasons: Mapping[str, str]) -> Iterator[Attac
             if weight is not None:
                 quantizer = weight.quantizer
                 shape = tuple(weight.original.shape)
-                yield AttachRow(weight.name, layer_type, shape, True, quantizer.bits, quantizer.grid)
+                kept = weight_decibels(weight.original, quantizer)
+                yield AttachRow(
+                    weight.name, layer_type, shape, True, quantizer.bits, quantizer.grid, weight_decibels=kept
+                )
             elif tensor_name in weight_names(module):
                 shape = tuple(getattr(module, tensor_name).shape)
                 reason = "it has another parametrization; attach with bake=True"

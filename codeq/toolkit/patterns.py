@@ -2,7 +2,7 @@
 
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from codeq.errors import AttachError
 
@@ -24,3 +24,26 @@ def matches(pattern: str, names: Sequence[str]) -> bool:
             raise AttachError(f"{pattern!r} is not a regular expression: {error}") from error
         return any(expression.fullmatch(name) for name in names)
     return any(fnmatch.fnmatchcase(name, pattern) for name in names)
+
+
+def find_patterns(chosen: Sequence[str], others: Collection[str]) -> list[str]:
+    """Find few globs that match all chosen names and none of the others: what a person would type.
+
+    Tried of each name are its last part behind any layer, and its numbers as any; else it is named exactly.
+
+    Example:
+        >>> find_patterns(["stem", "blocks.0.depthwise", "blocks.1.depthwise"], ["blocks.0.expand", "blocks.1.expand"])
+        ['stem', '*.depthwise']
+    """
+    found: list[str] = []
+    for name in chosen:
+        if any(matches(pattern, [name]) for pattern in found):
+            continue
+        tried = (f"*.{name.rpartition('.')[2]}", re.sub(r"\d+", "*", name))
+        found.append(next((one for one in tried if _serves(one, chosen, others)), name))
+    return found
+
+
+def _serves(pattern: str, chosen: Sequence[str], others: Collection[str]) -> bool:
+    """Say whether a pattern names several of those chosen, and none else."""
+    return sum(matches(pattern, [name]) for name in chosen) > 1 and not any(matches(pattern, [n]) for n in others)

@@ -195,6 +195,8 @@ def _report(
         figures.save_figure(figures.draw_progress(read_run(log)), arguments["plot"], force=True)
     if str(arguments["json"]) != "-":
         print(result.cost)
+        if trainer.attached is not None:
+            print(fold_line(trainer.attached.signal_text, 2))
         achieved = f"test accuracy {result.test_accuracy:.2%}, zeros {result.cost.sparsity:.1%}"
         print(f"{achieved}, bits {result.cost.mean_bits:.2f}")
         if budget is not None and outcome is not None:
@@ -202,7 +204,8 @@ def _report(
         print(fold_line(f"{output} written, log {log}", 2))
     report = {"config": asdict(config), "test_accuracy": result.test_accuracy, "cost": result.cost.to_dict()}
     history = [asdict(row) for row in result.history]
-    cli.write_json(arguments["json"], report | {"budget": outcome, "history": history})
+    attached = None if trainer.attached is None else trainer.attached.to_dict()
+    cli.write_json(arguments["json"], report | {"budget": outcome, "attached": attached, "history": history})
     if budget is not None and outcome is not None and not outcome["met"]:
         other = "" if config.optimizer == "sgd" else ", use --optimizer sgd"
         print(

@@ -12,9 +12,12 @@ import models
 from codeq.checkpoint import Checkpoint
 from codeq.data import Dataset
 from codeq.errors import CheckpointError, DataError, first_line
-from codeq.quantizer.attach import AttachReport, attach, quantized_weights
+from codeq.quantizer.attach import AttachReport, attach, describe, quantized_weights
 from codeq.training.init_weights import load_init
 from codeq.training.recipe import TrainConfig
+
+MEASURED = 25
+"""Held inputs that what the quantizers leave before training is measured on: one batch, in passing."""
 
 
 class BuiltNetwork(NamedTuple):
@@ -23,7 +26,8 @@ class BuiltNetwork(NamedTuple):
     Attributes:
         model: The network, attached unless it is a float twin.
         arguments: What its factory was called with, for the checkpoint.
-        attached: What was quantized; None for a float twin, and where the network comes from a checkpoint.
+        attached: What was quantized, and what that leaves; None for a float twin, and where the network comes from a
+            checkpoint.
     """
 
     model: nn.Module
@@ -44,7 +48,8 @@ def build_network(
     Args:
         config: The run.
         data: What it trains on; its inputs and classes choose the arguments of a registry network.
-        inputs: Some of the data's inputs, float32 `(N, *input_shape)`: a network of the user's is tried on two.
+        inputs: Held inputs of the data, float32 `(N, *input_shape)`: a network of the user's is tried on two, and what
+            its quantizers leave is measured on MEASURED.
         factory: Builds the network where `config.model` is not a registry name.
         resume: The checkpoint whose network goes on training.
 
@@ -68,7 +73,7 @@ def build_network(
             model = models.create(config.model, **arguments)
     if config.init is not None:
         load_init(model, Path(config.init))
-    return BuiltNetwork(model, arguments, None if config.is_float else _attach(model, config))
+    return BuiltNetwork(model, arguments, None if config.is_float else _attach(model, config, inputs[:MEASURED]))
 
 
 @contextmanager
@@ -105,10 +110,10 @@ def _build_foreign(
     return model.train()
 
 
-def _attach(model: nn.Module, config: TrainConfig) -> AttachReport:
+def _attach(model: nn.Module, config: TrainConfig, inputs: Tensor) -> AttachReport:
     names = ("grid", "grid_limit", "theta_gradient", "granularity")
-    report = attach(model, config.bits, **{name: getattr(config, name) for name in names})
+    attach(model, config.bits, **{name: getattr(config, name) for name in names})
     if config.theta_init is not None:
         for weight in quantized_weights(model):
             nn.init.constant_(weight.quantizer.theta_dz, config.theta_init)
-    return report
+    return describe(model, inputs)

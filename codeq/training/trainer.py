@@ -103,7 +103,7 @@ class Trainer:
         self.inputs = StoredInputs.of(self.data)
         torch.manual_seed(config.seed)
         generator = torch.Generator().manual_seed(config.seed)
-        network = build_network(config, self.data, self.inputs.calibration, factory=factory, resume=resume)
+        network = build_network(config, self.data, self.inputs.held, factory=factory, resume=resume)
         self.model: nn.Module = network.model.to(self.device)
         self.attached: AttachReport | None = network.attached
         if ranks.world_size > 1:

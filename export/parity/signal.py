@@ -6,13 +6,13 @@ The float network has the same quantized weights; its activations are float. 20 
 third. Nothing here decides whether a file is right: it computes what it should, in few bits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from codeq.activations.noise import LIMIT_DB, Power
+from codeq.quantizer.power import Power, decibels_text
 
 LOUD_DB = 10.0
 """Below it an output is worth a warning: a third of it is noise."""
@@ -59,10 +59,15 @@ class LayerSignal:
 
 @dataclass(frozen=True)
 class Signal:
-    """Says what 8-bit activations leave of a network: of every output, and of the worst layers, the worst first."""
+    """Says what 8-bit activations leave of a network: of every output, and of every layer, the worst first."""
 
     outputs: tuple[OutputSignal, ...]
-    worst_layers: tuple[LayerSignal, ...]
+    layers: tuple[LayerSignal, ...]
+
+    @property
+    def worst_layers(self) -> tuple[LayerSignal, ...]:
+        """Return those that people should look at."""
+        return self.layers[:WORST_LAYERS]
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -101,13 +106,12 @@ def measure_signal(
         for name, ours, theirs in zip(names, expected, found, strict=True)
         if np.issubdtype(ours.dtype, np.floating) and ours.shape == theirs.shape
     )
-    worst = sorted(layers.items(), key=lambda item: item[1])[:WORST_LAYERS]
-    return Signal(outputs, tuple(LayerSignal(*item) for item in worst))
+    return Signal(outputs, tuple(LayerSignal(*item) for item in worst_of(layers.items(), len(layers))))
 
 
-def decibels_text(decibels: float) -> str:
-    """Write a signal to noise for people."""
-    return "exact" if decibels == LIMIT_DB else f"{decibels:.1f} dB"
+def worst_of(layers: Iterable[tuple[str, float]], count: int = WORST_LAYERS) -> list[tuple[str, float]]:
+    """Choose those of which least is left, the worst first, from names and dB."""
+    return sorted(layers, key=lambda item: item[1])[:count]
 
 
 def _compare(name: str, expected: np.ndarray, found: np.ndarray) -> OutputSignal:

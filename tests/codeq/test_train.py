@@ -74,6 +74,11 @@ def test_the_command_prints_a_table_and_writes_json(run_command: Any, tmp_path: 
     assert "Warning" not in done.stderr
     report = json.loads((tmp_path / "a.json").read_text())
     assert report["format_version"] == 1
+    attached = report["attached"]
+    assert attached["inputs"] == 25  # held ones, before training
+    assert all(row["weight_decibels"] > 10 and row["result_decibels"] is not None for row in attached["rows"])
+    left = f"untrained, outputs keep {attached['output_decibels'][0]:.1f} dB of the float network's signal"
+    assert left in " ".join(done.stdout.split())
     assert report["config"]["epochs"] == 1
     assert report["budget"]["met"]
     assert len(report["history"]) == 1
@@ -332,6 +337,7 @@ def test_a_dry_run_writes_nothing(run_command: Any, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "7 epochs of 45 steps, grids frozen from step 252" in done.stdout
     assert "budget 9.0 kB" in done.stdout
+    assert "untrained, outputs keep" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
     assert list(tmp_path.iterdir()) == []
 

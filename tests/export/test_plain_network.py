@@ -9,8 +9,10 @@ from torch import nn
 
 import codeq
 from codeq.compress import compress
+from codeq.quantizer.attach import describe
 from export import check_parity, export_onnx
 from export.errors import ExportError
+from export.plain_network import weight_signal
 from export.report import Report
 
 pytestmark = pytest.mark.slow("networks are exported")
@@ -82,6 +84,51 @@ def test_quantizers_that_nobody_trained_are_told(network: nn.Module, tmp_path: P
     assert not export_onnx(compressed, (INPUTS[:2],), tmp_path / "compressed.onnx").warnings
     codeq.freeze(attached)  # as training ends
     assert not export_onnx(attached, (INPUTS[:2],), tmp_path / "frozen.onnx").warnings
+
+
+def test_what_weights_leave_is_shown_per_layer_and_per_output(network: nn.Module, tmp_path: Path) -> None:
+    attached = copy.deepcopy(network)
+    codeq.attach(attached, bits=4, granularity="channel")
+    report = export_onnx(attached, (INPUTS[:2],), tmp_path / "net.onnx", check_inputs=(INPUTS,))
+    assert report.activations is None
+    measured = describe(attached, INPUTS)
+    results = {row.name: row.result_decibels for row in measured.rows}
+    signal = report.weight_signal
+    assert signal is not None
+    assert signal.inputs == len(INPUTS)
+    assert signal.results == pytest.approx(results)
+    assert signal.outputs == pytest.approx(measured.output_decibels)
+    (line,) = (line for line in str(report).splitlines() if line.startswith("next to float weights"))
+    assert f"outputs keep {signal.outputs[0]:.1f} dB" in line
+    assert "worst layers" in line
+    assert report.to_dict()["weight_signal"]["results"] == signal.results
+
+
+def test_codes_alone_say_nothing_of_the_float_network(network: nn.Module, tmp_path: Path, exported: Report) -> None:
+    compressed = copy.deepcopy(network)
+    found = compress(compressed, INPUTS)
+    report = export_onnx(compressed, (INPUTS[:2],), tmp_path / "compressed.onnx")
+    assert report.weight_signal is None
+    assert report.to_dict()["weight_signal"] is None
+    assert "next to float weights" not in str(report)
+    # Compressed on the way, the float network is at hand.
+    assert exported.weight_signal is not None
+    assert exported.weight_signal.outputs == pytest.approx(found.output_decibels)
+    assert set(exported.weight_signal.results) == {"0.weight", "3.weight"}
+
+
+def test_a_batch_that_is_not_full_is_not_measured(network: nn.Module) -> None:
+    attached = copy.deepcopy(network)
+    codeq.attach(attached, bits=4)
+    assert weight_signal(attached, (INPUTS[:3],), (), 4) is None
+    full = weight_signal(attached, (INPUTS,), (), 4)
+    assert full is not None
+    assert full.inputs == 4
+    codeq.enable(attached, False)
+    assert weight_signal(attached, (INPUTS,), (), None) is None
+    codeq.enable(attached)
+    codeq.freeze(attached)  # as training ends
+    assert weight_signal(attached, (INPUTS,), (), None) is None
 
 
 def test_what_cannot_be_walked_through_is_one_line(tmp_path: Path) -> None:

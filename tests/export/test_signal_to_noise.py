@@ -79,7 +79,7 @@ def test_a_litert_file_keeps_as_much(tmp_path: Path) -> None:
     assert report.verdict.signal is not None
     assert report.verdict.signal.outputs[0].decibels == pytest.approx(measured, abs=0.1)
     assert len(report.verdict.signal.worst_layers) == 3
-    assert report.to_dict()["parity"]["signal"]["worst_layers"][0].keys() == {"layer", "decibels"}
+    assert report.to_dict()["parity"]["signal"]["layers"][0].keys() == {"layer", "decibels"}
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_little_signal_is_said_loudly(
     assert "the worst layer is 3" in printed.err
     signal = json.loads(report.read_text())["parity"]["signal"]
     assert signal["outputs"][0]["decibels"] < 10
-    assert signal["worst_layers"][0]["layer"] == "3"
+    assert signal["layers"][0]["layer"] == "3"
 
 
 def test_float_files_have_none(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from codeq.activations.noise import Power
 from codeq.compress import compress
+from codeq.quantizer.power import Power
 from export import export_onnx, export_tflite
 from export.backend import backend_of
 from export.errors import ExportError

@@ -49,6 +49,7 @@ def test_a_checkpoint_that_exports(trained: Path, run_command: Any) -> None:
 def test_a_budget(trained: Path, run_command: Any) -> None:
     words = ("codeq.compress", "--model", "autoencoder", "--model-args", '{"in_features": 16}', "--init", "weights.pt")
     words += ("--calibration", "inputs.npy", "--json", "report.json", "--force", "--size", "60kB")
+    words += ("--plot", "frontier.svg")
     done = run_command(*words, cwd=trained)
     assert done.returncode == 0, done.stderr
     assert "budget 60.0 kB: " in done.stdout
@@ -56,6 +57,9 @@ def test_a_budget(trained: Path, run_command: Any) -> None:
     assert values["budget"]["met"]
     assert values["budget"]["reached"] <= 60_000 * 1.05
     assert len(values["frontier"]) > 3
+    assert "</svg>" in (trained / "frontier.svg").read_text()
+    assert values["advice"]["weights"][0]["at"][0]["bits"] == 8
+    assert values["advice"]["sentence"] in " ".join(done.stdout.split())
 
 
 BATCHES = """
@@ -134,6 +138,9 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     ),
     "function": ([*CONVOLUTION, "--calibration", "batches:raises"], "batches:raises: raised KeyError ('train')"),
     "no folder": ([*CODER, "-o", "none/ckpt.pt"], "cannot write none/ckpt.pt: there is no folder none"),
+    "plot of nothing": ([*CODER, "--plot", "a.svg"], "give one with --sparsity, --bops or --size"),
+    "plot's kind": ([*CODER, "--size", "9kB", "--plot", "a.gif"], "a name that ends in .png or .svg"),
+    "plot's name": ([*CODER, "--size", "9kB", "--plot", "a.svg", "-o", "a.svg"], "name another file"),
     "no file name": ([*CODER, "-o", "notes"], "notes is a folder, expected a file name"),
     "report": ([*CODER, "--json", "none/report.json"], "cannot write none/report.json: there is no folder none"),
     "not writable": ([*CODER, "-o", "/proc/ckpt.pt"], "cannot write /proc/ckpt.pt: "),

@@ -1,6 +1,7 @@
 """Some weights stay at 8 bits by themselves, unless the caller has chosen their bits."""
 
-from codeq.compress.decide import FEW_INPUTS, Kept
+from codeq.compress.columns import FEW_INPUTS
+from codeq.compress.decide import Kept
 
 
 def test_reasons() -> None:

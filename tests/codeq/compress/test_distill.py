@@ -65,7 +65,8 @@ def test_unseen_inputs_gain_and_zeros_stay(network: Net) -> None:
         assert torch.equal(encode(after)[name].scale, encoding.scale)
     for key in ("mask", "logits"):
         assert decibels(after, network, key) > decibels(before, network, key) + 0.5
-    assert report.distilled is not None and report.distilled.best_epoch > 0
+    assert report.distilled is not None
+    assert report.distilled.best_epoch > 0
     assert "distilled from" in str(report)
     # Layers are measured in the network as it is now.
     assert report.weights[0].decibels != plain.weights[0].decibels
@@ -89,7 +90,8 @@ def test_scales_of_activations_train_too(network: Net) -> None:
         for model, epochs in zip(models, (0, 3), strict=True)
     ]
     chosen, trained = (report.activations for report in reports)
-    assert chosen is not None and trained is not None
+    assert chosen is not None
+    assert trained is not None
     assert chosen.keys() == trained.keys()
     assert any(chosen[name].scale != trained[name].scale for name in chosen)
     assert min(reports[1].output_decibels) >= min(reports[0].output_decibels) - 1e-6
@@ -99,7 +101,8 @@ def test_further_inputs_and_a_budget(network: Net) -> None:
     model = copy.deepcopy(network)
     budget = Budget("size", 1500.0)
     report = compress(model, images(48), budget=budget, distill=2, distill_inputs=[images(16, 1), images(16, 2)])
-    assert report.budget is not None and report.budget.met
+    assert report.budget is not None
+    assert report.budget.met
     fixed = 4 * sum(p.numel() for p in network.parameters() if p.ndim < 2)
     total = sum(encoding.entropy_bits() / 8 for encoding in encode(model).values())
     assert report.budget.reached == pytest.approx(total, abs=fixed + 1)

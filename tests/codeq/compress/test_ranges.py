@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from codeq.compress.ranges import SHARES, row_grid, squared_error_ranges, uniform_theta
+from codeq.compress.ranges import SEARCHED_COLUMNS, SHARES, row_grid, squared_error_ranges, uniform_theta
 from codeq.quantizer.dead_zone import DeadZoneQuantizer
 from codeq.quantizer.placement import place_integer_levels
 
@@ -45,6 +45,22 @@ def test_ranges_have_the_least_squared_error_of_all_that_are_tried(rng: torch.Ge
     assert torch.allclose(error(found)[:5], least[:5])
     wide = squared_error_ranges(rows, place_integer_levels(1.0, uniform_theta(8), 8, 127))
     assert bool((wide[:5] >= 0.9 * largest[:5]).all())
+
+
+@pytest.mark.parametrize("bits", [2, 8])
+def test_of_a_wide_row_the_largest_values_are_not_overlooked(bits: int, rng: torch.Generator) -> None:
+    rows = torch.randn(8, 5 * SEARCHED_COLUMNS, generator=rng)
+    unit = place_integer_levels(1.0, uniform_theta(bits), bits, 127)
+    largest = rows.abs().amax(1)
+
+    def error(reach: torch.Tensor) -> torch.Tensor:
+        grid = row_grid(unit, reach)
+        return (grid.values(grid.levels(rows)) - rows).square().sum(1)
+
+    least = torch.stack([error(largest * share) for share in SHARES]).amin(0)
+    assert float((error(squared_error_ranges(rows, unit)) / least).max()) < 1.1
+    counted = squared_error_ranges(rows, unit, torch.ones(rows.shape[1], dtype=torch.float64))
+    assert torch.equal(counted, squared_error_ranges(rows, unit))
 
 
 def test_what_matters_more_is_cut_off_less(rng: torch.Generator) -> None:

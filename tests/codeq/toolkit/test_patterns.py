@@ -3,7 +3,7 @@
 import pytest
 
 from codeq.errors import AttachError
-from codeq.toolkit.patterns import matches
+from codeq.toolkit.patterns import find_patterns, matches
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,18 @@ def test_a_pattern_names_layers(pattern: str, names: list[str], found: bool) -> 
 def test_a_broken_expression_is_one_line() -> None:
     with pytest.raises(AttachError, match=r"^'re:\(' is not a regular expression: "):
         matches("re:(", ["fc"])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "others", "patterns"),
+    [
+        (["a.0.dw", "a.1.dw"], ["a.0.pw", "stem"], ["*.dw"]),
+        (["stem", "a.0.dw", "a.1.dw"], ["a.0.pw"], ["stem", "*.dw"]),
+        (["a.0.dw", "a.1.dw"], ["b.0.dw"], ["a.*.dw"]),
+        (["a.0.dw", "a.1.dw"], ["a.2.dw"], ["a.0.dw", "a.1.dw"]),
+        (["stem"], ["a.stem"], ["stem"]),
+        ([], ["a"], []),
+    ],
+)
+def test_patterns_that_name_these_and_no_others(chosen: list[str], others: list[str], patterns: list[str]) -> None:
+    assert find_patterns(chosen, others) == patterns

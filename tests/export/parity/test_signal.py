@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from codeq.activations.noise import LIMIT_DB
+from codeq.quantizer.power import LIMIT_DB
 from export.parity.signal import LayerSignal, OutputSignal, Signal, measure_signal
 
 pytestmark = pytest.mark.quick

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from codeq.activations.noise import Power
-from codeq.compress.outputs import add_powers, float_outputs
+from codeq.quantizer.outputs import add_powers, float_outputs
+from codeq.quantizer.power import Power
 
 
 class Counting(nn.Module):

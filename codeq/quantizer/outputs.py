@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from codeq.activations.noise import Power
 from codeq.graph.autocast import autocast_off
 from codeq.graph.eval_mode import eval_mode
 from codeq.graph.inputs import call, named_outputs
 from codeq.graph.kept_state import kept_state
+from codeq.quantizer.power import Power
 
 
 @torch.no_grad()

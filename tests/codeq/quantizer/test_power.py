@@ -1,0 +1,32 @@
+"""Signal to noise by hand, and how it is written."""
+
+import math
+
+import pytest
+import torch
+
+from codeq.quantizer.power import LIMIT_DB, Power, decibels_text
+
+pytestmark = pytest.mark.quick
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "decibels"),
+    [
+        ([3.0, 4.0], [3.0, 4.5], 20.0),  # 25 over 0.25
+        ([1.0, 1.0], [1.0, 1.0], LIMIT_DB),
+        ([0.0, 0.0], [0.0, 1.0], -LIMIT_DB),
+        ([math.inf, -math.inf, 1.0], [math.inf, -math.inf, 1.1], 20.0),
+        ([math.inf, 1.0], [3.4e38, 1.0], -LIMIT_DB),
+        ([1.0, 1.0], [math.nan, 1.0], -LIMIT_DB),
+        ([3e38, 3e38], [3e38, -3e38], 10 * math.log10(0.5)),
+    ],
+)
+def test_decibels_by_hand(wanted: list[float], found: list[float], decibels: float) -> None:
+    power = Power()
+    power.add(torch.tensor(wanted), torch.tensor(found))
+    assert power.decibels == pytest.approx(decibels, abs=1e-4)
+
+
+def test_as_it_is_written() -> None:
+    assert [decibels_text(value) for value in (LIMIT_DB, 20.04, -LIMIT_DB)] == ["exact", "20.0 dB", "-200.0 dB"]
