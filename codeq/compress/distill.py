@@ -1,12 +1,14 @@
 """Train a compressed network on calibration inputs towards the outputs of the float network: no labels, no loop.
 
-    loss = mean over outputs of log(|student - teacher|^2 / |teacher|^2)
+    loss = mean over outputs of log(|student - teacher|^2 / |teacher|^2) + the same mean over the results of layers
 
 Weights train on their frozen grids with the straight-through rule (codeq/quantizer), at a rate that is a share of a
 step of the grid: what compression has chosen is where they start, and a zero stays a zero, so that budgets hold. Biases
 and BatchNorms train too, in eval mode: a channel's factor is the scale of its weights. The epoch that is best on the
-held inputs is kept, the start among them. Source of the idea: knowledge distillation, Hinton et al. 2015,
-arXiv:1503.02531; with the squared error, so that outputs may be of any shape.
+held inputs is kept, the start among them. Float inputs are mixed in pairs, x = a x_i + (1 - a) x_j with a from 1/2 to
+1: the teacher answers these too, and few inputs are learned by heart later. Sources: knowledge distillation, Hinton et
+al. 2015, arXiv:1503.02531, with the squared error, so that outputs may be of any shape; results of layers, Romero et
+al. 2015, "FitNets", arXiv:1412.6550; mixing, Zhang et al. 2018, "mixup", arXiv:1710.09412.
 """
 
 import math
@@ -32,7 +34,7 @@ from codeq.quantizer.power import Power
 BATCH_SIZE = 16
 WEIGHT_RATE = 0.03
 """Learning rate of a quantized weight, in steps of its grid."""
-OTHER_RATE = 1e-3
+OTHER_RATE = 3e-3
 """Of biases, BatchNorms and weights that are float, in root mean squares of the tensor."""
 ACTIVATION_RATE = 1e-3
 """Of activation quantizers, whose parameters are relative."""
@@ -52,7 +54,7 @@ def distill(
     *,
     held: tuple[Tensor, ...],
     epochs: int,
-    features: float = 0.0,
+    features: float = 1.0,
     seed: int = 0,
     on_progress: Callable[[float, str], None] = lambda share, detail: None,
 ) -> Distilled:
@@ -65,7 +67,8 @@ def distill(
         inputs, names: What it trains on, batch first, and by which names the network takes them.
         held: Inputs that say which epoch is best.
         epochs: Passes over the inputs.
-        features: Weight of the results of layers in the loss, next to the outputs' 1.
+        features: Weight of the results of layers in the loss, next to the outputs' 1. They are not looked at where
+            activations are quantized.
         seed: Of the order of inputs.
         on_progress: Called with the share done, 0 to 1, and what is going on.
 
@@ -82,7 +85,7 @@ def distill(
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     before = best = _decibels(student, teacher, held, names)
     best_epoch, kept = 0, [parameter.detach().clone() for parameter in trained]
-    layers = [weight.name.rpartition(".")[0] for weight in weights] if features else []
+    layers = [weight.name.rpartition(".")[0] for weight in weights] if features and network is student else []
     with ExitStack() as stack:
         for part in (student, teacher):
             stack.enter_context(eval_mode(part))
@@ -93,7 +96,7 @@ def distill(
         done = 0
         for epoch in range(1, epochs + 1):
             for rows in torch.randperm(len(inputs[0]), generator=generator).split(BATCH_SIZE):
-                batch = tuple(tensor[rows] for tensor in inputs)
+                batch = _mixed(tuple(tensor[rows] for tensor in inputs), generator)
                 with torch.no_grad():
                     targets = _answers(teacher, batch, names)
                 loss = _distance(targets, _answers(student, batch, names))
@@ -139,6 +142,19 @@ def _groups(student: nn.Module, weights: Sequence[QuantizedWeight] | Any) -> Ite
             yield {"params": [parameter], "lr": OTHER_RATE * size}
     if quantizers is not None:
         yield {"params": list(quantizers.parameters()), "lr": ACTIVATION_RATE}
+
+
+def _mixed(batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Mix inputs in pairs; ids and masks stay as they are, and all of their batch."""
+    if not all(tensor.is_floating_point() for tensor in batch):
+        return batch
+    count = len(batch[0])
+    share, partner = 1 - torch.rand(count, generator=generator) / 2, torch.randperm(count, generator=generator)
+    mixed = []
+    for tensor in batch:
+        own = share.to(tensor).reshape(-1, *[1] * (tensor.ndim - 1))
+        mixed.append(own * tensor + (1 - own) * tensor[partner])
+    return tuple(mixed)
 
 
 def _answers(network: nn.Module, batch: tuple[Tensor, ...], names: tuple[str, ...]) -> list[Tensor]:
