@@ -32,9 +32,9 @@ from codeq.quantizer.outputs import float_outputs
 from codeq.quantizer.power import Power
 
 BATCH_SIZE = 16
-WEIGHT_RATE = 0.03
+WEIGHT_RATE = 0.01
 """Learning rate of a quantized weight, in steps of its grid."""
-OTHER_RATE = 3e-3
+OTHER_RATE = 5e-3
 """Of biases, BatchNorms and weights that are float, in root mean squares of the tensor."""
 ACTIVATION_RATE = 1e-3
 """Of activation quantizers, whose parameters are relative."""
