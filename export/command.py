@@ -72,6 +72,7 @@ def run_export(backend: Backend, argv: list[str] | None) -> int:
     with cli.loading():  # here, so that the parser answers without torch
         from codeq import checkpoint
         from codeq.graph.inputs import slice_inputs
+        from codeq.quantizer.signal import NetworkSignal
         from export.from_checkpoint import checked_inputs, choose_quantization
         from export.parity.verdict import ParityError
         from export.publish import publish
@@ -100,6 +101,8 @@ def run_export(backend: Backend, argv: list[str] | None) -> int:
         print(error.verdict)
         print(f"{output}: not written, {error}", file=sys.stderr)
         return cli.EXIT_FAILED
+    if report.weight_signal is None:  # behind frozen grids there is no float network any more
+        report = dataclasses.replace(report, weight_signal=NetworkSignal.from_metrics(loaded.metrics))
     if note:
         print(f"note: {note}", file=sys.stderr)
     for warning in report.warnings:

@@ -167,6 +167,7 @@ def main(argv: list[str] | None = None) -> int:
         calibration_inputs=slice_inputs(inputs, slice(report.inputs)),
         held_inputs=slice_inputs(inputs, slice(count_inputs(inputs) - report.held_inputs, None)),
         activations=report.activations,
+        metrics=report.metrics(),
         **saved_as,
     )
     if arguments.plot is not None and report.budget is not None:

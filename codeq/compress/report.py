@@ -9,6 +9,7 @@ from codeq.compress.advice import Advice
 from codeq.quantizer.choices import MAX_BITS
 from codeq.quantizer.grid import WeightEncoding
 from codeq.quantizer.power import Power
+from codeq.quantizer.signal import NetworkSignal
 from codeq.toolkit.table import fold_line, format_bytes, format_count, render_table
 from codeq.training.budget import Budget, Kind
 
@@ -192,6 +193,15 @@ class CompressReport:
             for number, decibels in enumerate(self.output_decibels)
             if decibels < GOOD_DB
         )
+
+    def metrics(self) -> dict[str, float]:
+        """Give what a checkpoint keeps, so that an export can say it again: the float weights are gone by then."""
+        signal = NetworkSignal(
+            self.held_inputs,
+            {weight.name: weight.decibels for weight in self.weights if weight.decibels is not None},
+            self.output_decibels,
+        )
+        return signal.to_metrics()
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything to machines, with plain types."""

@@ -18,6 +18,8 @@ from codeq.quantizer.power import Power
 
 BATCH_SIZE = 25
 """Inputs that are computed at a time."""
+METRIC = "decibels"
+"""Begins the names of its numbers among a checkpoint's metrics."""
 
 Layers = Mapping[str, tuple[nn.Module, DeadZoneQuantizer]]
 """Quantized weights by name: the layer that has one, and what quantizes it."""
@@ -37,6 +39,25 @@ class NetworkSignal:
     inputs: int
     results: Mapping[str, float]
     outputs: tuple[float, ...]
+
+    def to_metrics(self) -> dict[str, float]:
+        """Give it as the numbers that a checkpoint keeps: decibels/inputs, .../outputs/0, .../results/NAME."""
+        outputs = {f"{METRIC}/outputs/{number}": found for number, found in enumerate(self.outputs)}
+        results = {f"{METRIC}/results/{name}": found for name, found in self.results.items()}
+        return {f"{METRIC}/inputs": float(self.inputs), **outputs, **results}
+
+    @classmethod
+    def from_metrics(cls, metrics: Mapping[str, Any]) -> "NetworkSignal | None":
+        """Read what `to_metrics` gave, from among other metrics; None where it is not there, or not numbers."""
+        found = {name: value for name, value in metrics.items() if str(name).startswith(f"{METRIC}/")}
+        outputs, results = (
+            {name.removeprefix(start): value for name, value in found.items() if name.startswith(start)}
+            for start in (f"{METRIC}/outputs/", f"{METRIC}/results/")
+        )
+        count = found.get(f"{METRIC}/inputs")
+        if not outputs or not all(isinstance(value, float) for value in found.values()) or count is None:
+            return None
+        return cls(int(count), results, tuple(outputs.values()))
 
 
 @torch.no_grad()

@@ -40,10 +40,27 @@ def test_a_checkpoint_that_exports(trained: Path, run_command: Any) -> None:
     assert len(loaded.held_inputs) == 5
     bits = [encoding.bit_width for encoding in codeq.encode(loaded.model).values()]
     assert bits == [weight["bits"] for weight in values["weights"]]
-    done = run_command("export.onnx", "ckpt.pt", "--activations", "int8", cwd=trained)
+    done = run_command("export.onnx", "ckpt.pt", "--activations", "int8", "--json", "export.json", cwd=trained)
     assert done.returncode == 0, done.stderr
+    # Of the float network, which the export has never seen.
+    assert f"next to float weights outputs keep {values['output_decibels'][0]:.1f} dB" in " ".join(done.stdout.split())
+    signal = json.loads((trained / "export.json").read_text())["weight_signal"]
+    assert signal["results"] == {weight["name"]: weight["decibels"] for weight in values["weights"]}
     again = run_command(*words, cwd=trained)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+
+
+def test_distillation_and_stored_scales(trained: Path, run_command: Any) -> None:
+    words = ("codeq.compress", "--model", "autoencoder", "--model-args", '{"in_features": 16}', "--init", "weights.pt")
+    words += ("--calibration", "inputs.npy", "--bits", 3, "--activations", "int8", "--distill", 2)
+    done = run_command(*words, "--distill-inputs", "inputs.npy", "--json", "report.json", cwd=trained)
+    assert done.returncode == 0, done.stderr
+    assert "distilled from " in done.stdout
+    assert json.loads((trained / "report.json").read_text())["distilled"]["epochs"] == 2
+    assert codeq.load(trained / "ckpt.pt").activations
+    done = run_command("export.onnx", "ckpt.pt", cwd=trained)  # int8, as its scales are stored
+    assert done.returncode == 0, done.stderr
+    assert "QGemm" in done.stdout or "uint8" in done.stdout or "int8" in done.stdout
 
 
 def test_a_budget(trained: Path, run_command: Any) -> None:
@@ -138,6 +155,8 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     ),
     "function": ([*CONVOLUTION, "--calibration", "batches:raises"], "batches:raises: raised KeyError ('train')"),
     "no folder": ([*CODER, "-o", "none/ckpt.pt"], "cannot write none/ckpt.pt: there is no folder none"),
+    "inputs for nothing": ([*CODER, "--distill-inputs", "inputs.npy"], "what --distill EPOCHS trains on; give both"),
+    "a table to train": ([*CODER, "--method", "sqs", "--bits", "4", "--distill", "1"], "would lose what sqs chooses"),
     "plot of nothing": ([*CODER, "--plot", "a.svg"], "give one with --sparsity, --bops or --size"),
     "plot's kind": ([*CODER, "--size", "9kB", "--plot", "a.gif"], "a name that ends in .png or .svg"),
     "plot's name": ([*CODER, "--size", "9kB", "--plot", "a.svg", "-o", "a.svg"], "name another file"),

@@ -12,7 +12,7 @@ from codeq.errors import CalibrationError
 from codeq.quantizer.attach import AttachReport, attach, describe, quantized_weights
 from codeq.quantizer.dead_zone import DeadZoneQuantizer
 from codeq.quantizer.power import LIMIT_DB
-from codeq.quantizer.signal import weight_decibels
+from codeq.quantizer.signal import NetworkSignal, weight_decibels
 
 pytestmark = pytest.mark.quick
 
@@ -146,3 +146,13 @@ def test_weights_without_codes(weight: Tensor, expected: float | None) -> None:
     found = weight_decibels(weight, quantizer)
     assert (found is None) == (expected is None)
     assert found is None or found > 100
+
+
+def test_numbers_for_a_checkpoint() -> None:
+    signal = NetworkSignal(7, {"a.weight": 12.5, "b/c.weight": 3.0}, (20.0, -1.0))
+    metrics = {"test_accuracy": 0.5, **signal.to_metrics()}
+    assert all(isinstance(value, float) for value in metrics.values())
+    assert NetworkSignal.from_metrics(metrics) == signal
+    for damage in ({"decibels/inputs": "many"}, {"decibels/results/a.weight": None}):
+        assert NetworkSignal.from_metrics({**metrics, **damage}) is None
+    assert NetworkSignal.from_metrics({"test_accuracy": 0.5}) is None
