@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from codeq.compress.names import METHODS
+from codeq.compress.names import EQUALISE, METHODS
 from codeq.errors import CompressError
 from codeq.quantizer.choices import GRANULARITIES, MAX_BITS, MIN_BITS
 from codeq.toolkit import cli
@@ -72,6 +72,17 @@ def build_parser() -> argparse.ArgumentParser:
         help="correct biases and BatchNorm statistics (default: below 8 bits, and with --zeros)",
     )
     parser.add_argument(
+        "--equalise",
+        choices=EQUALISE,
+        help="scale channels between layers first, which keeps the float network bit for bit (default: weights with "
+        "--granularity tensor, or none)",
+    )
+    parser.add_argument(
+        "--absorb",
+        action="store_true",
+        help="move high biases into the next layers, which changes the float network a little",
+    )
+    parser.add_argument(
         "--seed", type=cli.integer(0), default=0, help="of the places of feature maps that count, and of spfq"
     )
     cli.add_common(
@@ -122,6 +133,8 @@ def main(argv: list[str] | None = None) -> int:
             exclude=arguments.exclude or (),
             keep=not arguments.all_bits,
             correct=arguments.correct,
+            equalise=arguments.equalise,
+            absorb=arguments.absorb,
             seed=arguments.seed,
             on_progress=lambda share, detail: update(int(1000 * share), detail),
         )

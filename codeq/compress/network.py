@@ -17,8 +17,11 @@ from codeq.activations.noise import Power
 from codeq.compress.allocation import Allocation
 from codeq.compress.columns import layer_of
 from codeq.compress.decide import KEPT_BITS, Decisions, Kept
+from codeq.compress.equalise import Equalised
+from codeq.compress.equalise import equalise as find_equalised
 from codeq.compress.folded import folded_channels
 from codeq.compress.layer_by_layer import walk
+from codeq.compress.names import EQUALISE
 from codeq.compress.outputs import add_powers, float_outputs
 from codeq.compress.pick import METHODS
 from codeq.compress.report import CompressReport
@@ -51,6 +54,8 @@ def compress(
     method: str | None = None,
     granularity: str = "channel",
     correct: bool | None = None,
+    equalise: str | None = None,
+    absorb: bool = False,
     keep: bool = True,
     exclude: str | Iterable[str] = (),
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
@@ -74,6 +79,11 @@ def compress(
         granularity: As for `attach`.
         correct: Correct biases and the statistics of BatchNorms; None does so below 8 bits and with `zeros`, where it
             gains something.
+        equalise: Scale channels between layers first, so that one range serves them all better (equalise.py): by
+            "weights", or by "activations"; "none" does not. What the float network computes stays, bit for bit. None
+            takes "weights" where a weight has one range.
+        absorb: Let what reads a channel take up the part of its bias that the relu in between hardly ever cuts, which
+            changes the float network a little: nothing that was measured has gained by it.
         keep: Leave at 8 bits, and without more zeros than rounding gives, the layers that read an input of the network
             and those whose outputs read few values (`FEW_INPUTS` of decide.py); an override has the last word.
         exclude, overrides: As for `attach`.
@@ -105,6 +115,9 @@ def compress(
     correct = not plain if correct is None else correct
     if method not in METHODS:
         raise CompressError(f"method must be one of {', '.join(METHODS)}, found {method!r}")
+    equalise = equalise or ("weights" if granularity == "tensor" else "none")
+    if equalise not in EQUALISE:
+        raise CompressError(f"equalise must be one of {', '.join(EQUALISE)}, found {equalise!r}")
     broken = next((name for name, tensor in model.state_dict().items() if not bool(tensor.isfinite().all())), None)
     if broken is not None:
         raise CompressError(f"{broken} has NaN or infinite entries; load the network's trained weights first")
@@ -113,10 +126,18 @@ def compress(
     held = tuple(tensor[total - max(1, total // HELD) :] for tensor in tensors)
     if total > 1:  # one input has to do for both
         tensors = tuple(tensor[: total - len(held[0])] for tensor in tensors)
-    original = copy.deepcopy(model).eval()
+    reference = copy.deepcopy(model).eval()
+    original = reference if equalise == "none" and not absorb else copy.deepcopy(reference)
     exported = trace(original, tuple(tensor[:2] for tensor in tensors), names)
     first_names = {id(parameter): name for name, parameter in original.named_parameters()}
     aliases = {name: first_names[id(p)] for name, p in original.named_parameters(remove_duplicate=False)}
+    equalised = Equalised({}, {})
+    if original is not reference:
+        equalised = find_equalised(
+            exported, _batches(tensors), by=equalise, absorb=absorb, rows=granularity == "tensor"
+        )
+        _write(original, equalised.tensors)  # which are the traced network's tensors too
+    before = _read(model, equalised.tensors)
 
     attach(model, bits or KEPT_BITS, granularity=granularity, exclude=exclude, overrides=overrides)
     weights: dict[str, QuantizedWeight] = {}
@@ -127,6 +148,7 @@ def compress(
     given = {aliases[name] for name in _given(model, overrides)}
     kept = Kept(first, given, none=not keep or plain or bits is None)
     try:
+        _take(model, weights, aliases, equalised.tensors)
         allocation = None
         if budget is not None:
 
@@ -153,13 +175,9 @@ def compress(
         began = 0.0 if allocation is None else MEASURING
         # Rounding alone asks nothing of inputs: then the walk only measures what is left of every layer.
         walked_inputs = tensors if correct or method != "rounding" else held
-        batches = [
-            tuple(tensor[start : start + BATCH_SIZE] for tensor in walked_inputs)
-            for start in range(0, len(walked_inputs[0]), BATCH_SIZE)
-        ]
         walked = walk(
             exported,
-            batches,
+            _batches(walked_inputs),
             {alias: name for alias, name in aliases.items() if name in weights},
             decisions,
             correct=correct,
@@ -173,6 +191,7 @@ def compress(
     except BaseException:
         for weight in list(quantized_weights(model)):  # as it came
             remove_quantizer(weight)
+        _write(model, before)
         raise
     encodings = encode(model)
     layers = tuple(
@@ -186,7 +205,8 @@ def compress(
         inputs=len(tensors[0]),
         held_inputs=len(held[0]),
         weights=layers,
-        output_decibels=_compare(original, model, held, names),
+        output_decibels=_compare(reference, model, held, names),
+        equalisation=None if original is reference else equalised.report(_compare(reference, original, held, names)),
         budget=None if allocation is None else allocation.outcome(),
         frontier=frontier,
     )
@@ -219,13 +239,18 @@ def _allocate(
     return Allocation(budget, sensitivities, macs, fixed=fixed[budget.kind], unit=unit[budget.kind])
 
 
+def _batches(tensors: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+    """Cut inputs into batches."""
+    starts = range(0, len(tensors[0]), BATCH_SIZE)
+    return [tuple(tensor[start : start + BATCH_SIZE] for tensor in tensors) for start in starts]
+
+
 def _compare(
     original: nn.Module, model: nn.Module, held: tuple[Tensor, ...], names: tuple[str, ...]
 ) -> tuple[float, ...]:
     """Measure what is left of each output, in dB: signal to noise against the float network on held inputs."""
     powers: dict[str, Power] = {}
-    for start in range(0, len(held[0]), BATCH_SIZE):
-        batch = tuple(tensor[start : start + BATCH_SIZE] for tensor in held)
+    for batch in _batches(held):
         add_powers(powers, float_outputs(original, batch, names), float_outputs(model, batch, names))
     return tuple(power.decibels for power in powers.values())
 
@@ -248,6 +273,20 @@ def _first_layers(exported: Any) -> set[str]:
             if is_first and name is not None:
                 found.add(name)
     return found
+
+
+def _read(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
+    """Copy tensors of a network."""
+    tensors = model.state_dict()
+    return {name: tensors[name].clone() for name in names}
+
+
+@torch.no_grad()
+def _write(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give tensors of a network new values, in place."""
+    targets = model.state_dict()
+    for name, value in tensors.items():
+        targets[name].copy_(value)
 
 
 def _take(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from codeq.activations.noise import Power
+from codeq.activations.noise import LIMIT_DB, Power
 from codeq.quantizer.grid import WeightEncoding
 from codeq.toolkit.table import fold_line, format_bytes, format_count, render_table
 from codeq.training.budget import Budget, Kind
@@ -81,6 +81,39 @@ class BudgetOutcome:
 
 
 @dataclass(frozen=True)
+class Equalisation:
+    """Says what was done to the float network before codes were chosen.
+
+    Attributes:
+        by: What factors were found by: "weights" or "activations"; "none" where biases alone were absorbed.
+        pairs: Places whose channels layers alone read.
+        channels: How many of their channels were scaled.
+        largest_factor: The furthest from 1, or what it is 1 over.
+        absorbed: Channels whose high bias was absorbed.
+        output_decibels: Signal to noise of every output of the float network against what it was, over the held
+            inputs; 200 where not a bit has changed.
+    """
+
+    by: str
+    pairs: int
+    channels: int
+    largest_factor: float
+    absorbed: int
+    output_decibels: tuple[float, ...]
+
+    def __str__(self) -> str:
+        done = []
+        if self.channels:
+            scaled = f"{format_count(self.channels, 'channel')} of {format_count(self.pairs, 'pair')} scaled"
+            done.append(f"{scaled} by {self.by}, up to {self.largest_factor:,.0f} times")
+        if self.absorbed:
+            done.append(f"high biases of {format_count(self.absorbed, 'channel')} absorbed")
+        kept = min(self.output_decibels, default=LIMIT_DB)
+        left = "answers bit for bit as before" if kept == LIMIT_DB else f"keeps {kept:.1f} dB of its outputs"
+        return f"{'; '.join(done) or 'nothing to scale'}; the float network {left}"
+
+
+@dataclass(frozen=True)
 class CompressReport:
     """Holds what compression did. `print(report)` shows a table.
 
@@ -90,6 +123,7 @@ class CompressReport:
         held_inputs: Further ones, that the outputs are judged on.
         weights: In the order in which the network reads them.
         output_decibels: Signal to noise of every output against the float network, over the held inputs.
+        equalisation: What was done to the float network first; None where nothing was asked for.
         budget: Where it ended next to its budget; None without one.
         frontier: What other budgets of the kind would leave, as predicted from single weights; empty without a budget.
     """
@@ -101,6 +135,7 @@ class CompressReport:
     held_inputs: int
     weights: tuple[CompressedWeight, ...]
     output_decibels: tuple[float, ...]
+    equalisation: Equalisation | None = None
     budget: BudgetOutcome | None = None
     frontier: tuple[FrontierPoint, ...] = ()
 
@@ -156,6 +191,8 @@ class CompressReport:
         counts = f"{format_count(self.inputs, 'input')}; judged on {self.held_inputs:,} others"
         text = f"outputs keep {signal} of the float network's signal, after {counts}"
         lines.append(fold_line(text, 2))
+        if self.equalisation is not None:
+            lines.append(fold_line(f"equalised: {self.equalisation}", 2))
         lines += self._budget()
         lines += [fold_line(f"WARNING  {text}", 9) for text in self.warnings]
         return "\n".join(lines)

@@ -57,6 +57,16 @@ def test_a_budget(trained: Path, run_command: Any) -> None:
     assert len(values["frontier"]) > 3
 
 
+def test_equalised(trained: Path, run_command: Any) -> None:
+    words = ("codeq.compress", "--model", "autoencoder", "--model-args", '{"in_features": 16}', "--init", "weights.pt")
+    words += ("--calibration", "inputs.npy", "--json", "report.json", "--equalise", "activations", "--absorb")
+    done = run_command(*words, cwd=trained)
+    assert done.returncode == 0, done.stderr
+    assert "pairs scaled by activations" in done.stdout
+    values = json.loads((trained / "report.json").read_text())["equalisation"]
+    assert (values["by"], values["pairs"], values["output_decibels"]) == ("activations", 9, [200.0])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -65,6 +75,7 @@ def test_a_budget(trained: Path, run_command: Any) -> None:
         (["--model", "autoencoder", "--calibration", "none.npy"], "none.npy: no such file or folder"),
         (["--model", "autoencoder", "--init", "none.pt"], "none.pt"),
         (["--model", "autoencoder", "--bits", "9"], "--bits"),
+        (["--model", "autoencoder", "--equalise", "all"], "--equalise"),
         (["--model", "autoencoder"], "16"),
         (["--model", "autoencoder", "--model-args", '{"in_features": 16}', "--size", "1kB"], "1.0 kB is out of reach"),
         (["--model", "autoencoder", "--size", "1kB", "--bops", "0.1"], "not allowed with"),
