@@ -74,8 +74,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--equalise",
         choices=EQUALISE,
-        help="scale channels between layers first, which keeps the float network bit for bit (default: weights with "
-        "--granularity tensor, or none)",
+        help="scale channels first, which keeps the float network bit for bit (default: rows with --granularity "
+        "tensor, or none; activations is for LayerNorms with a few very large channels)",
     )
     parser.add_argument(
         "--absorb",

@@ -192,12 +192,14 @@ class Equalised:
         factors: Of every pair in the network's order, by the name of the weight that makes its channels: `(C,)`.
         by: What factors were found by.
         absorbed: Channels whose high bias was absorbed.
+        levelled: Layers in front of BatchNorms whose rows were brought to one range.
     """
 
     tensors: Mapping[str, Tensor]
     factors: Mapping[str, Tensor]
     by: str = "none"
     absorbed: int = 0
+    levelled: int = 0
 
     def report(self, decibels: tuple[float, ...]) -> Equalisation:
         """Say what was done.
@@ -207,7 +209,9 @@ class Equalised:
         """
         factors = torch.cat([torch.ones(1, dtype=torch.float64), *self.factors.values()])
         largest = float(torch.maximum(factors, 1 / factors).max())
-        return Equalisation(self.by, len(self.factors), int((factors != 1).sum()), largest, self.absorbed, decibels)
+        return Equalisation(
+            self.by, len(self.factors), int((factors != 1).sum()), largest, self.levelled, self.absorbed, decibels
+        )
 
 
 @torch.no_grad()
@@ -224,7 +228,7 @@ def equalise(
     Args:
         exported: The network, which is left alone.
         batches: Calibration inputs, each in the order of the network's arguments.
-        by: "weights" or "activations"; "none" scales nothing.
+        by: "weights" or "activations"; others scale nothing between layers.
         rows: Bring the rows of layers in front of BatchNorms to one range too: worth it where a weight has one range.
         absorb: Absorb high biases, which changes what the network answers, a little.
     """
@@ -243,9 +247,9 @@ def equalise(
     if absorb:
         fronts = {front.weight: front for front in found.fronts}
         absorbed = sum(int((absorb_bias(pair, values, fronts) > 0).sum()) for pair in found.pairs)
-    if rows:
-        for front in found.fronts:
-            level_rows(front, values)
+    levelled = found.fronts if rows else ()
+    for front in levelled:
+        level_rows(front, values)
     tensors = {name: value.float() for name, value in values.items()}
     changed = {name: value for name, value in tensors.items() if not torch.equal(value, exported.state_dict[name])}
     return Equalised(

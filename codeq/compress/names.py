@@ -2,4 +2,4 @@
 loaded."""
 
 METHODS = ("rounding", "obq", "exact_obs", "gpfq", "spfq", "spfq_sign", "adaround", "sqs")
-EQUALISE = ("none", "weights", "activations")
+EQUALISE = ("none", "rows", "weights", "activations")

@@ -79,11 +79,12 @@ def compress(
         granularity: As for `attach`.
         correct: Correct biases and the statistics of BatchNorms; None does so below 8 bits and with `zeros`, where it
             gains something.
-        equalise: Scale channels between layers first, so that one range serves them all better (equalise.py): by
-            "weights", or by "activations"; "none" does not. What the float network computes stays, bit for bit. None
-            takes "weights" where a weight has one range.
+        equalise: Scale channels first, so that one range serves them all better (equalise.py); what the float network
+            computes stays, bit for bit. "rows" scales rows in front of BatchNorms, "weights" and "activations" channels
+            between layers, and rows too where a weight has one range. None takes "rows" there, and "none" elsewhere.
+            "activations" is for LayerNorms with a few channels much larger than the others.
         absorb: Let what reads a channel take up the part of its bias that the relu in between hardly ever cuts, which
-            changes the float network a little: nothing that was measured has gained by it.
+            changes the float network a little. No network that was measured has such biases.
         keep: Leave at 8 bits, and without more zeros than rounding gives, the layers that read an input of the network
             and those whose outputs read few values (`FEW_INPUTS` of decide.py); an override has the last word.
         exclude, overrides: As for `attach`.
@@ -115,7 +116,7 @@ def compress(
     correct = not plain if correct is None else correct
     if method not in METHODS:
         raise CompressError(f"method must be one of {', '.join(METHODS)}, found {method!r}")
-    equalise = equalise or ("weights" if granularity == "tensor" else "none")
+    equalise = equalise or ("rows" if granularity == "tensor" else "none")
     if equalise not in EQUALISE:
         raise CompressError(f"equalise must be one of {', '.join(EQUALISE)}, found {equalise!r}")
     broken = next((name for name, tensor in model.state_dict().items() if not bool(tensor.isfinite().all())), None)
@@ -134,7 +135,7 @@ def compress(
     equalised = Equalised({}, {})
     if original is not reference:
         equalised = find_equalised(
-            exported, _batches(tensors), by=equalise, absorb=absorb, rows=granularity == "tensor"
+            exported, _batches(tensors), by=equalise, absorb=absorb, rows=granularity == "tensor" and equalise != "none"
         )
         _write(original, equalised.tensors)  # which are the traced network's tensors too
     before = _read(model, equalised.tensors)

@@ -85,10 +85,11 @@ class Equalisation:
     """Says what was done to the float network before codes were chosen.
 
     Attributes:
-        by: What factors were found by: "weights" or "activations"; "none" where biases alone were absorbed.
+        by: As asked for, or chosen: "none" where biases alone were absorbed.
         pairs: Places whose channels layers alone read.
         channels: How many of their channels were scaled.
         largest_factor: The furthest from 1, or what it is 1 over.
+        levelled: Layers in front of BatchNorms whose rows were brought to one range.
         absorbed: Channels whose high bias was absorbed.
         output_decibels: Signal to noise of every output of the float network against what it was, over the held
             inputs; 200 where not a bit has changed.
@@ -98,6 +99,7 @@ class Equalisation:
     pairs: int
     channels: int
     largest_factor: float
+    levelled: int
     absorbed: int
     output_decibels: tuple[float, ...]
 
@@ -106,6 +108,8 @@ class Equalisation:
         if self.channels:
             scaled = f"{format_count(self.channels, 'channel')} of {format_count(self.pairs, 'pair')} scaled"
             done.append(f"{scaled} by {self.by}, up to {self.largest_factor:,.0f} times")
+        if self.levelled:
+            done.append(f"rows of {format_count(self.levelled, 'layer')} brought to one range")
         if self.absorbed:
             done.append(f"high biases of {format_count(self.absorbed, 'channel')} absorbed")
         kept = min(self.output_decibels, default=LIMIT_DB)

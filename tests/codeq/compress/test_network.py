@@ -152,37 +152,62 @@ def test_the_file_holds_what_was_chosen(float_network: nn.Module, tmp_path: Path
     assert report.verdict.ok
 
 
-def uneven() -> nn.Module:
-    """Make a network whose channels differ a thousandfold in what makes and what reads them."""
+def uneven(norm: type[nn.Module]) -> nn.Module:
+    """Make a network whose channels differ a thousandfold in what makes them, and in what reads them where norms do
+    not make up for it."""
     torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 1), nn.ReLU(), nn.Conv2d(16, 4, 3)]
+    norms = [norm(16), norm(16)]
+    layers = [nn.Conv2d(3, 16, 3), norms[0], nn.ReLU(), nn.Conv2d(16, 16, 1), norms[1], nn.ReLU(), nn.Conv2d(16, 4, 3)]
     model = nn.Sequential(*layers)
     with torch.no_grad():
-        for index in (0, 3):
+        for index, reader in ((0, 3), (3, 6)):
             spread = torch.logspace(-1.5, 1.5, 16)[torch.randperm(16)]
             model[index].weight.mul_(spread.reshape(-1, 1, 1, 1))
             model[index].bias.mul_(spread)
-        model[5].weight.div_(spread.reshape(1, -1, 1, 1))
-        for _ in range(10):
+            if norm is nn.Identity:
+                model[reader].weight.div_(spread.reshape(1, -1, 1, 1))
+        for _ in range(100):  # until small variances are learned too
             model.train()(inputs(32, 2))
     return model.eval()
 
 
-def test_equalisation_is_worth_it_where_a_weight_has_one_range() -> None:
-    float_network = uneven()
+@pytest.mark.parametrize(
+    ("norm", "way", "done"),
+    [
+        (nn.BatchNorm2d, None, "rows of 2 layers brought to one range"),
+        (nn.Identity, "weights", "channels of 2 pairs scaled by weights"),
+    ],
+    ids=["rows", "weights"],
+)
+def test_equalisation_is_worth_it_where_a_weight_has_one_range(
+    norm: type[nn.Module], way: str | None, done: str
+) -> None:
+    float_network = uneven(norm)
     found = {}
-    for equalise in ("none", None):
+    for equalise in ("none", way):
         model = copy.deepcopy(float_network)
         report = compress(model, inputs(64, 1), granularity="tensor", equalise=equalise)
         found[equalise] = signal(float_network, model)
         assert (report.equalisation is None) == (equalise == "none")
-    assert found[None] > found["none"] + 10, found
+    assert found[way] > found["none"] + 10, found
     assert report.equalisation is not None
-    assert report.equalisation.by == "weights"
     assert report.equalisation.output_decibels == (200.0,)
-    assert "scaled by weights" in str(report)
-    assert "answers bit for bit as before" in " ".join(str(report).split())
-    assert report.to_dict()["equalisation"]["channels"] > 10
+    text = " ".join(str(report).split())
+    assert done in text
+    assert "answers bit for bit as before" in text
+    assert report.to_dict()["equalisation"]["by"] == (way or "rows")
+
+
+def test_rows_are_levelled_only_where_equalisation_is_asked_for() -> None:
+    """Each option does what it says: absorbing alone scales nothing."""
+    found = {}
+    for absorb in (False, True):
+        model = uneven(nn.BatchNorm2d)
+        report = compress(model, inputs(64, 1), granularity="tensor", equalise="none", absorb=absorb)
+        found[absorb] = model.state_dict()
+    assert report.equalisation is not None
+    assert (report.equalisation.levelled, report.equalisation.channels, report.equalisation.absorbed) == (0, 0, 0)
+    assert all(torch.equal(found[True][name], tensor) for name, tensor in found[False].items())
 
 
 def test_equalised_weights_are_those_that_codes_are_chosen_for(float_network: nn.Module) -> None:
@@ -256,7 +281,7 @@ def test_what_takes_several_inputs_by_name() -> None:
             {"equalise": "magic"},
             inputs(8, 1),
             CompressError,
-            "equalise must be one of none, weights, activations, found 'magic'",
+            "equalise must be one of none, rows, weights, activations, found 'magic'",
         ),
         ({"exclude": "nothing"}, inputs(8, 1), AttachError, "nothing"),
         ({}, inputs(8, 1) * float("nan"), CalibrationError, "NaN"),

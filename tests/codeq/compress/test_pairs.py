@@ -73,6 +73,7 @@ PAIRS: dict[str, tuple[Callable[[Any, Tensor], Any], dict[str, list[str]]]] = {
     "made elsewhere": (lambda m, x: m.two(m.one(x).relu()) + m.one.bias.sum(), {}),
     "mixed": (lambda m, x: m.two(m.one(x).transpose(1, 2)[:, :4]), {}),
     "maximum over channels": (lambda m, x: m.two(m.one(x).amax(1, keepdim=True).expand(-1, 4, -1, -1)), {}),
+    "channel of ones": (lambda m, x: m.two(F.pad(m.one(x)[:, :3], (0, 0, 0, 0, 0, 1), value=1.0)), {}),
     "padded with ones": (lambda m, x: m.two(F.pad(m.one(x).relu(), (1, 0, 1, 0), value=1.0)), {}),
 }
 
