@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from codeq.compress.pairs import Found, Front, Pair, Reader, find_pairs
+from codeq.compress.pairs import ChannelPair, ChannelReader, Found, Front, find_pairs
 from codeq.compress.report import Equalisation
 from codeq.compress.scaling import input_ranges, input_sums, output_ranges, scale_inputs, scale_outputs
 from codeq.graph.autocast import autocast_off
@@ -87,7 +87,7 @@ def by_activations(found: Found, values: Values, largest: Mapping[str, Tensor], 
     return result
 
 
-def made_range(pair: Pair, values: Values) -> Tensor:
+def made_range(pair: ChannelPair, values: Values) -> Tensor:
     """Find the largest magnitude of the weights that make each channel, a BatchNorm folded into its layer."""
     if pair.layer is not None:
         return output_ranges(values[pair.name], pair.layer)
@@ -98,7 +98,7 @@ def made_range(pair: Pair, values: Values) -> Tensor:
     return gain * output_ranges(values[front.weight], front.layer)
 
 
-def read_range(pair: Pair, values: Values) -> Tensor:
+def read_range(pair: ChannelPair, values: Values) -> Tensor:
     """Find the largest magnitude of the weights that read each channel."""
     found = torch.zeros(len(pair.free), dtype=torch.float64)
     for reader in pair.readers:
@@ -106,18 +106,18 @@ def read_range(pair: Pair, values: Values) -> Tensor:
     return found
 
 
-def spread_max(found: Tensor, reader: Reader, of_columns: Tensor) -> Tensor:
+def spread_max(found: Tensor, reader: ChannelReader, of_columns: Tensor) -> Tensor:
     """Take the largest of what a reader's columns have, for the channels that they read."""
     known = reader.columns >= 0
     return found.scatter_reduce(0, reader.columns[known], of_columns[known], "amax")
 
 
-def of_columns(reader: Reader, of_channels: Tensor, other: float) -> Tensor:
+def of_columns(reader: ChannelReader, of_channels: Tensor, other: float) -> Tensor:
     """Give every column of a reader the value of the channel that it reads."""
     return torch.where(reader.columns >= 0, of_channels[reader.columns.clamp(min=0)], other)
 
 
-def apply(pair: Pair, values: Values, factor: Tensor) -> None:
+def apply(pair: ChannelPair, values: Values, factor: Tensor) -> None:
     """Divide what makes the channels by their factors, and multiply what reads them."""
     if pair.layer is None:
         values[pair.name] = values[pair.name] / factor
@@ -141,7 +141,7 @@ def level_rows(front: Front, values: Values) -> None:
     values[front.norm] = values[front.norm] * factor
 
 
-def absorb_bias(pair: Pair, values: Values, fronts: Mapping[str, Front]) -> Tensor:
+def absorb_bias(pair: ChannelPair, values: Values, fronts: Mapping[str, Front]) -> Tensor:
     """Move the part of a high bias that a relu hardly ever cuts into what reads it."""
     kept = torch.zeros(len(pair.free), dtype=torch.float64)
     takers = [(reader, reader.bias, fronts.get(reader.weight)) for reader in pair.readers]
@@ -252,6 +252,5 @@ def equalise(
         level_rows(front, values)
     tensors = {name: value.float() for name, value in values.items()}
     changed = {name: value for name, value in tensors.items() if not torch.equal(value, exported.state_dict[name])}
-    return Equalised(
-        changed, {pair.name: factor for pair, factor in zip(found.pairs, scales, strict=True)}, by, absorbed
-    )
+    factors_of = {pair.name: factor for pair, factor in zip(found.pairs, scales, strict=True)}
+    return Equalised(changed, factors_of, by, absorbed, len(levelled))

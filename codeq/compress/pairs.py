@@ -56,7 +56,7 @@ NONE = 0.0
 
 
 @dataclass(frozen=True)
-class Reader:
+class ChannelReader:
     """Describes a layer that reads scaled channels.
 
     Attributes:
@@ -76,7 +76,7 @@ class Reader:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ChannelPair:
     """Describes channels that are made in one place and read by layers alone.
 
     Attributes:
@@ -95,7 +95,7 @@ class Pair:
     bias: str | None
     front: "Front | None"
     free: Tensor
-    readers: tuple[Reader, ...]
+    readers: tuple[ChannelReader, ...]
     only_relu: bool
     stopped_by: tuple[str, ...]
 
@@ -124,7 +124,7 @@ class Front:
 class Found:
     """Holds all pairs of a network in its order, and the layers in front of BatchNorms."""
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[ChannelPair, ...]
     fronts: tuple[Front, ...]
 
 
@@ -152,7 +152,7 @@ class _Made:
     front: Front | None
     first: int
     free: Tensor
-    readers: list[Reader] = field(default_factory=list)
+    readers: list[ChannelReader] = field(default_factory=list)
     between: set[Any] = field(default_factory=set)
     stopped_by: set[str] = field(default_factory=set)
 
@@ -268,7 +268,7 @@ class _Tracker(GraphRunner):
         columns = torch.where(one == NONE, -1, one.long() - made.first)
         bias = self._own(node.args[2]) if len(node.args) > 2 else None
         padded = any(map(any, layer.padding)) or layer.transposed or bool((numbers == NONE).any())
-        made.readers.append(Reader(weight, layer, source.name, columns, bias, padded))
+        made.readers.append(ChannelReader(weight, layer, source.name, columns, bias, padded))
         return True
 
     def _start(self, node: Node, value: Any) -> None:
@@ -320,7 +320,7 @@ class _Tracker(GraphRunner):
         self.fronts[norm] = front
         return front
 
-    def pairs(self) -> Iterator[Pair]:
+    def pairs(self) -> Iterator[ChannelPair]:
         """Yield what has readers."""
         for made in self.made:
             read = torch.zeros_like(made.free)
@@ -332,7 +332,7 @@ class _Tracker(GraphRunner):
                 only_relu = only_relu and aten.relu.default in made.between
                 stops = tuple(sorted(made.stopped_by))
                 parts = (made.name, made.layer, made.bias, made.front, free, tuple(made.readers), only_relu, stops)
-                yield Pair(*parts)
+                yield ChannelPair(*parts)
 
 
 def _one_channel(numbers: Tensor, axes: list[int], *, keepdim: bool = False) -> Tensor | None:
