@@ -77,8 +77,9 @@ def compress(
         method: One of `METHODS`; None takes "rounding" at 8 bits without `zeros`, where nothing is left to gain,
             "exact_obs" with `zeros`, and "obq" else. At 8 bits without `zeros` layers are rounded whatever it says.
         granularity: As for `attach`.
-        correct: Correct biases and the statistics of BatchNorms; None does so below 8 bits and with `zeros`, where it
-            gains something.
+        correct: Correct biases, and re-estimate the statistics of BatchNorms (Nagel et al. 2019, arXiv:1906.04721,
+            section 4.2; layer_by_layer.py). None does so below 8 bits and with `zeros`. At 8 bits it walks through all
+            calibration inputs, which rounding alone does not need, for 0.7 and 1.0 dB of the two files measured.
         equalise: Scale channels first, so that one range serves them all better (equalise.py); what the float network
             computes stays, bit for bit. "rows" scales rows in front of BatchNorms, "weights" and "activations" channels
             between layers, and rows too where a weight has one range. None takes "rows" there, and "none" elsewhere.
