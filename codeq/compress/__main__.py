@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from codeq.compress.names import METHODS
+from codeq.compress.names import EQUALISE, METHODS
 from codeq.errors import CompressError
 from codeq.quantizer.choices import GRANULARITIES, MAX_BITS, MIN_BITS
 from codeq.toolkit import cli
@@ -91,6 +91,17 @@ def build_parser() -> argparse.ArgumentParser:
         "--distill-inputs", metavar="SOURCE", help="further inputs to train on, as for --calibration; no labels either"
     )
     parser.add_argument(
+        "--equalise",
+        choices=EQUALISE,
+        help="scale channels first, which keeps the float network bit for bit (default: rows with --granularity "
+        "tensor, or none; activations is for LayerNorms with a few very large channels)",
+    )
+    parser.add_argument(
+        "--absorb",
+        action="store_true",
+        help="move high biases into the next layers, which changes the float network a little",
+    )
+    parser.add_argument(
         "--seed", type=cli.integer(0), default=0, help="of the places of feature maps that count, and of spfq"
     )
     cli.add_common(
@@ -148,6 +159,8 @@ def main(argv: list[str] | None = None) -> int:
             exclude=arguments.exclude or (),
             keep=not arguments.all_bits,
             correct=arguments.correct is not False,
+            equalise=arguments.equalise,
+            absorb=arguments.absorb,
             activations=arguments.activations,
             distill=arguments.distill,
             distill_inputs=further,

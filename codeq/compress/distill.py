@@ -5,10 +5,11 @@
 Weights train on their frozen grids with the straight-through rule (codeq/quantizer), at a rate that is a share of a
 step of the grid: what compression has chosen is where they start, and a zero stays a zero, so that budgets hold. Biases
 and BatchNorms train too, in eval mode: a channel's factor is the scale of its weights. The epoch that is best on the
-held inputs is kept, the start among them: what makes things worse is taken back, and all rates are made smaller. Float inputs are mixed in pairs, x = a x_i + (1 - a) x_j with a from 1/2 to
-1: the teacher answers these too, and few inputs are learned by heart later. Sources: knowledge distillation, Hinton et
-al. 2015, arXiv:1503.02531, with the squared error, so that outputs may be of any shape; results of layers, Romero et
-al. 2015, "FitNets", arXiv:1412.6550; mixing, Zhang et al. 2018, "mixup", arXiv:1710.09412.
+held inputs is kept, the start among them: what makes things worse is taken back, and all rates are made smaller. Float
+inputs are mixed in pairs, x = a x_i + (1 - a) x_j with a from 1/2 to 1: the teacher answers these too, and few inputs
+are learned by heart later. Sources: knowledge distillation, Hinton et al. 2015, arXiv:1503.02531, with the squared
+error, so that outputs may be of any shape; results of layers, Romero et al. 2015, "FitNets", arXiv:1412.6550; mixing,
+Zhang et al. 2018, "mixup", arXiv:1710.09412.
 """
 
 import math

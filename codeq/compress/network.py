@@ -20,9 +20,12 @@ from codeq.compress.allocation import Allocation
 from codeq.compress.columns import layer_of
 from codeq.compress.decide import KEPT_BITS, Decisions, Kept
 from codeq.compress.distill import distill as distill_network
+from codeq.compress.equalise import Equalised
+from codeq.compress.equalise import equalise as find_equalised
 from codeq.compress.fit import answer, check_network
 from codeq.compress.folded import folded_channels
 from codeq.compress.layer_by_layer import Walked, walk
+from codeq.compress.names import EQUALISE
 from codeq.compress.pick import METHODS
 from codeq.compress.report import CompressReport
 from codeq.compress.sensitivity import BITS, Sensitivity, measure
@@ -65,6 +68,8 @@ def compress(
     method: str | None = None,
     granularity: str = "channel",
     correct: bool = True,
+    equalise: str | None = None,
+    absorb: bool = False,
     keep: bool = True,
     exclude: str | Iterable[str] = (),
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
@@ -90,7 +95,14 @@ def compress(
         method: One of `METHODS`; None takes "rounding" at 8 bits without `zeros`, where nothing is left to gain,
             "exact_obs" with `zeros`, and "obq" else. At 8 bits without `zeros` layers are rounded whatever it says.
         granularity: As for `attach`.
-        correct: Correct biases and the statistics of BatchNorms; at 8 bits with `CORRECTING` inputs.
+        correct: Correct biases, and re-estimate the statistics of BatchNorms (Nagel et al. 2019, arXiv:1906.04721,
+            section 4.2; layer_by_layer.py); at 8 bits with `CORRECTING` inputs.
+        equalise: Scale channels first, so that one range serves them all better (equalise.py); what the float network
+            computes stays, bit for bit. "rows" scales rows in front of BatchNorms, "weights" and "activations" channels
+            between layers, and rows too where a weight has one range. None takes "rows" there, and "none" elsewhere.
+            "activations" is for LayerNorms with a few channels much larger than the others.
+        absorb: Let what reads a channel take up the part of its bias that the relu in between hardly ever cuts, which
+            changes the float network a little. No network that was measured has such biases.
         keep: Leave at 8 bits, and without more zeros than rounding gives, the layers that read an input of the network
             and those whose outputs read few values (`FEW_INPUTS` of columns.py); an override has the last word.
         exclude, overrides: As for `attach`.
@@ -132,6 +144,9 @@ def compress(
     method = method or ("rounding" if plain else "exact_obs" if prunes else "obq")
     if method not in METHODS:
         raise CompressError(f"method must be one of {', '.join(METHODS)}, found {method!r}")
+    equalise = equalise or ("rows" if granularity == "tensor" else "none")
+    if equalise not in EQUALISE:
+        raise CompressError(f"equalise must be one of {', '.join(EQUALISE)}, found {equalise!r}")
     if activations not in ACTIVATIONS:
         raise CompressError(f"activations must be {' or '.join(ACTIVATIONS)}, found {activations!r}")
     if distill < 0:
@@ -149,13 +164,20 @@ def compress(
     if distill_inputs is not None and distill:
         more = collect_calibration(distill_inputs, arity=known_arity(model), names=data_arguments(model))
         trained = _join(tensors, split_inputs(model, more))
-    original = copy.deepcopy(model).eval()
-    wanted = answer(original, _batches(held), names, first=total - len(held[0]))
+    reference = copy.deepcopy(model).eval()
+    original = reference if equalise == "none" and not absorb else copy.deepcopy(reference)
+    wanted = answer(reference, _batches(held), names, first=total - len(held[0]))
     if not all(tensor.is_floating_point() for tensor in tensors):  # ids may lie outside a table: only a call tells
-        answer(original, _batches(tensors), names)
+        answer(reference, _batches(tensors), names)
     exported = trace(original, tuple(tensor[:2] for tensor in tensors), names)
     first_names = {id(parameter): name for name, parameter in original.named_parameters()}
     aliases = {name: first_names[id(p)] for name, p in original.named_parameters(remove_duplicate=False)}
+    equalised = Equalised({}, {})
+    if original is not reference:
+        equalised = find_equalised(
+            exported, _batches(tensors), by=equalise, absorb=absorb, rows=granularity == "tensor" and equalise != "none"
+        )
+        _write(original, equalised.tensors)  # which are the traced network's tensors too
 
     attach(model, bits or KEPT_BITS, granularity=granularity, exclude=exclude, overrides=overrides)
     weights: dict[str, QuantizedWeight] = {}
@@ -167,6 +189,7 @@ def compress(
     kept = Kept(first, given, none=not keep or plain or bits is None)
     choosing = CHOOSING if distill else 1.0
     try:
+        _take(model, weights, aliases, equalised.tensors)
         allocation = None
         if budget is not None:
 
@@ -229,7 +252,7 @@ def compress(
     except BaseException:
         for weight in list(quantized_weights(model)):  # as it came
             remove_quantizer(weight)
-        model.load_state_dict(original.state_dict())
+        model.load_state_dict(reference.state_dict())
         raise
     encodings = encode(model)
     if allocation is not None:
@@ -252,6 +275,7 @@ def compress(
         judged_on_others=total > 1,
         weights=layers,
         output_decibels=_compare(wanted, network, held, names),
+        equalisation=None if original is reference else equalised.report(_compare(wanted, original, held, names)),
         budget=None if allocation is None else allocation.outcome(),
         frontier=frontier,
         distilled=distilled,
@@ -301,6 +325,7 @@ def _allocate(
 
 
 def _batches(tensors: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+    """Cut inputs into batches."""
     starts = range(0, len(tensors[0]), BATCH_SIZE)
     return [tuple(tensor[start : start + BATCH_SIZE] for tensor in tensors) for start in starts]
 
@@ -335,6 +360,14 @@ def _first_layers(exported: Any) -> set[str]:
             if is_first and name is not None:
                 found.add(name)
     return found
+
+
+@torch.no_grad()
+def _write(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give tensors of a network new values, in place."""
+    targets = model.state_dict()
+    for name, value in tensors.items():
+        targets[name].copy_(value)
 
 
 def _take(

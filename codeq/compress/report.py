@@ -8,7 +8,7 @@ from codeq.activations.encoding import ActivationEncoding
 from codeq.compress.advice import Advice
 from codeq.quantizer.choices import MAX_BITS
 from codeq.quantizer.grid import WeightEncoding
-from codeq.quantizer.power import Power
+from codeq.quantizer.power import LIMIT_DB, Power
 from codeq.quantizer.signal import NetworkSignal
 from codeq.toolkit.table import fold_line, format_bytes, format_count, render_table
 from codeq.training.budget import Budget, Kind
@@ -116,6 +116,43 @@ class Distilled:
 
 
 @dataclass(frozen=True)
+class Equalisation:
+    """Says what was done to the float network before codes were chosen.
+
+    Attributes:
+        by: As asked for, or chosen: "none" where biases alone were absorbed.
+        pairs: Places whose channels layers alone read.
+        channels: How many of their channels were scaled.
+        largest_factor: The furthest from 1, or what it is 1 over.
+        levelled: Layers in front of BatchNorms whose rows were brought to one range.
+        absorbed: Channels whose high bias was absorbed.
+        output_decibels: Signal to noise of every output of the float network against what it was, over the held
+            inputs; 200 where not a bit has changed.
+    """
+
+    by: str
+    pairs: int
+    channels: int
+    largest_factor: float
+    levelled: int
+    absorbed: int
+    output_decibels: tuple[float, ...]
+
+    def __str__(self) -> str:
+        done = []
+        if self.channels:
+            scaled = f"{format_count(self.channels, 'channel')} of {format_count(self.pairs, 'pair')} scaled"
+            done.append(f"{scaled} by {self.by}, up to {self.largest_factor:,.0f} times")
+        if self.levelled:
+            done.append(f"rows of {format_count(self.levelled, 'layer')} brought to one range")
+        if self.absorbed:
+            done.append(f"high biases of {format_count(self.absorbed, 'channel')} absorbed")
+        kept = min(self.output_decibels, default=LIMIT_DB)
+        left = "answers bit for bit as before" if kept == LIMIT_DB else f"keeps {kept:.1f} dB of its outputs"
+        return f"{'; '.join(done) or 'nothing to scale'}; the float network {left}"
+
+
+@dataclass(frozen=True)
 class CompressReport:
     """Holds what compression did. `print(report)` shows a table.
 
@@ -126,6 +163,7 @@ class CompressReport:
         judged_on_others: False where there was one input alone, which had to do for both.
         weights: In the order in which the network reads them.
         output_decibels: Signal to noise of every output against the float network, over the held inputs.
+        equalisation: What was done to the float network first; None where nothing was asked for.
         budget: Where it ended next to its budget; None without one.
         frontier: What other budgets of the kind would leave, as predicted from single weights; empty without a budget.
         distilled: What distillation did; None without it.
@@ -140,6 +178,7 @@ class CompressReport:
     held_inputs: int
     weights: tuple[CompressedWeight, ...]
     output_decibels: tuple[float, ...]
+    equalisation: Equalisation | None = None
     budget: BudgetOutcome | None = None
     frontier: tuple[FrontierPoint, ...] = ()
     distilled: Distilled | None = None
@@ -237,6 +276,8 @@ class CompressReport:
         counts = f"{format_count(self.inputs, 'input')}; judged on {others}"
         text = f"outputs keep {signal} of the float network's signal, after {counts}"
         lines.append(fold_line(text, 2))
+        if self.equalisation is not None:
+            lines.append(fold_line(f"equalised: {self.equalisation}", 2))
         lines += [fold_line(self.largest_loss, 2)] if self.largest_loss else []
         if self.distilled is not None:
             lines.append(fold_line(str(self.distilled), 2))

@@ -79,6 +79,16 @@ def test_a_budget(trained: Path, run_command: Any) -> None:
     assert values["advice"]["sentence"] in " ".join(done.stdout.split())
 
 
+def test_equalised(trained: Path, run_command: Any) -> None:
+    words = ("codeq.compress", "--model", "autoencoder", "--model-args", '{"in_features": 16}', "--init", "weights.pt")
+    words += ("--calibration", "inputs.npy", "--json", "report.json", "--equalise", "activations", "--absorb")
+    done = run_command(*words, cwd=trained)
+    assert done.returncode == 0, done.stderr
+    assert "pairs scaled by activations" in done.stdout
+    values = json.loads((trained / "report.json").read_text())["equalisation"]
+    assert (values["by"], values["pairs"], values["output_decibels"]) == ("activations", 9, [200.0])
+
+
 BATCHES = """
 import torch
 from torch import nn
@@ -157,6 +167,7 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     "no folder": ([*CODER, "-o", "none/ckpt.pt"], "cannot write none/ckpt.pt: there is no folder none"),
     "inputs for nothing": ([*CODER, "--distill-inputs", "inputs.npy"], "what --distill EPOCHS trains on; give both"),
     "a table to train": ([*CODER, "--method", "sqs", "--bits", "4", "--distill", "1"], "would lose what sqs chooses"),
+    "no such way": ([*CODER, "--equalise", "all"], "--equalise"),
     "plot of nothing": ([*CODER, "--plot", "a.svg"], "give one with --sparsity, --bops or --size"),
     "plot's kind": ([*CODER, "--size", "9kB", "--plot", "a.gif"], "a name that ends in .png or .svg"),
     "plot's name": ([*CODER, "--size", "9kB", "--plot", "a.svg", "-o", "a.svg"], "name another file"),

@@ -158,6 +158,82 @@ def test_the_file_holds_what_was_chosen(float_network: nn.Module, tmp_path: Path
     assert report.verdict.ok
 
 
+def uneven(norm: type[nn.Module]) -> nn.Module:
+    """Make a network whose channels differ a thousandfold in what makes them, and in what reads them where norms do
+    not make up for it."""
+    torch.manual_seed(0)
+    norms = [norm(16), norm(16)]
+    layers = [nn.Conv2d(3, 16, 3), norms[0], nn.ReLU(), nn.Conv2d(16, 16, 1), norms[1], nn.ReLU(), nn.Conv2d(16, 4, 3)]
+    model = nn.Sequential(*layers)
+    with torch.no_grad():
+        for index, reader in ((0, 3), (3, 6)):
+            spread = torch.logspace(-1.5, 1.5, 16)[torch.randperm(16)]
+            model[index].weight.mul_(spread.reshape(-1, 1, 1, 1))
+            model[index].bias.mul_(spread)
+            if norm is nn.Identity:
+                model[reader].weight.div_(spread.reshape(1, -1, 1, 1))
+        for _ in range(100):  # until small variances are learned too
+            model.train()(inputs(32, 2))
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("norm", "way", "done"),
+    [
+        (nn.BatchNorm2d, None, "rows of 2 layers brought to one range"),
+        (nn.Identity, "weights", "channels of 2 pairs scaled by weights"),
+    ],
+    ids=["rows", "weights"],
+)
+def test_equalisation_is_worth_it_where_a_weight_has_one_range(
+    norm: type[nn.Module], way: str | None, done: str
+) -> None:
+    float_network = uneven(norm)
+    found = {}
+    for equalise in ("none", way):
+        model = copy.deepcopy(float_network)
+        report = compress(model, inputs(64, 1), granularity="tensor", equalise=equalise)
+        found[equalise] = signal(float_network, model)
+        assert (report.equalisation is None) == (equalise == "none")
+    assert found[way] > found["none"] + 10, found
+    assert report.equalisation is not None
+    assert report.equalisation.output_decibels == (200.0,)
+    text = " ".join(str(report).split())
+    assert done in text
+    assert "answers bit for bit as before" in text
+    assert report.to_dict()["equalisation"]["by"] == (way or "rows")
+
+
+def test_rows_are_levelled_only_where_equalisation_is_asked_for() -> None:
+    """Each option does what it says: absorbing alone scales nothing."""
+    found = {}
+    for absorb in (False, True):
+        model = uneven(nn.BatchNorm2d)
+        report = compress(model, inputs(64, 1), granularity="tensor", equalise="none", absorb=absorb)
+        found[absorb] = model.state_dict()
+    assert report.equalisation is not None
+    assert (report.equalisation.levelled, report.equalisation.channels, report.equalisation.absorbed) == (0, 0, 0)
+    assert all(torch.equal(found[True][name], tensor) for name, tensor in found[False].items())
+
+
+def test_equalised_weights_are_those_that_codes_are_chosen_for(float_network: nn.Module) -> None:
+    model = copy.deepcopy(float_network)
+    report = compress(model, inputs(64, 1), equalise="activations", exclude="head")
+    assert report.output_decibels[0] > DECIBELS
+    assert not torch.equal(model.get_parameter("norm.weight"), float_network.get_parameter("norm.weight"))
+
+
+@pytest.mark.parametrize("change", [{"bits": None, "budget": Budget("size", 50)}, {"exclude": "nothing"}])
+def test_what_was_equalised_comes_back_where_compression_fails(
+    change: dict[str, Any], float_network: nn.Module
+) -> None:
+    model = copy.deepcopy(float_network)
+    with pytest.raises((CompressError, AttachError)):
+        compress(model, inputs(16, 1), equalise="weights", absorb=True, **change)
+    assert not list(quantized_weights(model))
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in float_network.state_dict().items())
+
+
 class Recurrent(nn.Module):
     """Uses one weight in every step, and one that is computed."""
 
@@ -206,6 +282,12 @@ def test_what_takes_several_inputs_by_name() -> None:
             inputs(8, 1),
             CompressError,
             "method must be one of rounding, obq, .*, sqs, found 'magic'",
+        ),
+        (
+            {"equalise": "magic"},
+            inputs(8, 1),
+            CompressError,
+            "equalise must be one of none, rows, weights, activations, found 'magic'",
         ),
         ({"exclude": "nothing"}, inputs(8, 1), AttachError, "nothing"),
         ({}, inputs(8, 1) * float("nan"), CalibrationError, "NaN"),
