@@ -468,7 +468,7 @@ def test_a_file_without_float_weights_has_no_such_line(grid: str, tmp_path: Path
         grid == "paper"
     )
     assert report.details.float_weights == {}
-    assert "float weights" not in str(report)
+    assert "\nfloat weights" not in str(report)
 
 
 def test_what_a_target_cannot_take_is_refused(checkpoint_path: Path, tmp_path: Path) -> None:
