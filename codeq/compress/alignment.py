@@ -14,8 +14,12 @@ from torch import Tensor
 
 from codeq.compress.problem import LayerProblem, RowGrid
 
-DAMPING = 0.01
+DAMPING = 0.03
 """Share of the mean moment that is added to every moment: a few inputs say little of their rare combinations."""
+ALIGNING = 0.1
+"""Likewise for the solution a, which stays nearer to w: on unseen images EfficientNet-Lite0 at 4 bits keeps 10.9 dB
+with 3 % and 10 %, 10.5 with 1 % for both and 10.2 with w itself; ResNet-20 at 4 bits 22.8 with both, at 2 bits 8.8 and
+8.4."""
 
 
 def damped(problem: LayerProblem) -> Tensor | None:
@@ -28,18 +32,19 @@ def damped(problem: LayerProblem) -> Tensor | None:
     return moments
 
 
-def aligned(problem: LayerProblem, moments: Tensor) -> Tensor:
+def aligned(problem: LayerProblem) -> Tensor:
     """Solve for the weights that the layer would have were it compressed to floats, float64 `(rows, columns)`.
 
     Args:
         problem: With the float weights and the cross moments; without these the weights stay as they are.
-        moments: Damped; the cross moments get as much.
     """
     weight = problem.weight.double()
     if problem.cross is None:
         return weight.clone()
-    cross = problem.cross.double().clone()
-    cross.diagonal().add_(DAMPING * float(problem.moments.diagonal().mean()))
+    moments, cross = problem.moments.double().clone(), problem.cross.double().clone()
+    added = ALIGNING * float(moments.diagonal().mean())
+    moments.diagonal().add_(added)
+    cross.diagonal().add_(added)
     found: Tensor = torch.linalg.solve(moments, cross @ weight.T).T.clone()
     return found
 

@@ -178,7 +178,7 @@ def pruned(problem: LayerProblem, zeros: float) -> Tensor:
     moments = damped(problem)
     if moments is None:
         return problem.weight
-    return refit(aligned(problem, moments), moments, _cheapest(_costs_of(problem), zeros)).float()
+    return refit(aligned(problem), moments, _cheapest(_costs_of(problem), zeros)).float()
 
 
 def _costs_of(problem: LayerProblem) -> Tensor:
@@ -186,7 +186,7 @@ def _costs_of(problem: LayerProblem) -> Tensor:
     if problem not in _KNOWN:
         moments = damped(problem)
         assert moments is not None
-        _KNOWN[problem] = pruning_costs(aligned(problem, moments), torch.linalg.inv(moments))
+        _KNOWN[problem] = pruning_costs(aligned(problem), torch.linalg.inv(moments))
     return _KNOWN[problem]
 
 

@@ -49,7 +49,7 @@ def adaround(problem: LayerProblem, grid: RowGrid, *, zeros: float = 0.0) -> Ten
     moments = damped(problem)
     if moments is None:
         return grid.levels(problem.weight).to(torch.int8)
-    target = aligned(problem, moments)
+    target = aligned(problem)
 
     def learn(is_zero: Tensor) -> Tensor:
         start = refit(target, moments, is_zero)

