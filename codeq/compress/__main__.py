@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from codeq.compress.names import EQUALISE, METHODS
+from codeq.compress.names import ACTIVATIONS, EQUALISE, METHODS
 from codeq.errors import CompressError
 from codeq.quantizer.choices import GRANULARITIES, MAX_BITS, MIN_BITS
 from codeq.toolkit import cli
@@ -76,7 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--activations",
-        choices=("float", "int8"),
+        choices=ACTIVATIONS,
         default="float",
         help="int8 chooses their scales here, and --distill trains them; the exporters choose them otherwise",
     )
@@ -115,6 +115,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     check_writable(arguments.output, force=arguments.force)
     _check_plot(arguments)
+    if arguments.distill_inputs and not arguments.distill:
+        raise CompressError("--distill-inputs are what --distill EPOCHS trains on; give both")
     others = [arguments.output, *(path for path in (arguments.init, arguments.plot) if path is not None)]
     cli.check_json(arguments.json, *others, force=arguments.force)
     with cli.loading():  # here, so that the parser answers without torch
@@ -144,8 +146,6 @@ def main(argv: list[str] | None = None) -> int:
         return name_inputs(model, read, source)
 
     inputs = read_inputs(arguments.calibration, arguments.count)
-    if arguments.distill_inputs and not arguments.distill:
-        raise CompressError("--distill-inputs are what --distill EPOCHS trains on; give both")
     further = read_inputs(arguments.distill_inputs, None) if arguments.distill_inputs else None
     with cli.progress_bar("compress", 1000) as update:
         report = compress(

@@ -13,8 +13,7 @@ Zhang et al. 2018, "mixup", arXiv:1710.09412.
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -29,7 +28,7 @@ from codeq.graph.eval_mode import eval_mode
 from codeq.graph.inputs import call, named_outputs
 from codeq.graph.kept_state import kept_state
 from codeq.quantizer.attach import QuantizedWeight, quantized_weights
-from codeq.quantizer.outputs import float_outputs
+from codeq.quantizer.outputs import add_powers, float_outputs
 from codeq.quantizer.power import Power
 
 BATCH_SIZE = 16
@@ -87,7 +86,9 @@ def distill(
     steps, pace = epochs * math.ceil(len(inputs[0]) / BATCH_SIZE), 1.0
     generator = torch.Generator().manual_seed(seed)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    before = best = _decibels(student, teacher, held, names)
+    batches = zip(*(tensor.split(BATCH_SIZE) for tensor in held), strict=True)
+    judged = [(batch, float_outputs(teacher, batch, names)) for batch in batches]
+    before = best = _decibels(student, judged, names)
     best_epoch, kept = 0, [parameter.detach().clone() for parameter in trained]
     layers = [weight.name.rpartition(".")[0] for weight in weights] if features and network is student else []
     with ExitStack() as stack:
@@ -105,9 +106,7 @@ def distill(
                     targets = _answers(teacher, batch, names)
                 loss = _distance(targets, _answers(student, batch, names))
                 if layers:
-                    loss = loss + features * _distance(
-                        *zip(*((wanted[name], learned[name]) for name in wanted), strict=True)
-                    )
+                    loss = loss + features * _distance(wanted.values(), [learned[name] for name in wanted])
                 if not math.isfinite(float(loss.detach())):
                     raise CompressError("distillation: the loss is not finite; take fewer zeros or more bits")
                 optimizer.zero_grad()
@@ -120,7 +119,7 @@ def distill(
                         original.masked_fill_(is_zero, 0.0)
                 done += 1
                 on_progress(done / steps, f"epoch {epoch} of {epochs}, {best:.1f} dB")
-            reached = _decibels(student, teacher, held, names)
+            reached = _decibels(student, judged, names)
             if reached > best:
                 best, best_epoch = reached, epoch
                 kept = [parameter.detach().clone() for parameter in trained]
@@ -133,7 +132,7 @@ def distill(
     return Distilled(epochs, best_epoch, before, best)
 
 
-def _groups(student: nn.Module, weights: Sequence[QuantizedWeight] | Any) -> Iterator[dict[str, Any]]:
+def _groups(student: nn.Module, weights: Iterable[QuantizedWeight]) -> Iterator[dict[str, Any]]:
     """Parameters with their learning rates."""
     network, quantizers = student, None
     if isinstance(student, QuantizedActivations):
@@ -181,15 +180,16 @@ def _distance(wanted: Iterable[Tensor], found: Iterable[Tensor]) -> Tensor:
     return torch.stack(parts).mean() if parts else torch.zeros((), requires_grad=True)
 
 
-def _decibels(student: nn.Module, teacher: nn.Module, held: tuple[Tensor, ...], names: tuple[str, ...]) -> float:
-    powers: dict[int, Power] = defaultdict(Power)
-    for start in range(0, len(held[0]), BATCH_SIZE):
-        batch = tuple(tensor[start : start + BATCH_SIZE] for tensor in held)
-        answers = (float_outputs(network, batch, names).values() for network in (teacher, student))
-        for number, (wanted, found) in enumerate(zip(*answers, strict=True)):
-            powers[number].add(wanted, found)
-    found = [power.decibels for power in powers.values() if power.signal]
-    return sum(found) / len(found) if found else 0.0
+def _decibels(
+    student: nn.Module, judged: Iterable[tuple[tuple[Tensor, ...], Mapping[str, Tensor]]], names: tuple[str, ...]
+) -> float:
+    """Mean over outputs of the signal to noise on batches whose answers by the float network are known."""
+    powers: dict[str, Power] = {}
+    for batch, wanted in judged:
+        found = float_outputs(student, batch, names)
+        add_powers(powers, wanted, dict(zip(wanted, found.values(), strict=True)))
+    known = [power.decibels for power in powers.values() if power.signal]
+    return sum(known) / len(known) if known else 0.0
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from codeq.compress.equalise import equalise as find_equalised
 from codeq.compress.fit import answer, check_network
 from codeq.compress.folded import folded_channels
 from codeq.compress.layer_by_layer import Walked, walk
-from codeq.compress.names import EQUALISE
+from codeq.compress.names import ACTIVATIONS, EQUALISE
 from codeq.compress.pick import METHODS
 from codeq.compress.report import CompressReport
 from codeq.compress.sensitivity import BITS, Sensitivity, measure
@@ -46,7 +46,6 @@ from codeq.training.budget import Budget
 
 HELD = 8
 """One in so many inputs is held back, and the result judged on these alone."""
-ACTIVATIONS = ("float", "int8")
 TABLES = ("sqs", "spfq_sign")
 """Methods whose codes are fewer than their grid has."""
 CHOOSING = 0.3

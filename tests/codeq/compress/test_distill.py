@@ -112,6 +112,21 @@ def test_further_inputs_and_a_budget(network: Net) -> None:
     assert report.budget.reached == pytest.approx(total, abs=fixed + 1)
 
 
+def test_layers_that_are_not_called_by_themselves() -> None:
+    class Used(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.linear(x, self.layer.weight)
+
+    torch.manual_seed(0)
+    report = compress(Used(), torch.randn(40, 8), bits=3, distill=1)
+    assert report.distilled is not None
+    assert report.distilled.epochs == 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
