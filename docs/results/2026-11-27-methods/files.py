@@ -1,10 +1,13 @@
 """Compress ResNet-20 for CIFAR-10 by every method at many bits and zeros, export each, and judge the files themselves.
 
-    python docs/results/2026-11-27-methods/files.py cifar10-jpeg.tar.xz resnet20_cifar10_float.pt OUT
+    python -m codeq.train --model resnet20 --data cifar10:CIFAR --bits 32 --init resnet20_cifar10_float.pt --epochs 6 \\
+        --batch-size 128 --lr 0.02 -o float.pt
+    python docs/results/2026-11-27-methods/files.py CIFAR float.pt OUT                    # compressed, by each method
+    python docs/results/2026-11-27-methods/files.py CIFAR float.pt OUT trained/*.pt       # trained: see trained.sh
 
-Calibration: 256 of the first 50 training images of each class; test: the first 200 test images of each class. Each file
-is an int8 .onnx in the smallest storage; an export writes none unless parity holds. One JSON line for each; lines that
-are in OUT/files.jsonl already are not computed again.
+Calibration: 256 training images; test: all 10,000 test images. Each file is an int8 .onnx in the smallest storage, with
+activation ranges of 64 of the 256; an export writes none unless parity holds. One JSON line in OUT/files.jsonl for each
+file; what has a line there is not computed again.
 """
 
 import contextlib
@@ -12,93 +15,86 @@ import copy
 import io
 import json
 import sys
-import tarfile
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
 import codeq
-import models
 from codeq.compress import compress
 from codeq.compress.pick import METHODS
-from codeq.training.init_weights import load_init
+from codeq.data import load_dataset
 from export import export_onnx
 from export.backend import backend_of
 from export.runner import run_batches
 
-WANTED = {"train": 50, "test": 200}
 BITS, ZEROS = (8, 4, 3, 2), (0.0, 0.5, 0.75)
+CALIBRATION, RANGES = 256, 64
 
 
-def load(path: str) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    images: dict[str, dict[str, list[np.ndarray]]] = {split: {} for split in WANTED}
-    with tarfile.open(path) as archive:
-        for member in archive:
-            if not member.name.endswith(".jpg"):
-                continue
-            split, label = member.name.split("/")[-3:-1]
-            found = images[split].setdefault(label, [])
-            file = archive.extractfile(member) if len(found) < WANTED[split] else None
-            if file is not None:
-                found.append(np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB")))
-    mean, std = (torch.tensor(v).reshape(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    result = {}
-    for split, by_label in images.items():
-        stacked = np.stack([image for label in sorted(by_label) for image in by_label[label]])
-        x = (torch.from_numpy(stacked).permute(0, 3, 1, 2) / 255 - mean) / std
-        result[split] = (x, torch.arange(len(by_label)).repeat_interleave(WANTED[split]))
-    return result
+class Table:
+    """Exports networks, measures their files, and keeps a JSON line of each."""
 
+    def __init__(self, data: str, float_checkpoint: str, out: str) -> None:
+        self.out = Path(out)
+        self.out.mkdir(exist_ok=True)
+        self.lines = self.out / "files.jsonl"
+        dataset = load_dataset(f"cifar10:{data}")
+        self.calibration = dataset.train.load(torch.arange(CALIBRATION))
+        self.labels = dataset.test.labels
+        self.x = dataset.test.load(torch.arange(len(self.labels)))
+        self.network = codeq.load(float_checkpoint).model
+        with torch.no_grad():
+            self.wanted = torch.cat([self.network(part) for part in self.x.split(200)])
+        self.add({"file": "float", "top1": self.top1(self.wanted)})
 
-def count(codes: torch.Tensor) -> tuple[int, int]:
-    return int((codes == 0).sum()), codes.numel()
+    def has(self, name: str) -> bool:
+        return self.lines.exists() and any(json.loads(line)["file"] == name for line in self.lines.open())
+
+    def add(self, row: dict[str, object]) -> None:
+        if not self.has(str(row["file"])):
+            with self.lines.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def top1(self, logits: torch.Tensor) -> float:
+        return float((logits.argmax(1) == self.labels).double().mean())
+
+    def measure(self, model: torch.nn.Module, name: str, **more: object) -> None:
+        path = self.out / f"{name}.onnx"
+        with contextlib.redirect_stdout(io.StringIO()):
+            export_onnx(
+                model, (self.x[:2],), path, activations="int8", calibration=self.calibration[:RANGES],
+                storage="smallest", check_inputs=(self.calibration[:8],), force=True,
+            )  # fmt: skip
+        runner = backend_of(path).open_runner(path, threads=1)
+        runner.open()
+        found = torch.from_numpy(run_batches(runner, (self.x,), 200)[0])
+        codes = [weight.codes for weight in codeq.encode(model).values()]
+        zeros, entries = sum(int((c == 0).sum()) for c in codes), sum(c.numel() for c in codes)
+        noise = float(10 * torch.log10(self.wanted.square().sum() / (self.wanted - found).square().sum()))
+        row = {"file": name, "top1": self.top1(found), "decibels": noise, "sparsity": zeros / entries}
+        self.add(row | {"bytes": path.stat().st_size} | more)
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    out = Path(sys.argv[3])
-    out.mkdir(exist_ok=True)
-    lines = out / "files.jsonl"
-    done = set()
-    if lines.exists():
-        done = {tuple(json.loads(line)[key] for key in ("bits", "zeros", "method")) for line in lines.open()}
-    data = load(sys.argv[1])
-    order = torch.randperm(len(data["train"][0]), generator=torch.Generator().manual_seed(0))
-    calibration, (x, labels) = data["train"][0][order[:256]], data["test"]
-    network = models.create("resnet20", in_channels=3, num_classes=10)
-    load_init(network, sys.argv[2])
-    network.eval()
-    with torch.no_grad():
-        wanted = torch.cat([network(part) for part in x.split(200)])
+    table = Table(*sys.argv[1:4])
+    for path in map(Path, sys.argv[4:]):
+        if not table.has(path.stem):
+            seconds = sum(json.loads(line).get("seconds", 0) for line in path.with_suffix(".jsonl").open())
+            table.measure(codeq.load(path).model, path.stem, seconds=seconds)
+    if sys.argv[4:]:
+        return
     for bits in BITS:
         for zeros in ZEROS:
-            for name in ["rounding"] if (bits, zeros) == (8, 0.0) else METHODS:
-                if (name == "spfq_sign" and (bits, zeros) != (2, 0.0)) or (bits, zeros, name) in done:
+            for method in METHODS:
+                name = f"{method}-{bits}-{zeros:.0%}".replace("%", "")
+                if table.has(name) or (method == "spfq_sign" and (bits, zeros) != (2, 0.0)):
                     continue
-                model, start = copy.deepcopy(network), time.process_time()
-                report = compress(model, calibration, bits=bits, zeros=zeros, method=name)
+                model, start = copy.deepcopy(table.network), time.process_time()
+                report = compress(model, table.calibration, bits=bits, zeros=zeros, method=method)
                 seconds = time.process_time() - start
-                path = out / f"{name}-{bits}-{zeros:.0%}.onnx".replace("%", "")
-                with contextlib.redirect_stdout(io.StringIO()):
-                    export_onnx(
-                        model, (x[:2],), path, activations="int8", calibration=calibration[:64], storage="smallest",
-                        check_inputs=(calibration[:8],), force=True,
-                    )  # fmt: skip
-                runner = backend_of(path).open_runner(path, threads=1)
-                runner.open()
-                found = torch.from_numpy(run_batches(runner, (x,), 200)[0])
-                noise = float(10 * torch.log10(wanted.square().sum() / (wanted - found).square().sum()))
-                codes = codeq.encode(model).values()
-                zero, entries = (sum(counts) for counts in zip(*(count(c.codes) for c in codes), strict=True))
-                row = {"bits": bits, "zeros": zeros, "method": name, "decibels": noise, "sparsity": zero / entries}
-                row |= {"top1": float((found.argmax(1) == labels).float().mean()), "cpu_seconds": seconds}
-                row |= {"bytes": path.stat().st_size, "bound": report.entropy_bytes}
-                with lines.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-                path.unlink()
+                table.measure(model, name, cpu_seconds=seconds, bound=report.entropy_bytes)
 
 
 if __name__ == "__main__":

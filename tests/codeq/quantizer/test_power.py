@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,6 +27,18 @@ def test_decibels_by_hand(wanted: list[float], found: list[float], decibels: flo
     power = Power()
     power.add(torch.tensor(wanted), torch.tensor(found))
     assert power.decibels == pytest.approx(decibels, abs=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_large_tensors_are_summed_as_numpy_sums_them_in_float64(dtype: torch.dtype) -> None:
+    wanted = 10 * torch.rand(3, 7, 211, 211, generator=torch.Generator().manual_seed(0)).transpose(1, 3).to(dtype)
+    found = wanted + (torch.arange(wanted.numel()) % 3).reshape(wanted.shape).to(dtype)
+    power = Power()
+    power.add(wanted, found)
+    signal = np.square(wanted.double().numpy()).sum()
+    noise = np.square((wanted - found).double().numpy()).sum()
+    assert power.signal == pytest.approx(signal, rel=1e-5)
+    assert power.noise == pytest.approx(noise, rel=1e-5)
 
 
 def test_as_it_is_written() -> None:
