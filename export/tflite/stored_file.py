@@ -126,13 +126,13 @@ def read_file(path: Path) -> TfliteFile:
         raise ExportError(f"{path}: its {KEY!r} metadata is damaged (no layout)")
     weights, codes = _read_orders(path, metadata.layout)
     for name, layout in weights.items():
-        if math.prod(shapes.get(codes_name(name), ())) != math.prod(layout.view):
+        if codes_name(name) not in shapes or math.prod(shapes[codes_name(name)]) != math.prod(layout.view):
             raise ExportError(f"{path}: its {KEY!r} metadata is damaged (no weight {name} of shape {layout.view})")
         grid = tensors[codes_name(name)].quantization
         if grid is None or grid.scale is None:
             raise ExportError(f"{path}: is damaged: the codes of {name} have no scale; export it again")
     for name, order in codes.items():
-        if len(shapes.get(codes_name(name), ())) != len(order):
+        if codes_name(name) not in shapes or sorted(order) != list(range(len(shapes[codes_name(name)]))):
             raise ExportError(f"{path}: its {KEY!r} metadata is damaged (no activation {name})")
     try:
         channels_last_io, codes_io = (bool(metadata.layout[key]) for key in ("channels_last_io", "codes_io"))
