@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from codeq.errors import CheckpointError, first_line
+from codeq.toolkit.files import check_ordinary
 
 DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, ValueError)
 """What reading a zip raises whose tables lie; RuntimeError and its subclasses for what torch never writes."""
@@ -33,9 +34,7 @@ def safe_load(source: Path, *, expected: str) -> dict[Any, Any]:
     """
     if not source.exists():
         raise CheckpointError(f"{source}: no such file")
-    if not source.is_file():
-        kind = "a folder" if source.is_dir() else "no ordinary file"
-        raise CheckpointError(f"{source} is {kind}, expected {expected}")
+    check_ordinary(source, expected, CheckpointError)
     _check_records(source)
     try:
         with warnings.catch_warnings():

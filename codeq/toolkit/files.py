@@ -12,8 +12,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from codeq.errors import OutputError
+from codeq.errors import CodeqError, OutputError
 from codeq.toolkit.locks import is_at, try_lock
+
+
+def check_ordinary(path: Path, expected: str, error: type[CodeqError]) -> None:
+    """Raise an error where a folder, a pipe or a device is in the place of a file to read: a pipe would be waited for.
+
+    Args:
+        path: What is to be read; that nothing is there, its reader says.
+        expected: What should be there, for the message, e.g. "a file written by codeq.save".
+        error: What to raise.
+    """
+    if path.exists() and not path.is_file():
+        raise error(f"{path} is {'a folder' if path.is_dir() else 'no ordinary file'}, expected {expected}")
 
 
 def check_writable(path: str | os.PathLike[str], *, force: bool) -> Path:
