@@ -53,6 +53,8 @@ ONE_INPUT_VERSION = 2
 EXPECTED = "a file written by codeq.save"
 MODEL_OPTION = "pass --model package.module:factory"
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
+MOST_VALUES = 2**26
+"""Values of all inputs that are made up where a checkpoint holds none: 256 MiB."""
 WRAPPER_OF_PREFIX = {"module.": "DataParallel or DistributedDataParallel", "_orig_mod.": "torch.compile"}
 """What a wrapper puts before the name of every tensor of the network inside it, and the wrapper."""
 
@@ -116,11 +118,21 @@ class Checkpoint:
 
         Returns:
             The inputs, and a note where they are not `count` held ones (empty otherwise).
+
+        Raises:
+            CheckpointError: It holds none, and one is too large to make up.
         """
         held = self.held_inputs if self.held_inputs is not None else self.calibration_inputs
         if held is None or not count_inputs(held):
             # Several are never stored without values (stored_inputs.py).
             shape = self.only_input_shape("write it again with codeq.save and held_inputs")
+            fitting = MOST_VALUES // self.values_per_input
+            if not fitting:
+                raise CheckpointError(
+                    f"{self.path}: holds no inputs, and one of {self.values_per_input:,} values is too large to make "
+                    "up; write it again with codeq.save and held_inputs"
+                )
+            count = min(count, fitting)
             generator = torch.Generator().manual_seed(0)
             note = "the checkpoint holds no inputs: random normal ones were used"
             return torch.randn(count, *shape, generator=generator), note
@@ -349,6 +361,8 @@ def _check_digest(source: Path, payload: Mapping[str, Any]) -> None:
         found = content_sha256({key: value for key, value in payload.items() if key != "content_sha256"})
     except RecursionError:
         found = "none, for it contains itself"
+    except ValueError as error:
+        found = f"none ({first_line(error)})"
     if found != expected:
         raise CheckpointError(
             f"{source}: is not what codeq.save wrote: the digest of its content is {found[:12]}, saved was "
