@@ -43,6 +43,7 @@ from codeq.quantizer.fake_quantized import is_fake_quantized, make_plain
 from codeq.safe_load import check_dense, check_shape, check_values, safe_load
 from codeq.stored_inputs import Shapes, StoredInputs, check_arguments, check_stored_inputs, in_order
 from codeq.toolkit.files import replace_atomically
+from codeq.toolkit.text import printable
 from codeq.version import __version__
 
 FORMAT = "codeq.checkpoint"
@@ -307,7 +308,7 @@ def validate_header(source: Path, payload: dict[str, Any]) -> dict[str, Any]:
     """
     version = payload.get("format_version")
     if not isinstance(version, int) or version < 1:
-        raise CheckpointError(f"{source}: format version {version!r}, expected an integer of at least 1")
+        raise CheckpointError(f"{source}: format version {printable(repr(version))}, expected an integer of at least 1")
     if version > FORMAT_VERSION:
         raise CheckpointError(
             f"{source}: format version {version} is newer than {FORMAT_VERSION}, the newest that codeq "
@@ -333,16 +334,18 @@ def validate_header(source: Path, payload: dict[str, Any]) -> dict[str, Any]:
     check_stored_inputs(source, payload)
     for name, values in payload["preprocessing"].items():
         if not isinstance(values, list) or not all(isinstance(value, float | int) for value in values):
-            raise CheckpointError(f"{source}: preprocessing has {name} {values!r}, expected a list of numbers")
+            found = printable(f"{name} {values!r}")
+            raise CheckpointError(f"{source}: preprocessing has {found}, expected a list of numbers")
     if not all(isinstance(name, str) and isinstance(value, dict) for name, value in payload["quantizers"].items()):
         raise CheckpointError(f"{source}: entry 'quantizers' does not map names to arguments")
     header: dict[str, Any] = payload["model"]
-    name, arguments = header.get("name"), header.get("arguments")
+    name, arguments = header.get("name", 0), header.get("arguments")
     if not isinstance(name, str | None) or not isinstance(arguments, dict):
         raise CheckpointError(f"{source}: entry 'model' names no network")
     factory = header.get("factory")
     if factory is not None and not (isinstance(factory, str) and FACTORY.fullmatch(factory)):
-        raise CheckpointError(f"{source}: entry 'model' has the factory {factory!r}, expected package.module:function")
+        found = printable(repr(factory))
+        raise CheckpointError(f"{source}: entry 'model' has the factory {found}, expected package.module:function")
     _check_digest(source, payload)
     return header
 
