@@ -81,5 +81,5 @@ class TrainingState:
                 self.quantized.calibrated.fill_(self.step > schedule.freeze_step)  # type: ignore[operator]
             if self.controller is not None:
                 self.controller.load_state_dict(state["controller"])
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise CheckpointError(f"{resume.path}: its training state is damaged ({first_line(error)})") from error
