@@ -33,6 +33,7 @@ MAX_NODES = 50_000
 """Nodes of a model, every call of a function counted with what it calls."""
 MAX_INPUT = 2**28
 """Elements of an input, its open sizes left out."""
+MAX_WEIGHTS = 20_000
 MAX_LOOK_UPS = 5 * 10**7
 """Weights times nodes and tensors: what each is computed from is looked up among all."""
 MAX_NUMBER = 19
@@ -130,7 +131,7 @@ def check_weights(model: onnx.ModelProto, weights: Sequence[WeightMetadata], sou
     """
     graph = model.graph
     look_ups = len(weights) * (len(graph.node) + len(graph.initializer) + len(graph.sparse_initializer))
-    if look_ups > MAX_LOOK_UPS:
+    if look_ups > MAX_LOOK_UPS or len(weights) > MAX_WEIGHTS:
         raise ExportError(f"{source}: names {len(weights)} weights of {len(graph.node)} nodes, which no network needs")
 
 

@@ -1,0 +1,89 @@
+"""A model outside the limits ends in one line before anything of it is computed; files of ours are within them."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from onnx import helper
+
+from export.errors import ExportError
+from export.inspect import inspect_file
+from export.onnx.sessions import load_model
+from export.onnx.vet import check_model
+from tests.export.onnx.hostile import HOSTILE, external
+
+SECONDS = 5.0
+
+
+def write(model: onnx.ModelProto, folder: Path) -> Path:
+    path = folder / "net.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_ends_in_one_line(name: str, small_file: Any, tmp_path: Path) -> None:
+    model = onnx.load(small_file(storage="packed")[0])
+    HOSTILE[name].change(model)
+    path = write(model, tmp_path)
+    start = time.process_time()
+    with pytest.raises(ExportError) as caught:
+        inspect_file(path)
+    assert time.process_time() - start < SECONDS
+    line = str(caught.value)
+    assert HOSTILE[name].message in line
+    assert line.startswith(f"{path}: ")
+    assert line.isprintable()
+    assert len(line) < len(str(path)) + 600
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("storage", ["dense", "sparse", "packed", "smallest"])
+def test_files_of_ours_are_within_the_limits(storage: str, small_file: Any) -> None:
+    path = small_file(storage=storage)[0]
+    sizes = check_model(onnx.load(path), path, ours=True)
+    assert sizes["0.weight_quantized"].shape == (3, 4)
+    assert sizes["0.weight"].size_bytes == 48
+
+
+def test_external_data_stay_in_the_folder(small_file: Any, tmp_path: Path) -> None:
+    model = onnx.load(small_file(storage="packed")[0])
+    external("data")(model)
+    path = write(model, tmp_path)
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.write_bytes(bytes(12))
+    data = tmp_path / "data"
+    load_model(path)  # missing data are for whoever reads them to report
+    data.symlink_to(outside)
+    with pytest.raises(ExportError, match="leads out of the model's folder"):
+        load_model(path)
+    data.unlink()
+    os.mkfifo(data)
+    with pytest.raises(ExportError, match="no ordinary file"):
+        load_model(path)
+    data.unlink()
+    data.write_bytes(bytes(11))
+    with pytest.raises(ExportError, match=r"up to byte 12, which has 11"):
+        load_model(path)
+    data.unlink()
+    os.link(path, data)
+    with pytest.raises(ExportError, match="in the model itself"):
+        load_model(path)
+
+
+def test_files_of_others_may_hold_what_ours_do_not(tmp_path: Path) -> None:
+    branch = helper.make_graph([], "b", [], [])
+    node = helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
+    foreign = helper.make_node("Odd", [], ["z"], domain="elsewhere")
+    graph = helper.make_graph([node, foreign], "g", [], [helper.make_empty_tensor_value_info("y")])
+    check_model(helper.make_model(graph), tmp_path / "net.onnx", ours=False)
+
+
+def test_files_of_others_are_held_to_what_can_be_told(tmp_path: Path) -> None:
+    shape = helper.make_node("Constant", [], ["s"], value_ints=[10**9])
+    graph = helper.make_graph([shape, helper.make_node("ConstantOfShape", ["s"], ["y"])], "g", [], [])
+    with pytest.raises(ExportError, match=r"'y' is not decoded: constants would become 4\.0e\+09 bytes"):
+        check_model(helper.make_model(graph), tmp_path / "net.onnx", ours=False)
