@@ -20,7 +20,7 @@ FORMAT_VERSION = 2
 """2 brought `activations`, without which a reader would hold such a file to the wrong contract."""
 MAX_TEXT = 1000
 """Characters of a name, or of a reason."""
-MAX_STATE = 2**25
+MAX_STATE = 2**27
 """Elements of all tensors that one call leaves for the next."""
 STATE_TYPES = (
     "float32",

@@ -60,7 +60,7 @@ def mutate(content: bytes, generator: random.Random) -> tuple[bytes, str]:
         name = generator.choice(list(EDITS))
         try:
             EDITS[name](model, generator)
-        except (IndexError, ValueError, TypeError, UnicodeError):
+        except (IndexError, ValueError, TypeError, RecursionError):
             continue  # the file has no such part (any more), or protobuf takes no such value
         done.append(name)
     return model.SerializeToString(), ", ".join(done) or "nothing"

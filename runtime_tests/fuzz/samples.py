@@ -9,27 +9,29 @@ import codeq
 from export.backend import Backend
 from export.options import Activations, Quantization
 from export.publish import publish
-from runtime_tests.networks import OPEN_DEAD_ZONE, open_dead_zones
+from runtime_tests.networks import OPEN_DEAD_ZONE, draw_codes, open_dead_zones
 
 FACTORY = "runtime_tests.fuzz.samples:tiny_network"
 """It builds the network of the checkpoint, for `--model`."""
 SHAPE = (2, 6, 6)
 BITS = 4
 INPUTS = 4
+ZEROS = {"0.weight": 0.5, "3.weight": 0.9, "7.weight": 0.75}
+"""Shares that call for different decoders."""
 SEED = 0
 
 
 def tiny_network() -> nn.Module:
-    """Build two convolutions, one in groups, and a linear layer."""
+    """Build two convolutions, one in groups, and a linear layer: just so many weights that decoders pay."""
     return nn.Sequential(
-        nn.Conv2d(2, 8, 3, padding=1, bias=False),
-        nn.BatchNorm2d(8),
+        nn.Conv2d(2, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
         nn.ReLU(),
-        nn.Conv2d(8, 8, 3, padding=1, groups=4),
+        nn.Conv2d(16, 64, 3, padding=1, groups=2),
         nn.ReLU(),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(8, 5),
+        nn.Linear(64, 48),
     )
 
 
@@ -51,7 +53,7 @@ def write_samples(backend: Backend, folder: Path) -> tuple[Path, list[Path]]:
     with torch.no_grad():
         model.train()(inputs)
     codeq.freeze(model)
-    model.eval()
+    draw_codes(model.eval(), ZEROS)
     checkpoint = folder / "net.pt"
     codeq.save(checkpoint, model, input_shape=SHAPE, factory=FACTORY, held_inputs=inputs)
     wanted: list[tuple[Activations, str]] = [("float32", variant) for variant in backend.variants]
