@@ -3,6 +3,7 @@ trained.
 """
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,6 +39,8 @@ DEPLOYED_LEVEL = "enable_all"
 
 MAX_REASON = 500
 """Characters of what onnxruntime says, which may quote the file."""
+_VETTED: dict[Path, tuple[int, ...]] = {}
+"""Files that were found within the limits: a check of parity opens the same one many times."""
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 """Where the external data of a model that is opened from memory is."""
 
@@ -76,15 +79,29 @@ def load_model(source: Path) -> onnx.ModelProto:
     Raises:
         ExportError: Missing, not an ONNX file, or outside the limits.
     """
-    check_file(source)
+    vetted = _identity(source)
+    if vetted is None or _VETTED.get(source) != vetted:
+        check_file(source)
     try:
         model = onnx.load(source, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError, from whichever implementation is installed
         raise ExportError(f"{source}: is not an ONNX file") from error
     if not model.HasField("graph"):
         raise ExportError(f"{source}: is not an ONNX file")
-    check_model(model, source, ours=any(entry.key == KEY for entry in model.metadata_props))
+    if vetted is None or _VETTED.get(source) != vetted:
+        check_model(model, source, ours=any(entry.key == KEY for entry in model.metadata_props))
+        if vetted is not None and not any(tensor.external_data for tensor in model.graph.initializer):
+            _VETTED[source] = vetted
     return model
+
+
+def _identity(source: Path) -> tuple[int, ...] | None:
+    """Give what tells a file from the one that was there before; None where it is no ordinary one."""
+    try:
+        about = source.stat()
+    except OSError:
+        return None
+    return (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns) if stat.S_ISREG(about.st_mode) else None
 
 
 def read_metadata(model: onnx.ModelProto, path: Path) -> FileMetadata:

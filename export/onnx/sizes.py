@@ -17,6 +17,8 @@ from onnx import NodeProto, TensorProto, numpy_helper
 MAX_VALUES = 64
 """Elements of a constant that may be a shape, or the limits of a slice."""
 MAX_RANK = 16
+SHAPES = (TensorProto.INT32, TensorProto.INT64)
+"""Types of shapes and axes."""
 ITEM_BITS: Mapping[int, int] = {
     TensorProto.FLOAT: 32,
     TensorProto.DOUBLE: 64,
@@ -124,16 +126,14 @@ def sized_outputs(node: NodeProto, inputs: Inputs, attributes: Attributes, opset
             results, steps = _infer(node, inputs, attributes, opset)
     except (IndexError, KeyError, AttributeError, ValueError, TypeError, OverflowError, ArithmeticError) as error:
         raise UnknownSizeError(f"{node.op_type} has inputs or attributes that do not fit it") from error
+    results = _with_values(node, inputs, attributes, results, opset)
     ends = [*results, *(value for value in inputs if value is not None)]
     return results, steps + sum(value.numel for value in ends)
 
 
 def _infer(node: NodeProto, inputs: Inputs, attributes: Attributes, opset: int) -> tuple[list[Sized], int]:
     """Ask onnx, for one node."""
-    plain = NodeProto(op_type=node.op_type, input=node.input, output=node.output)
-    for name, attribute in attributes.items():
-        plain.attribute.add().CopyFrom(attribute)
-        plain.attribute[-1].name = name
+    plain = _plain(node, attributes)
     types, data = {}, {}
     for name, value in zip(node.input, inputs, strict=True):
         if value is not None:
@@ -153,9 +153,59 @@ def _infer(node: NodeProto, inputs: Inputs, attributes: Attributes, opset: int) 
         if kind is None or not kind.HasField("shape") or not all(d.HasField("dim_value") for d in kind.shape.dim):
             raise UnknownSizeError(f"the size of what {node.op_type} gives cannot be told")
         results.append(Sized(tuple(dimension.dim_value for dimension in kind.shape.dim), kind.elem_type))
-    is_product = any(word in node.op_type for word in PRODUCTS)
-    largest = max((value.numel for value in inputs if value is not None), default=0) if is_product else 0
-    return results, largest * sum(value.numel for value in results)
+    return results, _product_steps(node, inputs, results)
+
+
+def _with_values(
+    node: NodeProto, inputs: Inputs, attributes: Attributes, results: list[Sized], opset: int
+) -> list[Sized]:
+    """Add the elements of small integer results of small inputs: networks compute shapes."""
+    arrays = {name: value.values for name, value in zip(node.input, inputs, strict=True) if value is not None}
+    small = all(value.numel <= MAX_VALUES and value.data_type in SHAPES for value in results)
+    whole = arrays and all(array is not None for array in arrays.values())
+    if not small or not whole or all(value.values is not None for value in results):
+        return results
+    from onnx.reference import ReferenceEvaluator  # here, as few files need it
+
+    try:
+        arguments = list(arrays)
+        graph = onnx.helper.make_graph(
+            [_plain(node, attributes)],
+            "g",
+            [onnx.helper.make_empty_tensor_value_info(name) for name in arguments],
+            [onnx.helper.make_empty_tensor_value_info(name) for name in node.output],
+        )
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+        found = ReferenceEvaluator(model).run(None, arrays)
+    except Exception:  # the operator has no counterpart there, or refuses its inputs
+        return results
+    return [
+        Sized(value.shape, value.data_type, array) if value.shape == getattr(array, "shape", None) else value
+        for value, array in zip(results, found, strict=True)
+    ]
+
+
+def _plain(node: NodeProto, attributes: Attributes) -> NodeProto:
+    plain = NodeProto(op_type=node.op_type, input=node.input, output=node.output)
+    for name, attribute in attributes.items():
+        plain.attribute.add().CopyFrom(attribute)
+        plain.attribute[-1].name = name
+    return plain
+
+
+def _product_steps(node: NodeProto, inputs: Inputs, results: Sequence[Sized]) -> int:
+    """Count multiplications: exactly for convolutions and products of matrices, at most so many for the others."""
+    total = sum(value.numel for value in results)
+    weights = [value for value in inputs if value is not None and len(value.shape) > 1]
+    if not any(word in node.op_type for word in PRODUCTS) or len(weights) < 2:
+        return 0
+    if node.op_type == "ConvTranspose":
+        return weights[0].numel * math.prod(weights[1].shape[1:])
+    if node.op_type.endswith(("Conv", "ConvInteger")):
+        return total * math.prod(weights[1].shape[1:])
+    if node.op_type == "Gemm":
+        return total * max(weights[0].shape)
+    return total * max(value.numel for value in weights)
 
 
 def _given(inputs: Inputs, index: int) -> Sized:
@@ -198,6 +248,14 @@ def _same(node: NodeProto, inputs: Inputs, attributes: Attributes) -> tuple[Size
     elif node.op_type != "Identity":
         values = None
     return Sized(value.shape, value.data_type, values), 0
+
+
+def _sums(node: NodeProto, inputs: Inputs, attributes: Attributes) -> tuple[Sized, int]:
+    value, axis = _given(inputs, 0), _given(inputs, 1)
+    sums = None
+    if value.values is not None and not any(attribute.i for attribute in attributes.values()):
+        sums = np.cumsum(value.values, axis.as_integers()[0], value.values.dtype)  # an axis may come as a list of one
+    return Sized(value.shape, value.data_type, sums), 0
 
 
 def _cast(node: NodeProto, inputs: Inputs, attributes: Attributes) -> tuple[Sized, int]:
@@ -261,7 +319,9 @@ def _slice(node: NodeProto, inputs: Inputs, attributes: Attributes) -> tuple[Siz
     strides = (1,) * len(starts) if steps is None else steps.as_integers()
     shape = list(value.shape)
     for start, end, axis, stride in zip(starts, ends, chosen, strides, strict=True):
-        shape[axis] = len(range(*slice(start, end, stride).indices(shape[axis])))
+        # Negative ends are counted from the end, and one beyond the first element means "to the first".
+        places = range(*slice(start, None if stride < 0 and end < -shape[axis] else end, stride).indices(shape[axis]))
+        shape[axis] = len(places)
     return Sized(tuple(shape), value.data_type), 0
 
 
@@ -319,7 +379,7 @@ RULES: Mapping[str, Rule] = {
     "Constant": _constant,
     **dict.fromkeys(("Abs", "Identity", "Neg", "Not", "Sign"), _same),
     "Cast": _cast,
-    "CumSum": _same,
+    "CumSum": _sums,
     "ScatterElements": _same,
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Mod", "Less", "Greater", "Equal", "And", "Or", "Where"), _broadcast),
     "Reshape": _reshape,

@@ -29,6 +29,12 @@ BYTES_PER_BYTE = 512
 LEAST_STEPS = 4 * 10**9
 """So many multiplications and copies of elements may that take; about ten seconds."""
 STEPS_PER_BYTE = 4000
+RUN_STEPS = 2 * 10**11
+"""So many steps may a run of one input take, in a file of ours; a ResNet-50 takes 4 * 10^9."""
+RUN_STEPS_PER_BYTE = 40_000
+"""So many for each byte of a larger file: a convolution that uses each weight at so many places."""
+UNCOUNTED = ("Einsum", "Attention")
+"""Operators of which onnx does not tell the steps."""
 MAX_NODES = 50_000
 """Nodes of a model, every call of a function counted with what it calls."""
 MAX_INPUT = 2**28
@@ -50,6 +56,7 @@ class _Budget:
     opset: int
     used_bytes: int = 0
     used_steps: int = 0
+    run_steps: int = 0
     largest_bytes: int = field(init=False)
     largest_steps: int = field(init=False)
 
@@ -70,6 +77,18 @@ class _Budget:
                 f"constants would take {self.used_steps:.1e} steps to compute, of which a file of {self.file_bytes} "
                 f"bytes may ask for {self.largest_steps:.1e}"
             )
+
+    def run(self, node: NodeProto, values: Sequence[Sized], steps: int) -> None:
+        """Count what each run computes: it is freed again, so that a value counts alone."""
+        largest = max((value.size_bytes for value in values), default=0)
+        if largest > self.largest_bytes:
+            raise UnknownSizeError(
+                f"{node.op_type} gives {largest:.1e} bytes, expected {self.largest_bytes:.1e} at most"
+            )
+        self.run_steps += 0 if node.op_type in UNCOUNTED else steps
+        limit = max(RUN_STEPS, RUN_STEPS_PER_BYTE * self.file_bytes)
+        if self.run_steps > limit:
+            raise UnknownSizeError(f"a run takes {self.run_steps:.1e} steps and more, expected {limit:.1e} at most")
 
 
 def _budget(model: onnx.ModelProto, source: Path) -> _Budget:
@@ -102,7 +121,8 @@ def check_model(model: onnx.ModelProto, source: Path, *, ours: bool) -> dict[str
         _check_external(tensor, source)
     for item in graph.input:
         sizes = [dimension.dim_value for dimension in item.type.tensor_type.shape.dim]
-        if min(sizes, default=0) < 0 or math.prod(size for size in sizes if size) > MAX_INPUT:
+        empty = any(d.HasField("dim_value") and d.dim_value < 1 for d in item.type.tensor_type.shape.dim)
+        if empty or math.prod(size for size in sizes if size) > MAX_INPUT:
             raise ExportError(f"{source}: input {item.name!r} has the shape {sizes[:16]}; it is damaged")
     functions = _functions(model, source)
     if ours:
@@ -338,6 +358,7 @@ def _check_constants(model: onnx.ModelProto, functions: Functions, source: Path,
     graph = model.graph
     budget = _budget(model, source)
     known: dict[str, Sized] = {}
+    flowing: dict[str, Sized] = {}
     place = "the graph"
     try:
         inputs = {item.name for item in graph.input}
@@ -349,6 +370,9 @@ def _check_constants(model: onnx.ModelProto, functions: Functions, source: Path,
             place = repr(sparse.values.name)
             known[sparse.values.name] = value = Sized(tuple(sparse.dims), sparse.values.data_type)
             budget.spend(value, value.numel)
+        for item in graph.input:
+            if item.name not in known:
+                flowing[item.name] = _sized_input(item)
         for node in graph.node:
             if all(name in known or not name for name in node.input):
                 place = repr(node.output[0]) if node.output else node.op_type
@@ -359,9 +383,31 @@ def _check_constants(model: onnx.ModelProto, functions: Functions, source: Path,
                 raise ExportError(
                     f"{source}: has an operator {node.op_type!r} of {node.domain!r}, which no file of ours has"
                 )
+            elif ours:
+                place = repr(node.output[0]) if node.output else node.op_type
+                _flow(node, known, flowing, budget)
     except UnknownSizeError as error:
-        raise ExportError(f"{source}: {place} is not decoded: {error}") from error
+        raise ExportError(f"{source}: {place} is not computed: {error}") from error
     return known
+
+
+def _sized_input(item: onnx.ValueInfoProto) -> Sized:
+    """Give the size of one input: where it is open, that of a batch of one."""
+    kind = item.type.tensor_type
+    return Sized(tuple(d.dim_value if d.HasField("dim_value") else 1 for d in kind.shape.dim), kind.elem_type)
+
+
+def _flow(node: NodeProto, known: Mapping[str, Sized], flowing: dict[str, Sized], budget: _Budget) -> None:
+    """Add what a node makes of the inputs, where its size can be told without them."""
+    inputs = [known.get(name) or flowing.get(name) if name else None for name in node.input]
+    if any(name and value is None for name, value in zip(node.input, inputs, strict=True)):
+        return
+    try:
+        values, steps = sized_outputs(node, inputs, {item.name: item for item in node.attribute}, budget.opset)
+    except UnknownSizeError:
+        return
+    budget.run(node, values, steps)
+    flowing.update(zip(node.output, values, strict=True))
 
 
 def _sized(tensor: TensorProto, *, ours: bool) -> Sized:

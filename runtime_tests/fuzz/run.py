@@ -120,6 +120,6 @@ def _commands(suffix: str, checkpoint: Path, parity: bool) -> list[tuple[str, st
         ("materialize", "export.materialize", [file, "-o", dense], dense),
     ]
     if parity:
-        words = [str(checkpoint), file, "--model", FACTORY, "--count", CHECK_COUNT]
+        words = [str(checkpoint), file, "--model", FACTORY, "--count", CHECK_COUNT, "--quiet"]
         commands.append(("parity", "runtime_tests.parity", words, None))
     return commands

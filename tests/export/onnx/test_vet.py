@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,5 +86,79 @@ def test_files_of_others_may_hold_what_ours_do_not(tmp_path: Path) -> None:
 def test_files_of_others_are_held_to_what_can_be_told(tmp_path: Path) -> None:
     shape = helper.make_node("Constant", [], ["s"], value_ints=[10**9])
     graph = helper.make_graph([shape, helper.make_node("ConstantOfShape", ["s"], ["y"])], "g", [], [])
-    with pytest.raises(ExportError, match=r"'y' is not decoded: constants would become 4\.0e\+09 bytes"):
+    with pytest.raises(ExportError, match=r"'y' is not computed: constants would become 4\.0e\+09 bytes"):
         check_model(helper.make_model(graph), tmp_path / "net.onnx", ours=False)
+
+
+def replace_relu(*nodes: onnx.NodeProto) -> Callable[[onnx.ModelProto], None]:
+    """Put nodes that read `a` and give `b` in the place of the Relu."""
+
+    def change(model: onnx.ModelProto) -> None:
+        relu = next(node for node in model.graph.node if node.op_type == "Relu")
+        ends = {"a": relu.input[0], "b": relu.output[0]}
+        made = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        for node in made:
+            node.input[:] = [ends.get(name, name) for name in node.input]
+            node.output[:] = [ends.get(name, name) for name in node.output]
+        kept = [node for node in model.graph.node if node != relu]
+        del model.graph.node[:]
+        model.graph.node.extend([*kept, *made])
+
+    return change
+
+
+LARGE = helper.make_node("Constant", [], ["@s"], value_ints=[3000, 3000])
+RUNS = {
+    "a tile of 10^10": (
+        [
+            helper.make_node("Shape", ["a"], ["@h"]),
+            helper.make_node("Mul", ["@h", "@s"], ["@t"]),
+            helper.make_node("Tile", ["a", "@t"], ["@e"]),
+            helper.make_node("ReduceMax", ["@e"], ["b"]),
+        ],
+        "Tile gives",
+    ),
+    "400 products": (
+        [
+            helper.make_node("ReduceMax", ["a"], ["@m"], keepdims=0),
+            helper.make_node("Expand", ["@m", "@s"], ["@0"]),
+            *(helper.make_node("MatMul", [f"@{n}", f"@{n}"], [f"@{n + 1}"]) for n in range(400)),
+            helper.make_node("ReduceMax", ["@400"], ["b"]),
+        ],
+        "a run takes",
+    ),
+    "an operator of others": (
+        [helper.make_node("Gelu", ["a"], ["b"], domain="com.microsoft")],
+        "of 'com.microsoft', which no file of ours has",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_what_a_run_takes_is_bounded(name: str, small_file: Any, tmp_path: Path) -> None:
+    nodes, message = RUNS[name]
+    model = onnx.load(small_file()[0])
+    replace_relu(LARGE, *nodes)(model)
+    with pytest.raises(ExportError, match=message):
+        check_model(model, tmp_path / "net.onnx", ours=True)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"), [(0, "has the shape"), (2**31, "has the shape"), (10**8, "bytes, expected")]
+)
+def test_a_batch_of_the_file_s_own(size: int, message: str, small_file: Any, tmp_path: Path) -> None:
+    model = onnx.load(small_file(dynamic_batch=False)[0])
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = size
+    with pytest.raises(ExportError, match=message):
+        check_model(model, tmp_path / "net.onnx", ours=True)
+
+
+def test_a_file_that_has_changed_is_looked_at_again(small_file: Any, tmp_path: Path) -> None:
+    model = onnx.load(small_file()[0])
+    path = write(model, tmp_path)
+    load_model(path)
+    load_model(path)
+    del model.graph.output[:]
+    write(model, tmp_path)
+    with pytest.raises(ExportError, match="has no outputs"):
+        load_model(path)
