@@ -1,4 +1,4 @@
-"""What files say, as a terminal may see it."""
+"""Text of a file reaches a terminal in one line, escaped and cut."""
 
 import pytest
 
@@ -11,20 +11,35 @@ pytestmark = pytest.mark.quick
     ("text", "shown"),
     [
         ("conv1.weight", "conv1.weight"),
-        ("größe 日本", "größe 日本"),
-        ("\x1b[2J", "\\x1b[2J"),
-        ("a\nb\tc", "a\\nb\\tc"),
-        ("\u202ex\ud800\x9b", "\\u202ex\\ud800\\x9b"),
-        ("x" * 21, "x" * 17 + "..."),
-        ("\x00" * 10, "\\x00\\x00\\x00\\x00\\..."),
+        ("größe 重み", "größe 重み"),
+        ("\x1b[2Jok", r"\x1b[2Jok"),
+        ("a\nb\r\tc\x00", r"a\nb\r\tc\x00"),
+        ("\u202egnp", r"\u202egnp"),
+        ("\ud800", r"\ud800"),
+        ("\U000e0041", r"\U000e0041"),
+        ("\x9b2J", r"\x9b2J"),
+        ("it's", "it's"),
+        ("", ""),
     ],
+    ids=["plain", "letters", "escape", "controls", "bidi", "surrogate", "tag", "C1", "quote", "empty"],
 )
-def test_in_one_line(text: str, shown: str) -> None:
-    assert printable(text, 20) == shown
+def test_what_is_shown(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    shown.encode()
+
+
+@pytest.mark.parametrize(("text", "limit", "shown"), [("abcdef", 6, "abcdef"), ("abcdefg", 6, "abc..."), ("a", 0, "")])
+def test_what_is_cut(text: str, limit: int, shown: str) -> None:
+    assert printable(text, limit) == shown
+
+
+def test_the_limit_counts_escapes() -> None:
+    assert printable("\n" * 10_000_000, 9) == r"\n\n\n..."
+    assert len(printable("\x00" * 1000)) <= 200
 
 
 def test_lines_and_tabs_stay_where_several_lines_are_meant() -> None:
-    assert escape("a\n\tb\r\x07") == "a\n\tb\\r\\x07"
+    assert escape("a\n\tb\r\x07\u202e\ud800") == "a\n\tb\\r\\x07\\u202e\\ud800"
 
 
 def test_every_character_that_is_left_can_be_printed() -> None:
