@@ -2,5 +2,9 @@
 
 from collections.abc import Mapping
 
-MUTATORS: Mapping[str, str] = {"onnx": "runtime_tests.fuzz.onnx_files"}
-"""By the backend's name, a module with `mutate(content, generator)`, which gives the mutant and what was done."""
+CHECKPOINT = "checkpoint"
+MUTATORS: Mapping[str, str] = {
+    CHECKPOINT: "runtime_tests.fuzz.checkpoint_files",
+    "onnx": "runtime_tests.fuzz.onnx_files",
+}
+"""By the backend's name, or CHECKPOINT, a module with `mutate(content, generator)`: the mutant, and what was done."""

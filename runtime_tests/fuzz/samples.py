@@ -1,11 +1,14 @@
 """This module writes the small files that mutants are made from: one tiny network in every kind of file of a format."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import nn
 
 import codeq
+from codeq.training.recipe import TrainConfig
+from codeq.training.trainer import EpochResult, Trainer
 from export.backend import Backend
 from export.options import Activations, Quantization
 from export.publish import publish
@@ -69,3 +72,23 @@ def write_samples(backend: Backend, folder: Path) -> tuple[Path, list[Path]]:
         publish(backend, model, (inputs[:2],), path, request)
         files.append(path)
     return checkpoint, files
+
+
+def write_checkpoints(folder: Path) -> list[Path]:
+    """Write checkpoints of two trainings that have an epoch to go: one to a budget, one that learns activation scales.
+
+    Args:
+        folder: Where they go; it must exist.
+    """
+    files = []
+    for name, wanted in {"budget": {"bops": 0.05}, "int8": {"activations": "int8", "sparsity": 0.7}}.items():
+        path = folder / f"{name}.pt"
+        config = TrainConfig(**wanted, epochs=2, batch_size=512)  # type: ignore[arg-type]
+        with suppress(KeyboardInterrupt):
+            Trainer(config).run(path, on_epoch=_stop)
+        files.append(path)
+    return files
+
+
+def _stop(row: EpochResult) -> None:
+    raise KeyboardInterrupt
