@@ -14,7 +14,7 @@ def test_no_mutant_of_an_onnx_file_is_a_finding() -> None:
     assert sum(report.outcomes["parity"].values()) == 50
 
 
-@pytest.mark.slow("sixteen mutants, some of which train an epoch")
+@pytest.mark.full
 def test_no_mutant_of_a_checkpoint_is_a_finding() -> None:
     report = fuzz("checkpoint", count=16, seed=0, parity_every=8)
     assert not report.findings, str(report)
