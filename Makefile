@@ -8,7 +8,9 @@
 # make litert  every kind of .tflite file of every network: bytes, latency, parity
 # make storage  bytes against the entropy bound, load time and memory of every storage
 # All set up .venv first; the times are those of two cores without that. tests/plugins/tiers.py says which test runs where.
-# On Linux without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu saves gigabytes.
+# make lock   the lock files of CI anew;  make sbom  what a release depends on, as a CycloneDX file
+# On Linux without a GPU, TORCH_INDEX=https://download.pytorch.org/whl/cpu saves gigabytes: torch alone comes from there.
+# LOCKED=1 installs the files of .ci/lock*.txt and no others (Linux on x86-64, CPython 3.11).
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -16,12 +18,22 @@ READY := .venv/ready
 DEMO := demo
 
 .DEFAULT_GOAL := demo
-.PHONY: demo quick test full check lint format fashion-mnist bench zoo litert storage training clean
+.PHONY: demo quick test full check lint format fashion-mnist bench zoo litert storage training lock sbom clean
+
+# An index for torch and not one more for all packages: a name that is free on either could be taken there by a stranger.
+TORCH_FROM = $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up .venv (a minute or two)" >&2
 	$(PYTHON) -m venv .venv
+ifdef LOCKED
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps $(TORCH_FROM) --requirement .ci/lock-torch.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement .ci/lock.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+else
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --no-deps $(TORCH_FROM) '$(shell grep ^torch== constraints.txt)')
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,tflite,test]'
+endif
 	@touch $@
 
 # One thread: images of 8 x 8 pixels leave a second one nothing to do, and it would slow a busy machine down.
@@ -113,6 +125,22 @@ storage: $(READY)
 	$(BIN)/python -m runtime_tests.storage resnet18 --json $(DEMO)/storage-float32.json --force
 	$(BIN)/python -m runtime_tests.storage resnet18 --activations int8 --json $(DEMO)/storage-int8.json --force
 	$(BIN)/python -m runtime_tests.scaling --json $(DEMO)/scaling.json --force
+
+lock: $(READY)
+	$(BIN)/python -m pip install --dry-run --ignore-installed --quiet --report - --constraint constraints.txt \
+	    '.[demo,tflite,test]' | $(BIN)/python .ci/lock.py
+
+# The tool has dependencies of its own, which are none of a release's.
+SBOM := .venv-sbom/bin
+sbom:
+	@mkdir -p $(DEMO)
+	$(PYTHON) -m venv .venv-sbom
+	$(PYTHON) -m venv .venv-release
+	$(SBOM)/python -m pip install --quiet cyclonedx-bom==7.5.0
+	.venv-release/bin/python -m pip install --quiet --constraint constraints.txt '.[tflite]'
+	$(SBOM)/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible \
+	    --output-file $(DEMO)/sbom.json .venv-release/bin/python
+	rm -rf .venv-sbom .venv-release
 
 clean:
 	rm -rf .venv $(DEMO) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -43,6 +43,7 @@ from codeq.quantizer.fake_quantized import is_fake_quantized, make_plain
 from codeq.safe_load import check_dense, check_shape, check_values, safe_load
 from codeq.stored_inputs import Shapes, StoredInputs, check_arguments, check_stored_inputs, in_order
 from codeq.toolkit.files import replace_atomically
+from codeq.toolkit.text import printable
 from codeq.version import __version__
 
 FORMAT = "codeq.checkpoint"
@@ -53,6 +54,8 @@ ONE_INPUT_VERSION = 2
 EXPECTED = "a file written by codeq.save"
 MODEL_OPTION = "pass --model package.module:factory"
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
+MOST_VALUES = 2**26
+"""Values of all inputs that are made up where a checkpoint holds none: 256 MiB."""
 WRAPPER_OF_PREFIX = {"module.": "DataParallel or DistributedDataParallel", "_orig_mod.": "torch.compile"}
 """What a wrapper puts before the name of every tensor of the network inside it, and the wrapper."""
 
@@ -116,11 +119,21 @@ class Checkpoint:
 
         Returns:
             The inputs, and a note where they are not `count` held ones (empty otherwise).
+
+        Raises:
+            CheckpointError: It holds none, and one is too large to make up.
         """
         held = self.held_inputs if self.held_inputs is not None else self.calibration_inputs
         if held is None or not count_inputs(held):
             # Several are never stored without values (stored_inputs.py).
             shape = self.only_input_shape("write it again with codeq.save and held_inputs")
+            fitting = MOST_VALUES // self.values_per_input
+            if not fitting:
+                raise CheckpointError(
+                    f"{self.path}: holds no inputs, and one of {self.values_per_input:,} values is too large to make "
+                    "up; write it again with codeq.save and held_inputs"
+                )
+            count = min(count, fitting)
             generator = torch.Generator().manual_seed(0)
             note = "the checkpoint holds no inputs: random normal ones were used"
             return torch.randn(count, *shape, generator=generator), note
@@ -295,7 +308,7 @@ def validate_header(source: Path, payload: dict[str, Any]) -> dict[str, Any]:
     """
     version = payload.get("format_version")
     if not isinstance(version, int) or version < 1:
-        raise CheckpointError(f"{source}: format version {version!r}, expected an integer of at least 1")
+        raise CheckpointError(f"{source}: format version {printable(repr(version))}, expected an integer of at least 1")
     if version > FORMAT_VERSION:
         raise CheckpointError(
             f"{source}: format version {version} is newer than {FORMAT_VERSION}, the newest that codeq "
@@ -321,16 +334,18 @@ def validate_header(source: Path, payload: dict[str, Any]) -> dict[str, Any]:
     check_stored_inputs(source, payload)
     for name, values in payload["preprocessing"].items():
         if not isinstance(values, list) or not all(isinstance(value, float | int) for value in values):
-            raise CheckpointError(f"{source}: preprocessing has {name} {values!r}, expected a list of numbers")
+            found = printable(f"{name} {values!r}")
+            raise CheckpointError(f"{source}: preprocessing has {found}, expected a list of numbers")
     if not all(isinstance(name, str) and isinstance(value, dict) for name, value in payload["quantizers"].items()):
         raise CheckpointError(f"{source}: entry 'quantizers' does not map names to arguments")
     header: dict[str, Any] = payload["model"]
-    name, arguments = header.get("name"), header.get("arguments")
+    name, arguments = header.get("name", 0), header.get("arguments")
     if not isinstance(name, str | None) or not isinstance(arguments, dict):
         raise CheckpointError(f"{source}: entry 'model' names no network")
     factory = header.get("factory")
     if factory is not None and not (isinstance(factory, str) and FACTORY.fullmatch(factory)):
-        raise CheckpointError(f"{source}: entry 'model' has the factory {factory!r}, expected package.module:function")
+        found = printable(repr(factory))
+        raise CheckpointError(f"{source}: entry 'model' has the factory {found}, expected package.module:function")
     _check_digest(source, payload)
     return header
 
@@ -349,6 +364,8 @@ def _check_digest(source: Path, payload: Mapping[str, Any]) -> None:
         found = content_sha256({key: value for key, value in payload.items() if key != "content_sha256"})
     except RecursionError:
         found = "none, for it contains itself"
+    except ValueError as error:
+        found = f"none ({first_line(error)})"
     if found != expected:
         raise CheckpointError(
             f"{source}: is not what codeq.save wrote: the digest of its content is {found[:12]}, saved was "

@@ -5,30 +5,41 @@ them. It finds damage, not forgery: whoever rewrites a file can write its digest
 """
 
 import hashlib
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+MOST_VALUES = 10**7
+"""Values in one checkpoint; a list that holds another one twice, that holds a third one twice, has more in no time."""
+
 
 def content_sha256(content: Mapping[Any, Any]) -> str:
-    """Compute the digest of plain values and tensors, in the order in which they are stored."""
+    """Compute the digest of plain values and tensors, in the order in which they are stored.
+
+    Raises:
+        ValueError: More values than any checkpoint has, or an integer of thousands of digits.
+        RecursionError: A list or a mapping that contains itself.
+    """
     digest = hashlib.sha256()
-    _add(digest, content)
+    _add(digest, content, itertools.count())
     return digest.hexdigest()
 
 
-def _add(digest: Any, value: Any) -> None:
+def _add(digest: Any, value: Any, counter: Iterator[int]) -> None:
+    if next(counter) >= MOST_VALUES:
+        raise ValueError(f"more than {MOST_VALUES:,} values")
     if isinstance(value, Mapping):
         digest.update(f"mapping {len(value)};".encode())
         for key, item in value.items():
-            _add(digest, key)
-            _add(digest, item)
+            _add(digest, key, counter)
+            _add(digest, item, counter)
     elif isinstance(value, list | tuple):
         digest.update(f"sequence {len(value)};".encode())
         for item in value:
-            _add(digest, item)
+            _add(digest, item, counter)
     elif isinstance(value, Tensor):
         _add_tensor(digest, value.detach())
     else:

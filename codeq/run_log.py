@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from codeq.errors import CodeqError, OutputError
-from codeq.toolkit.files import replace_atomically
+from codeq.toolkit.files import check_ordinary, replace_atomically
 
 
 class _Kind(NamedTuple):
@@ -197,6 +197,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
 
 def _read_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every line with the record that it holds, checked."""
+    check_ordinary(path, "the log of a training run", CodeqError)
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):

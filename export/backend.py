@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from codeq.toolkit.cli import Reportable
+from codeq.toolkit.files import check_ordinary
 from export.errors import ExportError
 from export.options import ExportRequest
 
@@ -255,6 +256,7 @@ def get_backend(name: str) -> Backend:
 def backend_of(path: Path) -> Backend:
     """Give the backend that a file is of; the first one where none knows it, whose reader says what is wrong."""
     backends = [get_backend(name) for name in BACKENDS]
+    check_ordinary(path, "an exported file", ExportError)
     return next((backend for backend in backends if backend.recognizes(path)), backends[0])
 
 

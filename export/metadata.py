@@ -1,6 +1,7 @@
 """Metadata says what a file of ours is: one entry of plain JSON in the file, read as data only."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -8,13 +9,26 @@ from typing import Any
 import numpy as np
 
 from codeq.activations.encoding import ActivationEncoding
+from codeq.errors import first_line
 from codeq.toolkit.table import fold_line
+from codeq.toolkit.text import printable
 from codeq.version import __version__
 from export.errors import ExportError
 
 KEY = "codeq"
 FORMAT_VERSION = 2
 """2 brought `activations`, without which a reader would hold such a file to the wrong contract."""
+MAX_TEXT = 1000
+"""Characters of a name, or of a reason."""
+MAX_STATE = 2**27
+"""Elements of all tensors that one call leaves for the next."""
+STATE_TYPES = (
+    "float32",
+    "float64",
+    "float16",
+    "bool",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+)
 
 
 @dataclass(frozen=True)
@@ -42,8 +56,10 @@ class WeightMetadata:
     def __post_init__(self) -> None:
         numbers = (self.bit_width, self.quant_max, self.multiplier, self.offset, self.axis or 0)
         texts = (self.name, self.codes_sha256, self.batch_norm or "", self.value_name or "")
-        if not (all(isinstance(n, int) for n in numbers) and all(isinstance(t, str) for t in texts)):
+        if not (all(type(n) is int for n in numbers) and all(isinstance(t, str) for t in texts)):
             raise TypeError(f"weight {self.name!r} is described by values of the wrong type")
+        if not all(-(2**31) <= n < 2**31 for n in numbers):
+            raise ValueError(f"weight {self.name!r} is described by {max(numbers, key=abs):.3g}")
         if self.space_to_depth is not None and not all(offset in (0, 1) for offset in self.space_to_depth):
             raise TypeError(f"weight {self.name!r} has no offsets {self.space_to_depth!r}")
 
@@ -73,6 +89,10 @@ class StateMetadata:
         if not (isinstance(self.input, str) and isinstance(self.output, str)):
             raise TypeError(f"state {self.input!r} is described by values of the wrong type")
         object.__setattr__(self, "shape", tuple(self.shape))
+        if self.dtype not in STATE_TYPES or not all(type(size) is int and size >= 0 for size in self.shape):
+            raise TypeError(f"state {self.input!r} is {self.dtype!r} of shape {list(self.shape)[:16]}")
+        if len(self.shape) > 16 or math.prod(self.shape) > MAX_STATE:
+            raise ValueError(f"state {self.input!r} has the shape {list(self.shape)[:16]}")
         self.initial_value()
 
     def initial_value(self) -> np.ndarray:
@@ -164,7 +184,8 @@ def with_mismatch(text: str, failure: str) -> str:
         text: The entry.
         failure: One line.
     """
-    content = json.loads(text) | {"parity": {"ok": False, "first_failure": failure}}
+    reason = printable(failure, MAX_TEXT)
+    content = json.loads(text) | {"parity": {"ok": False, "first_failure": reason}}
     return json.dumps(content, separators=(",", ":"), sort_keys=True)
 
 
@@ -192,6 +213,7 @@ def parse_metadata(text: str, path: object) -> FileMetadata:
     """
     try:
         content: dict[str, Any] = json.loads(text)
+        _check_texts(content, path)
         version = content["format_version"]
         if version > FORMAT_VERSION:
             raise ExportError(f"{path}: metadata version {version} is newer than {FORMAT_VERSION}; upgrade codeq")
@@ -213,11 +235,32 @@ def parse_metadata(text: str, path: object) -> FileMetadata:
         )
         if not all(isinstance(part, dict) for part in (metadata.versions, metadata.preprocessing)):
             raise TypeError("versions and preprocessing are no mappings")
+        if sum(math.prod(tensor.shape) for tensor in metadata.state) > MAX_STATE:
+            raise ValueError(f"its state has more than {MAX_STATE} elements")
+        texts = (*metadata.versions.values(), metadata.checkpoint_sha256 or "")
+        if not all(isinstance(value, str) for value in texts):
+            raise TypeError("versions or the checkpoint's hash are no text")
     except ExportError:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ExportError(f"{path}: its {KEY!r} metadata is damaged ({error})") from error
+    except RecursionError as error:
+        raise ExportError(f"{path}: its {KEY!r} metadata is damaged (brackets in brackets, too deep)") from error
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise ExportError(f"{path}: its {KEY!r} metadata is damaged ({printable(first_line(error))})") from error
     return metadata
+
+
+def _check_texts(content: Any, path: object) -> None:
+    """See that all texts in metadata can be shown."""
+    waiting = [content]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            waiting += [*part.keys(), *part.values()]
+        elif isinstance(part, list):
+            waiting += part
+        elif isinstance(part, str) and not (part.isprintable() and len(part) <= MAX_TEXT):
+            what = "is overlong" if part[:MAX_TEXT].isprintable() else "holds control characters"
+            raise ExportError(f"{path}: its {KEY!r} metadata {what} ('{printable(part, 80)}')")
 
 
 def _read_encodings(values: dict[str, Any] | None) -> dict[str, ActivationEncoding] | None:

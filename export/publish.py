@@ -76,7 +76,7 @@ def publish(
         keep_state=request.keep_state,
     )
     replaced = output.exists()
-    with staging_folder(output) as folder:
+    with staging_folder(output, replace=request.force) as folder:
         staged = folder / output.name
         written = backend.write(prepared, request, staged)
         for name in written.companions:

@@ -32,6 +32,7 @@ from runtime_tests.bench.scaling import ExportGrowth, ScalingReport
 from runtime_tests.bench.storage import StorageReport, StorageResult
 from runtime_tests.bench.tflite_modes import MODES, Mode, ModesReport
 from runtime_tests.bench.training_step import StepCost, StepReport
+from runtime_tests.fuzz.run import Finding, FuzzReport
 from runtime_tests.matrix.report import ZooReport
 from runtime_tests.matrix.timing import ZooBench
 from runtime_tests.matrix.zoo_file import ZooFile
@@ -226,6 +227,12 @@ def advised() -> Advice:
     return Advice("channel", weights)
 
 
+def fuzzed(*, bad: bool) -> FuzzReport:
+    outcomes = {name: {"0": 12_345, "1": 1_234, "2": 98_765, "-": 1} for name in ("inspect", "materialize", "parity")}
+    finding = Finding(99, "float32-packed.onnx", "order of nodes, deep metadata", "parity", "traceback: \x1b[2J" * 9)
+    return FuzzReport("onnx", 7, 112_345, 1_234.5, outcomes, (finding,) if bad else ())
+
+
 REPORTS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "export": (
         lambda: exported("float"),
@@ -253,6 +260,8 @@ REPORTS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         lambda: FourFilesReport("resnet18", 46_712_345, benched(), COST, COST),
         (*FILES, "123.4 s", "912.3 MB", "export_onnx, int8, parity included"),
     ),
+    "fuzz": (lambda: fuzzed(bad=False), ("12345", "98765", "0 findings")),
+    "fuzz with findings": (lambda: fuzzed(bad=True), ("float32-packed.onnx", r"\x1b", "1 finding")),
     "scaling": (
         lambda: ScalingReport("packed", (ExportGrowth(1_234_567_890, 1_234.5, 98_712_345_678, 654_321_987, 6e8),)),
         ("1234.6 M", "1234.5 s", "98.7 GB", "80.0 B", "654.3 MB", "1.09"),

@@ -51,7 +51,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "runtime_tests": (
         "options networks runners",
         "agreement bench",
-        "matrix",
+        "fuzz matrix",
         "parity runtimes compare zoo storage scaling tflite_modes training_step",
     ),
 }
@@ -74,6 +74,9 @@ OF_ONE_BACKEND = {
     "runtime_tests.bench.scaling": "compares the storages of ONNX files",
     "runtime_tests.storage": "is the command of that",
     "runtime_tests.scaling": "is the command of that",
+    "runtime_tests.fuzz.names": "has an entry for each format",
+    "runtime_tests.fuzz.onnx_files": "changes ONNX files",
+    "runtime_tests.fuzz.tflite_files": "changes .tflite files",
     "runtime_tests.bench.tflite_modes": "compares the kinds of .tflite files",
 }
 """What is about one backend by its purpose, outside the backend's folder, and why."""

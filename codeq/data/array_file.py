@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from codeq.errors import CalibrationError, first_line
+from codeq.toolkit.files import check_ordinary
 
 SUFFIX = ".npy"
 MAGIC = b"\x93NUMPY"
@@ -18,6 +19,7 @@ def read_array_file(path: Path) -> dict[str, np.ndarray]:
     Raises:
         CalibrationError: Missing, another format, damaged, or Python objects in it.
     """
+    check_ordinary(path, EXPECTED, CalibrationError)
     try:
         with path.open("rb") as file:
             start = file.read(len(MAGIC))

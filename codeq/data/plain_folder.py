@@ -34,9 +34,8 @@ def list_files(folder: Path) -> tuple[list[str], list[str]]:
     Raises:
         CalibrationError: It has neither, or both.
     """
-    found = sorted(
-        os.path.join(parent, file) for parent, _, files in os.walk(folder) for file in files if file[0] != "."
-    )
+    entries = (os.path.join(parent, file) for parent, _, files in os.walk(folder) for file in files if file[0] != ".")
+    found = sorted(filter(os.path.isfile, entries))
     images = [path for path in found if path.lower().endswith(SUFFIXES)]
     arrays = [path for path in found if path.lower().endswith(SUFFIX)]
     if images and arrays:

@@ -140,7 +140,7 @@ def find_logs(paths: Iterable[Path]) -> list[Path]:
     """
     logs: dict[Path, Path] = {}
     for path in paths:
-        found = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+        found = sorted(filter(Path.is_file, path.glob("*.jsonl"))) if path.is_dir() else [path]
         if not found:
             raise CodeqError(f"{path}: the folder holds no *.jsonl")
         for log in found:

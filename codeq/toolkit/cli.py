@@ -8,12 +8,12 @@ A command module imports nothing heavy at its top. Its `main` parses first and i
         with cli.loading():  # here, so that the parser answers without torch
             from export.onnx.export import export_onnx
 
-Every parser of `build_parser` has `--version`, `-q/--quiet` and `-v/--verbose`, and acts on them itself;
+Every parser of `build_parser` has `--version`, `-q/--quiet`, `-v/--verbose` and `--debug`, and acts on them itself;
 `add_common` adds `--json`, `--force` and `--threads`, `add_model_option` adds `--model` and `--model-args`.
 
-Exit codes: 0 done, 1 a check failed, 2 bad usage or bad input; as shells have them, 130 interrupted
-and 141 the reader of the output has left.
-Results go to stdout, everything else to stderr.
+Exit codes: 0 done, 1 a check failed, 2 bad usage or bad input (what a device has no room for is that too), 3 a bug of
+ours, whose traceback `--debug` shows; as shells have them, 130 interrupted and 141 the reader of the output has left.
+Results go to stdout, everything else to stderr; neither carries control characters, whatever a file holds.
 """
 
 import argparse
@@ -25,8 +25,9 @@ import signal
 import sys
 import textwrap
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
@@ -34,19 +35,25 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from codeq.errors import CodeqError, OutputError, first_line
 from codeq.toolkit.files import check_writable, replace_atomically
 from codeq.toolkit.interrupt import PACKAGES
+from codeq.toolkit.plain_stream import StreamError, drop_rest, plain_streams, raw
 from codeq.toolkit.report_version import FORMAT_VERSION
-from codeq.toolkit.startup import end_on_interrupt, raise_on_interrupt, start_command
+from codeq.toolkit.startup import ROOT, end_on_interrupt, raise_on_interrupt, start_command
 from codeq.toolkit.suggest import did_you_mean
+from codeq.toolkit.text import printable
 from codeq.toolkit.user_modules import import_named, user_modules
+from codeq.version import __version__
 
 if TYPE_CHECKING:
     from torch import nn
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_BUG = 3
 EXIT_INTERRUPTED = 130
 EXIT_PIPE = 141
 QUIET_SECONDS = 10
+LONGEST_ERROR = 2000
+"""Characters of an error's line: a list of choices may be long, what a file makes up may be endless."""
 EXAMPLE_ARGUMENTS = '{"num_classes": 10}'
 VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 MODEL_ARGS_HELP = f"keyword arguments of that function, a JSON object: {EXAMPLE_ARGUMENTS}"
@@ -57,6 +64,7 @@ start_command()
 
 _program: str | None = None
 _is_running = False
+_debug = False
 
 
 def program_name(module: str) -> str:
@@ -85,6 +93,8 @@ class _Parser(argparse.ArgumentParser):
         words = list(sys.argv[1:] if args is None else args)
         self._refuse_unknown_flags(words)
         found, rest = super().parse_known_args(words, namespace)
+        global _debug
+        _debug = found.debug
         set_verbosity(quiet=found.quiet, verbose=found.verbose)
         return found, rest
 
@@ -149,6 +159,7 @@ def build_parser(module: str, description: str, example: str) -> argparse.Argume
     parser.add_argument("--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="show versions and exit")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no warnings")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="say what is done; -vv says more")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of a bug in this program")
     return parser
 
 
@@ -387,22 +398,50 @@ def run(main: Callable[[list[str] | None], int]) -> NoReturn:
     # An exit, not a death: temporary files are removed on the way out.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    with plain_streams():
+        status = _status_of(main)
+    sys.exit(status)
+
+
+def _status_of(main: Callable[[list[str] | None], int]) -> int:
+    """Call a command, and turn whatever it raises into a line on stderr and an exit status."""
+    # Under torchrun every process may have its own reason.
+    where = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
     try:
         status = main(None)
         sys.stdout.flush()
+        return status
     except CodeqError as error:
-        # Under torchrun every process may have its own reason.
-        where = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
-        print(f"{where}error: {error}", file=sys.stderr)
-        status = EXIT_USAGE
+        message, status = str(error), EXIT_USAGE
+        if isinstance(error, StreamError):
+            drop_rest(sys.stdout)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        status = EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has left (`... | head`): nothing to report, and nothing to flush.
-        sys.stderr.close()
-        status = EXIT_PIPE
-    sys.exit(status)
+        drop_rest(sys.stdout)
+        return EXIT_PIPE
+    except MemoryError:
+        message, status = "this machine has not enough memory for that", EXIT_USAGE
+    except Exception as error:
+        if _debug:
+            traceback.print_exc()
+        message, status = _describe_bug(error), EXIT_BUG
+    with suppress(StreamError, BrokenPipeError):  # stderr may be what is full
+        print(f"{where}error: {printable(message, LONGEST_ERROR)}", file=sys.stderr)
+    return status
+
+
+def _describe_bug(error: Exception) -> str:
+    """Say what was raised and where in our code, and what helps us."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(ROOT)]
+    ours = [frame for frame in frames if Path(frame.filename).relative_to(ROOT).parts[0] in PACKAGES] or frames
+    place = f" at {Path(ours[-1].filename).relative_to(ROOT)}:{ours[-1].lineno}" if ours else ""
+    what_next = "please report this command with its traceback, which --debug shows"
+    if _debug:
+        what_next = "please report this command with this traceback"
+    return f"this is a bug in codeq {__version__}: {type(error).__name__}{place} ({first_line(error)}); {what_next}"
 
 
 def check_json(path: Path | None, *others: Path, force: bool) -> None:
@@ -467,7 +506,7 @@ def spinner(description: str) -> Iterator[None]:
         return
     from rich.console import Console  # here, as in progress_bar: nothing else needs it
 
-    with Console(stderr=True).status(description):
+    with Console(file=raw(sys.stderr)).status(description):
         yield
 
 
@@ -507,7 +546,7 @@ def _drawn_bar(description: str, total: int) -> Iterator[Callable[[int, str], No
         TimeRemainingColumn(),
         TextColumn("{task.fields[detail]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=Console(file=raw(sys.stderr))) as progress:
         task = progress.add_task(description, total=total, detail="")
 
         def update(completed: int, detail: str) -> None:

@@ -13,9 +13,11 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from codeq.toolkit.cli import integer, number
+from codeq.toolkit.text import printable
 
 KEY = "option"
 LARGEST = 2**63 - 1
@@ -108,19 +110,33 @@ def options_of(arguments: argparse.Namespace | Mapping[str, Any], kind: type) ->
 
 
 def check_options(settings: Any, error: type[Exception]) -> None:
-    """Hold a dataclass's values to the choices and bounds of its options.
+    """Hold a dataclass's values to the types, choices and bounds of its options.
 
     Raises:
-        error: A value is none of the choices, or out of bounds; one line that says which there are.
+        error: A value is of another type, none of the choices, or out of bounds; one line that says which there are.
     """
-    for name, (_, about) in option_fields(type(settings)).items():
+    for name, (item, about) in option_fields(type(settings)).items():
         value = getattr(settings, name)
         if about.choices and value not in about.choices:
-            raise error(f"{name} {value!r}, expected one of {', '.join(map(str, about.choices))}")
-        if value is None or (about.low is None and about.high is None):
-            continue
-        if not _is_within(value, about):
-            raise error(f"{name} {value!r}, expected {describe_bounds(about)}")
+            found = printable(repr(value))
+            raise error(f"{name} {found}, expected one of {', '.join(map(str, about.choices))}")
+        if value is not None and (about.low, about.high) != (None, None) and not _is_within(value, about):
+            raise error(f"{name} {printable(repr(value))}, expected {describe_bounds(about)}")
+        if not about.choices and not _is_of(value, item.type):
+            expected = getattr(item.type, "__name__", str(item.type))
+            raise error(f"{name} {printable(repr(value))}, expected {expected}")
+
+
+def _is_of(value: Any, expected: Any) -> bool:
+    """Say whether a value is of a field's type, as far as that is written with plain types."""
+    if isinstance(expected, UnionType):
+        return any(_is_of(value, part) for part in get_args(expected))
+    if expected is int or expected is float:
+        return isinstance(value, (int, float) if expected is float else int) and not isinstance(value, bool)
+    if expected is None:
+        return value is None
+    kind = get_origin(expected) or expected
+    return not isinstance(kind, type) or isinstance(value, kind)
 
 
 def _is_within(value: Any, about: Option) -> bool:

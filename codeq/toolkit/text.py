@@ -1,18 +1,44 @@
-"""Texts that come from files are shown as what they are: no control character of theirs reaches a terminal."""
+"""This module makes text that was read from a file fit for a terminal: control characters, bidi overrides and lone
+surrogates become escapes, and what is too long is cut.
+"""
+
+import re
+
+UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves the cursor, clears the screen, turns a line around or cannot be encoded; not tabs and ends of lines."""
+CUT = "..."
+"""It stands where text was cut."""
+
+
+def escape(text: str) -> str:
+    """Replace what a terminal would act on by how Python writes it; tabs, and ends of lines that are meant, stay."""
+    return UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """Escape what is not printable in a text, and cut it.
+    r"""Escape what a terminal would act on or cannot show, and cut.
 
     Args:
-        text: Of a file that somebody else wrote.
-        limit: Characters that are kept.
+        text: Of any length and content.
+        limit: Characters of the result at most, those of escapes and of CUT counted.
+
+    Returns:
+        One line of printable characters.
 
     Example:
-        printable("a\\x1b[2J")  # 'a\\\\x1b[2J'
+        >>> printable("conv1\x1b[2J")
+        'conv1\\x1b[2J'
     """
-    escaped = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text[: limit + 1]
-    )
-    return escaped if len(escaped) <= limit else f"{escaped[:limit]}..."
+    parts = []
+    room = limit
+    for character in text[: limit + 1]:
+        part = character if character.isprintable() else ascii(character)[1:-1]
+        parts.append(part)
+        room -= len(part)
+        if room < 0:
+            break
+    else:
+        return "".join(parts)
+    while parts and room < len(CUT):
+        room += len(parts.pop())
+    return "".join(parts) + CUT[:limit]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from codeq.errors import CheckpointError, DataError
 from codeq.quantizer import fused
 from codeq.run_log import RunLog, read_run
 from codeq.toolkit import cli
+from codeq.toolkit.locks import written_by_one
 from codeq.toolkit.options import flag_of
 from codeq.toolkit.table import fold_line, format_bytes
 from codeq.training.distributed import Ranks, end_ranks, start_ranks
@@ -46,17 +48,22 @@ def run_training(arguments: dict[str, Any], asked: dict[str, Any], config: Train
         config = _resumed_config(resume, asked)
     output = arguments["output"] or arguments["resume"] or Path("ckpt.pt")
     log = arguments["log"] or output.with_suffix(".jsonl")
-    if not arguments["dry_run"]:
-        _check_outputs(arguments, config, output, log)
     cli.set_threads(arguments["threads"])
     fused.set_compile(not arguments["no_compile"])
-    ranks = start_ranks()
-    try:
-        status = _train(partial(Trainer, config, resume=resume, factory=factory), ranks, arguments, output, log)
-    except BaseException:
-        end_ranks(wait=False)
-        raise
-    end_ranks(wait=status != cli.EXIT_INTERRUPTED)
+    with ExitStack() as held:
+        if not arguments["dry_run"]:
+            if os.environ.get("RANK", "0") == "0":
+                paths = (path for path in (output, log, arguments["best"]) if path is not None)
+                for path in {path.resolve(): path for path in paths}.values():
+                    held.enter_context(written_by_one(path, "training"))
+            _check_outputs(arguments, config, output, log)
+        ranks = start_ranks()
+        try:
+            status = _train(partial(Trainer, config, resume=resume, factory=factory), ranks, arguments, output, log)
+        except BaseException:
+            end_ranks(wait=False)
+            raise
+        end_ranks(wait=status != cli.EXIT_INTERRUPTED)
     return status
 
 

@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from codeq.activations.learned_step import QuantizedActivations
 from codeq.checkpoint import Checkpoint
-from codeq.errors import CheckpointError
+from codeq.errors import CheckpointError, first_line
 from codeq.training.budget_controller import BudgetController
 from codeq.training.divergence import LossGuard
 from codeq.training.metrics import EpochResult
@@ -81,5 +81,5 @@ class TrainingState:
                 self.quantized.calibrated.fill_(self.step > schedule.freeze_step)  # type: ignore[operator]
             if self.controller is not None:
                 self.controller.load_state_dict(state["controller"])
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise CheckpointError(f"{resume.path}: its training state is damaged ({error})") from error
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise CheckpointError(f"{resume.path}: its training state is damaged ({first_line(error)})") from error

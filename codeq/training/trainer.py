@@ -201,18 +201,20 @@ class Trainer:
                 if is_main:
                     self.checkpoints.save_epoch(best, epoch, metrics)
                 has_best = True
-            self._save_unfinished(output, metrics)
             if is_main:
+                # Before `output` too: what a checkpoint holds is in the log, and what only the log holds is done again.
                 seconds, lr = time.monotonic() - began, float(self.state.scheduler.get_last_lr()[0])
                 record(epoch_record(result, layers, lambda_bit=self._lambdas()[1], lr=lr, seconds=seconds))
+            self._save_unfinished(output, metrics)
+            if is_main:
                 on_epoch(result)
         trained = self._finish()
         if is_main:
             metrics = final_metrics(trained.test_accuracy, trained.cost)
             if best is not None and not has_best:
                 self.checkpoints.save_epoch(best, config.epochs - 1, metrics)
-            self.checkpoints.save_finished(output, metrics)
             record(result_record(self.model, trained.test_accuracy, trained.cost))
+            self.checkpoints.save_finished(output, metrics)
         return trained
 
     def try_step(self) -> float:

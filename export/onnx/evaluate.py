@@ -7,8 +7,9 @@ import numpy as np
 import onnx
 
 from codeq.errors import first_line
+from codeq.toolkit.text import printable
 from export.errors import ExportError
-from export.onnx.sessions import EXTERNAL_FOLDER, open_session, session_options
+from export.onnx.sessions import EXTERNAL_FOLDER, MAX_REASON, open_session, session_options
 
 
 def compute_values(
@@ -40,7 +41,8 @@ def compute_values(
     try:
         values = session.run(None, {})
     except Exception as error:  # onnxruntime's exceptions share no public base class
-        raise ExportError(f"{source}: {names[0]} cannot be computed ({first_line(error)})") from error
+        reason = printable(first_line(error), MAX_REASON)
+        raise ExportError(f"{source}: {names[0]} cannot be computed ({reason})") from error
     return dict(zip(names, values, strict=True))
 
 

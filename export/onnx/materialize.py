@@ -91,7 +91,7 @@ def materialize(
     if external:
         check_writable(data, force=force)
     stale = output.exists() and not external
-    with staging_folder(output) as folder:
+    with staging_folder(output, replace=force) as folder:
         staged = folder / output.name
         if external:
             onnx.save_model(model, staged, save_as_external_data=True, location=data.name)

@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from codeq.errors import first_line
+from codeq.toolkit.text import printable
 from export.errors import ExportError
 from export.metadata import KEY, StateMetadata
 from export.onnx.kernels import open_optimized
 from export.onnx.probe import with_codes
 from export.onnx.sessions import (
     EXTERNAL_FOLDER,
+    MAX_REASON,
     file_options,
     load_model,
     open_session,
@@ -89,7 +92,11 @@ class OnnxruntimeRunner:
         return {slot.name: array for slot, array in zip(self.inputs, arrays, strict=True)}
 
     def run(self, prepared: dict[str, np.ndarray]) -> list[np.ndarray]:
-        found: list[np.ndarray] = self.session.run(None, prepared | self.left)
+        try:
+            found: list[np.ndarray] = self.session.run(None, prepared | self.left)
+        except Exception as error:  # onnxruntime's exceptions share no public base class
+            reason = printable(first_line(error), MAX_REASON)
+            raise ExportError(f"{self.path}: onnxruntime {ort.__version__} cannot run it ({reason})") from error
         for tensor in self.state:
             self.left[tensor.input] = found[self.outputs.index(tensor.output)]
         return found

@@ -3,6 +3,7 @@ trained.
 """
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import onnx
 import onnxruntime as ort
 
 from codeq.errors import first_line
+from codeq.toolkit.text import printable
 from export.errors import ExportError
 from export.metadata import KEY, FileMetadata, parse_metadata
+from export.onnx.vet import check_model, check_weights
+from export.onnx.wire import check_file
 
 EXACT_SESSION_OPTIONS = {"session.disable_quant_qdq": "1"}
 """onnxruntime's default replaces DequantizeLinear -> MatMul by a kernel that quantizes activations (relative error
@@ -33,6 +37,10 @@ DEPLOYED_LEVEL = "enable_all"
 """onnxruntime's default, at which files are deployed."""
 
 
+MAX_REASON = 500
+"""Characters of what onnxruntime says, which may quote the file."""
+_VETTED: dict[Path, tuple[int, ...]] = {}
+"""Files that were found within the limits: a check of parity opens the same one many times."""
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 """Where the external data of a model that is opened from memory is."""
 
@@ -66,25 +74,37 @@ def load_session(
 
 
 def load_model(source: Path) -> onnx.ModelProto:
-    """Parse a file, external data left where it is.
+    """Parse a file, external data left where it is, and hold it to the limits of wire.py and vet.py.
 
     Raises:
-        ExportError: Missing, or not an ONNX file.
+        ExportError: Missing, not an ONNX file, or outside the limits.
     """
-    if source.is_dir():
-        raise ExportError(f"{source}: is a folder, expected an ONNX file")
-    if not source.exists():
-        raise ExportError(f"{source}: no such file")
+    vetted = _identity(source)
+    if vetted is None or _VETTED.get(source) != vetted:
+        check_file(source)
     try:
         model = onnx.load(source, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError, from whichever implementation is installed
         raise ExportError(f"{source}: is not an ONNX file") from error
     if not model.HasField("graph"):
         raise ExportError(f"{source}: is not an ONNX file")
+    if vetted is None or _VETTED.get(source) != vetted:
+        check_model(model, source, ours=any(entry.key == KEY for entry in model.metadata_props))
+        if vetted is not None and not any(tensor.external_data for tensor in model.graph.initializer):
+            _VETTED[source] = vetted
     return model
 
 
-def read_metadata(model: onnx.ModelProto, path: object) -> FileMetadata:
+def _identity(source: Path) -> tuple[int, ...] | None:
+    """Give what tells a file from the one that was there before; None where it is no ordinary one."""
+    try:
+        about = source.stat()
+    except OSError:
+        return None
+    return (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns) if stat.S_ISREG(about.st_mode) else None
+
+
+def read_metadata(model: onnx.ModelProto, path: Path) -> FileMetadata:
     """Read what a file of ours says about itself.
 
     Args:
@@ -103,6 +123,7 @@ def read_metadata(model: onnx.ModelProto, path: object) -> FileMetadata:
     unknown = sorted(set(metadata.session_options) - KNOWN_SESSION_OPTIONS)
     if unknown:
         raise ExportError(f"{path}: asks for the session options {', '.join(unknown)}, which a file may not set")
+    check_weights(model, metadata.weights, path)
     return metadata
 
 
@@ -131,4 +152,5 @@ def open_session(model: Path | bytes, options: ort.SessionOptions, source: Path)
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no public base class
-        raise ExportError(f"{source}: onnxruntime {ort.__version__} cannot open it ({first_line(error)})") from error
+        reason = printable(first_line(error), MAX_REASON)
+        raise ExportError(f"{source}: onnxruntime {ort.__version__} cannot open it ({reason})") from error

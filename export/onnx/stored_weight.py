@@ -3,7 +3,6 @@ bytes.
 """
 
 import hashlib
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,15 +16,16 @@ from export.metadata import WeightMetadata
 from export.onnx.evaluate import ancestors, compute_values
 from export.onnx.storage.decoder import DOMAIN
 from export.onnx.storage.part import message_bytes
+from export.onnx.vet import check_codes, check_model
 
 MAX_STEPS = 4
 """From a weight to its codes; a damaged graph may go in circles."""
-MAX_CODES = 2**31 - 1
-"""One weight has at most so many: decoders count in int32."""
 RECURRENT = ("RNN", "GRU", "LSTM")
 FLOAT_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 GROUP_BYTES = 4_000_000
 """Stored bytes of the weights that are decoded at a time."""
+GROUP_CODES = 32_000_000
+"""Their codes, which may be many more than bytes."""
 
 
 def codes_names(model: onnx.ModelProto, weights: Iterable[WeightMetadata]) -> dict[str, str]:
@@ -60,8 +60,11 @@ def read_codes(
     dense = {tensor.name: tensor for tensor in model.graph.initializer}
     sparse = {tensor.values.name: tensor for tensor in model.graph.sparse_initializer}
     names = codes_names(model, weights)
+    sizes = check_model(model, source, ours=True)
+    used = [names[weight.name] for weight in weights if weight.value_name is not None and weight.name in names]
+    check_codes((sizes[name].numel for name in used if name in sizes), model, source)
     waiting: list[WeightMetadata] = []
-    size = 0
+    size, codes = 0, 0
 
     def decode() -> Iterator[tuple[WeightMetadata, np.ndarray]]:
         wanted = sorted({names[weight.name] for weight in waiting})
@@ -72,35 +75,30 @@ def read_codes(
         for weight in waiting:
             yield weight, _verified(values[names[weight.name]], weight, source)
 
-    known = {*dense, *sparse} | {output for node in model.graph.node for output in node.output}
     _check_decoders(model, source, names.values())
     for weight in weights:
         if weight.value_name is None:
             continue
-        if names.get(weight.name) not in known:
+        if names.get(weight.name) not in sizes:
             raise ExportError(f"{source}: has no codes of {weight.name}; was it changed after the export?")
         waiting.append(weight)
         size += stored_bytes(model.graph, names[weight.name])
-        if size >= GROUP_BYTES:
+        codes += sizes[names[weight.name]].numel
+        if size >= GROUP_BYTES or codes >= GROUP_CODES:
             yield from decode()
-            waiting, size = [], 0
+            waiting, size, codes = [], 0, 0
     if waiting:
         yield from decode()
 
 
 def _check_decoders(model: onnx.ModelProto, source: Path, codes: Iterable[str]) -> None:
-    """Every decoder belongs to a weight of the metadata, and none asks for more than a weight can hold."""
+    """See that every decoder belongs to a weight of the metadata."""
     known = {output for node in ancestors(model.graph, codes)[0] for output in node.output}
     for node in model.graph.node:
         if node.domain == DOMAIN and not known & set(node.output):
             raise ExportError(
                 f"{source}: decodes {node.output[0]!r}, of which its metadata says nothing; it is damaged"
             )
-        for attribute in node.attribute:
-            if known & set(node.output) and attribute.ints and math.prod(map(abs, attribute.ints)) > MAX_CODES:
-                raise ExportError(
-                    f"{source}: {node.output[0]!r} has {attribute.name} {list(attribute.ints)}; it is damaged"
-                )
 
 
 def stored_bytes(graph: onnx.GraphProto, name: str) -> int:

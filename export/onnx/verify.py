@@ -19,9 +19,9 @@ import onnxruntime as ort
 from onnx import numpy_helper
 from torch import nn
 
-from codeq.errors import first_line
 from codeq.quantizer.attach import QuantizedWeight, quantized_weights
 from export.backend import OnProgress
+from export.errors import ExportError
 from export.metadata import WeightMetadata
 from export.onnx.evaluate import compute_values
 from export.onnx.kernels import EXACT_KERNELS, report_kernels
@@ -72,8 +72,8 @@ def _check_outputs(
     runner.open()
     try:
         found = run_batches(runner, held.inputs, batch_size)
-    except Exception as error:  # onnxruntime's exceptions share no public base class
-        reason = f"onnxruntime cannot run it ({first_line(error)})"
+    except ExportError as error:
+        reason = str(error).removeprefix(f"{runner.path}: ")
         yield OutputCheck.failed(runner.outputs[0], setting, batch_size, reason, decides=decides)
         return
     if len(found) != len(held.expected):

@@ -13,6 +13,7 @@ import numpy as np
 
 from export.tflite.file.flatbuffer import align_buffers, pack_model, read
 from export.tflite.runtime import schema
+from runtime_tests.fuzz.damage import damage
 
 NUMBERS = (0, 1, 2, 3, -1, -2, 4, 7, 8, 127, 128, 255, 256, 32767, 65536, 10**6, 2**31 - 1, -(2**31))
 """Numbers that sizes, indices and options are set to."""
@@ -52,26 +53,12 @@ def mutate(content: bytes, generator: random.Random) -> tuple[bytes, str]:
 
 
 def _mutate_bytes(content: bytes, generator: random.Random) -> tuple[bytes, str]:
-    data, kind = bytearray(content), generator.randrange(6)
-    start = generator.randrange(8, len(data) - 4)
-    if kind == 0:
-        places = [generator.randrange(8 * len(data)) for _ in range(generator.choice((1, 2, 8, 64)))]
-        for place in places:
-            data[place // 8] ^= 1 << place % 8
-        return bytes(data), f"{len(places)} bits flipped, the first at byte {places[0] // 8}"
-    if kind == 1:
-        return bytes(data[: generator.randrange(len(data))]), "cut off"
-    if kind == 2:
-        count = generator.choice((4, 16, 64, 512))
-        value = generator.choice((0, 255))
-        data[start : start + count] = bytes([value]) * len(data[start : start + count])
-        return bytes(data), f"{count} bytes {value} at {start}"
-    if kind == 3:
-        other = generator.randrange(8, len(data) - 4)
-        data[start : start + 64] = data[other : other + 64]
-        return bytes(data), f"64 bytes of {other} at {start}"
-    start -= start % 4
-    word = generator.choice(WORDS) if kind == 4 else start + 4 * generator.randrange(-2000, 2000)
+    """Damage bytes, or the words that offsets and lengths are."""
+    if generator.random() < 0.5:
+        return damage(content, generator)
+    data = bytearray(content)
+    start = 4 * generator.randrange(2, len(data) // 4)
+    word = generator.choice(WORDS) if generator.random() < 0.5 else start + 4 * generator.randrange(-2000, 2000)
     data[start : start + 4] = struct.pack("<I", word % 2**32)
     return bytes(data), f"the word at {start} is {word}"
 

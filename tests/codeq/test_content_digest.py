@@ -53,6 +53,18 @@ def test_a_tensor_without_end_costs_its_storage() -> None:
     assert content_sha256({"w": torch.zeros(1).expand(2**55)}) != content_sha256({"w": torch.ones(1).expand(2**55)})
 
 
+def test_what_has_no_end_has_no_digest() -> None:
+    twice: list[Any] = []
+    for _ in range(40):
+        twice = [twice, twice]
+    with pytest.raises(ValueError, match="more than 10,000,000 values"):
+        content_sha256({"a": twice})
+    itself: list[Any] = []
+    itself.append(itself)
+    with pytest.raises(RecursionError):
+        content_sha256({"a": itself})
+
+
 def test_what_holds_no_bytes_is_described() -> None:
     for tensor in (torch.empty(3, device="meta"), torch.eye(2).to_sparse()):
         assert content_sha256({"w": tensor}) != content_sha256({"w": torch.zeros(5)})

@@ -1,5 +1,8 @@
 """Files of tensors from anywhere: what is read, what is refused, and by which name."""
 
+import resource
+import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,7 @@ def test_a_dictionary_of_plain_values_and_tensors_is_read(tmp_path: Path) -> Non
         (lambda path: path.write_text("hello, this is text"), r"not a checkpoint, .*expected weights$"),
         (lambda path: path.write_bytes(b"junk"), r"not a checkpoint, or truncated \(4 bytes\); expected weights$"),
         (lambda path: torch.save([1], path), "holds a list, expected weights$"),
-        (lambda path: torch.save({"path": SOURCE}, path), "holds Python objects that could run code, and was not op"),
+        (lambda path: torch.save({"path": SOURCE}, path), r"objects \(pathlib.PosixPath\) that could run code"),
     ],
     ids=["nothing", "folder", "empty", "text", "junk", "list", "objects"],
 )
@@ -41,6 +44,65 @@ def test_other_files_are_refused(write: Callable[[Path], Any], message: str, tmp
         safe_load(path, expected="weights")
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
+
+
+class Call:
+    """Pickles as a call of something."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self.call
+
+
+def compress_records(path: Path) -> None:
+    """Write 200 MB of zeros as 200 kB."""
+    torch.save({"w": torch.ones(2)}, path)
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in records.items():
+            archive.writestr(name, content if "data/" not in name else bytes(2 * 10**8))
+
+
+def declare(path: Path, count: int) -> None:
+    """Write a file of torch before 1.6 that declares `count` values."""
+    torch.save({"w": torch.ones(70_000)}, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes().replace(struct.pack("<I", 70_000), struct.pack("<I", count)))
+
+
+HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "8 GB of bytes": (
+        lambda path: torch.save({"w": Call(bytearray, 2**33)}, path),
+        r"objects \(__builtin__.bytearray\) that could run code",
+    ),
+    "a tensor of any size": (lambda path: torch.save({"w": Call(torch.Tensor, 2**31)}, path), r"\(torch.Tensor\)"),
+    "the same in the old format": (
+        lambda path: torch.save({"w": Call(bytearray, 2**33)}, path, _use_new_zipfile_serialization=False),
+        r"\(__builtin__.bytearray\)",
+    ),
+    "compressed records": (compress_records, "holds compressed records, which torch.save never writes"),
+    "4 GB declared": (lambda path: declare(path, 2**31 - 1), r"declares 2,147,483,647 values, and has 28\d,\d+ bytes"),
+}
+
+
+@pytest.mark.parametrize(("write", "message"), HOSTILE.values(), ids=HOSTILE)
+def test_what_would_fill_memory_is_refused_before_it_does(
+    write: Callable[[Path], Any], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.pt"
+    write(path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError, match=message) as error:
+        safe_load(path, expected="weights")
+    assert "\n" not in str(error.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+def test_files_of_old_torch_are_read(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(70_000), "epoch": 3}, tmp_path / "net.pt", _use_new_zipfile_serialization=False)
+    assert safe_load(tmp_path / "net.pt", expected="weights")["w"].sum() == 70_000
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,6 @@ def test_what_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    for path in (tmp_path / "none.npy", tmp_path):
-        with pytest.raises(CalibrationError, match=f"^{path}: cannot be read "):
+    for path, message in ((tmp_path / "none.npy", ": cannot be read "), (tmp_path, " is a folder, expected an .npy")):
+        with pytest.raises(CalibrationError, match=f"^{path}{message}"):
             read_array_file(path)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import codeq
 from codeq.errors import CodeqError
 from codeq.toolkit import cli
 from codeq.toolkit.report_version import FORMAT_VERSION
@@ -74,7 +75,7 @@ def test_common_flags_have_the_same_names_everywhere() -> None:
     assert (found.json, found.force, found.threads) == (Path("-"), True, 2)
     bare = cli.build_parser("export.onnx", "", "")
     cli.add_common(bare)
-    assert set(vars(bare.parse_args([]))) == {"quiet", "verbose"}
+    assert set(vars(bare.parse_args([]))) == {"quiet", "verbose", "debug"}
 
 
 @pytest.mark.parametrize(
@@ -170,6 +171,9 @@ def raising(error: BaseException) -> Callable[[list[str] | None], int]:
         (lambda argv: 0, 0, ""),
         (lambda argv: 1, 1, ""),
         (raising(CodeqError("a.pt: no such file")), 2, "error: a.pt: no such file\n"),
+        (raising(CodeqError("a\x1b[2J.pt:\nhashes ok")), 2, "error: a\\x1b[2J.pt:\\nhashes ok\n"),
+        (raising(CodeqError("x" * 10**7)), 2, f"error: {'x' * 1997}...\n"),
+        (raising(MemoryError()), 2, "error: this machine has not enough memory for that\n"),
         (raising(KeyboardInterrupt()), 130, "interrupted\n"),
     ],
 )
@@ -186,6 +190,32 @@ def test_exit_statuses(
         cli.run(main)
     assert caught.value.code == status
     assert capsys.readouterr().err == message
+
+
+DEBUG = ["--debug"]
+
+
+@pytest.mark.parametrize("words", [[], DEBUG], ids=["without", "with"])
+def test_a_bug_of_ours_is_one_line_and_its_traceback_is_behind_debug(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def main(argv: list[str] | None) -> int:
+        cli.build_parser("export.onnx", "", "").parse_args(words)
+        cli.numbers(None)  # type: ignore[arg-type]
+        return 0
+
+    monkeypatch.setattr(cli, "_is_running", False)
+    monkeypatch.setattr(cli, "_debug", False)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as caught:
+        cli.run(main)
+    assert caught.value.code == 3
+    *above, line = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        f"error: this is a bug in codeq {codeq.__version__}: AttributeError at codeq/toolkit/cli.py:"
+    )
+    assert "please report this command with" in line
+    assert bool(above) == (words == DEBUG)
 
 
 def test_a_reader_that_leaves_ends_a_command() -> None:

@@ -113,6 +113,21 @@ def test_what_is_no_number_within_open_bounds(value: object) -> None:
         check_options(Further(share=value), CodeqError)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"seed": 0.5}, "seed 0.5, expected int"),
+        ({"seed": None}, "seed None, expected int"),
+        ({"flip": 1}, r"flip 1, expected bool \| None"),
+        ({"flip": "a\nb"}, r"flip 'a\\nb', expected bool \| None"),
+    ],
+)
+def test_a_value_of_another_type_is_named(values: dict[str, object], text: str) -> None:
+    """A file may hold any; the flags give the right ones."""
+    with pytest.raises(CodeqError, match=f"^{text}$"):
+        check_options(Further(**values), CodeqError)  # type: ignore[arg-type]
+
+
 def test_a_bound_as_good_as_none_is_not_named() -> None:
     with pytest.raises(CodeqError, match=r"^seed -1, expected a number of at least 0$"):
         check_options(Further(seed=-1), CodeqError)

@@ -16,6 +16,7 @@ from codeq import checkpoint
 from codeq.activations.learned_step import QuantizedActivations
 from codeq.errors import CheckpointError
 from codeq.quantizer.attach import quantized_weights
+from codeq.run_log import RunLog, read_run
 from codeq.training.batching import Batch
 from codeq.training.budget import BudgetError
 from codeq.training.recipe import RECIPES, TrainConfig
@@ -388,3 +389,58 @@ def test_two_processes_train_as_one(changes: dict[str, Any], tmp_path: Path) -> 
     count = sum(encoding.codes.numel() for encoding in ours.values())
     assert sum(int((ours[name].levels != theirs[name].levels).sum()) for name in ours) < 0.01 * count
     assert (one.activations is None) == (two.activations is None)
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL between two writes."""
+
+
+@pytest.mark.slow("a run of two epochs, killed at eight places")
+def test_a_kill_between_any_two_writes_loses_no_record_and_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(SHORT, epochs=2, bits=32, lambda_dz=None, freeze_fraction=0.0)
+    output, log = tmp_path / "a.pt", tmp_path / "a.jsonl"
+    save = checkpoint.save
+
+    def run(kill_at: int) -> int:
+        """Train with a pause before each write and after it; the process dies in that one. Returns their number."""
+        pauses = 0
+
+        def pause() -> None:
+            nonlocal pauses
+            pauses += 1
+            if pauses == kill_at:
+                raise KilledError
+
+        def save_between(*arguments: Any, **keywords: Any) -> None:
+            pause()
+            save(*arguments, **keywords)
+            pause()
+
+        monkeypatch.setattr(checkpoint, "save", save_between)
+        resume = checkpoint.load(output) if output.exists() else None
+        if resume is not None and (resume.training or {})["complete"]:
+            return 0
+        trainer = Trainer(config, resume=resume)
+        with RunLog(log, resumed_epoch=len(trainer.history)) as written:
+
+            def record(entry: dict[str, Any]) -> None:
+                pause()
+                written.write(entry)
+                pause()
+
+            trainer.run(output, record=record)
+        return pauses
+
+    whole = run(kill_at=0)
+    expected = raw_state(output)["state_dict"]
+    for kill_at in range(whole - 7, whole + 1):  # around the last epoch's record and checkpoint, and the result's
+        output.unlink()
+        with pytest.raises(KilledError):
+            run(kill_at)
+        run(kill_at=0)
+        found = read_run(log)
+        assert [epoch["epoch"] for epoch in found.epochs] == [1, 2], kill_at
+        assert found.result is not None, kill_at
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in raw_state(output)["state_dict"].items())

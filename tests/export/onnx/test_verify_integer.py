@@ -133,3 +133,14 @@ def test_damaged_grids_are_refused(change_text: tuple[str, str], exported: Path)
     entry.value = entry.value.replace(*change_text)
     with pytest.raises(ExportError, match="metadata is damaged"):
         read_metadata(model, "net.onnx")
+
+
+def test_a_convolution_in_other_groups_is_bad_input(exported: Path, loaded: Checkpoint, tmp_path: Path) -> None:
+    model = onnx.load(exported)
+    node = next(node for node in model.graph.node if node.name == "block1.conv2")
+    next(attribute for attribute in node.attribute if attribute.name == "group").i = 4
+    path = tmp_path / "net.onnx"
+    onnx.save(model, path)
+    with pytest.raises(ExportError, match=r"cannot run it \(.*Conv") as caught:
+        check_parity(path, loaded.model, loaded.held_inputs)
+    assert str(caught.value).isprintable()

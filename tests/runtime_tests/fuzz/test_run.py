@@ -1,0 +1,35 @@
+"""Mutants of small files go through the commands, and not one is a finding."""
+
+import pytest
+
+from runtime_tests.fuzz.run import fuzz
+
+
+@pytest.mark.slow("two hundred mutants through two commands, fifty of them through a third")
+def test_no_mutant_of_an_onnx_file_is_a_finding() -> None:
+    report = fuzz("onnx", count=200, seed=0, parity_every=4)
+    assert not report.findings, str(report)
+    assert report.outcomes["inspect"]["2"] > 100
+    assert report.outcomes["inspect"]["0"] > 10
+    assert sum(report.outcomes["parity"].values()) == 50
+
+
+@pytest.mark.full
+def test_no_mutant_of_a_checkpoint_is_a_finding() -> None:
+    report = fuzz("checkpoint", count=16, seed=0, parity_every=8)
+    assert not report.findings, str(report)
+    assert report.outcomes["resume"]["2"] > 8
+    assert report.outcomes["init"]["0"] > 1
+    assert sum(report.outcomes["export"].values()) == 2
+
+
+@pytest.mark.full
+def test_no_mutant_of_two_thousand_checkpoints_is_a_finding() -> None:
+    report = fuzz("checkpoint", count=2000, seed=1, parity_every=8)
+    assert not report.findings, str(report)
+
+
+@pytest.mark.full
+def test_no_mutant_of_ten_thousand_is_a_finding() -> None:
+    report = fuzz("onnx", count=10_000, seed=1, parity_every=4)
+    assert not report.findings, str(report)
