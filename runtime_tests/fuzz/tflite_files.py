@@ -252,7 +252,11 @@ def _version(model: Any, generator: random.Random) -> str:
 
 
 def _options(model: Any, generator: random.Random) -> str:
-    operators = [operator for operator in model.subgraphs[0].operators if operator.builtinOptions is not None]
+    operators = [
+        operator
+        for operator in model.subgraphs[0].operators
+        if operator.builtinOptions is not None and vars(operator.builtinOptions)
+    ]
     operator = generator.choice(operators)
     kind = generator.randrange(8)
     if kind == 0:

@@ -20,8 +20,8 @@ COUNTS: Mapping[str, tuple[int, int, int]] = {
     **dict.fromkeys(("LOGICAL_AND", "LOGICAL_OR", "ARG_MAX", "ARG_MIN", "BATCH_MATMUL", "CUMSUM", "GATHER"), (2, 2, 1)),
     **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "PAD", "PRELU", "TRANSPOSE"), (2, 2, 1)),
     **dict.fromkeys(("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"), (2, 2, 1)),
-    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"), (2, 3, 1)),
-    **dict.fromkeys(("PADV2", "SELECT_V2"), (3, 3, 1)),
+    **dict.fromkeys(("CONV_2D", "FULLY_CONNECTED"), (2, 3, 1)),
+    **dict.fromkeys(("DEPTHWISE_CONV_2D", "PADV2", "SELECT_V2"), (3, 3, 1)),
     "CONCATENATION": (1, MANY, 1),
     "RESHAPE": (1, 2, 1),
     "STRIDED_SLICE": (4, 4, 1),
@@ -49,6 +49,8 @@ RANKS: Mapping[str, Mapping[int, tuple[int, ...]]] = {
 POSITIVE = ("strideW", "strideH", "filterWidth", "filterHeight", "dilationWFactor", "dilationHFactor", "blockSize")
 """Options of windows, by the names of the schema's Python classes."""
 LARGEST_WINDOW = 2**15
+SAME_SHAPE = frozenset({"DENSIFY", "DEQUANTIZE", "QUANTIZE"})
+"""Operators whose result has their operand's shape: where it says another one, LiteRT writes beyond its memory."""
 MOVES = frozenset(
     {
         *("ARG_MAX", "ARG_MIN", "CAST", "CONCATENATION", "DENSIFY", "DEPTH_TO_SPACE", "EQUAL", "GATHER", "GREATER"),
@@ -88,6 +90,8 @@ def check_operands(model: Any, subgraph: Any, operator: Any, code: str) -> None:
         if tensor is not None and rank not in ranks:
             wanted = " or ".join(map(str, ranks))
             raise ExportError(f"operand {position} has {rank} dimensions, expected {wanted}")
+    if code in SAME_SHAPE:
+        _check_same_shape(tensors[0], subgraph.tensors[outputs[0]])
     if code not in MOVES:
         fb = schema()
         small = (fb.TensorType.INT8, fb.TensorType.UINT8, fb.TensorType.INT4, fb.TensorType.INT2)
@@ -95,6 +99,14 @@ def check_operands(model: Any, subgraph: Any, operator: Any, code: str) -> None:
             tensor = None if number == -1 else subgraph.tensors[number]
             if tensor is not None and tensor.type in small and not _is_quantized(tensor):
                 raise ExportError(f"tensor {number} holds codes and has no quantization")
+
+
+def _check_same_shape(operand: Any, result: Any) -> None:
+    if any(tensor.shapeSignature is not None for tensor in (operand, result)):
+        return  # what a batch makes larger, which LiteRT computes
+    before, after = ([] if tensor.shape is None else [*map(int, tensor.shape)] for tensor in (operand, result))
+    if before != after:
+        raise ExportError(f"makes {after} of {before}")
 
 
 def _is_quantized(tensor: Any) -> bool:

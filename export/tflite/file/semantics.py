@@ -68,6 +68,8 @@ def check_semantics(model: Any, file_bytes: int) -> None:
                 total += _check_tensor(model, tensor)
                 if total > limit:
                     raise ExportError(f"constants of more than {limit:,} bytes, in a file of {file_bytes:,}")
+            if not index and not _indices(subgraph.outputs):
+                raise ExportError("it has no outputs")
             _check_graph(model, subgraph, codes)
         except ExportError as error:
             raise ExportError(f"{where}{error}") from error
