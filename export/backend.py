@@ -191,6 +191,23 @@ class Backend(Protocol):
             ExportError: Missing, or of another format.
         """
 
+    def try_out(self, path: Path, run: "Callable[[Any], object]", *, threads: int | None = None) -> None:
+        """Run a file in a process of its own, where its runtime may crash over it; from then on this process runs it.
+
+        For what is timed; nothing to do where the runtime refuses damaged files, or this process has written the file.
+
+        Args:
+            path: A file of its format, whoever wrote it.
+            run: Called with the file, opened: does with it what is going to be timed.
+            threads: As for `open_runner`.
+
+        Raises:
+            ExportError: The runtime dies over it, or refuses it.
+        """
+
+    def trust(self, path: Path) -> None:
+        """Let this process run a file itself from now on: it was tried out, or nothing is lost with this process."""
+
     def preload(self) -> None:
         """Import what its runtime needs: its own memory is not a file's."""
 

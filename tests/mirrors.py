@@ -13,6 +13,9 @@ CASES = "tests/export/test_cases.py exports the networks of tests/cases.py that 
 CALIBRATION = "tests/codeq/data/test_calibration.py reads every kind of source, and what is refused of each"
 EXPORTS = "every test that exports a file runs all of it"
 
+VERIFIED = "tests/export/tflite/file/test_verify_file.py changes files in every way that it checks"
+CHILD = "tests/export/tflite/test_child.py"
+
 TESTED_BY: Mapping[str, str] = {
     "models/autoencoder.py": BUILT_FROM_ITS_NAME,
     "models/ds_cnn.py": BUILT_FROM_ITS_NAME,
@@ -77,6 +80,13 @@ TESTED_BY: Mapping[str, str] = {
     "export/tflite/export.py": "tests/export/tflite/test_io.py",
     "export/tflite/file/identifier.py": "one constant, seen by tests/export/test_backend.py",
     "export/tflite/file/edit.py": "tests/export/tflite/test_litert_torch.py edits files of another writer",
+    "export/tflite/file/operands.py": VERIFIED,
+    "export/tflite/file/semantics.py": VERIFIED,
+    "export/tflite/file/structure.py": VERIFIED,
+    "export/tflite/file/tables.py": VERIFIED,
+    "export/tflite/session.py": f"{CHILD} runs one here and one elsewhere",
+    "export/tflite/trusted.py": CHILD,
+    "export/tflite/worker.py": "tests/export/tflite/test_child.py talks to it",
     "export/tflite/file/graph.py": "tests/export/tflite/file/test_flatbuffer.py",
     "export/tflite/interface.py": "tests/export/tflite/test_io.py exports files with float and with integer inputs",
     "codeq/graph/spelled_extremes.py": "tests/codeq/graph/test_spell.py",

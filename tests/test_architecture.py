@@ -76,6 +76,7 @@ OF_ONE_BACKEND = {
     "runtime_tests.scaling": "is the command of that",
     "runtime_tests.fuzz.names": "has an entry for each format",
     "runtime_tests.fuzz.onnx_files": "changes ONNX files",
+    "runtime_tests.fuzz.tflite_files": "changes .tflite files",
     "runtime_tests.bench.tflite_modes": "compares the kinds of .tflite files",
 }
 """What is about one backend by its purpose, outside the backend's folder, and why."""

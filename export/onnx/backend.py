@@ -1,6 +1,6 @@
 """This module is the entry of ONNX files and onnxruntime in `export.backend.BACKENDS`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +89,12 @@ class OnnxBackend:
         from export.onnx.runner import OnnxruntimeRunner
 
         return OnnxruntimeRunner(path, threads, look_at)
+
+    def try_out(self, path: Path, run: Callable[["OnnxruntimeRunner"], object], *, threads: int | None = None) -> None:
+        """Do nothing: onnxruntime refuses damaged files by itself."""
+
+    def trust(self, path: Path) -> None:
+        """Do nothing, likewise."""
 
     def preload(self) -> None:
         import onnxruntime  # noqa: F401

@@ -1,6 +1,6 @@
 """This module is the entry of .tflite files and LiteRT in `export.backend.BACKENDS`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,22 @@ class TfliteBackend:
         from export.tflite.runner import LiteRtRunner
 
         return LiteRtRunner(path, threads, look_at)
+
+    def try_out(self, path: Path, run: Callable[["LiteRtRunner"], object], *, threads: int | None = None) -> None:
+        from export.tflite.runner import LiteRtRunner
+        from export.tflite.trusted import trust
+
+        runner = LiteRtRunner(path, threads)
+        if runner.is_remote:
+            runner.open()
+            run(runner)
+            trust(runner.data)
+
+    def trust(self, path: Path) -> None:
+        from export.tflite.stored_file import read_bytes
+        from export.tflite.trusted import trust
+
+        trust(read_bytes(path))
 
     def preload(self) -> None:
         from export.tflite.runtime import interpreter, schema

@@ -2,27 +2,33 @@
 file has them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from codeq.errors import first_line
+from codeq.toolkit.text import printable
 from export.errors import ExportError
 from export.metadata import KEY
 from export.program.codes import UINT8_TO_INT8
 from export.program.names import codes_name
 from export.runner import InputSlot
-from export.tflite.file.flatbuffer import read, read_metadata, with_outputs
-from export.tflite.run import XNNPACK, allocate, batch_axis, open_interpreter
+from export.tflite.child import RemoteSession, child_of
+from export.tflite.file.flatbuffer import read_metadata, with_outputs
+from export.tflite.file.verify_file import verify_file
+from export.tflite.run import XNNPACK, batch_axis
 from export.tflite.runtime import installed_version
-from export.tflite.stored_file import DAMAGED, read_bytes, read_file
+from export.tflite.session import AnySession, Session, TensorDetail
+from export.tflite.stored_file import read_bytes, read_file
+from export.tflite.trusted import is_trusted
 from export.tflite.weights.layout import CHANNELS_LAST, Order, identity
 
 
 class LiteRtRunner:
-    """See `Runner`. A file that is not ours is fed in its own order of axes.
+    """See `Runner`. A file that is not ours is fed in its own order of axes; one that this process has not written runs
+    in a process of its own.
 
     Args:
         path: A .tflite file, whoever wrote it.
@@ -48,13 +54,11 @@ class LiteRtRunner:
         self.path = path
         self.threads = threads or 1
         self.kernels = kernels
-        data = read_bytes(path)
+        self.data = data = read_bytes(path)
+        self.is_remote = not is_trusted(data)
         self.channels_last, self.fixed, self.orders = False, False, tuple[Order, ...]()
         self.names: tuple[str, ...] = ()
-        try:
-            ours = read_metadata(read(data), KEY) is not None
-        except DAMAGED as error:
-            raise ExportError(f"{path}: is damaged ({type(error).__name__})") from error
+        ours = read_metadata(verify_file(path, data), KEY) is not None
         if ours or look_at:
             file = read_file(path)
             missing = [name for name in look_at if name not in file.codes]
@@ -69,48 +73,39 @@ class LiteRtRunner:
             self.content = with_outputs(data, [*map(codes_name, look_at), *expose])
 
     def open(self) -> None:
-        try:
-            self.session = open_interpreter(self.content, self.kernels, self.threads)
-            self.details = self.session.get_input_details()
-            allocate(self.session)
-        except (RuntimeError, ValueError) as error:
-            raise ExportError(f"{self.path}: LiteRT {self.version} cannot open it ({first_line(error)})") from error
-        self.outputs = self.session.get_output_details()
-        names = self.names or tuple(str(detail["name"]) for detail in self.details)
-        self.inputs = tuple(self._slot(name, detail) for name, detail in zip(names, self.details, strict=True))
+        self.session: AnySession
+        with self._refusals("open it"):
+            if self.is_remote:
+                child = child_of(self.path, self.data)
+                self.session = RemoteSession(child, self.content, self.kernels, self.threads)
+            else:
+                self.session = Session(self.content, self.kernels, self.threads)
+            names = self.names or tuple(detail.name for detail in self.session.inputs)
+            slots = [self._slot(name, detail) for name, detail in zip(names, self.session.inputs, strict=True)]
+        self.inputs = tuple(slots)
 
     def prepare(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         prepared = []
-        for array, detail in zip(arrays, self.details, strict=True):
+        for array, detail in zip(arrays, self.session.inputs, strict=True):
             stored = np.ascontiguousarray(array.transpose(self._order(array.ndim)))
             prepared.append(_encode(stored, detail))
-        try:
-            if any(
-                tuple(array.shape) != tuple(detail["shape"])
-                for array, detail in zip(prepared, self.session.get_input_details(), strict=True)
-            ):
-                for array, detail in zip(prepared, self.details, strict=True):
-                    self.session.resize_tensor_input(detail["index"], array.shape)
-                allocate(self.session)
-        except (RuntimeError, ValueError) as error:
-            shapes = ", ".join(str(array.shape) for array in prepared)
-            raise ExportError(f"{self.path}: cannot be resized to {shapes} ({first_line(error)})") from error
+        shapes = tuple(array.shape for array in prepared)
+        if shapes != self.session.shapes:
+            with self._refusals(f"be resized to {', '.join(map(str, shapes))}"):
+                self.session.resize(shapes)
         return prepared
 
     def run(self, prepared: list[np.ndarray]) -> list[np.ndarray]:
-        for array, detail in zip(prepared, self.details, strict=True):
-            self.session.set_tensor(detail["index"], array)
-        try:
-            self.session.invoke()
-        except RuntimeError as error:
-            raise ExportError(f"{self.path}: LiteRT {self.version} cannot run it ({first_line(error)})") from error
-        return [self.session.get_tensor(detail["index"]) for detail in self.outputs]
+        with self._refusals("run it"):
+            return self.session.run(prepared)
 
     def finish(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
         plain = len(outputs) - len(self.orders) - self.exposed
         ends = []
-        for values, detail in zip(outputs[:plain], self.outputs, strict=False):
-            decoded = np.moveaxis(_decode(values, detail), batch_axis(detail["shape_signature"]), 0)
+        for values, detail in zip(outputs[:plain], self.session.outputs, strict=False):
+            if not values.ndim:
+                raise ExportError(f"{self.path}: output {detail.name!r} has no dimension, and so no batch")
+            decoded = np.moveaxis(_decode(values, detail), batch_axis(np.asarray(detail.signature)), 0)
             ends.append(np.ascontiguousarray(decoded.transpose(np.argsort(self._order(decoded.ndim)))))
         looked_at = outputs[plain : plain + len(self.orders)]
         codes = [_plain_codes(values, order) for values, order in zip(looked_at, self.orders, strict=True)]
@@ -119,36 +114,45 @@ class LiteRtRunner:
     def _order(self, rank: int) -> Order:
         return CHANNELS_LAST[rank] if self.channels_last and rank in CHANNELS_LAST else identity(rank)
 
-    def _slot(self, name: str, detail: Any) -> InputSlot:
-        sizes = [int(size) for size in detail["shape_signature"] if len(detail["shape_signature"])]
-        sizes = sizes or [int(size) for size in detail["shape"]]
+    @contextmanager
+    def _refusals(self, what: str) -> Iterator[None]:
+        """Let what LiteRT says against a file be one line of ours."""
+        try:
+            yield
+        except ExportError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            raise ExportError(
+                f"{self.path}: LiteRT {self.version} cannot {what} ({printable(first_line(error))})"
+            ) from error
+
+    def _slot(self, name: str, detail: TensorDetail) -> InputSlot:
+        sizes = detail.signature or detail.shape
         shape = [None if size < 0 else size for size in sizes]
         if None not in shape and shape[:1] == [1] and not self.fixed:
             shape[0] = None  # a file for one input, which a runtime resizes
         order = self._order(len(shape))
-        dtype = np.dtype(np.float32 if _is_quantized(detail) else detail["dtype"])
+        dtype = np.dtype(np.float32 if _is_quantized(detail) else detail.dtype)
         return InputSlot(name, tuple(shape[order.index(axis)] for axis in range(len(shape))), dtype)
 
 
-def _is_quantized(detail: Any) -> bool:
-    return bool(detail["quantization"][0]) and detail["dtype"] in (np.int8, np.uint8)
+def _is_quantized(detail: TensorDetail) -> bool:
+    return bool(detail.scale) and detail.dtype in ("int8", "uint8")
 
 
-def _encode(values: np.ndarray, detail: Any) -> np.ndarray:
+def _encode(values: np.ndarray, detail: TensorDetail) -> np.ndarray:
     """Floats as a file takes them whose inputs are codes."""
     if not _is_quantized(detail):
         return values
-    scale, zero_point = detail["quantization"]
-    limits = np.iinfo(detail["dtype"])
-    codes = np.rint(values / np.float32(scale)) + zero_point
-    return codes.clip(limits.min, limits.max).astype(detail["dtype"])
+    limits = np.iinfo(detail.dtype)
+    codes = np.rint(values / np.float32(detail.scale)) + detail.zero_point
+    return codes.clip(limits.min, limits.max).astype(detail.dtype)
 
 
-def _decode(values: np.ndarray, detail: Any) -> np.ndarray:
+def _decode(values: np.ndarray, detail: TensorDetail) -> np.ndarray:
     if not _is_quantized(detail):
         return values
-    scale, zero_point = detail["quantization"]
-    return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    return (values.astype(np.float32) - np.float32(detail.zero_point)) * np.float32(detail.scale)
 
 
 def _plain_codes(values: np.ndarray, order: Order) -> np.ndarray:

@@ -18,10 +18,13 @@ from export.metadata import KEY, FileMetadata, parse_metadata, with_mismatch
 from export.parity.checks import WeightCheck
 from export.program.codes import UINT8_TO_INT8
 from export.program.names import codes_name
-from export.tflite.file.flatbuffer import read, read_metadata, tensors_by_name, text_of, with_metadata
+from export.tflite.file.flatbuffer import read_metadata, tensors_by_name, text_of, with_metadata
 from export.tflite.file.identifier import IDENTIFIER
+from export.tflite.file.structure import MOST_BYTES
+from export.tflite.file.verify_file import verify_file
 from export.tflite.options import WRITER
 from export.tflite.runtime import schema
+from export.tflite.trusted import trust
 from export.tflite.weights.form import HYBRID_OPERATORS
 from export.tflite.weights.layout import Order, StoredLayout
 
@@ -88,10 +91,18 @@ def read_bytes(path: Path) -> bytes:
         raise ExportError(f"{path}: is a folder, expected a .tflite file")
     if not path.exists():
         raise ExportError(f"{path}: no such file")
-    data = path.read_bytes()
-    if data[4:8] != IDENTIFIER:
-        raise ExportError(f"{path}: is not a .tflite file")
-    return data
+    if not path.is_file():
+        raise ExportError(f"{path}: is no plain file, expected a .tflite file")
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+            if start[4:] != IDENTIFIER:
+                raise ExportError(f"{path}: is not a .tflite file")
+            if path.stat().st_size > MOST_BYTES:
+                raise ExportError(f"{path}: takes more than {MOST_BYTES:,} bytes, where a .tflite file ends")
+            return start + file.read()
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def read_file(path: Path) -> TfliteFile:
@@ -101,9 +112,10 @@ def read_file(path: Path) -> TfliteFile:
         ExportError: Missing, damaged, or not one of ours.
     """
     data = read_bytes(path)
+    content = verify_file(path, data)
     try:
-        content = read(data)
-        shapes = {name: tuple(tensor.shape) for name, (_, tensor) in tensors_by_name(content).items()}
+        tensors = {name: tensor for name, (_, tensor) in tensors_by_name(content).items()}
+        shapes = {name: () if tensor.shape is None else tuple(tensor.shape) for name, tensor in tensors.items()}
         text = read_metadata(content, KEY)
     except DAMAGED as error:
         raise ExportError(f"{path}: is damaged ({type(error).__name__})") from error
@@ -116,6 +128,9 @@ def read_file(path: Path) -> TfliteFile:
     for name, layout in weights.items():
         if math.prod(shapes.get(codes_name(name), ())) != math.prod(layout.view):
             raise ExportError(f"{path}: its {KEY!r} metadata is damaged (no weight {name} of shape {layout.view})")
+        grid = tensors[codes_name(name)].quantization
+        if grid is None or grid.scale is None:
+            raise ExportError(f"{path}: is damaged: the codes of {name} have no scale; export it again")
     for name, order in codes.items():
         if len(shapes.get(codes_name(name), ())) != len(order):
             raise ExportError(f"{path}: its {KEY!r} metadata is damaged (no activation {name})")
@@ -147,7 +162,9 @@ def read_file(path: Path) -> TfliteFile:
 def record_mismatch(path: Path, failure: str) -> None:
     """Write into a file's metadata that parity does not hold; what it computes stays as it is."""
     data = path.read_bytes()
-    path.write_bytes(with_metadata(data, KEY, lambda text: with_mismatch(text, failure)))
+    marked = with_metadata(data, KEY, lambda text: with_mismatch(text, failure))
+    path.write_bytes(marked)
+    trust(marked)
 
 
 def _read_orders(path: Path, layout: Any) -> tuple[dict[str, StoredLayout], dict[str, Order]]:

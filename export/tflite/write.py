@@ -18,6 +18,7 @@ from export.tflite.lower import build_graph, describe_layout
 from export.tflite.options import WRITER, TfliteRequest
 from export.tflite.runtime import PACKAGE, installed_version
 from export.tflite.stored_file import LITERT
+from export.tflite.trusted import trust
 from export.tflite.weights.form import DEQUANTIZE, StoredForm, WeightForms, form_notes
 
 FORMS = {"dense": "int8", "csr": "CSR", "int4": "int4"}
@@ -58,7 +59,9 @@ def write_tflite(prepared: Prepared, request: TfliteRequest, staged: Path) -> Wr
         target=LITERT,
         layout={"backend": request.backend, **describe_layout(build)},
     )
-    staged.write_bytes(pack(metadata))
+    content = pack(metadata)
+    staged.write_bytes(content)
+    trust(content)
     details = TfliteDetails(dict(Counter(operators)))
     return Written(_stored_weights(build), lambda size_bytes: details, notes=notes)
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from codeq.toolkit.startup import child_environment
+from codeq.toolkit.text import printable
 from export.backend import BACKENDS, backend_of
 from export.errors import ExportError
 from runtime_tests.bench.inputs import random_inputs
@@ -28,7 +29,8 @@ def measure_in_a_process(path: Path, threads: int, batch: int) -> int:
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=child_environment(), timeout=600)
     if done.returncode:
-        raise ExportError(f"{path}: its memory cannot be measured ({done.stderr.strip()})")
+        lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+        raise ExportError(f"{path}: its memory cannot be measured ({printable(lines[-1])})")
     return int(done.stdout)
 
 
@@ -43,6 +45,7 @@ def measure_here(path: Path, threads: int, batch: int, backends: str) -> int:
     """
     BACKENDS.update(json.loads(backends))
     backend_of(path).preload()
+    backend_of(path).trust(path)
     before = reset_peak()
     runner = open_runner(path, threads=threads)
     runner.run(random_inputs(runner, batch))

@@ -3,7 +3,8 @@
 Machines are shared and noisy, so files are run in turn (a, b, a, b, ...) and compared by medians and their ratios. Any
 ONNX file that onnxruntime opens will do, and any .tflite file that LiteRT opens; an ONNX file of ours is opened with
 the session options that it carries, a .tflite file is resized to the batch. All take the same inputs, a file of ours
-with channels last in its order, and as many threads.
+with channels last in its order, and as many threads. A file over which its runtime could crash is opened, and run
+once on the same inputs, in a process of its own before.
 """
 
 import platform
@@ -114,6 +115,8 @@ def bench(
         ExportError: A file is missing, cannot be opened, or takes other inputs than the first.
     """
     on_progress(0.0, "opening")
+    for path in paths:
+        backend_of(path).try_out(path, lambda runner: runner.run(random_inputs(runner, batch)), threads=threads)
     opened: list[list[float]] = [[] for _ in paths]
     for _ in range(SESSIONS):
         runners = []

@@ -6,5 +6,6 @@ CHECKPOINT = "checkpoint"
 MUTATORS: Mapping[str, str] = {
     CHECKPOINT: "runtime_tests.fuzz.checkpoint_files",
     "onnx": "runtime_tests.fuzz.onnx_files",
+    "tflite": "runtime_tests.fuzz.tflite_files",
 }
 """By the backend's name, or CHECKPOINT, a module with `mutate(content, generator)`: the mutant, and what was done."""

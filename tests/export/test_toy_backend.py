@@ -6,7 +6,7 @@ reach it through its entry in `BACKENDS`.
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,6 +228,10 @@ class NpzBackend:
         return NpzRunner(path, look_at)
 
     def preload(self) -> None: ...
+
+    def try_out(self, path: Path, run: Callable[[Any], object], *, threads: int | None = None) -> None: ...
+
+    def trust(self, path: Path) -> None: ...
 
     def files(self, path: Path) -> list[Path]:
         return [path]

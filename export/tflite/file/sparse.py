@@ -8,9 +8,13 @@ The axis is the one that takes the fewest bytes: long rows save segments, rows w
 byte. Source: the TFLite schema, SparsityParameters; the compressed axis is the last one of `traversal_order`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from export.tflite.runtime import schema
 
 INDEX_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.int32))
 """Segments and indices have these types in the schema."""
@@ -67,6 +71,60 @@ def compress(tensor: np.ndarray) -> CompressedRows:
         segments.astype(_index_type(int(segments[-1]))),
         where[1].astype(_index_type(tensor.shape[axis] - 1)),
     )
+
+
+def check_positions(sparsity: Any, shape: Sequence[int], values: float) -> None:
+    """Check that the positions of a sparse tensor lie in it, one for each of its values. Blocks are allowed.
+
+    Args:
+        sparsity: The schema's `SparsityParametersT`.
+        shape: Of the dense tensor.
+        values: How many are stored.
+
+    Raises:
+        ValueError: What is wrong.
+    """
+    order, blocks = ([] if part is None else [*map(int, part)] for part in (sparsity.traversalOrder, sparsity.blockMap))
+    levels = sparsity.dimMetadata or []
+    rank = len(shape)
+    if not rank or sorted(order) != list(range(rank + len(blocks))) or len(levels) != len(order):
+        raise ValueError(f"traversal order {order} and {len(levels)} levels do not fit shape {list(shape)}")
+    if len({*blocks}) != len(blocks) or not {*blocks} <= {*range(rank)}:
+        raise ValueError(f"blocks along axes {blocks} of {rank}")
+    sizes = [*shape, *(levels[order.index(rank + index)].denseSize for index in range(len(blocks)))]
+    for index, axis in enumerate(blocks):
+        if sizes[rank + index] < 1 or sizes[axis] % sizes[rank + index]:
+            raise ValueError(f"blocks of {sizes[rank + index]} along an axis of {sizes[axis]}")
+        sizes[axis] //= sizes[rank + index]
+    nodes = 1
+    for axis, level in zip(order, levels, strict=True):
+        if level.format == schema().DimensionType.DENSE:
+            if level.denseSize != sizes[axis]:
+                raise ValueError(f"a dense level of {level.denseSize} along an axis of {sizes[axis]}")
+            nodes *= level.denseSize
+        else:
+            nodes = _check_level(level, nodes, sizes[axis])
+    if nodes != values:
+        raise ValueError(f"{values:g} values at {nodes} positions")
+
+
+def _check_level(level: Any, rows: int, columns: int) -> int:
+    """Check one compressed level; how many positions it has."""
+    parts = (level.arraySegments, level.arrayIndices)
+    if level.format != schema().DimensionType.SPARSE_CSR or any(part is None or part.values is None for part in parts):
+        raise ValueError(f"a level of format {level.format} lacks segments or indices")
+    segments, indices = (np.asarray(part.values).astype(np.int64) for part in parts)
+    counts = np.diff(segments)
+    if len(segments) != rows + 1 or segments[0] != 0 or (counts < 0).any() or segments[-1] != len(indices):
+        raise ValueError(f"{len(segments)} segments of {rows} rows and {len(indices)} indices")
+    if len(indices) and not 0 <= indices.min() <= indices.max() < columns:
+        raise ValueError(f"an index beyond its row of {columns}")
+    steps = np.diff(indices)
+    firsts = segments[1:-1]
+    steps[firsts[(firsts > 0) & (firsts < len(indices))] - 1] = 1
+    if (steps <= 0).any():
+        raise ValueError("indices that do not ascend in their row")
+    return len(indices)
 
 
 def _positions_bytes(tensor: np.ndarray, axis: int) -> int:
