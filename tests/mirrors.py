@@ -80,6 +80,8 @@ TESTED_BY: Mapping[str, str] = {
     "export/tflite/export.py": "tests/export/tflite/test_io.py",
     "export/tflite/file/identifier.py": "one constant, seen by tests/export/test_backend.py",
     "export/tflite/file/edit.py": "tests/export/tflite/test_litert_torch.py edits files of another writer",
+    "export/onnx/flat.py": "tests/export/test_rewrite.py reads files through it, and names what differs",
+    "export/tflite/flat.py": "tests/export/test_rewrite.py reads files through it, and names what differs",
     "export/tflite/file/operands.py": VERIFIED,
     "export/tflite/file/semantics.py": VERIFIED,
     "export/tflite/file/structure.py": VERIFIED,
