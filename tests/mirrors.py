@@ -13,6 +13,8 @@ CASES = "tests/export/test_cases.py exports the networks of tests/cases.py that 
 CALIBRATION = "tests/codeq/data/test_calibration.py reads every kind of source, and what is refused of each"
 EXPORTS = "every test that exports a file runs all of it"
 
+CHILD = "tests/export/tflite/test_child.py"
+
 TESTED_BY: Mapping[str, str] = {
     "models/autoencoder.py": BUILT_FROM_ITS_NAME,
     "models/ds_cnn.py": BUILT_FROM_ITS_NAME,
@@ -77,6 +79,11 @@ TESTED_BY: Mapping[str, str] = {
     "export/tflite/export.py": "tests/export/tflite/test_io.py",
     "export/tflite/file/identifier.py": "one constant, seen by tests/export/test_backend.py",
     "export/tflite/file/edit.py": "tests/export/tflite/test_litert_torch.py edits files of another writer",
+    "export/onnx/flat.py": "tests/export/test_rewrite.py reads files through it, and names what differs",
+    "export/tflite/flat.py": "tests/export/test_rewrite.py reads files through it, and names what differs",
+    "export/tflite/session.py": f"{CHILD} runs one here and one elsewhere",
+    "export/tflite/trusted.py": CHILD,
+    "export/tflite/worker.py": "tests/export/tflite/test_child.py talks to it",
     "export/tflite/file/graph.py": "tests/export/tflite/file/test_flatbuffer.py",
     "export/tflite/interface.py": "tests/export/tflite/test_io.py exports files with float and with integer inputs",
     "codeq/graph/spelled_extremes.py": "tests/codeq/graph/test_spell.py",
@@ -109,9 +116,6 @@ TESTED_BY: Mapping[str, str] = {
     "export/tflite/runner.py": "tests/export/tflite/test_io.py",
     "export/tflite/runtime.py": "tests/export/tflite/test_int4.py",
     "export/tflite/stored_file.py": "tests/runtime_tests/test_tflite_parity.py",
-    "export/tflite/session.py": "tests/export/tflite/test_child.py",
-    "export/tflite/trusted.py": "tests/export/tflite/test_child.py",
-    "export/tflite/worker.py": "it runs in the processes that tests/export/tflite/test_child.py starts",
     "export/tflite/file/operands.py": "tests/export/tflite/file/test_semantics.py",
     "export/tflite/verify.py": "tests/export/tflite/test_hybrid.py",
     "runtime_tests/agreement/file_in_runtime.py": "tests/runtime_tests/agreement/test_comparison.py",

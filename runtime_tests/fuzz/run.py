@@ -12,7 +12,7 @@ from typing import Any
 
 from codeq.toolkit.table import fold_line, format_count, render_table
 from codeq.toolkit.text import printable
-from export.backend import get_backend
+from export.backend import BACKENDS, get_backend
 from runtime_tests.fuzz.findings import find
 from runtime_tests.fuzz.names import CHECKPOINT, MUTATORS
 from runtime_tests.fuzz.samples import FACTORY, write_checkpoints, write_samples
@@ -20,6 +20,7 @@ from runtime_tests.fuzz.worker import Worker
 
 STATUSES = {"0": "accepted", "1": "parity does not hold", "2": "refused in one line", "-": "found"}
 """What becomes of a file, by exit status."""
+EXPORT = f"export.{next(iter(BACKENDS))}.__main__"
 FILE = "net"
 """What a mutant is called, without its suffix."""
 Command = tuple[str, str, list[str], str | None]
@@ -126,7 +127,7 @@ def _subject(kind: str, folder: Path) -> tuple[list[Path], list[Command], list[C
                 ("init", "codeq.train", ["--init", name, "--epochs", "1", "--dry-run", "--quiet"], None),
                 ("resume", "codeq.train", ["--resume", name, "--quiet"], trained),
             ],
-            [("export", "export.onnx.__main__", [name, "-o", "net.onnx", "--quiet"], "net.onnx")],
+            [("export", EXPORT, [name, "-o", "out", "--quiet"], "out")],
         )
     backend = get_backend(kind)
     backend.require()

@@ -1,6 +1,8 @@
 """A file of somebody else's runs in a process of its own: as it would in this one, and its death is one line."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,21 @@ def test_a_crash_is_one_line() -> None:
         session.run([X[:1]])
     with pytest.raises(ExportError, match=message):  # and it stays dead
         session.run([X[:1]])
+
+
+def test_the_next_session_starts_anew(tmp_path: Path) -> None:
+    path = tmp_path / "net.tflite"
+    path.write_bytes(small_file())
+    runner = LiteRtRunner(path)
+    runner.open()
+    process = child_of(path, small_file()).process
+    os.kill(process.pid, signal.SIGSEGV)
+    process.wait()
+    with pytest.raises(ExportError, match=r"net\.tflite: LiteRT died of SIGSEGV as it resized it"):
+        runner.prepare([X])
+    runner = LiteRtRunner(path)
+    runner.open()
+    assert runner.run(runner.prepare([X]))[0].shape == (3, 5, 5, 4)
 
 
 def test_what_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,21 @@ def test_no_mutant_of_an_onnx_file_is_a_finding() -> None:
     assert sum(report.outcomes["parity"].values()) == 50
 
 
+@pytest.mark.slow("two hundred mutants through two commands, twenty of them through a third")
+def test_no_mutant_of_a_tflite_file_is_a_finding() -> None:
+    report = fuzz("tflite", count=200, seed=0, parity_every=10)
+    assert not report.findings, str(report)
+    assert report.outcomes["inspect"]["2"] > 100
+    assert report.outcomes["inspect"]["0"] > 10
+    assert sum(report.outcomes["parity"].values()) == 20
+
+
+@pytest.mark.full
+def test_no_mutant_of_ten_thousand_tflite_files_is_a_finding() -> None:
+    report = fuzz("tflite", count=10_000, seed=1, parity_every=4)
+    assert not report.findings, str(report)
+
+
 @pytest.mark.full
 def test_no_mutant_of_a_checkpoint_is_a_finding() -> None:
     report = fuzz("checkpoint", count=16, seed=0, parity_every=8)

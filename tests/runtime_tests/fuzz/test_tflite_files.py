@@ -1,4 +1,4 @@
-"""Mutants of .tflite files are the same for the same seed, every edit changes a file of ours, and none is a finding."""
+"""Mutants of .tflite files are the same for the same seed, and every edit changes a file of ours."""
 
 import random
 import struct
@@ -9,7 +9,6 @@ pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install '.
 
 from export.backend import get_backend
 from export.tflite.file.flatbuffer import align_buffers, pack_model, read
-from runtime_tests.fuzz.run import fuzz
 from runtime_tests.fuzz.samples import write_samples
 from runtime_tests.fuzz.tflite_files import EDITS, Edit, mutate
 
@@ -49,18 +48,3 @@ def test_an_edit_changes_a_file(edit: Edit, samples: dict[str, bytes]) -> None:
         except (struct.error, TypeError, ValueError, AttributeError, OverflowError):  # it cannot be written
             continue
     assert changed > len(SEEDS) / 4
-
-
-@pytest.mark.slow("two hundred mutants through two commands, fifty of them through a third")
-def test_no_mutant_is_a_finding() -> None:
-    report = fuzz("tflite", count=200, seed=0, parity_every=4)
-    assert not report.findings, str(report)
-    assert report.outcomes["inspect"]["2"] > 100
-    assert report.outcomes["inspect"]["0"] > 10
-    assert sum(report.outcomes["parity"].values()) == 50
-
-
-@pytest.mark.full
-def test_no_mutant_of_ten_thousand_is_a_finding() -> None:
-    report = fuzz("tflite", count=10_000, seed=1, parity_every=4)
-    assert not report.findings, str(report)
