@@ -48,8 +48,8 @@ def mutate(content: bytes, generator: random.Random) -> tuple[bytes, str]:
             for _ in range(generator.choice((1, 1, 1, 2, 3))):
                 done.append(generator.choice(EDITS)(model, generator))
             return pack_model(model, len(content)), "; ".join(done)
-        except (struct.error, TypeError, ValueError, IndexError, AttributeError, OverflowError):
-            continue  # the schema's own writer cannot write it
+        except (struct.error, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError):
+            continue  # an edit left nothing for the next one, or the schema's writer cannot write it
 
 
 def _mutate_bytes(content: bytes, generator: random.Random) -> tuple[bytes, str]:
