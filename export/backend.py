@@ -136,13 +136,6 @@ class Backend(Protocol):
             ExportError: Missing, damaged, or not one of ours.
         """
 
-    def flat_file(self, path: Path) -> dict[str, str]:
-        """Read a file of ours as a flat mapping, from where in it to what is there as text; every field has an entry.
-
-        Raises:
-            ExportError: Missing, or damaged.
-        """
-
     def record_mismatch(self, path: Path, failure: str) -> None:
         """Write into the metadata of a file, in place, what does not hold: the user wants it all the same.
 

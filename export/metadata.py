@@ -106,9 +106,7 @@ class FileMetadata:
     """Holds the metadata of a file, `storage` and `target` as they were asked for.
 
     `activations` is the grid of every quantized tensor, None where activations are float; `activations_too_wide` names
-    tensors that 8 bits cannot hold, with the reason. `activations_from` says what the grids were chosen from ("inputs":
-    "checkpoint" or "given") and how ("ranges"), `options` what else was asked for and is not a default; None in files
-    that do not say. `session_options` are what
+    tensors that 8 bits cannot hold, with the reason. `session_options` are what
     the runtime must be opened with, and `layout` says how tensors lie in the file; None where the format has none.
     `state` comes last among inputs and outputs, in this order.
     `mismatch` is the first failure of a file that was published although parity does not hold; empty for all others.
@@ -120,8 +118,6 @@ class FileMetadata:
     versions: dict[str, str]
     activations: dict[str, ActivationEncoding] | None = None
     activations_except: tuple[str, ...] = ()
-    activations_from: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, Any] | None = None
     storage: str = "auto"
     target: str = ""
     session_options: Mapping[str, str] | None = None
@@ -145,8 +141,6 @@ def metadata_props(
     layout: Mapping[str, Any] | None = None,
     state: Iterable[StateMetadata] = (),
     activations_too_wide: Mapping[str, str] | None = None,
-    activations_from: Mapping[str, str] | None = None,
-    options: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """Make the entry that an export adds to a file, one JSON text.
 
@@ -158,7 +152,6 @@ def metadata_props(
         layout: How tensors lie in the file; None where that goes without saying.
         state: What one call leaves for the next.
         activations_too_wide: Tensors that 8 bits cannot hold, with the reason.
-        activations_from, options: As in `FileMetadata`.
     """
     content: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
@@ -168,7 +161,6 @@ def metadata_props(
         "weights": [_describe(weight) for weight in weights],
         "storage": storage,
         "target": target,
-        "options": dict(options or {}),
     }
     if session_options is not None:
         content["session_options"] = dict(session_options)
@@ -180,7 +172,6 @@ def metadata_props(
     if activations is not None:
         content["activations"] = {name: asdict(encoding) for name, encoding in activations.items()}
         content["activations_except"] = list(activations_except)
-        content["activations_from"] = dict(activations_from or {})
         if activations_too_wide:
             content["activations_too_wide"] = dict(activations_too_wide)
     return {KEY: json.dumps(content, separators=(",", ":"), sort_keys=True)}
@@ -234,8 +225,6 @@ def parse_metadata(text: str, path: object) -> FileMetadata:
             versions=content["versions"],
             activations=_read_encodings(content.get("activations")),
             activations_except=tuple(str(pattern) for pattern in content.get("activations_except", ())),
-            activations_from={str(k): str(v) for k, v in content.get("activations_from", {}).items()},
-            options=content.get("options"),
             storage=str(content.get("storage", "auto")),
             target=str(content.get("target", "")),
             session_options=None if options is None else {str(key): str(value) for key, value in options.items()},
@@ -251,8 +240,6 @@ def parse_metadata(text: str, path: object) -> FileMetadata:
         texts = (*metadata.versions.values(), metadata.checkpoint_sha256 or "")
         if not all(isinstance(value, str) for value in texts):
             raise TypeError("versions or the checkpoint's hash are no text")
-        if not isinstance(metadata.options, dict | None):
-            raise TypeError("options are no mapping")
     except ExportError:
         raise
     except RecursionError as error:

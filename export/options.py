@@ -5,8 +5,8 @@ Nothing here imports PyTorch: a command answers `--help` with it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from codeq.activations.methods import METHODS, Method
 from codeq.toolkit.options import check_options, option
@@ -53,8 +53,6 @@ class Quantization:
         ranges: How a range is chosen from what calibration gives.
         activations_except: Layers that stay float: names, globs, `re:` expressions or types such as `Linear`.
         calibration: Inputs whose activations give the ranges, or batches of them; None takes the example inputs.
-        from_checkpoint: `calibration` and `activation_encodings` are those in the checkpoint, from which anybody can
-            choose the same grids again.
         activation_encodings: Scales and zero points by tensor name, as training stored them, instead of calibration.
     """
 
@@ -75,7 +73,6 @@ class Quantization:
         repeat=True,
     )
     calibration: "CalibrationInputs | None" = None
-    from_checkpoint: bool = False
     activation_encodings: "Mapping[str, ActivationEncoding] | None" = None
 
     def __post_init__(self) -> None:
@@ -107,13 +104,6 @@ class ExportRequest:
     check_inputs: "Inputs | None" = None
     preprocessing: Mapping[str, list[float]] | None = None
     checkpoint_sha256: str | None = None
-
-    @property
-    def wishes(self) -> dict[str, Any]:
-        """Return what was asked of the backend and is not its default, as plain values by field."""
-        shared = {item.name for item in fields(ExportRequest)}
-        own = [item for item in fields(self) if item.name not in shared]
-        return {item.name: getattr(self, item.name) for item in own if getattr(self, item.name) != item.default}
 
     @property
     def open_batch(self) -> bool:

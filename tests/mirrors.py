@@ -79,8 +79,6 @@ TESTED_BY: Mapping[str, str] = {
     "export/tflite/export.py": "tests/export/tflite/test_io.py",
     "export/tflite/file/identifier.py": "one constant, seen by tests/export/test_backend.py",
     "export/tflite/file/edit.py": "tests/export/tflite/test_litert_torch.py edits files of another writer",
-    "export/onnx/flat.py": "tests/export/test_rewrite.py reads files through it, and names what differs",
-    "export/tflite/flat.py": "tests/export/test_rewrite.py reads files through it, and names what differs",
     "export/tflite/session.py": f"{CHILD} runs one here and one elsewhere",
     "export/tflite/trusted.py": CHILD,
     "export/tflite/worker.py": "tests/export/tflite/test_child.py talks to it",

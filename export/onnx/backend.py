@@ -50,11 +50,6 @@ class OnnxBackend:
 
         return read_file(path)
 
-    def flat_file(self, path: Path) -> dict[str, str]:
-        from export.onnx.flat import flat_file
-
-        return flat_file(path)
-
     def record_mismatch(self, path: Path, failure: str) -> None:
         from export.onnx.stored_file import record_mismatch
 

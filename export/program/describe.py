@@ -28,7 +28,7 @@ def describe_program(
 
     Args:
         program: As it was lowered.
-        request: For what is recorded of the checkpoint and of what was asked for.
+        request: For what is recorded of the checkpoint.
         value_names: The value in the file that is each weight, by the weight's name; None or missing where the network
             does not use it.
         versions: Of the packages that wrote the file, beside ours and PyTorch.
@@ -44,11 +44,6 @@ def describe_program(
         activations=None if activations is None else activations.encodings,
         activations_except=() if activations is None else activations.exclude,
         activations_too_wide={} if activations is None else activations.too_wide,
-        activations_from={
-            "inputs": "checkpoint" if request.quantization.from_checkpoint else "given",
-            "ranges": request.quantization.ranges,
-        },
-        options=request.wishes,
         storage=storage,
         target=target,
         session_options=session_options,

@@ -55,11 +55,6 @@ class TfliteBackend:
 
         return read_file(path)
 
-    def flat_file(self, path: Path) -> dict[str, str]:
-        from export.tflite.flat import flat_file
-
-        return flat_file(path)
-
     def record_mismatch(self, path: Path, failure: str) -> None:
         from export.tflite.stored_file import record_mismatch
 

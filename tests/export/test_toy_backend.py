@@ -166,10 +166,6 @@ class NpzBackend:
     def read(self, path: Path) -> NpzFile:
         return read(path)
 
-    def flat_file(self, path: Path) -> dict[str, str]:
-        with np.load(path) as arrays:
-            return {name: str(arrays[name].tolist()) for name in arrays.files}
-
     def record_mismatch(self, path: Path, failure: str) -> None:
         arrays = dict(read(path).arrays)
         np.savez(path, **arrays | {"metadata": np.array(with_mismatch(str(arrays["metadata"]), failure))})
