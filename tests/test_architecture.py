@@ -42,7 +42,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "parity",
         "report state_report",
         "backend",
-        "plain_network",
+        "plain_network rewrite",
         "publish from_checkpoint",
         "command",
         " ".join(BACKENDS),

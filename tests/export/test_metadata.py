@@ -32,12 +32,14 @@ FILE = FileMetadata(
     ("fc",),
     "packed",
     "portable",
+    options={"opset": 17},
+    calibration={"source": "given", "ranges": "mse"},
 )
 
 
 def text(**changes: Any) -> str:
     values = {field.name: getattr(FILE, field.name) for field in dataclasses.fields(FILE)} | changes
-    values.pop("mismatch")
+    values.pop("mismatch"), values.pop("materialized")
     return metadata_props(values.pop("weights"), **values)[KEY]
 
 
@@ -73,6 +75,8 @@ def test_a_newer_file_is_refused() -> None:
         {"format_version": "two"},
         {"preprocessing": []},
         {"session_options": ["a"]},
+        {"options": ["opset"]},
+        {"calibration": "given"},
     ],
 )
 def test_damage_is_one_line(change: dict[str, Any]) -> None:
