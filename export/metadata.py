@@ -9,8 +9,10 @@ import numpy as np
 
 from codeq.activations.encoding import ActivationEncoding
 from codeq.toolkit.table import fold_line
+from codeq.toolkit.text import printable
 from codeq.version import __version__
 from export.errors import ExportError
+from export.options import FROM_CHECKPOINT, GIVEN, LEARNED
 
 KEY = "codeq"
 FORMAT_VERSION = 2
@@ -164,7 +166,12 @@ def metadata_props(
         if activations_too_wide:
             content["activations_too_wide"] = dict(activations_too_wide)
     content |= {key: dict(part) for key, part in (("options", options), ("calibration", calibration)) if part}
-    return {KEY: json.dumps(content, separators=(",", ":"), sort_keys=True)}
+    return {KEY: write_metadata(content)}
+
+
+def write_metadata(content: Mapping[str, Any]) -> str:
+    """Write the entry of a file."""
+    return json.dumps(content, separators=(",", ":"), sort_keys=True)
 
 
 def with_mismatch(text: str, failure: str) -> str:
@@ -175,7 +182,7 @@ def with_mismatch(text: str, failure: str) -> str:
         failure: One line.
     """
     content = json.loads(text) | {"parity": {"ok": False, "first_failure": failure}}
-    return json.dumps(content, separators=(",", ":"), sort_keys=True)
+    return write_metadata(content)
 
 
 def mismatch_lines(failure: str) -> list[str]:
@@ -227,11 +234,23 @@ def parse_metadata(text: str, path: object) -> FileMetadata:
         for name in ("versions", "preprocessing", "options", "calibration"):
             if not isinstance(getattr(metadata, name), dict):
                 raise TypeError(f"{name} is no mapping")
+        if metadata.calibration and not _says_where_from(metadata):
+            raise TypeError(f"calibration is {printable(repr(metadata.calibration), 80)}")
     except ExportError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ExportError(f"{path}: its {KEY!r} metadata is damaged ({error})") from error
     return metadata
+
+
+def _says_where_from(metadata: FileMetadata) -> bool:
+    """Whether `calibration` is one that `Quantization.record` gives."""
+    kinds = {"source": str, "ranges": str, "cpu": str, "threads": int}
+    keys = {LEARNED: ["source"], GIVEN: ["source", "ranges"], FROM_CHECKPOINT: [*kinds]}
+    about = metadata.calibration
+    wanted = keys.get(str(about.get("source")), [])
+    typed = all(type(about[key]) is kinds[key] for key in wanted if key in about)
+    return metadata.activations is not None and sorted(about) == sorted(wanted) and typed
 
 
 def _read_encodings(values: dict[str, Any] | None) -> dict[str, ActivationEncoding] | None:

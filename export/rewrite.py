@@ -19,6 +19,8 @@ from export.options import ExportRequest, Recorded
 from export.parity.differences import Difference, FileComparison, differences
 from export.program.prepare import prepare_again
 
+BYTES = "bytes differ, and nothing that is read from them"
+
 
 def compare_rewritten(
     backend: Backend, stored: StoredFile, model: nn.Module, inputs: Inputs, *, strict: bool = False
@@ -46,12 +48,15 @@ def compare_rewritten(
         except (ExportError, OutputError) as error:
             text = f"the file cannot be written anew with the options that it records: {error}"
             return FileComparison((Difference(text),), strict=strict)
-        same_versions = dict(stored.metadata.versions) == dict(wanted.metadata.versions)
-        if _contents(backend, stored.path) == _contents(backend, path):
-            found = []
-        else:
-            found = differences(backend.content(stored), backend.content(wanted))
-            found = found or [Difference("bytes differ, and nothing that is read from them", "strict")]
+        return compare_files(backend, stored, wanted, strict=strict)
+
+
+def compare_files(backend: Backend, stored: StoredFile, wanted: StoredFile, *, strict: bool = False) -> FileComparison:
+    """Compare a file with another one of the same backend, which is right."""
+    found: list[Difference] = []
+    if _contents(backend, stored.path) != _contents(backend, wanted.path):
+        found = differences(backend.content(stored), backend.content(wanted)) or [Difference(BYTES, "strict")]
+    same_versions = dict(stored.metadata.versions) == dict(wanted.metadata.versions)
     return FileComparison(tuple(found), same_versions=same_versions, strict=strict)
 
 

@@ -36,7 +36,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "export": (
         "errors",
-        "metadata options",
+        "options",
+        "metadata",
         "program",
         "reference runner",
         "parity",

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from codeq.toolkit.text import printable
+from export.metadata import write_metadata
 
 SHOWN_CHARACTERS = 80
 """Of a value in a line."""
@@ -94,8 +95,9 @@ def describe_metadata(text: str) -> Any:
         content = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    if isinstance(content, dict) and "versions" in content:
-        content["versions"] = Packaging(content["versions"])
+    if isinstance(content, dict):
+        form = "as it is written" if write_metadata(content) == text else "another"
+        content |= {"form": Packaging(form), "versions": Packaging(content.get("versions"))}
     return content
 
 

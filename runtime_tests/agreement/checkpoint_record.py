@@ -53,6 +53,28 @@ def compare_with_checkpoint(stored: StoredFile, loaded: Checkpoint) -> tuple[lis
     return [*found, *differences], [note] if note else []
 
 
+def calibrate_again(
+    stored: StoredFile, loaded: Checkpoint
+) -> tuple[Mapping[str, ActivationEncoding], Mapping[str, str]]:
+    """Find the grids of a file again, as its export found them; and the tensors that 8 bits cannot hold.
+
+    Raises:
+        CodeqError: There is no such method, or the checkpoint's inputs give no grids.
+    """
+    metadata = stored.metadata
+    ranges = metadata.calibration.get("ranges")
+    if ranges not in METHODS:
+        raise CodeqError(f"ranges {printable(repr(ranges), 40)}, expected one of {', '.join(METHODS)}")
+    asked = {"activations": "int8", "activations_except": metadata.activations_except, "ranges": ranges}
+    with _threads(metadata.calibration.get("threads")):
+        quantization = choose_quantization(loaded, asked, None)
+        inputs, _ = loaded.inputs_to_check(stored.fixed_batch or 2)
+        example = slice_inputs(inputs, slice(stored.fixed_batch or 2))
+        prepared = prepare_program(loaded.model, example, quantization, open_batch=stored.fixed_batch is None)
+    assert prepared.program.activations is not None
+    return prepared.program.activations.encodings, prepared.program.activations.too_wide
+
+
 def _compare_grids(
     stored: StoredFile, grids: Mapping[str, ActivationEncoding], loaded: Checkpoint
 ) -> tuple[list[Difference], str]:
@@ -70,7 +92,7 @@ def _compare_grids(
         why = "inputs that were given gave them" if source == GIVEN else "the file does not say what gave them"
         return [], f"grids of activations cannot be found again: {why}"
     try:
-        wanted, too_wide = _calibrate_again(stored, loaded)
+        wanted, too_wide = calibrate_again(stored, loaded)
     except CodeqError as error:
         return [Difference(f"metadata calibration: the checkpoint's inputs give no grids: {error}")], ""
     found = _differing(grids, wanted, "strict" if _are_near(grids, wanted) else "same versions")
@@ -84,24 +106,6 @@ def _compare_grids(
             f"{len(found)} grids differ in their last bits: they were found on {cpu}, and this machine has {here}",
         )
     return found, ""
-
-
-def _calibrate_again(
-    stored: StoredFile, loaded: Checkpoint
-) -> tuple[Mapping[str, ActivationEncoding], Mapping[str, str]]:
-    """Find the grids of a file again, as its export found them."""
-    metadata = stored.metadata
-    ranges = metadata.calibration.get("ranges")
-    if ranges not in METHODS:
-        raise CodeqError(f"ranges {printable(repr(ranges), 40)}, expected one of {', '.join(METHODS)}")
-    asked = {"activations": "int8", "activations_except": metadata.activations_except, "ranges": ranges}
-    with _threads(metadata.calibration.get("threads")):
-        quantization = choose_quantization(loaded, asked, None)
-        inputs, _ = loaded.inputs_to_check(stored.fixed_batch or 2)
-        example = slice_inputs(inputs, slice(stored.fixed_batch or 2))
-        prepared = prepare_program(loaded.model, example, quantization, open_batch=stored.fixed_batch is None)
-    assert prepared.program.activations is not None
-    return prepared.program.activations.encodings, prepared.program.activations.too_wide
 
 
 @contextmanager

@@ -46,8 +46,8 @@ def text(**changes: Any) -> str:
 def test_it_comes_back() -> None:
     assert parse_metadata(text(), "net") == FILE
     options: dict[str, Any] = {"session_options": {"a": "1"}, "layout": {"io": "nhwc"}, "activations": None}
-    found = parse_metadata(text(**options, activations_except=()), "net")
-    assert found == dataclasses.replace(FILE, **options, activations_except=())
+    options |= {"activations_except": (), "calibration": {}}
+    assert parse_metadata(text(**options), "net") == dataclasses.replace(FILE, **options)
     wide = {"activations_too_wide": {"add": "too wide"}}
     assert parse_metadata(text(**wide), "net") == dataclasses.replace(FILE, **wide)
 
@@ -77,6 +77,11 @@ def test_a_newer_file_is_refused() -> None:
         {"session_options": ["a"]},
         {"options": ["opset"]},
         {"calibration": "given"},
+        {"calibration": {"source": "given"}},
+        {"calibration": {"source": "elsewhere", "ranges": "mse"}},
+        {"calibration": {"source": "learned", "ranges": "mse"}},
+        {"calibration": {"source": "checkpoint", "ranges": "mse", "cpu": "AVX2", "threads": True}},
+        {"calibration": {"source": "given", "ranges": "mse"}, "activations": None},
     ],
 )
 def test_damage_is_one_line(change: dict[str, Any]) -> None:
