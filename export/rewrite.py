@@ -39,7 +39,8 @@ def compare_rewritten(
     """
     reason = backend.incomparable(stored)
     if reason:
-        return FileComparison(notes=(f"the file was not written anew to compare it: {reason}",), strict=strict)
+        note = f"the file was not written anew to compare it: {reason}"
+        return FileComparison(notes=(note,), strict=strict, compared=False)
     request = recorded_request(backend, stored)
     with tempfile.TemporaryDirectory(prefix="codeq-") as folder:
         try:

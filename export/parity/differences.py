@@ -46,12 +46,14 @@ class FileComparison:
         notes: What could not be compared, and why.
         same_versions: The packages that wrote the file are those installed now.
         strict: Every difference is a failure.
+        compared: Whether the file could be written anew.
     """
 
     differences: tuple[Difference, ...] = ()
     notes: tuple[str, ...] = ()
     same_versions: bool = True
     strict: bool = False
+    compared: bool = True
 
     def is_failure(self, difference: Difference) -> bool:
         """Say whether the contract does not hold because of a difference."""

@@ -221,8 +221,8 @@ def _file_lines(file: FileComparison) -> list[str]:
     """Say how a file differs from what is written for its network, the first differences of many."""
     lines = [fold_line(f"file      {note}", 10) for note in file.notes]
     found = file.differences
-    if not found and not file.notes:
-        return ["file      as written anew, byte for byte: ok"]
+    if not found and file.compared:
+        lines.append("file      as written anew, byte for byte: ok")
     if found:
         count = "one difference" if len(found) == 1 else f"{len(found):,} differences"
         failed = sum(map(file.is_failure, found))
