@@ -136,6 +136,15 @@ class Backend(Protocol):
             ExportError: Missing, damaged, or not one of ours.
         """
 
+    def incomparable(self, stored: Any) -> str:
+        """Say why a file cannot be written anew; empty where it can."""
+
+    def recorded_options(self, stored: Any) -> Mapping[str, Any]:
+        """Give the options of its request that a file tells where its metadata has no `options`, as in older files."""
+
+    def content(self, stored: Any) -> Any:
+        """Give all that a file holds, for `export.parity.differences`."""
+
     def record_mismatch(self, path: Path, failure: str) -> None:
         """Write into the metadata of a file, in place, what does not hold: the user wants it all the same.
 

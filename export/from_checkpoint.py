@@ -14,7 +14,7 @@ from codeq.data.expected import ExpectedInput
 from codeq.graph.inputs import Inputs, count_inputs, slice_inputs
 from codeq.stored_inputs import StoredInputs
 from export.errors import ExportError
-from export.options import Quantization, default_calibration, default_check
+from export.options import OfCheckpoint, Quantization, default_calibration, default_check
 
 IMAGENET = "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
 
@@ -59,7 +59,7 @@ def choose_quantization(
     wishes = {name: value for name, value in asked.items() if name != "activations"}
     if loaded.activations is not None and not recalibrate:
         inputs = loaded.calibration_inputs
-        return Quantization(activations="int8", activation_encodings=loaded.activations, calibration=inputs, **wishes)
+        return OfCheckpoint(activations="int8", activation_encodings=loaded.activations, calibration=inputs, **wishes)
     if calibration is not None:
         given = _read(loaded, calibration, mean, std)
         return Quantization(activations="int8", calibration=given, **wishes)
@@ -69,7 +69,7 @@ def choose_quantization(
             f"{loaded.path}: holds no calibration inputs; give some with --calibration, e.g. a folder of images"
         )
     kept = slice_inputs(inputs, slice(default_calibration(loaded.values_per_input)))
-    return Quantization(activations="int8", calibration=kept, **wishes)
+    return OfCheckpoint(activations="int8", calibration=kept, **wishes)
 
 
 def _read(loaded: Checkpoint, source: str | Path, mean: list[float] | None, std: list[float] | None) -> Inputs:

@@ -14,6 +14,7 @@ from codeq.toolkit.table import fold_line
 from codeq.toolkit.text import printable
 from codeq.version import __version__
 from export.errors import ExportError
+from export.options import FROM_CHECKPOINT, GIVEN, LEARNED
 
 KEY = "codeq"
 FORMAT_VERSION = 2
@@ -110,6 +111,8 @@ class FileMetadata:
     the runtime must be opened with, and `layout` says how tensors lie in the file; None where the format has none.
     `state` comes last among inputs and outputs, in this order.
     `mismatch` is the first failure of a file that was published although parity does not hold; empty for all others.
+    `options` are those of the export that are not the defaults, and `calibration` says where the grids come from; both
+    are empty in older files. `materialized` files were made dense after the export.
     """
 
     weights: tuple[WeightMetadata, ...]
@@ -125,6 +128,9 @@ class FileMetadata:
     state: tuple[StateMetadata, ...] = ()
     activations_too_wide: Mapping[str, str] = field(default_factory=dict)
     mismatch: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    materialized: bool = False
 
 
 def metadata_props(
@@ -141,6 +147,8 @@ def metadata_props(
     layout: Mapping[str, Any] | None = None,
     state: Iterable[StateMetadata] = (),
     activations_too_wide: Mapping[str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    calibration: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """Make the entry that an export adds to a file, one JSON text.
 
@@ -152,6 +160,8 @@ def metadata_props(
         layout: How tensors lie in the file; None where that goes without saying.
         state: What one call leaves for the next.
         activations_too_wide: Tensors that 8 bits cannot hold, with the reason.
+        options: Of the export, those that are not the defaults.
+        calibration: Where the grids come from.
     """
     content: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
@@ -174,7 +184,13 @@ def metadata_props(
         content["activations_except"] = list(activations_except)
         if activations_too_wide:
             content["activations_too_wide"] = dict(activations_too_wide)
-    return {KEY: json.dumps(content, separators=(",", ":"), sort_keys=True)}
+    content |= {key: dict(part) for key, part in (("options", options), ("calibration", calibration)) if part}
+    return {KEY: write_metadata(content)}
+
+
+def write_metadata(content: Mapping[str, Any]) -> str:
+    """Write the entry of a file."""
+    return json.dumps(content, separators=(",", ":"), sort_keys=True)
 
 
 def with_mismatch(text: str, failure: str) -> str:
@@ -186,7 +202,7 @@ def with_mismatch(text: str, failure: str) -> str:
     """
     reason = printable(failure, MAX_TEXT)
     content = json.loads(text) | {"parity": {"ok": False, "first_failure": reason}}
-    return json.dumps(content, separators=(",", ":"), sort_keys=True)
+    return write_metadata(content)
 
 
 def mismatch_lines(failure: str) -> list[str]:
@@ -217,7 +233,7 @@ def parse_metadata(text: str, path: object) -> FileMetadata:
         version = content["format_version"]
         if version > FORMAT_VERSION:
             raise ExportError(f"{path}: metadata version {version} is newer than {FORMAT_VERSION}; upgrade codeq")
-        options = content.get("session_options")
+        session_options = content.get("session_options")
         metadata = FileMetadata(
             weights=tuple(WeightMetadata(**weight) for weight in content["weights"]),
             checkpoint_sha256=content["checkpoint_sha256"],
@@ -227,14 +243,20 @@ def parse_metadata(text: str, path: object) -> FileMetadata:
             activations_except=tuple(str(pattern) for pattern in content.get("activations_except", ())),
             storage=str(content.get("storage", "auto")),
             target=str(content.get("target", "")),
-            session_options=None if options is None else {str(key): str(value) for key, value in options.items()},
+            session_options=None if session_options is None else {str(k): str(v) for k, v in session_options.items()},
             layout=content.get("layout"),
             state=tuple(StateMetadata(**tensor) for tensor in content.get("state", ())),
             activations_too_wide={str(k): str(v) for k, v in content.get("activations_too_wide", {}).items()},
             mismatch=str(content.get("parity", {}).get("first_failure", "")),
+            options=content.get("options", {}),
+            calibration=content.get("calibration", {}),
+            materialized=bool(content.get("materialized", False)),
         )
-        if not all(isinstance(part, dict) for part in (metadata.versions, metadata.preprocessing)):
-            raise TypeError("versions and preprocessing are no mappings")
+        for name in ("versions", "preprocessing", "options", "calibration"):
+            if not isinstance(getattr(metadata, name), dict):
+                raise TypeError(f"{name} is no mapping")
+        if metadata.calibration and not _says_where_from(metadata):
+            raise TypeError(f"calibration is {printable(repr(metadata.calibration), 80)}")
         if sum(math.prod(tensor.shape) for tensor in metadata.state) > MAX_STATE:
             raise ValueError(f"its state has more than {MAX_STATE} elements")
         texts = (*metadata.versions.values(), metadata.checkpoint_sha256 or "")
@@ -247,6 +269,16 @@ def parse_metadata(text: str, path: object) -> FileMetadata:
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ExportError(f"{path}: its {KEY!r} metadata is damaged ({printable(first_line(error))})") from error
     return metadata
+
+
+def _says_where_from(metadata: FileMetadata) -> bool:
+    """Whether `calibration` is one that `Quantization.record` gives."""
+    kinds = {"source": str, "ranges": str, "cpu": str, "threads": int}
+    keys = {LEARNED: ["source"], GIVEN: ["source", "ranges"], FROM_CHECKPOINT: [*kinds]}
+    about = metadata.calibration
+    wanted = keys.get(str(about.get("source")), [])
+    typed = all(type(about[key]) is kinds[key] for key in wanted if key in about)
+    return metadata.activations is not None and sorted(about) == sorted(wanted) and typed
 
 
 def _check_texts(content: Any, path: object) -> None:

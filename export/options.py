@@ -5,8 +5,8 @@ Nothing here imports PyTorch: a command answers `--help` with it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
 
 from codeq.activations.methods import METHODS, Method
 from codeq.toolkit.options import check_options, option
@@ -24,6 +24,8 @@ ACTIVATIONS: tuple[Activations, ...] = ("float32", "int8")
 DEFAULT_CHECK = 64
 CHECKED_VALUES = 2**19
 """A check takes inputs of so many values by default: 64 of 3 x 32 x 32, 3 of 3 x 224 x 224."""
+GIVEN, FROM_CHECKPOINT, LEARNED = "given", "checkpoint", "learned"
+"""Where grids come from: inputs that the caller gave, those in the checkpoint, or training."""
 CALIBRATION_VALUES = 2**21
 """Calibration takes so many values of the checkpoint's inputs: all 128 of 3 x 64 x 64, 13 of 3 x 224 x 224."""
 
@@ -83,6 +85,32 @@ class Quantization:
         """Say where the ranges come from, as reports say it."""
         return self.ranges if self.activation_encodings is None else "learned in training"
 
+    def record(self, machine: Mapping[str, Any]) -> dict[str, Any]:
+        """Say where the grids come from, as files record it: `GIVEN`, `FROM_CHECKPOINT` or `LEARNED`.
+
+        Args:
+            machine: What their last bits depend on, where they can be found again.
+        """
+        return {"source": GIVEN, "ranges": self.ranges} if self.activation_encodings is None else {"source": LEARNED}
+
+
+class OfCheckpoint(Quantization):
+    """Says the same of a checkpoint whose own inputs are the calibration, or whose training learned the grids."""
+
+    def record(self, machine: Mapping[str, Any]) -> dict[str, Any]:
+        about = super().record(machine)
+        return about if about["source"] == LEARNED else about | {"source": FROM_CHECKPOINT, **machine}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded(Quantization):
+    """Says it of a file that is written anew with the grids it has; `recorded` is what it says of them."""
+
+    recorded: Mapping[str, Any]
+
+    def record(self, machine: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(self.recorded)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRequest:
@@ -119,6 +147,18 @@ class ExportRequest:
     def batch_size(self) -> int | None:
         """Return the batch size of the file, where it is not open; None takes that of the example inputs."""
         return None
+
+    @classmethod
+    def own_fields(cls) -> dict[str, Any]:
+        """Give the fields that a backend adds to this, with their defaults."""
+        base = {item.name for item in fields(ExportRequest)}
+        return {item.name: item.default for item in fields(cls) if item.name not in base}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return what was asked for of these and is not the default, as files record it."""
+        values = {name: getattr(self, name) for name in self.own_fields()}
+        return {name: value for name, value in values.items() if value != self.own_fields()[name]}
 
     def check(self) -> None:
         """See that every value is one there is, and that no two contradict each other.

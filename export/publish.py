@@ -5,6 +5,7 @@ The file appears under its name only after the check held. This is all that an e
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from codeq.graph.state import dropped_writes
 from codeq.quantizer.attach import quantized_weights
 from codeq.quantizer.signal import NetworkSignal
 from codeq.toolkit.files import check_writable, staging_folder
+from codeq.toolkit.text import printable
 from export.backend import Backend, OnProgress, StoredFile, StoredWeight, Written, backend_of
 from export.errors import ExportError
 from export.options import ExportRequest
+from export.parity.differences import Difference, FileComparison
 from export.parity.held import hold_inputs
 from export.parity.verdict import ParityError, Verdict
 from export.plain_network import compress_plain, untrained_warning, weight_signal
@@ -28,6 +31,7 @@ from export.program.prepare import Prepared, float32_bytes, prepare_program, reb
 from export.program.program import ReferenceProgram
 from export.program.run import take_inputs
 from export.report import ActivationReport, Report, WeightReport, describe_stored
+from export.rewrite import compare_rewritten
 from export.runner import check_inputs
 
 logger = logging.getLogger(__name__)
@@ -172,6 +176,7 @@ def check_parity(
     model: nn.Module,
     inputs: Inputs,
     *,
+    strict: bool = False,
     on_progress: OnProgress = lambda share, detail: None,
 ) -> Verdict:
     """Hold a file of any backend against its network. An autocast around the call is switched off.
@@ -181,6 +186,8 @@ def check_parity(
         model: The network it was made from, attached; run in eval mode, its modes left as they were.
         inputs: Held inputs, batch first: one tensor, several in the order of the network's arguments, or by their
             names. Fewer than a batch are repeated.
+        strict: What says nothing about what the file computes fails too, such as versions of packages or the order of
+            nodes; and all else of a file that other versions wrote.
         on_progress: Called with the share done, 0 to 1, and what was just finished.
 
     Returns:
@@ -201,7 +208,16 @@ def check_parity(
             f"{path}: has quantized weights, and the network has none; hold it against the network it was made from: "
             "attached, or `compressed` of the report where the export has compressed a plain one"
         )
-    return check_stored(backend, stored, model, inputs, on_progress=on_progress)
+    verdict = check_stored(backend, stored, model, inputs, on_progress=on_progress)
+    return add_comparison(verdict, stored, compare_rewritten(backend, stored, model, inputs, strict=strict))
+
+
+def add_comparison(verdict: Verdict, stored: StoredFile, comparison: FileComparison) -> Verdict:
+    """Add to the verdict on a file how it differs from what is written for its network."""
+    if verdict.ok and stored.metadata.mismatch:
+        text = f"metadata: says that parity does not hold, and it does: {stored.metadata.mismatch}"
+        comparison = replace(comparison, differences=(*comparison.differences, Difference(printable(text), "strict")))
+    return replace(verdict, file=comparison)
 
 
 def _first(model: nn.Module, inputs: Inputs, count: int) -> Inputs:

@@ -5,6 +5,7 @@ status: 0 it holds, 1 it does not, 2 bad input.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = cli.build_parser(
         "runtime_tests.parity",
         "Check that a file computes in onnxruntime, or in LiteRT, what PyTorch computes with its checkpoint. "
-        "Exit status: 0 it does, 1 it does not, 2 bad input.",
+        "And that the file is what its export writes. Exit status: 0 it does, 1 it does not, 2 bad input.",
         "python -m runtime_tests.parity ckpt.pt model.onnx --data digits --count 1000",
     )
     parser.add_argument("checkpoint", type=Path, help="the checkpoint that the file was made from")
@@ -30,6 +31,13 @@ def build_parser() -> argparse.ArgumentParser:
         "(default: the inputs held in the checkpoint)",
     )
     parser.add_argument("--count", type=cli.integer(1), default=DEFAULT_COUNT, metavar="N", help="inputs to compare")
+    parser.add_argument(
+        "--strict",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="all of the file that is not what its export writes is a failure: versions of packages, order and form "
+        "too, which are listed otherwise (default: where the environment variable CI is set)",
+    )
     cli.add_model_option(parser)
     cli.add_common(
         parser,
@@ -38,6 +46,11 @@ def build_parser() -> argparse.ArgumentParser:
         threads="CPU threads of PyTorch (default: torch's choice)",
     )
     return parser
+
+
+def is_ci() -> bool:
+    """Say whether the environment is one that checks what others commit."""
+    return os.environ.get("CI", "").lower() not in ("", "0", "false", "no")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,6 +69,7 @@ def main(argv: list[str] | None = None) -> int:
             factory,
             arguments.data,
             arguments.count,
+            strict=is_ci() if arguments.strict is None else arguments.strict,
             on_progress=lambda share, detail: update(int(1000 * share), detail),
         )
     for note in report.notes:

@@ -50,6 +50,19 @@ class OnnxBackend:
 
         return read_file(path)
 
+    def incomparable(self, stored: "OnnxFile") -> str:
+        return ""
+
+    def recorded_options(self, stored: "OnnxFile") -> Mapping[str, Any]:
+        metadata = stored.metadata
+        storage = {} if metadata.materialized else {"storage": metadata.storage}
+        return storage | ({"target": metadata.target} if metadata.target else {})
+
+    def content(self, stored: "OnnxFile") -> Any:
+        from export.onnx.content import content_of
+
+        return content_of(stored.model, stored.path)
+
     def record_mismatch(self, path: Path, failure: str) -> None:
         from export.onnx.stored_file import record_mismatch
 

@@ -138,5 +138,5 @@ def _note_dense(model: onnx.ModelProto) -> None:
     """Say in the metadata that weights are dense now."""
     for entry in model.metadata_props:
         if entry.key == KEY:
-            content = json.loads(entry.value) | {"storage": "dense"}
+            content = json.loads(entry.value) | {"storage": "dense", "materialized": True}
             entry.value = json.dumps(content, separators=(",", ":"), sort_keys=True)

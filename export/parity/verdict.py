@@ -19,6 +19,10 @@
     tensors   Integer biases and grids in the file are the program's, bit for bit: a step of a bias seldom moves a code.
 (P) program   Before activations are quantized, the reference program computes what the network does, within 1e-5 of
               the output's largest magnitude.
+(S) file      The file is what this package writes for the network, with the options and grids that its metadata
+              records. What says nothing about what is computed (versions of packages, order, form, documentation)
+              fails where that is asked for (`strict`) and is listed else; so is all else of a file that other versions
+              wrote. An export does not write its file twice: `check_parity` and `runtime_tests.parity` do.
 (H) approximate  Where a runtime quantizes a layer's float input itself, outputs are only held to be finite and within a
               quarter of their largest magnitude. Weights are held as ever.
 
@@ -31,13 +35,17 @@ from typing import Any
 
 from codeq.toolkit.table import fold_line, render_table
 from export.parity.checks import CodesCheck, LayerKernel, OutputCheck, ReportedComparison, WeightCheck
+from export.parity.differences import FileComparison
 from export.parity.outputs import APPROXIMATE_TOLERANCE
 from export.parity.signal import Signal
+
+SHOWN = 5
+"""Differences of a file that are printed; `--json` has all."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Says what was held, and whether it did: `ok` is the conjunction of `weights`, `outputs`, `codes` and (P).
+    """Says what was held, and whether it did: `ok` is the conjunction of `weights`, `outputs`, `codes`, (P) and (S).
 
     Attributes:
         runtime, runtime_version: What ran the file, e.g. "onnxruntime".
@@ -50,6 +58,7 @@ class Verdict:
         reported: Other ways of computing the network, which decide nothing.
         approximate: Outputs were held to (H).
         signal: What 8-bit activations leave of the network; None where activations are float.
+        file: (S); None where the file was not written anew.
     """
 
     runtime: str
@@ -64,6 +73,7 @@ class Verdict:
     reported: tuple[ReportedComparison, ...] = ()
     approximate: bool = False
     signal: Signal | None = None
+    file: FileComparison | None = None
 
     @property
     def ok(self) -> bool:
@@ -88,7 +98,7 @@ class Verdict:
         for output in self.outputs:
             if output.decides and not output.ok:
                 return f"{output.output} at {output.setting}, batch {output.batch_size}: {output.reason}"
-        return ""
+        return "" if self.file is None else self.file.first_failure
 
     @property
     def max_abs_error(self) -> float:
@@ -135,6 +145,11 @@ class Verdict:
             row.update({key: None for key, value in row.items() if value == float("inf")})
         for row, kernel in zip(values["kernels"], self.kernels, strict=True):
             row["integer"] = kernel.is_integer
+        if self.file is None:
+            del values["file"]
+        else:
+            for row, item in zip(values["file"]["differences"], self.file.differences, strict=True):
+                row["ok"] = not self.file.is_failure(item)
         return {"ok": self.ok, "first_failure": self.first_failure} | values
 
     def __str__(self) -> str:
@@ -142,6 +157,8 @@ class Verdict:
         lines = [self._codes_table(), *self._output_lines()] if self.codes else [self._outputs_table()]
         counts = f"{exact} of {len(self.weights)}"
         lines.append(f"weights   {counts} equal PyTorch's bit for bit: {_word(exact == len(self.weights))}")
+        if self.file is not None:
+            lines += _file_lines(self.file)
         if not self.ok:
             lines.append(fold_line(f"first failure: {self.first_failure}", 2))
         if self.codes or self.approximate:
@@ -198,6 +215,27 @@ class Verdict:
             error, differs = item.max_abs_error, item.argmax_differences
             lines.append(fold_line(f"reported  {item.name}: max_abs_error {error:.1e}, argmax differs {differs}", 10))
         return lines
+
+
+def _file_lines(file: FileComparison) -> list[str]:
+    """Say how a file differs from what is written for its network, the first differences of many."""
+    lines = [fold_line(f"file      {note}", 10) for note in file.notes]
+    found = file.differences
+    if not found and file.compared:
+        lines.append("file      as written anew, byte for byte: ok")
+    if found:
+        count = "one difference" if len(found) == 1 else f"{len(found):,} differences"
+        failed = sum(map(file.is_failure, found))
+        word = f"FAILED ({failed:,})" if failed else "listed"
+        lines.append(f"file      {count} from what is written for its network: {word}")
+        lines += [fold_line(f"  {item.text}", 4) for item in found[:SHOWN]]
+        if len(found) > SHOWN:
+            lines.append(f"  ... and {len(found) - SHOWN:,} more, in --json")
+        if not file.same_versions:
+            lines.append(
+                fold_line("  other versions of packages wrote it: export it again to hold it byte for byte", 4)
+            )
+    return lines
 
 
 class ParityError(Exception):

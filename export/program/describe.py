@@ -44,6 +44,8 @@ def describe_program(
         activations=None if activations is None else activations.encodings,
         activations_except=() if activations is None else activations.exclude,
         activations_too_wide={} if activations is None else activations.too_wide,
+        options=request.options,
+        calibration={} if activations is None else request.quantization.record(describe_machine()),
         storage=storage,
         target=target,
         session_options=session_options,
@@ -53,6 +55,11 @@ def describe_program(
             for (name, value), output in zip(state_tensors(program.exported).items(), state_outputs, strict=True)
         ],
     )
+
+
+def describe_machine() -> dict[str, Any]:
+    """Say what the order of float sums depends on: a grid may move by a bit with it."""
+    return {"cpu": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
 
 
 def describe_weight(record: WeightRecord, value_name: str | None) -> WeightMetadata:

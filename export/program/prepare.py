@@ -104,6 +104,46 @@ def prepare_program(
     return Prepared(program, encodings, held, names, folded)
 
 
+def prepare_again(
+    model: nn.Module,
+    inputs: Inputs,
+    grids: Mapping[str, ActivationEncoding] | None,
+    *,
+    exclude: tuple[str, ...] = (),
+    too_wide: Mapping[str, str] | None = None,
+    fixed_batch: int | None = None,
+    keep_state: bool = False,
+) -> Prepared:
+    """Bring a network into the form that a file was made from, with the grids that the file has.
+
+    Args:
+        model: The network that the file should have been made from.
+        inputs: To check with, as the network takes them.
+        grids: By tensor name, from the file; None where its activations are float.
+        exclude: Layers that stayed float, from the file.
+        too_wide: Tensors that stayed float since 8 bits cannot hold them, from the file.
+        fixed_batch: The one batch size of the file; None where it is open.
+        keep_state: As for `build_reference_program`.
+
+    Raises:
+        ExportError: The network cannot be traced, or the file lacks a grid.
+    """
+    tensors, names = take_inputs(model, inputs)
+    if fixed_batch is not None:
+        rows = torch.arange(fixed_batch) % max(1, len(tensors[0]))
+        tensors = tuple(tensor[rows] for tensor in tensors)
+    encodings = _encode(model)
+    example = tuple(tensor[: fixed_batch or TRACED_INPUTS] for tensor in tensors)
+    program = build_reference_program(
+        model, example, encodings, names=names, dynamic_batch=fixed_batch is None, keep_state=keep_state
+    )
+    folded = fold_batch_norm(program)
+    if grids is not None:
+        compared = tuple(tensor[: fixed_batch or COMPARED_INPUTS] for tensor in tensors)
+        quantize_program(program, compared, lambda replan: (replan(too_wide or {}, grids), grids), exclude=exclude)
+    return Prepared(program, encodings, example, names, folded)
+
+
 def rebuild_program(
     model: nn.Module,
     inputs: Inputs,
@@ -113,26 +153,9 @@ def rebuild_program(
     too_wide: Mapping[str, str] | None = None,
     fixed_batch: int | None = None,
 ) -> ReferenceProgram:
-    """Make the quantized program of a network again, with the grids that a file has.
-
-    Args:
-        model: The network that the file should have been made from.
-        inputs: To check with, as the network takes them.
-        grids: By tensor name, from the file.
-        exclude: Layers that stayed float, from the file.
-        too_wide: Tensors that stayed float since 8 bits cannot hold them, from the file.
-        fixed_batch: The one batch size of the file; None where it is open.
-
-    Raises:
-        ExportError: The network cannot be traced, or the file lacks a grid.
-    """
-    tensors, names = take_inputs(model, inputs)
-    example = tuple(tensor[: fixed_batch or TRACED_INPUTS] for tensor in tensors)
-    program = build_reference_program(model, example, _encode(model), names=names, dynamic_batch=fixed_batch is None)
-    fold_batch_norm(program)
-    compared = tuple(tensor[: fixed_batch or COMPARED_INPUTS] for tensor in tensors)
-    quantize_program(program, compared, lambda replan: (replan(too_wide or {}, grids), grids), exclude=exclude)
-    return program
+    """Make the quantized program of a network again; arguments and errors are those of `prepare_again`."""
+    again = prepare_again(model, inputs, grids, exclude=exclude, too_wide=too_wide, fixed_batch=fixed_batch)
+    return again.program
 
 
 def float32_bytes(model: nn.Module) -> int:

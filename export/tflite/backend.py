@@ -9,7 +9,7 @@ from export.backend import OnProgress, Written
 from export.errors import ExportError
 from export.options import ExportRequest
 from export.tflite.file.identifier import IDENTIFIER
-from export.tflite.options import TfliteRequest
+from export.tflite.options import WRITER, TfliteRequest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,6 +54,26 @@ class TfliteBackend:
         from export.tflite.stored_file import read_file
 
         return read_file(path)
+
+    def incomparable(self, stored: "TfliteFile") -> str:
+        from export.tflite.file.flatbuffer import DESCRIPTION, text_of
+
+        converted = stored.writer != WRITER and text_of(stored.content.description) != DESCRIPTION
+        return f"{stored.writer} converted it" if converted else ""
+
+    def recorded_options(self, stored: "TfliteFile") -> Mapping[str, Any]:
+        if stored.writer != WRITER:
+            return {"backend": stored.writer}
+        return {
+            "sparse": stored.metadata.storage,
+            "layout": "nhwc" if stored.channels_last_io else "nchw",
+            "io": "int8" if stored.codes_io else "float",
+        }
+
+    def content(self, stored: "TfliteFile") -> Any:
+        from export.tflite.content import content_of
+
+        return content_of(stored.content)
 
     def record_mismatch(self, path: Path, failure: str) -> None:
         from export.tflite.stored_file import record_mismatch

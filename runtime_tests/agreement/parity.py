@@ -3,7 +3,7 @@ network's.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from export.backend import Backend, OnProgress, StoredFile, backend_of
 from export.parity.verdict import Verdict
 from export.program.prepare import rebuild_program
 from export.program.run import in_batches, run_network
-from export.publish import check_stored
+from export.publish import add_comparison, check_stored
 from export.reference.machine import IntegerReference
+from export.rewrite import compare_rewritten
 from export.runner import run_batches
 from runtime_tests.agreement.accuracy import Run, compare_accuracy, load_test_data
+from runtime_tests.agreement.checkpoint_record import compare_with_checkpoint
 
 ACCURACY_BATCH_SIZE = 100
 NAMES = {"pytorch": "PyTorch", "integer_reference": "the integer reference"}
@@ -60,6 +62,7 @@ def check_file(
     data: str | None,
     count: int,
     *,
+    strict: bool = False,
     on_progress: OnProgress = lambda share, detail: None,
 ) -> FileParity:
     """Hold a file against a checkpoint.
@@ -71,6 +74,7 @@ def check_file(
         data: The data set whose test set gives inputs, all of which the accuracy is compared on; None takes the inputs
             held in the checkpoint.
         count: Inputs to compare.
+        strict: As for `check_parity`.
         on_progress: Called with the share done, 0 to 1, and what was just finished.
 
     Raises:
@@ -103,6 +107,14 @@ def check_file(
                 fixed_batch=stored.fixed_batch,
             )
         verdict = check_stored(backend, stored, loaded.model, inputs, program, on_progress)
+        comparison = compare_rewritten(backend, stored, loaded.model, inputs, strict=strict)
+        differences, not_compared = compare_with_checkpoint(stored, loaded)
+        comparison = replace(
+            comparison,
+            differences=(*differences, *comparison.differences),
+            notes=(*comparison.notes, *not_compared),
+        )
+        verdict = add_comparison(verdict, stored, comparison)
         accuracy: dict[str, float] = {}
         if dataset is not None:
             on_progress(1.0, "accuracy on the test set")

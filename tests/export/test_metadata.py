@@ -32,20 +32,22 @@ FILE = FileMetadata(
     ("fc",),
     "packed",
     "portable",
+    options={"opset": 17},
+    calibration={"source": "given", "ranges": "mse"},
 )
 
 
 def text(**changes: Any) -> str:
     values = {field.name: getattr(FILE, field.name) for field in dataclasses.fields(FILE)} | changes
-    values.pop("mismatch")
+    values.pop("mismatch"), values.pop("materialized")
     return metadata_props(values.pop("weights"), **values)[KEY]
 
 
 def test_it_comes_back() -> None:
     assert parse_metadata(text(), "net") == FILE
     options: dict[str, Any] = {"session_options": {"a": "1"}, "layout": {"io": "nhwc"}, "activations": None}
-    found = parse_metadata(text(**options, activations_except=()), "net")
-    assert found == dataclasses.replace(FILE, **options, activations_except=())
+    options |= {"activations_except": (), "calibration": {}}
+    assert parse_metadata(text(**options), "net") == dataclasses.replace(FILE, **options)
     wide = {"activations_too_wide": {"add": "too wide"}}
     assert parse_metadata(text(**wide), "net") == dataclasses.replace(FILE, **wide)
 
@@ -73,6 +75,13 @@ def test_a_newer_file_is_refused() -> None:
         {"format_version": "two"},
         {"preprocessing": []},
         {"session_options": ["a"]},
+        {"options": ["opset"]},
+        {"calibration": "given"},
+        {"calibration": {"source": "given"}},
+        {"calibration": {"source": "elsewhere", "ranges": "mse"}},
+        {"calibration": {"source": "learned", "ranges": "mse"}},
+        {"calibration": {"source": "checkpoint", "ranges": "mse", "cpu": "AVX2", "threads": True}},
+        {"calibration": {"source": "given", "ranges": "mse"}, "activations": None},
     ],
 )
 def test_damage_is_one_line(change: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ from export.metadata import KEY, FileMetadata, parse_metadata, with_mismatch
 from export.options import ExportRequest, Quantization
 from export.parity.checks import LayerKernel, WeightCheck
 from export.parity.codes import Count, judge_codes
+from export.parity.differences import Packaging, describe_metadata
 from export.parity.fed import FedComparison
 from export.parity.held import Held
 from export.parity.outputs import compare_output, compare_program
@@ -166,6 +167,17 @@ class NpzBackend:
     def read(self, path: Path) -> NpzFile:
         return read(path)
 
+    def incomparable(self, stored: NpzFile) -> str:
+        return ""
+
+    def recorded_options(self, stored: NpzFile) -> Mapping[str, Any]:
+        return {}
+
+    def content(self, stored: NpzFile) -> Any:
+        arrays: dict[str, Any] = dict(stored.arrays)
+        texts = {key: Packaging(arrays.pop(key)) for key in ("program", "names")}  # with the order of torch's own keys
+        return {**arrays, **texts, "metadata": describe_metadata(str(arrays["metadata"]))}
+
     def record_mismatch(self, path: Path, failure: str) -> None:
         arrays = dict(read(path).arrays)
         np.savez(path, **arrays | {"metadata": np.array(with_mismatch(str(arrays["metadata"]), failure))})
@@ -286,7 +298,12 @@ def test_a_changed_code_is_seen(loaded: Checkpoint, tmp_path: Path) -> None:
     arrays["fc.weight_quantized"].flat[0] += 1
     np.savez(path, **arrays)
     assert loaded.held_inputs is not None
-    assert "fc.weight: 1 of" in check_parity(path, loaded.model, loaded.held_inputs).first_failure
+    verdict = check_parity(path, loaded.model, loaded.held_inputs)
+    assert "fc.weight: 1 of" in verdict.first_failure
+    assert verdict.file is not None
+    failing = [item.text for item in verdict.file.differences if verdict.file.is_failure(item)]
+    assert len(failing) == 1
+    assert failing[0].startswith("fc.weight_quantized: 1 of 640 differ, the first at 0: found ")
 
 
 @pytest.mark.slow("three exports")

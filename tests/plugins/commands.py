@@ -29,7 +29,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "100", "CI": ""}
 TIMEOUT_SECONDS = 300
 
 Command = Callable[..., CompletedProcess[str]]

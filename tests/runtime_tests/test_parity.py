@@ -21,6 +21,7 @@ from export.onnx.sessions import LEVELS
 from export.parity.outputs import BATCH_SIZES
 from runtime_tests.agreement.parity import check_file
 from runtime_tests.agreement.runtimes import compare_runtimes
+from runtime_tests.parity import is_ci
 from tests.cases import CASES
 from tests.export.test_cases import build
 
@@ -167,6 +168,44 @@ def test_the_command_goes_red_when_file_and_network_part_ways(
     assert done.returncode == 1
     assert "first failure: output at disable_all, batch 1: max_abs_error 0.001" in done.stdout
     assert json.loads((tmp_path / "verdict.json").read_text())["ok"] is False
+
+
+@pytest.mark.slow("it runs the command")
+def test_the_command_lists_packaging_or_is_strict(
+    run_command: Any, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = onnx.load(files[1])
+    model.producer_name = "another\x1b[2J"
+    path = tmp_path / "other.onnx"
+    onnx.save(model, path)
+    line = "producer_name: found 'another\\x1b[2J', expected 'codeq'"
+    done = run_command("runtime_tests.parity", files[0], path)
+    assert done.returncode == 0, done.stderr
+    assert "file      one difference from what is written for its network: listed\n" in done.stdout
+    assert line in done.stdout
+    done = run_command("runtime_tests.parity", files[0], path, "--strict", "--json", "-")
+    assert done.returncode == 1
+    values = json.loads(done.stdout)
+    assert (values["ok"], values["first_failure"]) == (False, line)
+    assert values["file"]["differences"] == [{"text": line, "fails": "strict", "ok": False}]
+    assert run_command("runtime_tests.parity", *files, "--strict").returncode == 0
+    for value, strict in {"": False, "0": False, "False": False, "true": True, "1": True, "github": True}.items():
+        monkeypatch.setenv("CI", value)
+        assert is_ci() == strict
+
+
+@pytest.mark.slow("it runs the command")
+def test_the_command_holds_what_a_file_says_of_its_checkpoint(
+    run_command: Any, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    loaded = codeq.load(files[0])
+    path = tmp_path / "net.onnx"
+    assert loaded.held_inputs is not None
+    export_onnx(loaded.model, (loaded.held_inputs[:2],), path, preprocessing={"mean": [0.1]}, checkpoint_sha256="ab")
+    done = run_command("runtime_tests.parity", files[0], path)
+    assert done.returncode == 1
+    assert "first failure: metadata preprocessing: found {'mean': [0.1]}, expected none" in done.stdout
+    assert "says it was made from another checkpoint" in done.stderr
 
 
 @pytest.mark.slow("it exports and compares")

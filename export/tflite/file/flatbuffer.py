@@ -23,6 +23,8 @@ ALIGNMENT = 16
 LIMIT = 2**31 - 1
 """Bytes of a flatbuffer: its offsets are signed 32-bit numbers."""
 SIGNATURE = "serving_default"
+DESCRIPTION = "codeq"
+"""Of the files that are written here."""
 TYPES = {
     "float32": "FLOAT32",
     "int32": "INT32",
@@ -120,7 +122,7 @@ def write(graph: Graph, metadata: Mapping[str, str]) -> bytes:
     buffers = _Buffers()
     model = fb.ModelT()
     model.version = SCHEMA_VERSION
-    model.description = "codeq"
+    model.description = DESCRIPTION
     kinds = sorted({(operator.code, operator.version) for operator in graph.operators})
     model.operatorCodes = [operator_code(code, version) for code, version in kinds]
     subgraph = fb.SubGraphT()
