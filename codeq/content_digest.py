@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MOST_VALUES = 10**7
+MOST_VALUES = 10**6
 """Values in one checkpoint; a list that holds another one twice, that holds a third one twice, has more in no time."""
 
 

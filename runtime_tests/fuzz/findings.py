@@ -22,7 +22,7 @@ def find(answer: Answer, target: str | None) -> str:
     if "Traceback (most recent call last)" in answer.stderr:
         return f"traceback: {answer.stderr.strip().splitlines()[-1]}"
     if answer.status not in (0, 1, 2):
-        return f"exit status {answer.status}"
+        return f"exit status {answer.status}: {answer.stderr.strip()}"
     if answer.cpu_seconds > CPU_SECONDS:
         return f"{answer.cpu_seconds:.0f} CPU-seconds"
     if answer.peak_bytes > PEAK_BYTES:

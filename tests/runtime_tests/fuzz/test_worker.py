@@ -69,7 +69,7 @@ def test_a_worker(tmp_path: Path, monkeypatch: Any) -> None:
         assert (answer.status, answer.stdout, answer.stderr) == (7, "fine\n", "compiled\n")
         assert answer.left == ("left",)
         assert answer.peak_bytes > 0
-        assert "KeyError: 'error'" in find(worker.run("odd", ["error"], folder), None)
+        assert "KeyError" in find(worker.run("odd", ["error"], folder), None)
         assert worker.run("odd", ["die"], folder).died == "ended by signal 11"
         assert worker.run("odd", ["sleep"], folder).died == "silent for 2 s"
         assert worker.run("odd", ["again"], folder).stdout == "again\n"
