@@ -40,8 +40,8 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "int8 tflite": ("--activations", "int8"),
 }
 """By kind and backend: flags of the export."""
-FULL = ("sparse onnx", "sparse tflite")
-"""Kinds for `make full`: of a third of the mutants others have the like."""
+FULL = ("sparse onnx", "packed onnx", "sparse tflite", "int8 tflite")
+"""Kinds for `make full` alone: most of their mutants the others have too."""
 WIDE = {"width": 128, "zeros": 0.9}
 """The network of packed and sparse files: large enough for decoders and lists of positions."""
 FOUND_AGAIN = "the checkpoint's inputs give the same grids here, wherever they were found first"
