@@ -1,6 +1,6 @@
 # make demo   train, export, prove: the whole product in one go
 # make quick  lint, types and the fastest tests of every part: under a minute
-# make test   format, lint, types and the tests that CI runs on every push: under five minutes
+# make test   format, lint, types and the tests that CI runs on every push: five to nine minutes
 # make full   format, lint, types and every test there is
 # make bench  latency, memory and export cost next to onnxruntime's own quantization; a training step next to float
 # make training  accuracy against cost, the paper's recipe and ours
