@@ -362,13 +362,14 @@ def _check_digest(source: Path, payload: Mapping[str, Any]) -> None:
         return
     try:
         found = content_sha256({key: value for key, value in payload.items() if key != "content_sha256"})
+        shown = found[:12]
     except RecursionError:
-        found = "none, for it contains itself"
+        found, shown = "", "none, for it contains itself"
     except ValueError as error:
-        found = f"none ({first_line(error)})"
+        found, shown = "", f"none ({first_line(error)})"
     if found != expected:
         raise CheckpointError(
-            f"{source}: is not what codeq.save wrote: the digest of its content is {found[:12]}, saved was "
+            f"{source}: is not what codeq.save wrote: the digest of its content is {shown}, saved was "
             f"{str(expected)[:12]}; it is damaged or was edited: copy it again, or write it with codeq.save"
         )
 

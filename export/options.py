@@ -157,8 +157,8 @@ class ExportRequest:
     @property
     def options(self) -> dict[str, Any]:
         """Return what was asked for of these and is not the default, as files record it."""
-        values = {name: getattr(self, name) for name in self.own_fields()}
-        return {name: value for name, value in values.items() if value != self.own_fields()[name]}
+        values = {name: (getattr(self, name), default) for name, default in self.own_fields().items()}
+        return {name: value for name, (value, default) in values.items() if value != default}
 
     def check(self) -> None:
         """See that every value is one there is, and that no two contradict each other.

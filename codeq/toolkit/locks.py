@@ -1,7 +1,7 @@
 """Locks that end with the process that holds them, whatever ends it: flock of the operating system.
 
-Where there is no flock (Windows, some network folders), nothing is locked: every call succeeds, and says so where it
-matters. Files are then still written whole, as files.py writes them.
+Where there is no flock (Windows, some network folders), nothing is locked and every call succeeds. Files are then still
+written whole, as files.py writes them.
 """
 
 import os

@@ -54,7 +54,8 @@ def content_of(model: onnx.ModelProto, path: Path) -> dict[str, Any]:
     props = {entry.key: entry.value for entry in model.metadata_props}
     own = describe_metadata(props[KEY]) if KEY in props else None
     others = {key: Packaging(value) for key, value in props.items() if key != KEY}
-    del found["metadata_props"], found["metadata_props in order"]
+    for name in ("metadata_props", "metadata_props in order"):
+        found.pop(name, None)
     return {"metadata": own, "other metadata": others, **found}
 
 
@@ -69,14 +70,11 @@ def _message(message: Any, path: Path) -> dict[str, Any]:
         if name in NAMES and field.message_type is not None:
             named, order = by_name((NAMES[name](item), _plain(item, path)) for item in value)
             content, found[f"{name} in order"] = named, order
-        elif isinstance(value, bytes | str | int | float | bool) or field.message_type is None:
-            content = _plain(value, path) if isinstance(value, bytes | str | int | float | bool) else list(value)
+        elif field.message_type is None:
+            content = value if isinstance(value, bytes | str | int | float) else list(value)
         else:
             content = _message(value, path) if hasattr(value, "ListFields") else [_plain(item, path) for item in value]
         found[name] = Packaging(content) if name == "doc_string" or (kind, name) in PACKAGING else content
-    if kind == "ModelProto":
-        found.setdefault("metadata_props", {})
-        found.setdefault("metadata_props in order", None)
     return found
 
 

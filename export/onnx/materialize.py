@@ -18,7 +18,7 @@ from codeq.errors import first_line
 from codeq.toolkit.files import check_writable, staging_folder
 from codeq.toolkit.table import fold_line, format_bytes
 from export.errors import ExportError
-from export.metadata import KEY
+from export.metadata import KEY, write_metadata
 from export.onnx.evaluate import ancestors
 from export.onnx.opset import smallest_ir_version
 from export.onnx.options import EXTERNAL_DATA_THRESHOLD
@@ -139,4 +139,4 @@ def _note_dense(model: onnx.ModelProto) -> None:
     for entry in model.metadata_props:
         if entry.key == KEY:
             content = json.loads(entry.value) | {"storage": "dense", "materialized": True}
-            entry.value = json.dumps(content, separators=(",", ":"), sort_keys=True)
+            entry.value = write_metadata(content)

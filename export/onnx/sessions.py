@@ -79,8 +79,9 @@ def load_model(source: Path) -> onnx.ModelProto:
     Raises:
         ExportError: Missing, not an ONNX file, or outside the limits.
     """
-    vetted = _identity(source)
-    if vetted is None or _VETTED.get(source) != vetted:
+    identity = _identity(source)
+    is_new = identity is None or _VETTED.get(source) != identity
+    if is_new:
         check_file(source)
     try:
         model = onnx.load(source, load_external_data=False)
@@ -88,10 +89,10 @@ def load_model(source: Path) -> onnx.ModelProto:
         raise ExportError(f"{source}: is not an ONNX file") from error
     if not model.HasField("graph"):
         raise ExportError(f"{source}: is not an ONNX file")
-    if vetted is None or _VETTED.get(source) != vetted:
+    if is_new:
         check_model(model, source, ours=any(entry.key == KEY for entry in model.metadata_props))
-        if vetted is not None and not any(tensor.external_data for tensor in model.graph.initializer):
-            _VETTED[source] = vetted
+        if identity is not None and not any(tensor.external_data for tensor in model.graph.initializer):
+            _VETTED[source] = identity
     return model
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from codeq.toolkit.files import check_ordinary
 from codeq.toolkit.text import printable
 from export.errors import ExportError
 
@@ -43,12 +44,9 @@ def check_file(source: Path) -> None:
     Raises:
         ExportError: It is not, or there is none.
     """
-    if source.is_dir():
-        raise ExportError(f"{source}: is a folder, expected an ONNX file")
     if not source.exists():
         raise ExportError(f"{source}: no such file")
-    if not source.is_file():
-        raise ExportError(f"{source}: is no ordinary file, expected an ONNX file")
+    check_ordinary(source, "an ONNX file", ExportError)
     size = source.stat().st_size
     if size > MAX_FILE_BYTES:
         raise ExportError(f"{source}: has {size} bytes, expected an ONNX file of {MAX_FILE_BYTES} at most")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from codeq.toolkit.files import check_ordinary
 from export.errors import ExportError
 from export.metadata import KEY, FileMetadata, parse_metadata, with_mismatch
 from export.parity.checks import WeightCheck
@@ -87,12 +88,9 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         ExportError: Missing, or no .tflite file.
     """
-    if path.is_dir():
-        raise ExportError(f"{path}: is a folder, expected a .tflite file")
     if not path.exists():
         raise ExportError(f"{path}: no such file")
-    if not path.is_file():
-        raise ExportError(f"{path}: is no plain file, expected a .tflite file")
+    check_ordinary(path, "a .tflite file", ExportError)
     try:
         with path.open("rb") as file:
             start = file.read(8)

@@ -12,7 +12,6 @@ import select
 import subprocess
 import sys
 import tempfile
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -142,9 +141,6 @@ def _execute(module: str, words: list[str], folder: Path) -> Answer:
             cli.run(main)
         except SystemExit as stop:
             status = stop.code if isinstance(stop.code, int) else 1
-        except Exception:  # what a process does with an error that nobody catches
-            traceback.print_exc()
-            status = 1
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

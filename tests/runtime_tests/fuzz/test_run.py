@@ -24,12 +24,6 @@ def test_no_mutant_of_a_tflite_file_is_a_finding() -> None:
 
 
 @pytest.mark.full
-def test_no_mutant_of_ten_thousand_tflite_files_is_a_finding() -> None:
-    report = fuzz("tflite", count=10_000, seed=1, parity_every=4)
-    assert not report.findings, str(report)
-
-
-@pytest.mark.full
 def test_no_mutant_of_a_checkpoint_is_a_finding() -> None:
     report = fuzz("checkpoint", count=16, seed=0, parity_every=8)
     assert not report.findings, str(report)
@@ -39,12 +33,9 @@ def test_no_mutant_of_a_checkpoint_is_a_finding() -> None:
 
 
 @pytest.mark.full
-def test_no_mutant_of_two_thousand_checkpoints_is_a_finding() -> None:
-    report = fuzz("checkpoint", count=2000, seed=1, parity_every=8)
-    assert not report.findings, str(report)
-
-
-@pytest.mark.full
-def test_no_mutant_of_ten_thousand_is_a_finding() -> None:
-    report = fuzz("onnx", count=10_000, seed=1, parity_every=4)
+@pytest.mark.parametrize(
+    ("kind", "count", "every"), [("onnx", 10_000, 4), ("tflite", 10_000, 4), ("checkpoint", 2000, 8)]
+)
+def test_no_mutant_of_many_is_a_finding(kind: str, count: int, every: int) -> None:
+    report = fuzz(kind, count=count, seed=1, parity_every=every)
     assert not report.findings, str(report)
