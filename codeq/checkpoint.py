@@ -15,6 +15,7 @@ A checkpoint is a dictionary of plain values and tensors, written by `torch.save
 | `metrics` | e.g. `{"test_accuracy": 0.98}` |
 | `training` | what `--resume` needs, or None |
 | `versions` | of codeq and torch |
+| `sealed` | true: the file ends in a digest of all its bytes (seal.py); older files have none |
 | `content_sha256` | digest of all the above; older files have none |
 """
 
@@ -41,6 +42,7 @@ from codeq.graph.inputs import count_inputs, slice_inputs
 from codeq.quantizer.attach import attach_each, quantized_weights
 from codeq.quantizer.fake_quantized import is_fake_quantized, make_plain
 from codeq.safe_load import check_dense, check_shape, check_values, safe_load
+from codeq.seal import is_sealed, seal
 from codeq.stored_inputs import Shapes, StoredInputs, check_arguments, check_stored_inputs, in_order
 from codeq.toolkit.files import replace_atomically
 from codeq.toolkit.text import printable
@@ -210,11 +212,14 @@ def save(
     _read_activations(Path(path), payload["activations"])
     if name is not None:
         _registry_factory(Path(path), header)
+    payload["sealed"] = True
     payload["content_sha256"] = content_sha256(payload)
     with replace_atomically(Path(path)) as temporary:
         try:
             with _checksums_on():
                 torch.save(payload, temporary)
+            with temporary.open("r+b") as file:
+                seal(file)
         except RuntimeError as error:  # torch's zip writer: the disk is full, or a limit was reached
             raise OutputError(f"cannot write {path}: {first_line(error)}") from error
 
@@ -359,7 +364,7 @@ def _shapes_to_store(shapes: tuple[int, ...] | Mapping[str, tuple[int, ...]]) ->
 def _check_digest(source: Path, payload: Mapping[str, Any]) -> None:
     expected = payload.get("content_sha256")
     if expected is None:
-        return
+        return  # of an older release
     try:
         found = content_sha256({key: value for key, value in payload.items() if key != "content_sha256"})
         shown = found[:12]
@@ -371,6 +376,11 @@ def _check_digest(source: Path, payload: Mapping[str, Any]) -> None:
         raise CheckpointError(
             f"{source}: is not what codeq.save wrote: the digest of its content is {shown}, saved was "
             f"{str(expected)[:12]}; it is damaged or was edited: copy it again, or write it with codeq.save"
+        )
+    if payload.get("sealed") and is_sealed(source) is None:  # a broken seal has been refused by safe_load
+        raise CheckpointError(
+            f"{source}: is not what codeq.save wrote: the digest behind it is missing; it is damaged or was edited: "
+            "copy it again, or write it with codeq.save"
         )
 
 

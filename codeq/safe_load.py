@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from codeq.errors import CheckpointError, first_line
+from codeq.seal import is_sealed
 from codeq.toolkit.files import check_ordinary
 from codeq.toolkit.text import printable
 
@@ -104,6 +105,10 @@ def _check_records(source: Path, expected: str) -> None:
             if damaged is not None:
                 found = f"its record {printable(damaged)} has another CRC than was written"
                 raise CheckpointError(f"{source}: is damaged: {found}; copy or write it again")
+            if is_sealed(source) is False:
+                raise CheckpointError(
+                    f"{source}: is damaged: its bytes are not those that were written; copy or write it again"
+                )
             for record in records:
                 if record.filename.endswith("data.pkl"):
                     _check_pickle(source, io.BytesIO(archive.read(record)), record.file_size, expected)

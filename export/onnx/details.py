@@ -7,11 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from codeq.toolkit.table import format_bytes, format_count, format_ratio
+from export.onnx.saturation import Saturation
 from export.onnx.storage.kinds import PACKING
 from export.report import Report
-
-SAFE_CODE = 63
-"""2 x 255 x 63 is below 2^15; 2 x 255 x 65 is not."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,7 @@ class OnnxDetails:
             bytes.
         external_data: The name of the file beside it; None where there is none.
         largest_code: Of the weights, where activations are quantized; else None.
+        saturation: What kernels of x86 without VNNI could saturate at, and whether the file asks for others.
     """
 
     opset: int
@@ -43,6 +42,7 @@ class OnnxDetails:
     float_weights: dict[str, int]
     external_data: str | None
     largest_code: int | None
+    saturation: Saturation
 
     @property
     def float_weight_bytes(self) -> int:
@@ -51,9 +51,8 @@ class OnnxDetails:
 
     @property
     def safe_without_vnni(self) -> bool | None:
-        """Say whether sums of two u8 x s8 products fit into int16, as old x86 kernels hold them; None for float
-        files."""
-        return None if self.largest_code is None else self.largest_code <= SAFE_CODE
+        """Say whether old x86 computes the same codes, opened with the file's session options; None for float files."""
+        return None if self.largest_code is None else not self.saturation.shared
 
     def smaller(self, report: Report[Any]) -> Mapping[str, str]:
         better = self.packed_bytes < report.size_bytes and self.storage not in PACKING
@@ -80,10 +79,18 @@ class OnnxDetails:
             saved = format_bytes(report.size_bytes - self.packed_bytes)
             remarks.append(("with packed", f"{format_bytes(self.packed_bytes)}, {saved} less"))
         if self.largest_code is not None:
-            safety = "safe" if self.safe_without_vnni else "may saturate; train with --grid-limit 63"
-            remarks.append(("x86 without VNNI", f"weight codes within {self.largest_code}: {safety}"))
+            remarks.append(("x86 without VNNI", f"weight codes within {self.largest_code}: {self._verdict()}"))
         oldest = f"onnxruntime {self.oldest_onnxruntime} is the oldest that should load it"
         remarks.append((f"opset {self.opset}, IR {self.ir_version}", oldest))
         if self.external_data:
             remarks.append(("external data", self.external_data))
         return remarks
+
+    def _verdict(self) -> str:
+        found, shared = self.saturation.weights, self.saturation.shared
+        if not found:
+            return "exact, no pair of products saturates"
+        count = format_count(len(found), "weight")
+        if not shared:
+            return f"exact with the file's session options; without them {count} may saturate"
+        return f"{count} may saturate, as {shared[0]} is used twice; train with --grid-limit 63"

@@ -32,6 +32,7 @@ from export.onnx.passes.merge_padding import merge_padding
 from export.onnx.passes.pool_means import pool_means
 from export.onnx.passes.push_dequantize import push_dequantize
 from export.onnx.passes.weight_zero_points import add_weight_zero_points
+from export.onnx.saturation import Saturation, prevent_saturation
 from export.onnx.torchlib_registry import parse_once
 from export.program.names import LAYER_SCOPE, codes_name
 from export.program.plain_names import plain_names
@@ -58,11 +59,12 @@ CLEANING_PASSES = (
 
 @dataclass(frozen=True, eq=False)
 class LoweredProgram:
-    """Holds the graph of a program, and the value in it that is each quantized weight; None for one that is not
-    used."""
+    """Holds the graph of a program, the value in it that is each quantized weight (None for one that is not used), and
+    what can saturate."""
 
     model: ir.Model
     value_names: dict[str, str | None]
+    saturation: Saturation
 
 
 def lower_program(program: ReferenceProgram, *, opset: int | None = None, debug_info: bool = False) -> LoweredProgram:
@@ -103,6 +105,7 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None, debug_
             model = clean(model).model
         if not debug_info:
             model = passes.ClearMetadataAndDocStringPass()(model).model
+    saturation = prevent_saturation(model, program)
     lowest, needed_by = lowest_opset(model.graph)
     if opset is not None and opset < lowest:
         raise ExportError(
@@ -111,7 +114,7 @@ def lower_program(program: ReferenceProgram, *, opset: int | None = None, debug_
     stamp_opset(model, opset or lowest)
     model.graph.name = "codeq"
     model.producer_name, model.producer_version = "codeq", ""
-    return LoweredProgram(model, value_names)
+    return LoweredProgram(model, value_names, saturation)
 
 
 def _export(program: ReferenceProgram, opset: int) -> ir.Model:

@@ -24,7 +24,12 @@ EXACT_SESSION_OPTIONS = {"session.disable_quant_qdq": "1"}
 INTEGER_SESSION_OPTIONS = {"session.qdq_matmulnbits_accuracy_level": "0"}
 """For files with quantized activations, which need that optimization: layers left in float stay exact."""
 
-KNOWN_SESSION_OPTIONS = frozenset({*EXACT_SESSION_OPTIONS, *INTEGER_SESSION_OPTIONS})
+PRECISE_SESSION_OPTIONS = {"session.x64quantprecision": "1"}
+"""For files whose products can saturate in 16 bits on x86 without VNNI (saturation.py): onnxruntime then computes
+u8 x u8 there, which is exact, and elsewhere what it does without. It wants weights that no two kernels read, each with
+zero points of its own ("Attempt to replace the existing tensor", onnxruntime 1.31)."""
+
+KNOWN_SESSION_OPTIONS = frozenset({*EXACT_SESSION_OPTIONS, *INTEGER_SESSION_OPTIONS, *PRECISE_SESSION_OPTIONS})
 """A file cannot set anything else: session options can also load libraries."""
 
 LEVELS = {

@@ -17,6 +17,7 @@ from export.onnx.details import OnnxDetails
 from export.onnx.lower import lower_program
 from export.onnx.opset import installed_onnxruntime, oldest_onnxruntime
 from export.onnx.options import OnnxRequest
+from export.onnx.saturation import Saturation
 from export.onnx.sessions import EXACT_SESSION_OPTIONS, INTEGER_SESSION_OPTIONS
 from export.onnx.storage.kinds import PACKING
 from export.onnx.storage.plan import StoragePlan, plan_storage
@@ -61,7 +62,7 @@ def write_onnx(prepared: Prepared, request: OnnxRequest, staged: Path) -> Writte
             },
             storage=request.storage,
             target=request.target,
-            session_options=EXACT_SESSION_OPTIONS if program.activations is None else INTEGER_SESSION_OPTIONS,
+            session_options=_session_options(program, lowered.saturation),
             state_outputs=state_outputs,
         )
     )
@@ -88,6 +89,7 @@ def write_onnx(prepared: Prepared, request: OnnxRequest, staged: Path) -> Writte
         float_weights=floats,
         external_data=_data_name(staged) if external else None,
         largest_code=None if program.activations is None else program.largest_code(),
+        saturation=lowered.saturation,
     )
     companion = (_data_name(staged),)
     notes = tuple(
@@ -95,6 +97,12 @@ def write_onnx(prepared: Prepared, request: OnnxRequest, staged: Path) -> Writte
         for name, output in zip(state, state_outputs, strict=True)
     )
     return Written(stored, details, companion if external else (), () if external else companion, notes)
+
+
+def _session_options(program: ReferenceProgram, saturation: Saturation) -> Mapping[str, str]:
+    if program.activations is None:
+        return EXACT_SESSION_OPTIONS
+    return INTEGER_SESSION_OPTIONS | saturation.session_options
 
 
 def _coded_weights(graph: ir.Model, program: ReferenceProgram) -> dict[str, CodedWeight]:
@@ -171,6 +179,7 @@ def _details(
     float_weights: dict[str, int],
     external_data: str | None,
     largest_code: int | None,
+    saturation: Saturation,
 ) -> OnnxDetails:
     """Make the details once the file's size is known."""
     return OnnxDetails(
@@ -187,6 +196,7 @@ def _details(
         float_weights=float_weights,
         external_data=external_data,
         largest_code=largest_code,
+        saturation=saturation,
     )
 
 

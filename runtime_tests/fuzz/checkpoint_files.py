@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from codeq.content_digest import content_sha256
+from codeq.seal import seal
 from runtime_tests.fuzz.damage import damage
 
 SHARE_OF_DAMAGE = 0.3
@@ -82,6 +83,8 @@ def mutate(content: bytes, generator: random.Random) -> tuple[bytes, str]:
             if generator.random() < 0.5:
                 payload[DIGEST] = content_sha256(payload)
             torch.save(payload, written)
+            if DIGEST in payload:
+                seal(written)
         except (RuntimeError, TypeError, ValueError):  # what torch does not write: half a surrogate pair
             continue
         return written.getvalue(), "; ".join(done)

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from export.onnx.details import OnnxDetails
+from export.onnx.saturation import Saturation
 
 pytestmark = pytest.mark.quick
 
-DETAILS = OnnxDetails(13, 8, "1.10", "auto", 0, 0, 900, 100, {"rnn.W": 40, "rnn.R": 2}, None, None)
+DETAILS = OnnxDetails(13, 8, "1.10", "auto", 0, 0, 900, 100, {"rnn.W": 40, "rnn.R": 2}, None, None, Saturation())
 REPORT: Any = SimpleNamespace(size_bytes=1000, entropy_bytes=500.0, weights=("fc.weight",))
 
 

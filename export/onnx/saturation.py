@@ -1,0 +1,71 @@
+"""This module says which weights can make an integer kernel saturate on x86 without VNNI, and what onnxruntime offers
+against it.
+
+There (AVX2, and AVX512 without VNNI) a kernel adds two products of a uint8 activation and an int8 code in 16 bits
+(vpmaddubsw), and keeps 32767 of what is larger. Whichever two codes of a weight it pairs, no sum is too large where
+the two largest codes sum to 128 at most and the two smallest to -128 at least: 255 x 128 < 2^15 < 255 x 129. It is a
+bound: a weight beyond it saturates where activations are large at both places.
+"""
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+from torch import Tensor
+
+from export.onnx.passes.own_zero_points import own_zero_points
+from export.onnx.sessions import PRECISE_SESSION_OPTIONS
+from export.program.names import codes_name
+from export.program.program import ReferenceProgram
+
+PAIR_LIMIT = 128
+SELECTORS = ("Gather",)
+"""They read a weight and multiply nothing."""
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """Says what can saturate in a file.
+
+    Attributes:
+        weights: Names of those with a pair of codes that is too large.
+        shared: Those that two kernels read, for which the file cannot ask for exact ones; empty where it does ask.
+    """
+
+    weights: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+
+    @property
+    def session_options(self) -> dict[str, str]:
+        """Return what the file asks for so that nothing saturates."""
+        return PRECISE_SESSION_OPTIONS if self.weights and not self.shared else {}
+
+
+def may_saturate(codes: Tensor) -> bool:
+    """Say whether some pair of a weight's int8 codes is beyond the bound."""
+    values = codes.flatten().int()
+    if values.numel() < 2:
+        return False
+    high, low = values.topk(2).values.clamp(min=0), values.topk(2, largest=False).values.clamp(max=0)
+    return int(high.sum()) > PAIR_LIMIT or int(low.sum()) < -PAIR_LIMIT
+
+
+def prevent_saturation(model: ir.Model, program: ReferenceProgram) -> Saturation:
+    """Find what can saturate in a lowered program, and bring the graph, in place, to what exact kernels ask of it."""
+    if program.activations is None:
+        return Saturation()
+    beyond = tuple(record.name for record in program.weights.values() if may_saturate(record.encoding.codes))
+    if not beyond:
+        return Saturation()
+    shared = tuple(record.name for record in program.weights.values() if _readers(model, record.name) > 1)
+    if not shared:
+        own_zero_points(model)
+    return Saturation(beyond, shared)
+
+
+def _readers(model: ir.Model, weight: str) -> int:
+    """Count the operators that multiply by a weight."""
+    codes = model.graph.initializers.get(codes_name(weight))
+    if codes is None:
+        return 0
+    values = [node.outputs[0] for node in codes.consumers()]
+    return sum(node.op_type not in SELECTORS for value in values for node in value.consumers())
