@@ -15,9 +15,9 @@ from codeq.quantizer.signal import NetworkSignal
 from codeq.run_log import Run
 from export.metadata import StateMetadata
 from export.onnx.details import OnnxDetails
-from export.onnx.saturation import Saturation
 from export.onnx.inspect import InspectedWeight, Inspection, Overhead
 from export.onnx.materialize import Materialized
+from export.onnx.saturation import Saturation
 from export.parity.checks import CodesCheck, LayerKernel, OutputCheck, ReportedComparison, WeightCheck
 from export.parity.differences import Difference, FileComparison
 from export.parity.signal import LayerSignal, OutputSignal, Signal
@@ -86,7 +86,9 @@ def exported(kind: str) -> Report[Any]:
     details: Any = TfliteDetails({"DEQUANTIZE": 12, "FULLY_CONNECTED": 123, "CONV_2D": 1_234, "TRANSPOSE_CONV": 1})
     if kind == "float":
         floats = {"embedding.weight": 1_234_567}
-        details = OnnxDetails(13, 7, "1.17", "auto", 2_012, 0, 24_012, 12_012, floats, "model.onnx.data", None, Saturation())
+        details = OnnxDetails(
+            13, 7, "1.17", "auto", 2_012, 0, 24_012, 12_012, floats, "model.onnx.data", None, Saturation()
+        )
     activations = None if kind == "float" else ActivationReport("mse", 14, 127, ())
     path = Path("exports/vision-transformer-packed-int8.onnx")
     left = NetworkSignal(64, dict(zip(NAMES, (19.4, 12.34, 7.08, 30.1), strict=True)), (11.1, 9.9))

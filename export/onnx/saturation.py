@@ -53,10 +53,12 @@ def prevent_saturation(model: ir.Model, program: ReferenceProgram) -> Saturation
     """Find what can saturate in a lowered program, and bring the graph, in place, to what exact kernels ask of it."""
     if program.activations is None:
         return Saturation()
-    beyond = tuple(record.name for record in program.weights.values() if may_saturate(record.encoding.codes))
+    readers = {record.name: _readers(model, record.name) for record in program.weights.values()}
+    used = [record for record in program.weights.values() if readers[record.name]]
+    beyond = tuple(record.name for record in used if may_saturate(record.encoding.codes))
     if not beyond:
         return Saturation()
-    shared = tuple(record.name for record in program.weights.values() if _readers(model, record.name) > 1)
+    shared = tuple(record.name for record in used if readers[record.name] > 1)
     if not shared:
         own_zero_points(model)
     return Saturation(beyond, shared)

@@ -25,12 +25,21 @@ def test_packed_is_proposed_where_it_is_smaller(packed: int, storage: str, flags
     assert ("with packed" in dict(details.remarks(REPORT))) == bool(flags)
 
 
-@pytest.mark.parametrize(("largest", "safe"), [(None, None), (63, True), (64, False)])
-def test_which_codes_are_safe_on_old_x86(largest: int | None, safe: bool | None) -> None:
-    details = dataclasses.replace(DETAILS, largest_code=largest)
+@pytest.mark.parametrize(
+    ("largest", "saturation", "safe", "words"),
+    [
+        (None, Saturation(), None, ""),
+        (63, Saturation(), True, "within 63: exact, no pair of products saturates"),
+        (127, Saturation(("a.weight",)), True, "exact with the file's session options; without them 1 weight may"),
+        (127, Saturation(("a.weight",), ("b.weight",)), False, "1 weight may saturate, as b.weight is used twice"),
+    ],
+)
+def test_what_old_x86_makes_of_it(largest: int | None, saturation: Saturation, safe: bool | None, words: str) -> None:
+    details = dataclasses.replace(DETAILS, largest_code=largest, saturation=saturation)
     assert details.safe_without_vnni is safe
     assert details.to_dict()["safe_without_vnni"] is safe
-    assert ("x86 without VNNI" in dict(details.remarks(REPORT))) == (safe is not None)
+    assert words in dict(details.remarks(REPORT)).get("x86 without VNNI", "")
+    assert ("x86 without VNNI" in dict(details.remarks(REPORT))) == bool(words)
 
 
 def test_float_weights_are_summed() -> None:

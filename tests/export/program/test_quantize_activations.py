@@ -15,6 +15,7 @@ import codeq
 from codeq.activations.encoding import ActivationEncoding
 from export import ExportError, Report, export_onnx, export_tflite
 from tests.cases import Net
+from tests.export.onnx.hostile import metadata_of
 
 
 def plain_net() -> nn.Module:
@@ -184,16 +185,19 @@ def test_two_exports_are_byte_identical(tmp_path: Path) -> None:
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 
-def test_grid_limit_63_is_reported_as_safe(tmp_path: Path) -> None:
+def test_grid_limit_63_needs_no_session_option(tmp_path: Path) -> None:
     for limit, safe in ((63, True), (127, False)):
         model = plain_net()
         codeq.attach(model, bits=8, grid_limit=limit)
         codeq.freeze(model)
         report, tensors = export(model.eval(), tmp_path / f"{limit}.onnx")
         assert report.activations is not None
-        assert report.details.safe_without_vnni == safe
+        assert report.details.safe_without_vnni
+        assert (
+            "session.x64quantprecision" in metadata_of(onnx.load(tmp_path / f"{limit}.onnx"))["session_options"]
+        ) != safe
         assert (np.abs(tensors["conv.weight_quantized"]).max() <= 63) == safe
-        assert ("safe" in str(report)) == safe
+        assert ("no pair of products saturates" in str(report)) == safe
 
 
 def test_a_resize_that_has_a_grid_of_its_own_keeps_it(tmp_path: Path) -> None:
