@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "": ("models", "codeq", "export", "runtime_tests", "codeq_cli"),
     "codeq": (
         "errors version",
-        "toolkit",
+        "toolkit seal",
         "graph run_log safe_load content_digest",
         "data stored_inputs",
         "quantizer",
