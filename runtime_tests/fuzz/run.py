@@ -1,5 +1,6 @@
 """This module feeds mutants of small files to the commands that read such files, and counts what becomes of them."""
 
+import math
 import random
 import tempfile
 import time
@@ -23,10 +24,13 @@ STATUSES = {"0": "accepted", "1": "parity does not hold", "2": "refused in one l
 EXPORT = f"export.{next(iter(BACKENDS))}.__main__"
 FILE = "net"
 """What a mutant is called, without its suffix."""
-Command = tuple[str, str, list[str], str | None]
-"""Its name in reports, its module, its words, and the file that it writes."""
+Command = tuple[str, str, list[str], str | None, int]
+"""Its name in reports, its module, its words, the file that it writes, and in how many mutants it reads one."""
 CHECK_COUNT = "2"
 """Inputs that parity compares."""
+BENCH_SECONDS = "0.01"
+BENCH_RARER = 10
+"""It starts a process that loads the libraries."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +76,21 @@ def fuzz(
     *,
     count: int,
     seed: int,
-    parity_every: int,
+    rarely: int,
+    minutes: float = math.inf,
     keep: Path | None = None,
-    on_progress: Callable[[int, str], None] = lambda done, detail: None,
+    on_progress: Callable[[float, str], None] = lambda share, detail: None,
 ) -> FuzzReport:
     """Make mutants and run commands on them.
 
     Args:
         kind: Of MUTATORS.
-        count: How many mutants.
+        count: How many mutants at most.
         seed: They are the same for the same seed; each has random numbers of its own.
-        parity_every: What takes longest, `parity` or an export, looks at one in so many.
+        rarely: What takes longer, `parity` or an export, looks at one in so many, and `bench` at a tenth of these.
+        minutes: After these no mutant is begun.
         keep: A folder for mutants that are findings; None keeps none.
-        on_progress: Called with how many are done, and what is found.
+        on_progress: Called with the share that is done, and what is found.
 
     Raises:
         CodeqError: The samples cannot be written.
@@ -94,12 +100,16 @@ def fuzz(
     outcomes: dict[str, Counter[str]] = {}
     findings: list[Finding] = []
     with tempfile.TemporaryDirectory() as place, Worker() as worker:
-        files, commands, rarely = _subject(kind, Path(place))
+        files, commands = _subject(kind, Path(place), rarely)
         samples, suffix = [file.read_bytes() for file in files], files[0].suffix
-        for number in range(count):
+        done = 0
+        while done < count and time.monotonic() - start < 60 * minutes:
+            number, done = done, done + 1
             which = number % len(files)
             mutant, change = mutate(samples[which], random.Random(f"{seed}/{number}"))
-            for name, module, words, target in commands + (rarely if number % parity_every == 0 else []):
+            for name, module, words, target, every in commands:
+                if number % every:
+                    continue
                 with tempfile.TemporaryDirectory() as folder:
                     path = Path(folder, f"{FILE}{suffix}")
                     path.write_bytes(mutant)
@@ -111,12 +121,13 @@ def fuzz(
                     if keep is not None:
                         keep.mkdir(parents=True, exist_ok=True)
                         (keep / f"{seed}-{number}{suffix}").write_bytes(mutant)
-            on_progress(number + 1, format_count(len(findings), "finding"))
-    return FuzzReport(kind, seed, count, time.monotonic() - start, outcomes, tuple(findings))
+            share = max(done / count, (time.monotonic() - start) / 60 / minutes)
+            on_progress(min(share, 1.0), format_count(len(findings), "finding"))
+    return FuzzReport(kind, seed, done, time.monotonic() - start, outcomes, tuple(findings))
 
 
-def _subject(kind: str, folder: Path) -> tuple[list[Path], list[Command], list[Command]]:
-    """Write what mutants are made from, and give the commands that read every mutant, and those that read a few."""
+def _subject(kind: str, folder: Path, rarely: int) -> tuple[list[Path], list[Command]]:
+    """Write what mutants are made from, and give the commands that read them."""
     if kind == CHECKPOINT:
         files, name = write_checkpoints(folder), f"{FILE}.pt"
         trained = f"{FILE}.jsonl"
@@ -124,10 +135,10 @@ def _subject(kind: str, folder: Path) -> tuple[list[Path], list[Command], list[C
             files,
             [
                 # What is taken for float weights trains nothing; what goes on trains its last epoch.
-                ("init", "codeq.train", ["--init", name, "--epochs", "1", "--dry-run", "--quiet"], None),
-                ("resume", "codeq.train", ["--resume", name, "--quiet"], trained),
+                ("init", "codeq.train", ["--init", name, "--epochs", "1", "--dry-run", "--quiet"], None, 1),
+                ("resume", "codeq.train", ["--resume", name, "--quiet"], trained, 1),
+                ("export", EXPORT, [name, "-o", "out", "--quiet"], "out", rarely),
             ],
-            [("export", EXPORT, [name, "-o", "out", "--quiet"], "out")],
         )
     backend = get_backend(kind)
     backend.require()
@@ -137,8 +148,15 @@ def _subject(kind: str, folder: Path) -> tuple[list[Path], list[Command], list[C
     return (
         files,
         [
-            ("inspect", "export.inspect", [file], None),
-            ("materialize", "export.materialize", [file, "-o", dense], dense),
+            ("inspect", "export.inspect", [file], None, 1),
+            ("materialize", "export.materialize", [file, "-o", dense], dense, 1),
+            ("parity", "runtime_tests.parity", words, None, rarely),
+            (
+                "bench",
+                "runtime_tests.bench.__main__",
+                [file, "--seconds", BENCH_SECONDS, "--quiet"],
+                None,
+                BENCH_RARER * rarely,
+            ),
         ],
-        [("parity", "runtime_tests.parity", words, None)],
     )

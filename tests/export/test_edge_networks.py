@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 import codeq
 from export import export_onnx, export_tflite
 from tests.edge_networks import NETWORKS
+from tests.stock_session import stock_session
 
 DECIBELS = 15.0
 """Of int8 activations next to float ones, with random weights: a training would do better, a wrong kernel far worse."""
@@ -39,12 +39,8 @@ def as_trained(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
     return network.eval(), inputs
 
 
-def in_onnxruntime(path: Path, inputs: Sequence[Tensor], activations: str) -> np.ndarray:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    if activations == "float32":  # README: the one option that such a file needs
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+def in_onnxruntime(path: Path, inputs: Sequence[Tensor]) -> np.ndarray:
+    session = stock_session(path)
     names = [item.name for item in session.get_inputs()]
     return session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))[0]
 
@@ -81,7 +77,7 @@ def test_a_file_computes_what_pytorch_does(name: str, backend: str, activations:
     export = export_onnx if backend == "onnx" else export_tflite
     export(network, inputs, path, activations=activations, calibration=inputs if activations == "int8" else None)
     names = [*inspect.signature(network.forward).parameters]
-    found = in_onnxruntime(path, inputs, activations) if backend == "onnx" else in_litert(path, inputs, names)
+    found = in_onnxruntime(path, inputs) if backend == "onnx" else in_litert(path, inputs, names)
     if backend == "tflite" and found.shape != expected.shape:
         found = np.moveaxis(found, -1, 1)  # images are channels last in LiteRT
     if activations == "float32":

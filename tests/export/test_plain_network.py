@@ -14,6 +14,7 @@ from export import check_parity, export_onnx
 from export.errors import ExportError
 from export.plain_network import weight_signal
 from export.report import Report
+from tests.stock_session import stock_session
 
 pytestmark = pytest.mark.slow("networks are exported")
 
@@ -49,8 +50,7 @@ def test_a_plain_network_becomes_integers(network: nn.Module, exported: Report) 
 
 
 def test_the_file_answers_as_the_float_network(network: nn.Module, exported: Report) -> None:
-    ort = pytest.importorskip("onnxruntime")
-    session = ort.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
+    session = stock_session(exported.path)
     (found,) = session.run(None, {"input": INPUTS.numpy()})
     wanted = network(INPUTS).detach()
     noise = (torch.from_numpy(found) - wanted).square().sum() / wanted.square().sum()

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from export import check_parity, export_onnx
 from export.onnx.__main__ import main
 from tests.cases import CASES, Net
 from tests.export.test_cases import build
+from tests.stock_session import stock_session
 
 SURELY = 25.0
 """dB that networks keep whose extreme values stay float; with them on one grid it was 1.7 to 6.7."""
@@ -29,7 +29,7 @@ def decibels(expected: np.ndarray, found: np.ndarray) -> float:
 
 
 def in_onnxruntime(path: Path, inputs: tuple[Tensor, ...]) -> np.ndarray:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = stock_session(path)
     names = [item.name for item in session.get_inputs()]
     return session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))[0]
 

@@ -13,6 +13,7 @@ import codeq
 from codeq.adopt.recovered import NoGridError, find_grid, load_quantized
 from codeq.quantizer.attach import quantized_weights
 from tests.codeq.adopt.others import LearnedStep, descend, qconfig, train_with_ao, train_with_ao_fx
+from tests.stock_session import stock_session
 
 CODES = torch.randint(-127, 128, (8, 24), generator=torch.Generator().manual_seed(0))
 
@@ -197,8 +198,6 @@ def test_values_of_another_kind(values: Tensor, message: str) -> None:
 @pytest.mark.full
 def test_torch_ao_to_files(per_channel: bool, fused: bool, tmp_path: Path) -> None:
     """Weights are what its modules compute with; with all fused, the int8 file computes what they simulate."""
-    import onnxruntime
-
     from export import export_onnx, export_tflite
 
     theirs = train_with_ao(qconfig(per_channel=per_channel), fused=fused)
@@ -220,7 +219,7 @@ def test_torch_ao_to_files(per_channel: bool, fused: bool, tmp_path: Path) -> No
         assert export(theirs, (x,), tmp_path / f"a.{suffix}").verdict.ok
         file = tmp_path / f"int8.{suffix}"
         assert export(theirs, (x,), file, activations="int8", activation_encodings=report.activations).verdict.ok
-    session = onnxruntime.InferenceSession(tmp_path / "int8.onnx")
+    session = stock_session(tmp_path / "int8.onnx")
     (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     if fused:
         assert np.abs(found - expected.numpy()).max() < 1e-4

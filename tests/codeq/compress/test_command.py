@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 
@@ -13,6 +12,7 @@ import codeq
 import models
 from codeq.compress import names
 from codeq.compress.network import METHODS
+from tests.stock_session import stock_session
 
 pytestmark = pytest.mark.slow("a network is traced and exported")
 
@@ -294,7 +294,7 @@ def test_two_inputs_of_different_dtypes(source: str, activations: str, two_input
     assert done.returncode == 0, done.stdout + done.stderr
     assert "runtimes  4 inputs, batches of 1 and 20: ok" in done.stdout
     # And by a session that is not ours.
-    session = onnxruntime.InferenceSession(two_inputs / "net.onnx", providers=["CPUExecutionProvider"])
+    session = stock_session(two_inputs / "net.onnx")
     assert [(item.name, item.type) for item in session.get_inputs()] == [
         ("image", "tensor(float)"),
         ("token", "tensor(int64)"),
@@ -391,7 +391,7 @@ def test_a_bert(activations: str, tmp_path: Path, run_command: Any, monkeypatch:
     with torch.no_grad():
         expected = loaded.model(**loaded.held_inputs).last_hidden_state.numpy()
     bound = (1e-5 if activations == "float32" else 0.05) * np.abs(expected).max()
-    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    session = stock_session(tmp_path / "net.onnx")
     assert np.abs(session.run(["last_hidden_state"], fed)[0] - expected).max() <= bound
     interpreter = litert.Interpreter(model_path=str(tmp_path / "net.tflite"))
     runner = interpreter.get_signature_runner()

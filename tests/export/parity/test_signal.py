@@ -41,3 +41,8 @@ def test_little_signal_and_other_classes_are_said_loudly() -> None:
         "a: 8-bit activations leave it 9.9 dB of signal to noise, less than 10 dB; the worst layer is"
     )
     assert classes.startswith("b: another class in 2 of 10 with 8-bit activations; the worst layer is layer.add: ")
+
+
+def test_another_number_of_outputs_is_not_compared() -> None:
+    assert measure_signal(["y", "z"], [FLOATS], [FLOATS, FLOATS], {}, 2).outputs == ()
+    assert measure_signal(["y"], [FLOATS, FLOATS], [FLOATS], {}, 2).outputs == ()
