@@ -2,6 +2,7 @@
 # make quick  lint, types and the fastest tests of every part: under a minute
 # make test   format, lint, types and the tests that CI runs on every push: five to nine minutes
 # make full   format, lint, types and every test there is
+# make fuzz   damaged and crafted files of every format to the commands that read them, MINUTES=15 in all
 # make bench  latency, memory and export cost next to onnxruntime's own quantization; a training step next to float
 # make training  accuracy against cost, the paper's recipe and ours
 # make zoo    every network of the registry in every mode and storage, parity held, timed next to quantize_static
@@ -18,7 +19,7 @@ READY := .venv/ready
 DEMO := demo
 
 .DEFAULT_GOAL := demo
-.PHONY: demo quick test full check lint format fashion-mnist bench zoo litert storage training lock sbom clean
+.PHONY: demo quick test full check lint format fuzz fashion-mnist bench zoo litert storage training lock sbom clean
 
 # An index for torch and not one more for all packages: a name that is free on either could be taken there by a stranger.
 TORCH_FROM = $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
@@ -67,6 +68,14 @@ test: check
 
 full: check
 	$(PYTEST) --tier full
+
+# Files of three formats, changed at random, for so many minutes in all; what is found is kept in demo/found.
+MINUTES ?= 15
+SEED ?= $(shell date +%s)
+fuzz: $(READY)
+	@mkdir -p $(DEMO)
+	@for kind in onnx tflite checkpoint; do OMP_NUM_THREADS=1 $(BIN)/python -m runtime_tests.fuzz $$kind --seed $(SEED) \
+	    --minutes $$(awk 'BEGIN { print $(MINUTES) / 3 }') --keep $(DEMO)/found/$$kind || failed=1; done; exit $${failed:-0}
 
 check: lint
 	$(BIN)/ruff format --check .

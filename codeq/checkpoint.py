@@ -377,7 +377,7 @@ def _check_digest(source: Path, payload: Mapping[str, Any]) -> None:
             f"{source}: is not what codeq.save wrote: the digest of its content is {shown}, saved was "
             f"{str(expected)[:12]}; it is damaged or was edited: copy it again, or write it with codeq.save"
         )
-    if payload.get("sealed") and is_sealed(source) is None:  # a broken seal has been refused by safe_load
+    if payload.get("sealed") is True and is_sealed(source) is None:  # a broken seal has been refused by safe_load
         raise CheckpointError(
             f"{source}: is not what codeq.save wrote: the digest behind it is missing; it is damaged or was edited: "
             "copy it again, or write it with codeq.save"

@@ -35,6 +35,7 @@ from runtime_tests.bench.storage import StorageReport, StorageResult
 from runtime_tests.bench.tflite_modes import MODES, Mode, ModesReport
 from runtime_tests.bench.training_step import StepCost, StepReport
 from runtime_tests.fuzz.run import Finding, FuzzReport
+from runtime_tests.kills.run import CommandKills, Harm, KillReport
 from runtime_tests.matrix.report import ZooReport
 from runtime_tests.matrix.timing import ZooBench
 from runtime_tests.matrix.zoo_file import ZooFile
@@ -244,6 +245,12 @@ def fuzzed(*, bad: bool) -> FuzzReport:
     return FuzzReport("onnx", 7, 112_345, 1_234.5, outcomes, (finding,) if bad else ())
 
 
+def killed(*, bad: bool) -> KillReport:
+    rows = tuple(CommandKills(name, 1_234, 98_765, 12_345, 1_234, 12) for name in ("train --resume", "export tflite"))
+    harm = Harm(99, "train --resume", "before change 1234", "net.jsonl: record 3 is epoch 4, expected \x1b[2J" * 9)
+    return KillReport(7, 1_234.5, rows, (harm,) if bad else ())
+
+
 REPORTS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "export": (
         lambda: exported("float"),
@@ -272,6 +279,8 @@ REPORTS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         (*FILES, "123.4 s", "912.3 MB", "export_onnx, int8, parity included"),
     ),
     "fuzz": (lambda: fuzzed(bad=False), ("12345", "98765", "0 findings")),
+    "kills": (lambda: killed(bad=False), ("12345", "98765", "0 findings")),
+    "kills with findings": (lambda: killed(bad=True), ("train --resume", r"\x1b", "1 finding")),
     "fuzz with findings": (lambda: fuzzed(bad=True), ("float32-packed.onnx", r"\x1b", "1 finding")),
     "scaling": (
         lambda: ScalingReport("packed", (ExportGrowth(1_234_567_890, 1_234.5, 98_712_345_678, 654_321_987, 6e8),)),

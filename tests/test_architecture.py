@@ -52,7 +52,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "runtime_tests": (
         "options networks runners",
         "agreement bench",
-        "fuzz matrix",
+        "fuzz kills matrix",
         "parity runtimes compare zoo storage scaling tflite_modes training_step",
     ),
 }
@@ -75,6 +75,7 @@ OF_ONE_BACKEND = {
     "runtime_tests.bench.scaling": "compares the storages of ONNX files",
     "runtime_tests.storage": "is the command of that",
     "runtime_tests.scaling": "is the command of that",
+    "runtime_tests.kills.cases": "names every command that writes files",
     "runtime_tests.fuzz.names": "has an entry for each format",
     "runtime_tests.fuzz.onnx_files": "changes ONNX files",
     "runtime_tests.fuzz.tflite_files": "changes .tflite files",

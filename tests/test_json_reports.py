@@ -25,6 +25,7 @@ MADE_UP = {
     ),
     "runtime_tests.bench.__main__": ("runtime_tests.bench.latency.bench", "bench", ["a.onnx"]),
     "runtime_tests.fuzz.__main__": ("runtime_tests.fuzz.run.fuzz", "fuzz", ["onnx"]),
+    "runtime_tests.kills.__main__": ("runtime_tests.kills.run.kill", "kills", []),
     "runtime_tests.zoo": ("runtime_tests.matrix.run.run_matrix", "zoo", ["--threads", "2"]),
     "runtime_tests.compare": ("runtime_tests.bench.four_files.measure_four_files", "compare", ["resnet8"]),
     "runtime_tests.storage": ("runtime_tests.bench.storage.measure_storage", "storage", ["--activations", "float"]),

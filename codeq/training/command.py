@@ -18,6 +18,7 @@ from codeq.errors import CheckpointError, DataError
 from codeq.quantizer import fused
 from codeq.run_log import RunLog, read_run
 from codeq.toolkit import cli
+from codeq.toolkit.files import sweep
 from codeq.toolkit.locks import written_by_one
 from codeq.toolkit.options import flag_of
 from codeq.toolkit.table import fold_line, format_bytes
@@ -43,19 +44,20 @@ def run_training(arguments: dict[str, Any], asked: dict[str, Any], config: Train
         The exit status.
     """
     resume, factory = None, _import_factory(asked)
-    if config is None:
-        resume = checkpoint.load(arguments["resume"], factory)
-        config = _resumed_config(resume, asked)
     output = arguments["output"] or arguments["resume"] or Path("ckpt.pt")
     log = arguments["log"] or output.with_suffix(".jsonl")
     cli.set_threads(arguments["threads"])
     fused.set_compile(not arguments["no_compile"])
     with ExitStack() as held:
+        if not arguments["dry_run"] and os.environ.get("RANK", "0") == "0":
+            paths = (path for path in (output, log, arguments["best"]) if path is not None)
+            for path in {path.resolve(): path for path in paths}.values():
+                held.enter_context(written_by_one(path, "training"))
+                sweep(path)
+        if config is None:
+            resume = checkpoint.load(arguments["resume"], factory)
+            config = _resumed_config(resume, asked)
         if not arguments["dry_run"]:
-            if os.environ.get("RANK", "0") == "0":
-                paths = (path for path in (output, log, arguments["best"]) if path is not None)
-                for path in {path.resolve(): path for path in paths}.values():
-                    held.enter_context(written_by_one(path, "training"))
             _check_outputs(arguments, config, output, log)
         ranks = start_ranks()
         try:
@@ -70,7 +72,7 @@ def run_training(arguments: dict[str, Any], asked: dict[str, Any], config: Train
 def _resumed_config(resume: checkpoint.Checkpoint, asked: dict[str, Any]) -> TrainConfig:
     if resume.training is None or "config" not in resume.training:
         raise CheckpointError(f"{resume.path}: was not written by codeq.train, there is nothing to resume")
-    if resume.training.get("complete"):
+    if resume.training.get("complete") is True:
         raise CheckpointError(f"{resume.path}: the run is complete, there is nothing to resume")
     try:
         config = TrainConfig(**resume.training["config"])

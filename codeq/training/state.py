@@ -69,9 +69,14 @@ class TrainingState:
                 f"--teacher {config.teacher}: is not the file that {resume.path} was started with; "
                 "put that one back, or start a new run"
             )
+        groups, places = self.optimizer.state_dict()["param_groups"], self.scheduler.state_dict()
         try:
+            _check_optimizer(state["optimizer"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.scheduler.load_state_dict(state["scheduler"])
+            _check_like(self.optimizer.state_dict()["param_groups"], groups, "optimizer")
+            _check_like(self.scheduler.state_dict(), places, "scheduler")
+            _check_moments(self.optimizer)
             self.generator.set_state(state["generator"])
             self.history = [EpochResult.from_dict(row) for row in state["history"]]
             self.step = len(self.history) * schedule.batch_count
@@ -83,3 +88,49 @@ class TrainingState:
                 self.controller.load_state_dict(state["controller"])
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise CheckpointError(f"{resume.path}: its training state is damaged ({first_line(error)})") from error
+
+
+def _check_like(found: Any, expected: Any, where: str) -> None:
+    """Hold what was stored to what a new run has in its place: a value of another kind fails only once it is used.
+
+    Raises:
+        ValueError: An entry is missing, or of another kind.
+    """
+    if isinstance(expected, dict):
+        if not isinstance(found, dict) or not set(expected) <= set(found):
+            raise ValueError(f"its {where} lacks entries")
+        for key, value in expected.items():
+            _check_like(found[key], value, f"{where}.{key}")
+    elif isinstance(expected, list | tuple):
+        if not isinstance(found, list | tuple) or len(found) != len(expected):
+            raise ValueError(f"its {where} is no list of {len(expected)}")
+        for one, other in zip(found, expected, strict=True):
+            _check_like(one, other, where)
+    elif not isinstance(found, (bool, int, float) if isinstance(expected, int | float) else type(expected)):
+        raise ValueError(f"its {where} is a {type(found).__name__}")
+
+
+def _check_optimizer(stored: Any) -> None:
+    """See that an optimizer's state is made of dictionaries, which torch takes for granted.
+
+    Raises:
+        ValueError: It is not.
+    """
+    parts = (stored["state"], stored["param_groups"]) if isinstance(stored, dict) else (stored, stored)
+    if not isinstance(parts[0], dict) or not isinstance(parts[1], list):
+        raise ValueError("its optimizer is no state of one")
+    for entry in (*parts[0].values(), *parts[1]):
+        if not isinstance(entry, dict):
+            raise ValueError(f"its optimizer holds a {type(entry).__name__}")
+
+
+def _check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """See that what an optimizer keeps for a tensor has its shape, or is a number.
+
+    Raises:
+        ValueError: It is of another shape.
+    """
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and value.shape not in (parameter.shape, ()):
+                raise ValueError(f"its optimizer.{name} has shape {tuple(value.shape)}, not {tuple(parameter.shape)}")

@@ -16,7 +16,7 @@ from export.program.codes import UINT8_TO_INT8
 from export.program.names import codes_name
 from export.runner import InputSlot
 from export.tflite.child import RemoteSession, child_of
-from export.tflite.file.flatbuffer import read_metadata, with_outputs
+from export.tflite.file.flatbuffer import has_metadata, with_outputs
 from export.tflite.file.verify_file import verify_file
 from export.tflite.run import XNNPACK, batch_axis
 from export.tflite.runtime import installed_version
@@ -58,8 +58,7 @@ class LiteRtRunner:
         self.is_remote = not is_trusted(data)
         self.channels_last, self.fixed, self.orders = False, False, tuple[Order, ...]()
         self.names: tuple[str, ...] = ()
-        ours = read_metadata(verify_file(path, data), KEY) is not None
-        if ours or look_at:
+        if has_metadata(verify_file(path, data), KEY) or look_at:
             file = read_file(path)
             missing = [name for name in look_at if name not in file.codes]
             if missing:

@@ -29,7 +29,7 @@ def find(answer: Answer, target: str | None) -> str:
         return f"{answer.peak_bytes / 2**30:.1f} GiB"
     lines = answer.stderr.splitlines()
     errors = [line for line in lines if not line.startswith(LOGGED)]
-    if (len(errors), len(lines) - len(errors)) != (1, 0) if answer.status == 2 else errors:
+    if (len(errors), len(lines) - len(errors)) != (1, 0) if answer.status == 2 else len(errors) > answer.status:
         return f"{len(lines)} lines on stderr: {lines[0] if lines else ''}"
     for text in (answer.stdout, answer.stderr):
         if not text.replace("\n", "").isprintable():

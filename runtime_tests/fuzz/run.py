@@ -123,7 +123,8 @@ def fuzz(
                         (keep / f"{seed}-{number}{suffix}").write_bytes(mutant)
             share = max(done / count, (time.monotonic() - start) / 60 / minutes)
             on_progress(min(share, 1.0), format_count(len(findings), "finding"))
-    return FuzzReport(kind, seed, done, time.monotonic() - start, outcomes, tuple(findings))
+    counts = {name: dict(counter) for name, counter in outcomes.items()}
+    return FuzzReport(kind, seed, done, time.monotonic() - start, counts, tuple(findings))
 
 
 def _subject(kind: str, folder: Path, rarely: int) -> tuple[list[Path], list[Command]]:

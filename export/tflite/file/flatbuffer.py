@@ -168,12 +168,23 @@ def read(data: bytes) -> Any:
     return fb.ModelT.InitFromPackedBuf(data, 0)
 
 
+def has_metadata(model: Any, name: str) -> bool:
+    """Say whether a file holds anything under a name."""
+    return _find_metadata(model, name) is not None
+
+
 def read_metadata(model: Any, name: str) -> str | None:
-    """Find the text that a file holds under a name; None where it has none."""
-    for entry in model.metadata or []:
-        if entry.name in (name, name.encode()):
-            return bytes(model.buffers[entry.buffer].data).decode()
-    return None
+    """Find the text that a file holds under a name; None where it has none.
+
+    Raises:
+        UnicodeDecodeError: It is no text.
+    """
+    entry = _find_metadata(model, name)
+    return None if entry is None else bytes(model.buffers[entry.buffer].data).decode()
+
+
+def _find_metadata(model: Any, name: str) -> Any:
+    return next((entry for entry in model.metadata or [] if entry.name in (name, name.encode())), None)
 
 
 def with_outputs(data: bytes, names: list[str]) -> bytes:

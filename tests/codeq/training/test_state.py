@@ -1,5 +1,7 @@
 """The state of a run: what is stored is taken back whole, damage and another teacher are named."""
 
+import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,45 @@ def test_a_damaged_state_is_named(missing: str, model: nn.Module) -> None:
     del stored[missing]
     with pytest.raises(CheckpointError, match=rf"^part.pt: its training state is damaged \('{missing}'\)$"):
         make_state(model).restore(unfinished(model, stored), CONFIG, SCHEDULE)
+
+
+def _set(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(stored: dict[str, Any]) -> None:
+        at: Any = stored
+        for key in path[:-1]:
+            at = at[key]
+        at[path[-1]] = value
+
+    return change
+
+
+def _drop_a_rate(stored: dict[str, Any]) -> None:
+    del stored["optimizer"]["param_groups"][0]["betas"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_set("optimizer", value=torch.ones(3)), "its optimizer"),
+        (_set("optimizer", "state", 1, value=torch.ones(3)), "its optimizer holds a Tensor"),
+        (_set("optimizer", "state", 0, "exp_avg", value=torch.ones(3, 1)), "its optimizer.exp_avg has shape (3, 1)"),
+        (_set("optimizer", "param_groups", 0, value=[]), "its optimizer holds a list"),
+        (_set("optimizer", "param_groups", 0, "lr", value="fast"), "its optimizer.lr is a str"),
+        (_drop_a_rate, "its optimizer lacks entries"),
+        (_set("scheduler", "last_epoch", value=torch.ones(2)), "its scheduler.last_epoch is a Tensor"),
+        (_set("scheduler", "base_lrs", value=[0.1]), "its scheduler.base_lrs is no list of"),
+    ],
+)
+def test_what_would_fail_in_a_later_step_is_named(change: Any, message: str, model: nn.Module) -> None:
+    state = make_state(model)
+    model(torch.ones(2, 4)).sum().backward()
+    state.optimizer.step()
+    stored = copy.deepcopy(state.state_dict()) | {"history": [ROW]}
+    change(stored)
+    with pytest.raises(CheckpointError) as raised:
+        make_state(model).restore(unfinished(model, stored), CONFIG, SCHEDULE)
+    assert str(raised.value).startswith("part.pt: its training state is damaged (")
+    assert message in str(raised.value)
 
 
 def test_another_teacher_is_named(model: nn.Module) -> None:
