@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
-from torch.fx import Graph, GraphModule
+from torch.fx import Graph, GraphModule, Node
 
 from codeq.errors import TraceError, first_line
 from codeq.graph.autocast import autocast_off
@@ -88,6 +88,7 @@ def trace(
             _refuse_state_of_one(model, example_inputs, names)
         raise TraceError(f"torch.export cannot trace {type(model).__name__}: {first_line(error)}") from error
     inline_regions(exported)
+    _use_first_names(exported, model)
     _name_inputs(exported, names)
     _mark_constants(exported)
     settle_state(exported, functionalize(exported), state)
@@ -100,6 +101,33 @@ def trace(
     for node in exported.graph.nodes:
         depends_on_input(node)  # noted in the graph's order, so that no chain is too deep to follow
     return exported
+
+
+def _use_first_names(exported: ExportedProgram, model: nn.Module) -> None:
+    """Call the tensors of a module that has several names by the first one, as `named_parameters` does, and read each
+    from one placeholder."""
+    first: dict[int, str] = {}
+    owners = {name: first.setdefault(id(module), name) for name, module in model.named_modules(remove_duplicate=False)}
+
+    def renamed(name: str) -> str:
+        owner, dot, tensor = name.rpartition(".")
+        return f"{owners.get(owner, owner)}{dot}{tensor}"
+
+    signature, state = exported.graph_signature, dict(exported.state_dict)
+    for spec in (*signature.input_specs, *signature.output_specs):
+        if spec.target in state:
+            spec.target = renamed(spec.target)
+    exported.state_dict.clear()
+    exported.state_dict.update({renamed(name): tensor for name, tensor in state.items()})
+    placeholders = {node.name: node for node in exported.graph.nodes if node.op == "placeholder"}
+    known: dict[str, Node] = {}
+    for spec in list(signature.input_specs):
+        if spec.target in exported.state_dict:
+            node = placeholders[spec.arg.name]
+            if known.setdefault(spec.target, node) is not node:
+                node.replace_all_uses_with(known[spec.target])
+                exported.graph.erase_node(node)
+                signature.input_specs.remove(spec)
 
 
 def _with_hooks(model: nn.Module) -> nn.Module:

@@ -51,8 +51,8 @@ class OnnxDetails:
 
     @property
     def safe_without_vnni(self) -> bool | None:
-        """Say whether old x86 computes the same codes, opened with the file's session options; None for float files."""
-        return None if self.largest_code is None else not self.saturation.shared
+        """Say whether old x86 computes the same codes without any session option; None for float files."""
+        return None if self.largest_code is None else not self.saturation.session_options
 
     def smaller(self, report: Report[Any]) -> Mapping[str, str]:
         better = self.packed_bytes < report.size_bytes and self.storage not in PACKING
@@ -87,10 +87,8 @@ class OnnxDetails:
         return remarks
 
     def _verdict(self) -> str:
-        found, shared = self.saturation.weights, self.saturation.shared
-        if not found:
-            return "exact, no pair of products saturates"
-        count = format_count(len(found), "weight")
-        if not shared:
+        found = self.saturation
+        if found.session_options:
+            count = format_count(len(found.weights) - len(found.unsigned), "weight")
             return f"exact with the file's session options; without them {count} may saturate"
-        return f"{count} may saturate, as {shared[0]} is used twice; train with --grid-limit 63"
+        return "exact, read as uint8" if found.unsigned else "exact, no pair of products saturates"

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from torch import Tensor
 
 from export.onnx.passes.own_zero_points import own_zero_points
+from export.onnx.passes.unsigned_weights import unsigned_weights
 from export.onnx.sessions import PRECISE_SESSION_OPTIONS
 from export.program.names import codes_name
 from export.program.program import ReferenceProgram
@@ -28,16 +29,16 @@ class Saturation:
 
     Attributes:
         weights: Names of those with a pair of codes that is too large.
-        shared: Those that two kernels read, for which the file cannot ask for exact ones; empty where it does ask.
+        unsigned: Those of them that two kernels read, and therefore as uint8.
     """
 
     weights: tuple[str, ...] = ()
-    shared: tuple[str, ...] = ()
+    unsigned: tuple[str, ...] = ()
 
     @property
     def session_options(self) -> dict[str, str]:
         """Return what the file asks for so that nothing saturates."""
-        return PRECISE_SESSION_OPTIONS if self.weights and not self.shared else {}
+        return PRECISE_SESSION_OPTIONS if len(self.weights) > len(self.unsigned) else {}
 
 
 def may_saturate(codes: Tensor) -> bool:
@@ -58,10 +59,10 @@ def prevent_saturation(model: ir.Model, program: ReferenceProgram) -> Saturation
     beyond = tuple(record.name for record in used if may_saturate(record.encoding.codes))
     if not beyond:
         return Saturation()
-    shared = tuple(record.name for record in used if readers[record.name] > 1)
-    if not shared:
-        own_zero_points(model)
-    return Saturation(beyond, shared)
+    shared = tuple(name for name, count in readers.items() if count > 1)
+    unsigned_weights(model, shared)
+    own_zero_points(model)
+    return Saturation(beyond, tuple(name for name in shared if name in beyond))
 
 
 def _readers(model: ir.Model, weight: str) -> int:

@@ -3,7 +3,7 @@ bytes.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +40,21 @@ def codes_names(model: onnx.ModelProto, weights: Iterable[WeightMetadata]) -> di
         while node is not None and node.op_type != "DequantizeLinear" and node.input and steps < MAX_STEPS:
             node, steps = makers.get(node.input[0]), steps + 1
         if node is not None and node.input:
-            names[weight.name] = node.input[0]
+            names[weight.name] = _as_stored(node.input[0], makers)
     return names
+
+
+def _as_stored(codes: str, makers: Mapping[str, onnx.NodeProto]) -> str:
+    """Follow codes that are read as uint8 (passes/unsigned_weights.py) back to the int8 ones."""
+    name = codes
+    for operator in ("Cast", "Add", "Cast"):
+        node = makers.get(name)
+        if node is None or node.op_type != operator or node.domain or not node.input:
+            return codes
+        if name == codes and [attribute.i for attribute in node.attribute] != [onnx.TensorProto.UINT8]:
+            return codes
+        name = node.input[0]
+    return name
 
 
 def read_codes(

@@ -50,3 +50,25 @@ def test_a_graph_module_has_names_and_hooks_as_any_module_has() -> None:
     assert len(network._forward_hooks) == 1
     layers = [scope(node)[0] for node in exported.graph.nodes if operator_name(node)]
     assert layers[0] == "0"
+
+
+class TwoNames(nn.Module):
+    """A convolution that is called by both of its names, the second one by the graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 2, 3, padding=1)
+        self.second = self.first
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(torch.relu(self.first(x)))
+
+
+def test_a_module_of_two_names_has_one() -> None:
+    model = TwoNames()
+    exported = trace(model, (torch.zeros(2, 2, 5, 5),))
+    targets = [spec.target for spec in exported.graph_signature.input_specs if spec.target is not None]
+    assert targets == ["first.weight", "first.bias"]
+    assert list(exported.state_dict) == targets
+    x = torch.randn(3, 2, 5, 5)
+    assert torch.equal(exported.module()(x)[0], model(x))

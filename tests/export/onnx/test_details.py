@@ -30,8 +30,9 @@ def test_packed_is_proposed_where_it_is_smaller(packed: int, storage: str, flags
     [
         (None, Saturation(), None, ""),
         (63, Saturation(), True, "within 63: exact, no pair of products saturates"),
-        (127, Saturation(("a.weight",)), True, "exact with the file's session options; without them 1 weight may"),
-        (127, Saturation(("a.weight",), ("b.weight",)), False, "1 weight may saturate, as b.weight is used twice"),
+        (127, Saturation(("a.weight",)), False, "exact with the file's session options; without them 1 weight may"),
+        (127, Saturation(("a.weight", "b.weight"), ("b.weight",)), False, "without them 1 weight may saturate"),
+        (127, Saturation(("b.weight",), ("b.weight",)), True, "within 127: exact, read as uint8"),
     ],
 )
 def test_what_old_x86_makes_of_it(largest: int | None, saturation: Saturation, safe: bool | None, words: str) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ from torch import nn
 
 import codeq
 from export import export_onnx, load_session
+from export.backend import get_backend
 from export.onnx.saturation import may_saturate
 from tests.cases import Net
 
@@ -62,7 +64,7 @@ def test_a_file_that_could_saturate_asks_for_exact_kernels(tmp_path: Path) -> No
     report = export_onnx(dense(twice=False), (X[:2],), path, activations="int8", calibration=X, check_inputs=(X,))
     assert report.verdict.ok
     assert report.details.saturation.weights == ("conv.weight", "other.weight", "fc.weight")
-    assert report.details.safe_without_vnni is True
+    assert report.details.safe_without_vnni is False
     assert "exact with the file's session options; without them 3 weights may saturate" in " ".join(str(report).split())
     graph = onnx.load(path).graph
     zeros = {node.input[2] for node in graph.node if node.op_type == "DequantizeLinear" and len(node.input) == 3}
@@ -75,18 +77,15 @@ def test_a_file_that_could_saturate_asks_for_exact_kernels(tmp_path: Path) -> No
     np.testing.assert_array_equal(ours, stock)
 
 
-def test_what_two_layers_read_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("storage", ["dense", "packed"])
+def test_what_two_layers_read_is_read_as_uint8(storage: Any, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
     report = export_onnx(
-        dense(twice=True),
-        (X[:2],),
-        tmp_path / "net.onnx",
-        activations="int8",
-        calibration=X,
-        accept_mismatch=True,  # on x86 without VNNI
+        dense(twice=True), (X[:2],), path, activations="int8", calibration=X, check_inputs=(X,), storage=storage
     )
-    assert report.details.saturation.shared == ("conv.weight",)
-    assert report.details.safe_without_vnni is False
-    assert "2 weights may saturate, as conv.weight is used twice; train with --grid-limit 63" in " ".join(
-        str(report).split()
-    )
-    load_session(tmp_path / "net.onnx")
+    assert report.verdict.ok
+    assert {row.kernel for row in report.verdict.kernels} >= {"QLinearConv", "QGemm"}
+    assert report.details.saturation.weights == ("conv.weight", "fc.weight")
+    assert report.details.saturation.unsigned == ("conv.weight",)
+    assert "without them 1 weight may saturate" in " ".join(str(report).split())
+    assert get_backend("onnx").inspect(path)
