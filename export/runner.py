@@ -60,12 +60,23 @@ class Runner(Protocol):
 
 
 def run_batches(runner: Runner, inputs: Sequence[Tensor], batch_size: int) -> list[np.ndarray]:
-    """Compute all outputs for all inputs, fed `batch_size` at a time and concatenated; a last batch may be smaller."""
+    """Compute all outputs for all inputs, fed `batch_size` at a time and concatenated; a last batch may be smaller.
+
+    Raises:
+        ExportError: The runtime cannot run the file, or an output has no batch in front.
+    """
     chunks = []
     for batch in batches(inputs, batch_size):
         prepared = runner.prepare([tensor.detach().contiguous().numpy() for tensor in batch])
         chunks.append([np.array(values) for values in runner.finish(runner.run(prepared))])
-    return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+    return [_joined(number, parts) for number, parts in enumerate(zip(*chunks, strict=True))]
+
+
+def _joined(number: int, parts: Sequence[np.ndarray]) -> np.ndarray:
+    if len({part.shape[1:] for part in parts}) > 1 or not all(part.ndim for part in parts):
+        shapes = " and ".join(sorted({str(part.shape) for part in parts}))
+        raise ExportError(f"its output {number} has shape {shapes}, expected the batch as first dimension")
+    return np.concatenate(parts)
 
 
 def check_inputs(runner: Runner, path: Path, inputs: Sequence[Tensor], names: Sequence[str] = ()) -> None:
