@@ -11,6 +11,7 @@ what was typed; `check_options(settings, ExportError)` holds a call from Python 
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import UnionType
@@ -125,6 +126,16 @@ def check_options(settings: Any, error: type[Exception]) -> None:
         if not about.choices and not _is_of(value, item.type):
             expected = getattr(item.type, "__name__", str(item.type))
             raise error(f"{name} {printable(repr(value))}, expected {expected}")
+        if isinstance(value, str) and not _is_plain(value):
+            raise error(f"{name} {printable(repr(value))}, expected text that a file's name could have")
+
+
+def _is_plain(text: str) -> bool:
+    """Say whether a text can go to the operating system: no half of a surrogate pair, no NUL."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _is_of(value: Any, expected: Any) -> bool:

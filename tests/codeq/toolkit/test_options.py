@@ -128,6 +128,18 @@ def test_a_value_of_another_type_is_named(values: dict[str, object], text: str) 
         check_options(Further(**values), CodeqError)  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class Named:
+    file: str = option("a", "a file")
+
+
+@pytest.mark.parametrize(("value", "shown"), [("\ud800", r"'\\ud800'"), ("a\0b", r"'a\\x00b'")])
+def test_a_text_that_no_file_could_be_called_is_named(value: str, shown: str) -> None:
+    with pytest.raises(CodeqError, match=f"^file {shown}, expected text that a file's name could have$"):
+        check_options(Named(value), CodeqError)
+    check_options(Named("\udcff"), CodeqError)  # as Python reads a name that is no UTF-8
+
+
 def test_a_bound_as_good_as_none_is_not_named() -> None:
     with pytest.raises(CodeqError, match=r"^seed -1, expected a number of at least 0$"):
         check_options(Further(seed=-1), CodeqError)
