@@ -131,13 +131,12 @@ def _subject(kind: str, folder: Path, rarely: int) -> tuple[list[Path], list[Com
     """Write what mutants are made from, and give the commands that read them."""
     if kind == CHECKPOINT:
         files, name = write_checkpoints(folder), f"{FILE}.pt"
-        trained = f"{FILE}.jsonl"
         return (
             files,
             [
                 # What is taken for float weights trains nothing; what goes on trains its last epoch.
                 ("init", "codeq.train", ["--init", name, "--epochs", "1", "--dry-run", "--quiet"], None, 1),
-                ("resume", "codeq.train", ["--resume", name, "--quiet"], trained, 1),
+                ("resume", "codeq.train", ["--resume", name, "--quiet"], None, 1),
                 ("export", EXPORT, [name, "-o", "out", "--quiet"], "out", rarely),
             ],
         )

@@ -1,7 +1,8 @@
 """This module lists the commands that write files, with small inputs for each."""
 
+import io
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 import codeq
+from codeq import train
 from codeq.compress import compress
 from codeq.training.recipe import TrainConfig
 from codeq.training.trainer import EpochResult, Trainer
@@ -55,6 +57,15 @@ def cases() -> dict[str, Case]:
             _half,
             trains=True,
         ),
+        Case(
+            "train --best --json",
+            "codeq.train",
+            [*TRAINING, "--best", "best.pt", "--json", "a.json"],
+            (*training, "best.pt", "a.json"),
+            _nothing,
+            trains=True,
+        ),
+        Case("pareto", "codeq.pareto", ["net.jsonl", "-o", "figures", *word], ("figures/",), _trained),
         Case("compress", "codeq.compress.__main__", [*compressing, "-o", "out.pt", *word], ("out.pt",), _float),
         Case("advise --json", "codeq.advise", [*compressing[:4], "--json", "a.json", *word], ("a.json",), _float),
         Case("adopt", "codeq.adopt.__main__", [*_ADOPTED, "-o", "out.pt", *word], ("out.pt",), _quantized),
@@ -79,9 +90,23 @@ def cases() -> dict[str, Case]:
         Case("materialize", "export.materialize", ["net.onnx", "-o", "dense.onnx", *word], ("dense.onnx",), _file),
         Case("inspect --json", "export.inspect", ["net.onnx", "--json", "a.json", *word], ("a.json",), _file),
         Case(
+            "runtimes --json",
+            "runtime_tests.runtimes",
+            [*_COMPARED, "--runtimes", "onnxruntime", "--json", "a.json", *word],
+            ("a.json",),
+            _file,
+        ),
+        Case(
+            "bench --json",
+            "runtime_tests.bench.__main__",
+            ["net.onnx", "--seconds", "0.01", "--json", "a.json", *word],
+            ("a.json",),
+            _file,
+        ),
+        Case(
             "parity --json --force",
             "runtime_tests.parity",
-            [CHECKPOINT, "net.onnx", "--model", FACTORY, "--count", "2", "--json", "a.json", "--force", *word],
+            [*_COMPARED, "--json", "a.json", "--force", *word],
             ("a.json",),
             _both(_file, _older("a.json")),
             True,
@@ -91,6 +116,9 @@ def cases() -> dict[str, Case]:
 
 
 _ADOPTED = ["--model", FACTORY, "--init", "quantized.pt", "--input-shape", "1,8,8"]
+
+
+_COMPARED = [CHECKPOINT, "net.onnx", "--model", FACTORY, "--count", "2"]
 
 
 def _nothing(folder: Path) -> None:
@@ -123,6 +151,14 @@ def _half(folder: Path) -> None:
     config = TrainConfig(model=FACTORY, epochs=EPOCHS, batch_size=512, sparsity=0.3)
     with suppress(KeyboardInterrupt):
         Trainer(config, factory=digits_network).run(folder / CHECKPOINT, on_epoch=stop)
+
+
+def _trained(folder: Path) -> None:
+    """Leave the log of a whole training."""
+    words = [*TRAINING[: TRAINING.index("-o")], "-o", str(folder / CHECKPOINT), "--quiet"]
+    with redirect_stdout(io.StringIO()):
+        train.main(words)
+    (folder / CHECKPOINT).unlink()
 
 
 def _inputs() -> torch.Tensor:

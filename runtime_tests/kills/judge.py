@@ -15,6 +15,11 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+def is_written(name: str, writes: Sequence[str]) -> bool:
+    """Say whether a file is one that the command writes, or in such a folder."""
+    return any(name == one or (one.endswith("/") and name.startswith(one)) for one in writes)
+
+
 def find_broken(before: Files, found: Files, whole: Sequence[Files], writes: Sequence[str]) -> str:
     """Say what is wrong right after a kill; empty where nothing is.
 
@@ -22,17 +27,17 @@ def find_broken(before: Files, found: Files, whole: Sequence[Files], writes: Seq
         before: The folder before the command ran.
         found: The folder after the kill.
         whole: Folders as they may be once something is complete: after a whole run, or after each epoch of one.
-        writes: Names that the command writes.
+        writes: Names that the command writes; those of folders end in a slash.
     """
     for name, content in before.items():
         if name not in found:
             return f"{name} is lost"
-        if found[name] != content and not (name in writes and _is_one_of(name, found[name], whole)):
+        if found[name] != content and not (is_written(name, writes) and _is_one_of(name, found[name], whole)):
             return f"{name} is neither the old file nor a new one"
     for name, content in found.items():
         if name in before or name.startswith("."):
             continue
-        if name not in writes:
+        if not is_written(name, writes):
             return f"{name} is left over"
         if not _is_one_of(name, content, whole):
             return f"{name} is half-written"

@@ -16,7 +16,7 @@ from codeq.toolkit.table import fold_line, format_count, render_table
 from codeq.toolkit.text import printable
 from runtime_tests.kills.cases import CHECKPOINT, Case, cases
 from runtime_tests.kills.forks import Ended, Forks, Kill
-from runtime_tests.kills.judge import Files, find_broken, find_unfinished, read_folder
+from runtime_tests.kills.judge import Files, find_broken, find_unfinished, is_written, read_folder
 from runtime_tests.kills.network import FACTORY, digits_network
 
 COMPLETE = "the run is complete"
@@ -81,6 +81,7 @@ class Subject:
     case: Case
     folder: Path
     before: Files
+    written: tuple[str, ...]
     whole: tuple[Files, ...]
     ended: Ended
 
@@ -122,7 +123,7 @@ def kill(
                 if ended.status is not None:
                     continue  # it had ended before
                 found = read_folder(work)
-                new = [found.get(name) not in (None, subject.before.get(name)) for name in subject.case.writes]
+                new = [found.get(name) not in (None, subject.before.get(name)) for name in subject.written]
                 outcomes[subject.case.name][2 if all(new) else int(any(new))] += 1
                 what = find_broken(subject.before, found, subject.whole, subject.case.writes)
                 what = what or _finish(forks, subject, work)
@@ -154,7 +155,8 @@ def _prepare(forks: Forks, case: Case, folder: Path) -> Subject:
         shutil.rmtree(work)
     if case.trains:
         whole += _epochs(forks, case, folder, ended)
-    return Subject(case, folder, before, tuple(whole), ended)
+    written = tuple(name for name in whole[0] if is_written(name, case.writes))
+    return Subject(case, folder, before, written, tuple(whole), ended)
 
 
 def _epochs(forks: Forks, case: Case, folder: Path, whole: Ended) -> list[Files]:

@@ -29,6 +29,7 @@ FINE = "error: net.onnx: is damaged\n"
         (Answer(2, stderr=f"error: {'x' * 5000}\n"), "a line of 5007 characters"),
         (Answer(0, cpu_seconds=21.0), "21 CPU-seconds"),
         (Answer(0, peak_bytes=3 * 2**30), "3.0 GiB"),
+        (Answer(2, stderr=FINE, left=("net.jsonl",)), ""),
         (Answer(2, stderr=FINE, left=(".dense.onnx.tmp",)), "leaves .dense.onnx.tmp"),
     ],
 )
