@@ -28,7 +28,8 @@ TRAINING += ["--sparsity", "0.3", "-o", CHECKPOINT, "--quiet"]
 class Case:
     """Describes a command that is killed: its name, its module, its words, what it writes, and what makes its inputs.
 
-    `older` says that its files exist before, and `trains` that a killed run goes on with `--resume`.
+    `older` says that its files exist before, `trains` that a killed run goes on with `--resume`, and `again` what words
+    the next run has beside those, or those of `--resume`.
     """
 
     name: str
@@ -60,10 +61,11 @@ def cases() -> dict[str, Case]:
         Case(
             "train --best --json",
             "codeq.train",
-            [*TRAINING, "--best", "best.pt", "--json", "a.json"],
+            [*TRAINING, *_BEST],
             (*training, "best.pt", "a.json"),
             _nothing,
             trains=True,
+            again=["--force", *_BEST],
         ),
         Case("pareto", "codeq.pareto", ["net.jsonl", "-o", "figures", *word], ("figures/",), _trained),
         Case("compress", "codeq.compress.__main__", [*compressing, "-o", "out.pt", *word], ("out.pt",), _float),
@@ -118,6 +120,7 @@ def cases() -> dict[str, Case]:
 _ADOPTED = ["--model", FACTORY, "--init", "quantized.pt", "--input-shape", "1,8,8"]
 
 
+_BEST = ["--best", "best.pt", "--json", "a.json"]
 _COMPARED = [CHECKPOINT, "net.onnx", "--model", FACTORY, "--count", "2"]
 
 

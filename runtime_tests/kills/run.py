@@ -194,7 +194,7 @@ def _finish(forks: Forks, subject: Subject, work: Path) -> str:
     if case.trains:
         content = read_folder(work).get(CHECKPOINT)
         if content is not None and content != subject.before.get(CHECKPOINT):
-            words = ["--resume", CHECKPOINT, "--model", FACTORY, "--quiet"]
+            words = ["--resume", CHECKPOINT, "--model", FACTORY, "--quiet", *case.again]
         elif "--resume" in case.words:
             words = case.words
     ended = forks.run(case.module, words, work)
