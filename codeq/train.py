@@ -41,7 +41,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--workers", type=cli.integer(0, 1024), help="threads that decode images (default: as --threads)"
     )
     group.add_argument("--device", default="cpu", help="where to compute: cpu, cuda or cuda:N")
-    group.add_argument("--no-compile", action="store_true", help="leave torch.compile out of the quantizer")
     group = parser.add_argument_group("files")
     group.add_argument(
         "-o", "--output", type=Path, help="checkpoint to write (default: ckpt.pt, or with --resume the same file)"

@@ -47,7 +47,6 @@ def run_training(arguments: dict[str, Any], asked: dict[str, Any], config: Train
     output = arguments["output"] or arguments["resume"] or Path("ckpt.pt")
     log = arguments["log"] or output.with_suffix(".jsonl")
     cli.set_threads(arguments["threads"])
-    fused.set_compile(not arguments["no_compile"])
     with ExitStack() as held:
         if not arguments["dry_run"] and os.environ.get("RANK", "0") == "0":
             paths = (path for path in (output, log, arguments["best"]) if path is not None)
@@ -57,6 +56,7 @@ def run_training(arguments: dict[str, Any], asked: dict[str, Any], config: Train
         if config is None:
             resume = checkpoint.load(arguments["resume"], factory)
             config = _resumed_config(resume, asked)
+        fused.set_compile(config.compile != "off")
         if not arguments["dry_run"]:
             _check_outputs(arguments, config, output, log)
         ranks = start_ranks()

@@ -27,6 +27,7 @@ DEFAULT_SPARSITY = 0.9
 TARGETS = ("lambda_dz", "sparsity", "bops", "size")
 ACTIVATIONS = ("float32", "int8")
 AUTOCAST = ("off", "bfloat16")
+COMPILE = ("auto", "off", "model")
 OPTIMIZERS: Mapping[str, Mapping[str, float]] = {
     "sgd": {"lr": 0.1, "weight_decay": 5e-4},
     "adamw": {"lr": 6e-3, "weight_decay": 1e-2},
@@ -69,6 +70,9 @@ class TrainConfig:
         freeze_fraction: Last part of the steps, with grids frozen.
         activations: "float32", or "int8" to learn uint8 activation scales in that last part.
         autocast: "bfloat16" computes layers in it; weights and grids stay float32.
+        compile: What goes through `torch.compile`: "model", the whole network in training and the teacher
+            (compiled_network.py); "off", nothing; "auto", the network where the run is long enough to win its time
+            back, and the quantizers of large weights else.
         teacher: Checkpoint of a float twin to distil from (Hinton et al. 2015, arXiv:1503.02531), with the share
             `teacher_weight` of the loss, at `temperature`.
         init: File of float weights to start from.
@@ -213,6 +217,12 @@ class TrainConfig:
         group=QUANTIZER,
     )
     autocast: str = option("off", "compute layers in bfloat16; weights stay float32", choices=AUTOCAST, group=TRAINING)
+    compile: str = option(
+        "auto",
+        "torch.compile: model is the whole network; auto, where a run is long enough to gain by it",
+        choices=COMPILE,
+        group=TRAINING,
+    )
     teacher: str | None = option(
         None,
         "checkpoint to distil from, such as the float twin's",
@@ -247,6 +257,8 @@ class TrainConfig:
             )
         if self.activations == "int8" and self.autocast != "off":
             raise DataError(f"--activations int8 and --autocast {self.autocast} exclude each other; leave one out")
+        if self.activations == "int8" and self.compile == "model":
+            raise DataError("--activations int8 and --compile model exclude each other; leave one out")
         asked = [flag for flag in TARGETS if getattr(self, flag) is not None]
         if len(asked) > 1:
             raise DataError(f"{_flags(asked)} contradict each other; a run has one target, or lambda")

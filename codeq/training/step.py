@@ -1,6 +1,8 @@
 """Train one step: forward, loss, backward, clipping, optimizer, schedule, and the budget's controller."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +22,10 @@ class TrainingStep:
     """Takes the steps of a run.
 
     Args:
-        network: What to call in training, as `wrap` returns it.
+        network: What to call in training: as `wrap` returns it, or a `CompiledNetwork`.
         state: Optimizer, schedule and controller; its count of steps is kept here.
         config: The run.
-        teacher: A network in eval mode to distil from, on `device`.
+        teacher: A network in eval mode to distil from, on `device`, or a compiled one.
         clip_norm: Largest norm of the gradients of each of CLIPPED_TOGETHER; 0 is none.
         ranks: From `start_ranks`.
         device: Where to compute.
@@ -31,11 +33,11 @@ class TrainingStep:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Callable[[Tensor], Any],
         state: TrainingState,
         config: TrainConfig,
         *,
-        teacher: nn.Module | None,
+        teacher: Callable[[Tensor], Any] | None,
         clip_norm: float,
         ranks: Ranks,
         device: torch.device,

@@ -9,6 +9,7 @@ process of a run takes the same decisions from the same weights; only the first 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from codeq.activations.learned_step import QuantizedActivations
 from codeq.checkpoint import Checkpoint
 from codeq.cost import CostSummary, summary
 from codeq.data import Split, load_dataset
-from codeq.errors import DataError
+from codeq.errors import DataError, RanksError
 from codeq.quantizer.attach import AttachReport, freeze
 from codeq.training.agreement import check_agreement, digest_of
 from codeq.training.batch_norm import reestimate_batch_norm
 from codeq.training.batching import Batch, TrainingBatches
 from codeq.training.budget_controller import BudgetController
+from codeq.training.compiled_network import CompiledNetwork
 from codeq.training.distillation import load_teacher
 from codeq.training.distributed import Ranks, wrap
 from codeq.training.divergence import DivergedError, LossGuard, where_diverged
@@ -42,6 +44,9 @@ from codeq.training.sync_batch_norm import synchronize_batch_norm
 __all__ = ["DivergedError", "EpochResult", "TrainResult", "Trainer", "train"]
 
 BATCH_NORM_BATCHES = 100
+COMPILED_MACS = 10**13
+"""A run of so many multiply-adds forward is compiled by itself: ten minutes to half an hour on two cores, of which a
+fifth to a third is won back, against half a minute that compiling takes."""
 ALONE = Ranks(0, 1)
 
 OnStep = Callable[[int, int, float], None]
@@ -77,6 +82,7 @@ class Trainer:
         schedule: The run's optimizer steps.
         state: What changes during the run beside the network.
         saved: The file that holds the last good epoch; None before there is one.
+        is_compiled: Whether steps are those of a `CompiledNetwork`.
 
     Raises:
         DataError, CheckpointError, BudgetError, RanksError: Bad input.
@@ -129,11 +135,13 @@ class Trainer:
             self.saved = resume.path
         check_agreement("the network, its recipe and the data", digest_of(self._identity()))
         self.checkpoints = RunCheckpoints(config, network, self.data, self.inputs, self.state)
+        self.is_compiled = self._compiles()
+        compiled = partial(CompiledNetwork, batch_size=config.batch_size)
         self.train_step: Callable[[Batch], float] = TrainingStep(
-            wrap(self._computing(), ranks),
+            compiled(self.model) if self.is_compiled else wrap(self._computing(), ranks),
             self.state,
             config,
-            teacher=self.teacher,
+            teacher=compiled(self.teacher) if self.is_compiled and self.teacher is not None else self.teacher,
             clip_norm=choose_clip_norm(config, self.model),
             ranks=ranks,
             device=self.device,
@@ -232,6 +240,18 @@ class Trainer:
     def _computing(self) -> nn.Module:
         """Return the network as it is deployed: with its activations quantized, where they are."""
         return self.model if self.state.quantized is None else self.state.quantized
+
+    def _compiles(self) -> bool:
+        """Decide about the whole run: a step of another kind would give other bits."""
+        config = self.config
+        if config.compile == "model" and self.ranks.world_size > 1:
+            raise RanksError("--compile model is for one process; leave it out, or train with one")
+        if config.compile != "auto":
+            return config.compile == "model"
+        if self.ranks.world_size > 1 or config.activations == "int8":
+            return False
+        macs = summary(self.model, self.data.input_shape).macs
+        return macs * len(self.data.train) * config.epochs >= COMPILED_MACS
 
     def _build_controller(self) -> BudgetController | None:
         schedule, budget = self.schedule, self.config.budget

@@ -60,7 +60,7 @@ def command(name: str, *options: str) -> list[str]:
     lr = () if "--lr" in options else ("--lr", "0.05")
     files = ("-o", str(WORK / f"{name}.pt"), "--log", str(WORK / f"{name}.jsonl"), "--force", "--threads", "1")
     data = ("--model", "resnet20", "--data", f"cifar10:{WORK / 'cifar'}", "--batch-size", "128")
-    return [sys.executable, "-m", "codeq.train", *data, "--device", DEVICE, "--no-compile", *files, *options, *lr]
+    return [sys.executable, "-m", "codeq.train", *data, "--device", DEVICE, "--compile", "off", *files, *options, *lr]
 
 
 def decode(member: tuple[str, bytes]) -> tuple[str, np.ndarray]:
@@ -173,7 +173,7 @@ def runs(epochs: str) -> None:
                 str(WORK / f"{name}.pt"),
                 "--device",
                 DEVICE,
-                "--no-compile",
+                "--compile", "off",
                 "--threads",
                 "1",
             ]
