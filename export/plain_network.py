@@ -10,12 +10,11 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from codeq.compress.network import compress
-from codeq.compress.report import GOOD_DB
 from codeq.data.collect import collect_calibration
 from codeq.errors import TraceError, first_line
 from codeq.graph.inputs import Inputs, split_inputs
 from codeq.quantizer.attach import quantized_layers, quantized_weights, weight_names
-from codeq.quantizer.power import decibels_text
+from codeq.quantizer.power import GOOD_DB, decibels_text
 from codeq.quantizer.signal import NetworkSignal, measure_network
 from export.errors import ExportError
 from export.options import Quantization

@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--input-size", type=cli.integer(1), metavar="N", help="height and width of images")
     parser.add_argument(
-        "--mean", type=cli.numbers, metavar="A,B,C", help="of pixels in [0, 1], one or for each channel"
+        "--mean", type=cli.numbers, metavar="A,B,C", help="of pixels in [0, 1], one for all channels or one for each"
     )
     parser.add_argument("--std", type=cli.numbers, metavar="A,B,C", help="likewise")
     parser.add_argument("--count", type=cli.integer(1), metavar="N", help="inputs to take (default: at most 256)")
@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
         from codeq.checkpoint import save
         from codeq.compress.network import compress
         from codeq.data.calibration import read_calibration
-        from codeq.data.network_inputs import data_arguments, known_arity, name_inputs
+        from codeq.data.network_inputs import data_arguments, image_channels, known_arity, name_inputs
         from codeq.graph.inputs import count_inputs, slice_inputs
         from codeq.training.init_weights import load_init
 
@@ -139,6 +139,7 @@ def main(argv: list[str] | None = None) -> int:
             input_size=arguments.input_size,
             mean=arguments.mean,
             std=arguments.std,
+            channels=image_channels(model),
             count=count,
             arity=known_arity(model),
             arguments=data_arguments(model),
@@ -171,7 +172,7 @@ def main(argv: list[str] | None = None) -> int:
         shape: Any = {name: tuple(tensor.shape[1:]) for name, tensor in inputs.items()}
     else:
         shape = tuple(inputs.shape[1:])
-    preprocessing = {"mean": arguments.mean, "std": arguments.std} if arguments.mean and arguments.std else {}
+    preprocessing = _preprocessing(arguments, inputs)
     save(
         arguments.output,
         model,
@@ -196,6 +197,14 @@ def main(argv: list[str] | None = None) -> int:
     if str(arguments.json) != "-":
         print(f"{arguments.output} written")
     return 0 if report.budget is None or report.budget.met else cli.EXIT_FAILED
+
+
+def _preprocessing(arguments: argparse.Namespace, inputs: Any) -> dict[str, list[float]]:
+    """Say what was done to images, a number for each channel."""
+    if not arguments.mean or not arguments.std or isinstance(inputs, dict):
+        return {}
+    given = {"mean": arguments.mean, "std": arguments.std}
+    return {name: numbers * (inputs.shape[1] if len(numbers) == 1 else 1) for name, numbers in given.items()}
 
 
 def _check_plot(arguments: argparse.Namespace) -> None:

@@ -48,8 +48,10 @@ def answer(
             raise
         except Exception as error:  # the network is the user's, and may raise anything
             given = ", ".join(_describe(tensor) for tensor in batch)
+            last = first + len(batch[0]) - 1
+            numbers = f"input {first}" if last == first else f"inputs {first} to {last}"
             raise TraceError(
-                f"{type(network).__name__} cannot be called with the calibration inputs, {given}: "
+                f"{type(network).__name__} cannot be called with calibration {numbers}, {given} like all of them: "
                 f"{type(error).__name__} ({first_line(error)}); give them in the shape and dtype that its forward takes"
             ) from error
         for name, value in outputs.items():

@@ -32,7 +32,7 @@ from codeq.compress.sensitivity import BITS, Sensitivity, measure
 from codeq.cost import FLOAT_BITS, summary
 from codeq.data.collect import CalibrationInputs, collect_calibration
 from codeq.data.network_inputs import data_arguments, known_arity
-from codeq.errors import CompressError
+from codeq.errors import CalibrationError, CompressError
 from codeq.graph.inputs import Inputs, join_inputs, split_inputs
 from codeq.graph.nodes import is_constant, state_name
 from codeq.graph.trace import trace
@@ -46,7 +46,8 @@ from codeq.training.budget import Budget
 
 HELD = 8
 """One in so many inputs is held back, and the result judged on these alone."""
-TABLES = ("sqs", "spfq_sign")
+ONE_BIT = "spfq_sign"
+TABLES = ("sqs", ONE_BIT)
 """Methods whose codes are fewer than their grid has."""
 CHOOSING = 0.3
 """Share of the progress that choosing codes counts where they are distilled afterwards."""
@@ -86,8 +87,8 @@ def compress(
         calibration: Inputs as the network will get them: a tensor, an array, a tuple or a mapping of several, a
             DataLoader or any iterable of batches. Labels are left out, also "labels" of a mapping, unless the network
             cannot be called without them.
-        bits: 2 to 8, of every weight that is not kept. None is 8; under a budget of bit operations or bytes it is for
-            each weight what the budget is best spent on.
+        bits: 2 to 8, of every weight that is not kept; not with "spfq_sign", which has one. None is 8; under a budget
+            of bit operations or bytes it is for each weight what the budget is best spent on.
         zeros: Share of zeros in every weight that is not kept, in [0, 1): the dead zone is as wide as that needs.
         budget: What the network may cost instead: zeros, and bits where they are open, go where they cost the outputs
             least, by what is measured of each weight (sensitivity.py, allocation.py).
@@ -120,7 +121,8 @@ def compress(
     Raises:
         CompressError: No such method or bits, a weight is not finite, the budget is out of reach, or a table that
             training would lose.
-        CalibrationError: No calibration inputs, or such as differ, hold NaN, or make the network answer NaN.
+        CalibrationError: Fewer than two calibration inputs, or such as differ, hold NaN, or make the network answer
+            NaN.
         AttachError: It has quantizers already, or no layer to quantize.
         TraceError: It cannot be called with the inputs, or has no graph.
 
@@ -136,9 +138,13 @@ def compress(
         raise CompressError(f"zeros must be at least 0 and below 1, found {zeros!r}")
     if budget is not None and zeros:
         raise CompressError("zeros in every weight and a budget contradict each other; give one of them")
+    prunes = bool(zeros) or budget is not None
+    if method == ONE_BIT:
+        if bits is not None or prunes:
+            raise CompressError(f"{ONE_BIT} gives every weight one bit and no zeros; leave bits, zeros and budgets out")
+        bits = MIN_BITS  # of the grid, which has no zero then
     if bits is None and (budget is None or budget.kind == "sparsity"):
         bits = KEPT_BITS
-    prunes = bool(zeros) or budget is not None
     plain = bits == KEPT_BITS and not prunes
     method = method or ("rounding" if plain else "exact_obs" if prunes else "obq")
     if method not in METHODS:
@@ -156,9 +162,10 @@ def compress(
     collected = collect_calibration(calibration, count=count, arity=known_arity(model), names=data_arguments(model))
     tensors, names = split_inputs(model, collected)
     total = len(tensors[0])
+    if total < 2:
+        raise CalibrationError("calibration is one input, which cannot choose codes and judge them; give some dozens")
     held = tuple(tensor[total - max(1, total // HELD) :] for tensor in tensors)
-    if total > 1:  # one input has to do for both
-        tensors = tuple(tensor[: total - len(held[0])] for tensor in tensors)
+    tensors = tuple(tensor[: total - len(held[0])] for tensor in tensors)
     trained = tensors
     if distill_inputs is not None and distill:
         more = collect_calibration(distill_inputs, arity=known_arity(model), names=data_arguments(model))
@@ -271,7 +278,6 @@ def compress(
         granularity=granularity,
         inputs=len(tensors[0]),
         held_inputs=len(held[0]),
-        judged_on_others=total > 1,
         weights=layers,
         output_decibels=_compare(wanted, network, held, names),
         equalisation=None if original is reference else equalised.report(_compare(wanted, original, held, names)),

@@ -8,17 +8,15 @@ from codeq.activations.encoding import ActivationEncoding
 from codeq.compress.advice import Advice
 from codeq.quantizer.choices import MAX_BITS
 from codeq.quantizer.grid import WeightEncoding
-from codeq.quantizer.power import LIMIT_DB, Power
+from codeq.quantizer.power import GOOD_DB, LIMIT_DB, Power
 from codeq.quantizer.signal import NetworkSignal
 from codeq.toolkit.table import fold_line, format_bytes, format_count, render_table
 from codeq.training.budget import Budget, Kind
 
-GOOD_DB = 15.0
-"""Below it an output is not worth shipping: its noise is more than a sixth of it."""
-
-
 FAIR_DB = 25.0
 """What 8 bits should leave of an output; below it, the report says where most is lost."""
+FEW = 16
+"""Below so many inputs the report warns: ranges and corrections of a handful hold for that handful."""
 START_DB = 50.0
 """What the codes of one layer leave of it at 8 bits, at best (EfficientNet-Lite0: 34 to 54 dB)."""
 
@@ -160,7 +158,6 @@ class CompressReport:
         method, bits, granularity: As asked for, or chosen.
         inputs: Calibration inputs that codes were chosen with.
         held_inputs: Further ones, that the outputs are judged on.
-        judged_on_others: False where there was one input alone, which had to do for both.
         weights: In the order in which the network reads them.
         output_decibels: Signal to noise of every output against the float network, over the held inputs.
         equalisation: What was done to the float network first; None where nothing was asked for.
@@ -183,7 +180,6 @@ class CompressReport:
     frontier: tuple[FrontierPoint, ...] = ()
     distilled: Distilled | None = None
     activations: Mapping[str, ActivationEncoding] | None = None
-    judged_on_others: bool = True
     advice: Advice | None = None
 
     @property
@@ -203,8 +199,9 @@ class CompressReport:
         if self.budget is not None and not self.budget.met:
             budget = Budget(self.budget.kind, self.budget.target)
             missed = [f"the budget was missed: {budget} asked for, {budget.format(self.budget.reached)} reached"]
-        if not self.judged_on_others:
-            missed.append("there was one calibration input, which had to choose and to judge; take some dozens")
+        if self.inputs + self.held_inputs < FEW:
+            few = format_count(self.inputs + self.held_inputs, "input")
+            missed.append(f"calibration is {few}, and what fits them may fit no other; take some dozens")
         return (*missed, *self._poor_outputs())
 
     @property
@@ -227,8 +224,10 @@ class CompressReport:
         )
 
     def _poor_outputs(self) -> Iterator[str]:
+        more_bits = any(weight.bits < MAX_BITS for weight in self.weights)
+        way_out = "take more bits or more inputs" if more_bits else "take more inputs, or leave layers float by exclude"
         yield from (
-            f"output {number} keeps {decibels:.1f} dB of the float network's signal; take more bits or more inputs"
+            f"output {number} keeps {decibels:.1f} dB of the float network's signal; {way_out}"
             for number, decibels in enumerate(self.output_decibels)
             if decibels < GOOD_DB
         )
@@ -272,8 +271,7 @@ class CompressReport:
         ]
         lines += [fold_line(f"{weight.name}: {weight.note}", 2) for weight in self.weights if weight.note]
         signal = ", ".join(f"{decibels:.1f} dB" for decibels in self.output_decibels)
-        others = format_count(self.held_inputs, "other") if self.judged_on_others else "the same"
-        counts = f"{format_count(self.inputs, 'input')}; judged on {others}"
+        counts = f"{format_count(self.inputs, 'input')}; judged on {format_count(self.held_inputs, 'other')}"
         text = f"outputs keep {signal} of the float network's signal, after {counts}"
         lines.append(fold_line(text, 2))
         if self.equalisation is not None:
@@ -283,7 +281,9 @@ class CompressReport:
             lines.append(fold_line(str(self.distilled), 2))
         if self.activations is not None:
             lines.append(f"activations are 8-bit: {format_count(len(self.activations), 'tensor')}, scales stored")
-        lines += [] if self.advice is None else [fold_line(f"advice: {self.advice.sentence}", 2)]
+        if self.advice is not None:
+            whole = all(weight.bits == MAX_BITS for weight in self.weights) and self.budget is None
+            lines.append(fold_line(f"{'for fewer bits' if whole else 'advice'}: {self.advice.sentence}", 2))
         lines += self._budget()
         lines += [fold_line(f"WARNING  {text}", 9) for text in self.warnings]
         return "\n".join(lines)

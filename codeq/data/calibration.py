@@ -36,6 +36,7 @@ def read_calibration(
     input_size: InputSize | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    channels: int | None = None,
     count: int | None = None,
     arity: int | None = None,
     arguments: Sequence[str] = (),
@@ -49,8 +50,10 @@ def read_calibration(
         source: As in the table above. What exists is read; else a text of the form `package.module:function` names
             code that is imported and called: take such a text from a command line, never from a file.
         input_size: Height and width that images are brought to; one number where they are equal.
-        mean, std: For images, of pixels scaled to [0, 1]: three numbers each for RGB, one for grey. None leaves the
-            pixels as they are there.
+        mean, std: For images, of pixels scaled to [0, 1]: a number for each channel, or one for all. None leaves the
+            pixels as they are there, and a note says so.
+        channels: Of an image, 1 or 3, where neither `input_shape` nor three numbers of `mean` say it. None is 1 for one
+            number of `mean`, else 3.
         count: Inputs to take: of a folder spread evenly over its sorted files, else the first. None takes all of a
             file, and of a folder or a function as many as `default_count` says.
         arity: How many inputs the network needs at least, where its names are not given: as for `collect_calibration`.
@@ -75,7 +78,16 @@ def read_calibration(
     if path.is_dir():
         images, arrays = list_files(path)
         tensor = (
-            read_image_inputs(path, images, input_size=input_size, mean=mean, std=std, count=count, expected=expected)
+            read_image_inputs(
+                path,
+                images,
+                input_size=input_size,
+                mean=mean,
+                std=std,
+                channels=channels,
+                count=count,
+                expected=expected,
+            )
             if images
             else read_array_inputs(path, arrays, count=count, expected=expected)
         )

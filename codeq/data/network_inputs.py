@@ -27,6 +27,12 @@ def known_arity(model: nn.Module) -> int | None:
     return needed if needed > 1 else None
 
 
+def image_channels(model: nn.Module) -> int | None:
+    """Say whether a network takes images of one channel or of three, by its first convolution; None if of neither."""
+    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    return first.in_channels if first is not None and first.in_channels in (1, 3) else None
+
+
 def name_inputs(model: nn.Module, inputs: Inputs, source: str) -> Tensor | dict[str, Tensor]:
     """Give inputs the names of the network's arguments.
 

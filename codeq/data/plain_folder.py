@@ -56,6 +56,7 @@ def read_image_inputs(
     input_size: InputSize | None,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
+    channels: int | None,
     count: int | None,
     expected: ExpectedInput,
 ) -> Tensor:
@@ -68,17 +69,22 @@ def read_image_inputs(
     height, width = _size(folder, input_size, expected)
     if (mean is None) != (std is None):
         raise CalibrationError(f"{folder}: holds images, which need both mean and std, or neither")
-    channels = expected.shape[0] if expected.shape else 3 if mean is None else len(mean)
-    mean = [0.0] * channels if mean is None else list(mean)
-    std = [1.0] * channels if std is None else list(std)
-    if channels not in (1, 3) or len(mean) != channels or len(std) != channels:
+    normalised = mean is not None
+    mean, std = mean or [0.0], std or [1.0]
+    channels = expected.shape[0] if expected.shape else channels or (max(len(mean), len(std)) if normalised else 3)
+    if channels not in (1, 3) or not {len(mean), len(std)} <= {1, channels}:
         wanted = f"{channels} each for {expected}" if expected.shape else "3 each for RGB or 1 for grey"
         raise CalibrationError(f"{folder}: mean has {len(mean)} and std {len(std)} numbers, expected {wanted}")
+    mean, std = (list(numbers) * (channels // len(numbers)) for numbers in (mean, std))
     if not np.isfinite([*mean, *std]).all() or min(std) <= 0:
         raise CalibrationError(f"{folder}: mean is {mean} and std {std}, expected finite numbers, of std above 0")
     taken = _spread(folder, paths, count or default_count(channels * height * width))
     images = read_images(taken, (height, width), mean, std)
     expected.check(f"{folder}: a batch of its images", images)
+    if not normalised:
+        logger.warning(
+            "%s: pixels are scaled to [0, 1] and no further; give mean and std (--mean, --std) if training did", folder
+        )
     return images
 
 
@@ -110,7 +116,9 @@ def _size(folder: Path, input_size: InputSize | None, expected: ExpectedInput) -
     shape = expected.shape
     if shape is None:
         if input_size is None:
-            raise CalibrationError(f"{folder}: holds images; say in input_size what height and width the network takes")
+            raise CalibrationError(
+                f"{folder}: holds images; say in input_size (--input-size) what height and width the network takes"
+            )
         return height_and_width(input_size)
     if len(shape) != 3 or shape[0] not in (1, 3):
         raise CalibrationError(f"{folder}: holds images, but the network takes {expected}; give arrays")

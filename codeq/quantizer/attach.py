@@ -17,7 +17,7 @@ from codeq.errors import AttachError
 from codeq.graph.inputs import split_inputs
 from codeq.quantizer.dead_zone import DeadZoneQuantizer
 from codeq.quantizer.grid import WeightEncoding
-from codeq.quantizer.power import decibels_text
+from codeq.quantizer.power import GOOD_DB, decibels_text
 from codeq.quantizer.reparametrized import bake as bake_in
 from codeq.quantizer.reparametrized import remove_parametrizations, reparametrized
 from codeq.quantizer.signal import measure_network, weight_decibels
@@ -126,7 +126,12 @@ class AttachReport:
             fold_line(f"{compared}{'; result: of its layer' if self.inputs else ''}", 2),
             *(fold_line(f"baked in: {item}", 2) for item in self.baked),
         ]
-        return "\n".join([*lines, *([fold_line(self.signal_text, 2)] if self.inputs else [])])
+        if self.inputs:
+            lines.append(fold_line(self.signal_text, 2))
+        if min(self.output_decibels, default=GOOD_DB) < GOOD_DB:
+            way_out = "train it, or choose codes without training: codeq.compress, python -m codeq.compress"
+            lines.append(fold_line(f"that is too little to export; {way_out}", 2))
+        return "\n".join(lines)
 
 
 def attach(

@@ -14,6 +14,8 @@ from torch import Tensor
 CHUNK = 1 << 14
 """Values that are summed in float32, to 1e-5 for so many (4e-5 dB); the sums of chunks are summed in float64. One
 sum in float64 takes five times the time."""
+GOOD_DB = 15.0
+"""Below it an output is not worth shipping: its noise is more than a sixth of it."""
 LIMIT_DB = 200.0
 """Stands for no noise at all, and -LIMIT_DB for noise without a signal: further apart than float64 can tell."""
 

@@ -157,7 +157,7 @@ def build_parser(module: str, description: str, example: str) -> argparse.Argume
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="show versions and exit")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no warnings")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress, no notes on stderr")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="say what is done; -vv says more")
     parser.add_argument("--debug", action="store_true", help="show the traceback of a bug in this program")
     return parser
@@ -278,6 +278,8 @@ def add_model_option(parser: argparse.ArgumentParser) -> None:
 def import_factory(spec: str | None, arguments: Mapping[str, Any] | None = None) -> Callable[[], "nn.Module"] | None:
     """Import the network factory that a user names as `package.module:function`, with its arguments; None for None.
 
+    A name of the registry gives a factory that builds that network.
+
     Only a command line may name code like this, never a file.
 
     Raises:
@@ -289,9 +291,11 @@ def import_factory(spec: str | None, arguments: Mapping[str, Any] | None = None)
         return None
     from torch import nn  # here, so that commands about files run without it
 
+    if ":" not in spec:
+        return lambda: build_model(spec, arguments)[0]
     module_name, _, name = spec.partition(":")
     if not module_name or not name:
-        raise CodeqError(f"--model {spec}: expected package.module:factory")
+        raise CodeqError(f"--model {spec}: expected package.module:factory, or a name of the registry")
     factory = import_named(f"--model {spec}", spec)
     keywords = dict(arguments or {})
     _check_call(spec, factory, keywords)
@@ -347,7 +351,8 @@ def build_model(spec: str, arguments: Mapping[str, Any] | None) -> tuple["nn.Mod
     try:
         return models.create(spec, **keywords), {"name": spec, "arguments": keywords}
     except (ValueError, TypeError) as error:
-        raise CodeqError(f"--model {spec}: {error}") from error
+        text = str(error).replace("expected one of", "expected package.module:factory or one of")
+        raise CodeqError(f"--model {spec}: {text}") from error
 
 
 def _check_call(spec: str, factory: Any, keywords: Mapping[str, Any]) -> None:

@@ -56,7 +56,13 @@ class Budget:
         """Write a cost of this kind for people."""
         if self.kind == "size":
             return format_bytes(value)
-        return f"{value:.2%} relative BOPs" if self.kind == "bops" else f"{value:.1%} zeros"
+        return f"{value:.2%} relative BOPs" if self.kind == "bops" else f"{_percent(value)} zeros"
 
     def __str__(self) -> str:
         return self.format(self.target)
+
+
+def _percent(share: float) -> str:
+    """Write a share with a digit, or with as many as keep what is below 1 below 100 %."""
+    digits = next((digits for digits in range(1, 12) if share == 1 or f"{share:.{digits}%}" != f"{1:.{digits}%}"), 12)
+    return f"{share:.{digits}%}"

@@ -85,7 +85,8 @@ def build(spec: str | None, arguments: dict[str, Any] | None) -> nn.Module:
 @pytest.mark.parametrize(
     ("spec", "arguments", "message"),
     [
-        ("nets", None, "--model nets: expected package.module:factory"),
+        ("nets", None, "--model nets: unknown model 'nets', expected package.module:factory or one of resnet8, "),
+        (":net", None, "--model :net: expected package.module:factory, or a name of the registry"),
         ("nothere:net", None, r"--model nothere:net: cannot be imported \(No module named 'nothere'\)"),
         ("nets:nothere", None, r"cannot be imported \(module 'nets' has no attribute 'nothere'"),
         ("nets:constant", None, "--model nets:constant: is a int, expected a function or a class"),
@@ -126,6 +127,7 @@ def test_arguments_that_are_no_json_object(text: str, capsys: pytest.CaptureFixt
 def test_a_factory_is_called_with_its_arguments() -> None:
     assert build("nets:net", {"width": 7})[0].out_channels == 7  # type: ignore[index]
     assert cli.import_factory(None) is None
+    assert build("resnet8", {"num_classes": 3})(torch.zeros(1, 3, 8, 8)).shape == (1, 3)
 
 
 def saved(path: Path, model: nn.Module, **options: Any) -> Path:

@@ -173,7 +173,8 @@ def runs(epochs: str) -> None:
                 str(WORK / f"{name}.pt"),
                 "--device",
                 DEVICE,
-                "--compile", "off",
+                "--compile",
+                "off",
                 "--threads",
                 "1",
             ]

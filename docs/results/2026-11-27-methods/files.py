@@ -92,7 +92,8 @@ def main() -> None:
                 if table.has(name) or (method == "spfq_sign" and (bits, zeros) != (2, 0.0)):
                     continue
                 model, start = copy.deepcopy(table.network), time.process_time()
-                report = compress(model, table.calibration, bits=bits, zeros=zeros, method=method)
+                asked = {} if method == "spfq_sign" else {"bits": bits, "zeros": zeros}
+                report = compress(model, table.calibration, method=method, **asked)
                 seconds = time.process_time() - start
                 table.measure(model, name, cpu_seconds=seconds, bound=report.entropy_bytes)
 

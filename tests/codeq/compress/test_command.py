@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import codeq
 import models
@@ -131,7 +132,7 @@ CONVOLUTION = ["--model", "batches:build"]
 BAD_INPUT: dict[str, tuple[list[str], str]] = {
     "model": (["--model", "nothing", "--calibration", "inputs.npy"], "--model nothing: unknown model 'nothing'"),
     "model's arguments": (["--model", "autoencoder", "--model-args", '{"wrong": 1}'], "--model autoencoder"),
-    "model's size": (["--model", "autoencoder"], "Autoencoder cannot be called with the calibration inputs, float"),
+    "model's size": (["--model", "autoencoder"], "cannot be called with calibration inputs 35 to 39, float"),
     "no file": ([*CODER, "--calibration", "none.npy"], "none.npy: no such file or folder, expected a folder of images"),
     "no weights": ([*CODER, "--init", "none.pt"], "none.pt: no such file"),
     "junk for weights": ([*CODER, "--init", "junk.pt"], "junk.pt: not a checkpoint, or truncated (4 bytes)"),
@@ -147,7 +148,7 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
         [*CONVOLUTION, "--calibration", "photos", "--input-size", "8"],
         "photos/1.png: cannot be read as an image (image file is truncated)",
     ),
-    "no size": ([*CONVOLUTION, "--calibration", "photos"], "photos: holds images; say in input_size what height"),
+    "no size": ([*CONVOLUTION, "--calibration", "photos"], "photos: holds images; say in input_size (--input-size)"),
     "NaN in an array": ([*CODER, "--calibration", "nan.npy"], "nan.npy: input 5 has NaN or infinite values"),
     "NaN": ([*CONVOLUTION, "--calibration", "batches:nan"], "batches:nan(), batch 1: input 2 has NaN or infinite"),
     "shapes": (
@@ -161,7 +162,7 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     "kinds": ([*CONVOLUTION, "--calibration", "batches:kinds"], "batch 1 holds a mapping of input, batch 0 a tensor"),
     "channels": (
         [*CONVOLUTION, "--calibration", "batches:grey"],
-        "Sequential cannot be called with the calibration inputs, float32 (N, 1, 8, 8): RuntimeError (",
+        "Sequential cannot be called with calibration input 3, float32 (N, 1, 8, 8) like all of them: ",
     ),
     "function": ([*CONVOLUTION, "--calibration", "batches:raises"], "batches:raises: raised KeyError ('train')"),
     "no folder": ([*CODER, "-o", "none/ckpt.pt"], "cannot write none/ckpt.pt: there is no folder none"),
@@ -209,6 +210,24 @@ def test_bad_input_is_one_line_and_nothing_is_written(case: str, with_bad_input:
     assert done.stderr.count("\n") == 1
     assert not done.stdout
     assert sorted(path for path in with_bad_input.rglob("*") if "__pycache__" not in path.parts) == before
+
+
+def photos_network() -> nn.Module:
+    """Build what `batches:build` in BATCHES builds."""
+    layers = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)]
+    return nn.Sequential(*layers)
+
+
+def test_one_mean_is_every_channels(with_bad_input: Path, run_command: Any) -> None:
+    damaged = with_bad_input / "photos" / "1.png"
+    damaged.write_bytes((with_bad_input / "photos" / "0.png").read_bytes())
+    words = [*CONVOLUTION, "--calibration", "photos", "--input-size", "8", "--mean", "0.5", "--std", "0.25"]
+    done = run_command("codeq.compress", *words, cwd=with_bad_input)
+    assert done.returncode == 0, done.stderr
+    assert codeq.load(with_bad_input / "ckpt.pt", photos_network).preprocessing == {
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+    }
 
 
 def test_what_names_one_array_otherwise_is_taken(with_bad_input: Path, run_command: Any) -> None:

@@ -100,26 +100,40 @@ CASES: dict[str, Case] = {
     "other name": (network, {"photo": images()}, {}, TraceError, "names no argument 'photo', expected input"),
     "other channels": (
         network, images()[:, :1], {}, TraceError,
-        r"^Sequential cannot be called with the calibration inputs, float32 \(N, 1, 6, 6\): RuntimeError \(.* expected "
+        r"^Sequential cannot be called with calibration inputs \d+ to \d+, float32 \(N, 1, 6, 6\) like all of them: "
+        r"RuntimeError \(.* expected "
         r"input\[2, 1, 6, 6\] to have 3 channels.*\); give them in the shape and dtype that its forward takes$",
     ),
     "other kind": (
-        network, images().long(), {}, TraceError, r"calibration inputs, int64 \(N, 3, 6, 6\): RuntimeError",
+        network, images().long(), {}, TraceError,
+        r"inputs \d+ to \d+, int64 \(N, 3, 6, 6\) like all of them: RuntimeError",
     ),
     "too many": (
         network, (images(), images()), {}, TraceError,
-        r"inputs, float32 \(N, 3, 6, 6\), float32 \(N, 3, 6, 6\): TypeError",
+        r"float32 \(N, 3, 6, 6\), float32 \(N, 3, 6, 6\) like all of them: TypeError",
     ),
     "ids outside the table": (
         Words, ids(), {}, TraceError,
-        r"^Words cannot be called .*int64 \(N, 3\): IndexError \(index out of range",
+        r"^Words cannot be called .*int64 \(N, 3\) like all of them: IndexError \(index out of range",
     ),
     "NaN made": (
         Root, negative_at(15), {}, CalibrationError,
         "^Root: output is NaN or infinite for calibration input 15, in the float network already; load its trained",
     ),
+    "nearly all zeros": (
+        network, images(), {"budget": Budget("sparsity", 0.99999)}, CompressError, r"^99\.999% zeros is out of reach",
+    ),
     "quantizers": (attached, images(), {}, AttachError, r"^0\.weight has a quantizer already; compress the float net"),
     "no module": (lambda: len, images(), {}, CompressError, r"takes a torch\.nn\.Module, found a builtin_function"),
+    "one input": (
+        network, images(1), {}, CalibrationError,
+        "^calibration is one input, which cannot choose codes and judge them; give some dozens$",
+    ),
+    "bits of one bit": (
+        network, images(), {"bits": 4, "method": "spfq_sign"}, CompressError,
+        "^spfq_sign gives every weight one bit and no zeros; leave bits, zeros and budgets out$",
+    ),
+    "zeros of one bit": (network, images(), {"zeros": 0.5, "method": "spfq_sign"}, CompressError, "leave bits, zeros"),
     "nine bits": (network, images(), {"bits": 9}, CompressError, "^bits must be 2 to 8, or None, found 9$"),
     "half a bit": (network, images(), {"bits": 4.5}, CompressError, r"^bits must be 2 to 8, or None, found 4\.5$"),
     "too few bytes": (
@@ -163,8 +177,8 @@ def test_answers_are_those_of_every_batch() -> None:
     assert torch.equal(torch.cat([part["output"] for part in parts]), model(x))
 
 
-def test_one_input_judges_itself_and_the_report_says_so() -> None:
-    report = compress(network(), images(1))
-    assert not report.judged_on_others
-    assert "after 1 input; judged on the same" in str(report)
-    assert report.warnings == ("there was one calibration input, which had to choose and to judge; take some dozens",)
+def test_of_few_inputs_the_report_says_so() -> None:
+    report = compress(network(), images(3))
+    assert "after 2 inputs; judged on 1 other" in str(report)
+    assert report.warnings == ("calibration is 3 inputs, and what fits them may fit no other; take some dozens",)
+    assert compress(network(), images(16)).warnings == ()

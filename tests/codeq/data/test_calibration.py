@@ -67,13 +67,18 @@ def test_images_are_the_inputs_that_tests_of_a_data_set_have(pictures: Path, tmp
     assert torch.equal(by_shape, found)
 
 
-def test_without_a_mean_pixels_stay_between_0_and_1(pictures: Path) -> None:
+def test_without_a_mean_pixels_stay_between_0_and_1(pictures: Path, caplog: pytest.LogCaptureFixture) -> None:
     found = tensor(pictures, input_size=(8, 12))
+    assert f"{pictures}: pixels are scaled to [0, 1] and no further; give mean and std" in caplog.text
+    caplog.clear()
     assert found.shape == (3, 3, 8, 12)
     assert 0 <= float(found.min()) < 0.2
     assert 0.8 < float(found.max()) <= 1
     normalised = tensor(pictures, input_size=(8, 12), mean=[0.5] * 3, std=[0.25] * 3)
     torch.testing.assert_close(normalised, (found - 0.5) / 0.25)
+    for known in ({"channels": 3}, {"input_shape": (3, 8, 12)}):  # one number is every channel's
+        assert torch.equal(tensor(pictures, **({"input_size": (8, 12)} | known), mean=[0.5], std=[0.25]), normalised)
+    assert not caplog.text
 
 
 def test_images_that_are_not_square_are_cropped_from_the_middle(tmp_path: Path) -> None:
@@ -329,7 +334,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     ),
     "other files": (other, {}, "and no .npy files; found a.gif, b.txt, c.txt and 2 more"),
     "two kinds": (mixed, {}, "holds 1 images and 1 .npy files, expected one kind"),
-    "no size": (images, {}, "holds images; say in input_size what height and width the network takes"),
+    "no size": (images, {}, "holds images; say in input_size (--input-size) what height and width the network takes"),
     "another size": (images, {**SHAPE, "input_size": 3}, "input_size is 3, but the network takes float32 (N, 3, 2, 2)"),
     "no images wanted": (
         images,
@@ -346,8 +351,8 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     ),
     "means of other channels": (
         images,
-        {**SHAPE, "mean": [0.5], "std": [0.5]},
-        "mean has 1 and std 1 numbers, expected 3 each for float32 (N, 3, 2, 2)",
+        {**SHAPE, "mean": [0.5, 0.5], "std": [0.5]},
+        "mean has 2 and std 1 numbers, expected 3 each for float32 (N, 3, 2, 2)",
     ),
     "no deviation": (images, {**SHAPE, "mean": MEAN, "std": [1, 0, 1]}, "expected finite numbers, of std above 0"),
     "half an image": (damaged_image, SHAPE, "x.png: cannot be read as an image (image file is truncated"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from codeq.data.network_inputs import data_arguments, known_arity, name_inputs
+from codeq.data.network_inputs import data_arguments, image_channels, known_arity, name_inputs
 from codeq.errors import CalibrationError
 
 pytestmark = pytest.mark.quick
@@ -35,6 +35,19 @@ def test_labels_are_inputs_where_a_network_needs_them() -> None:
     assert data_arguments(Classifier()) == ["ids", "mask"]
     assert data_arguments(Generator()) == ["noise", "labels"]
     assert (known_arity(Classifier()), known_arity(Generator()), known_arity(Variadic())) == (None, 2, None)
+
+
+@pytest.mark.parametrize(
+    ("model", "channels"),
+    [
+        (nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 3, 3)), 1),
+        (nn.Sequential(nn.ReLU(), nn.Conv2d(3, 4, 3)), 3),
+        (nn.Conv2d(4, 3, 3), None),
+        (nn.Linear(3, 3), None),
+    ],
+)
+def test_images_have_the_channels_of_the_first_convolution(model: nn.Module, channels: int | None) -> None:
+    assert image_channels(model) == channels
 
 
 @pytest.mark.parametrize(

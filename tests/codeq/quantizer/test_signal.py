@@ -1,6 +1,7 @@
 """What quantizers leave: by hand on grids of whole numbers, on every kind of inputs, and with nothing changed."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -60,6 +61,9 @@ def test_by_the_definition(rng: torch.Generator) -> None:
     assert rows["unused.weight"].result_decibels is None
     assert report.inputs == 60
     assert "untrained, outputs keep" in str(report)
+    lost = replace(report, output_decibels=(40.0, 14.9))
+    assert "too little to export; train it, or choose codes without training: codeq.compress" in str(lost)
+    assert "too little" not in str(replace(report, output_decibels=(40.0, 15.1)))
 
 
 def test_without_inputs_weights_alone() -> None:
