@@ -46,6 +46,7 @@ FILES: Mapping[str, tuple[str, str]] = {
     "inspect": ("export.inspect", "show what is in an exported file, without PyTorch"),
     "materialize": ("export.materialize", "decode the weights of an exported file to dense codes"),
     "parity": ("runtime_tests.parity", "check that a file computes what its checkpoint does"),
+    "probe-file": ("runtime_tests.probe_file", "write what proves a file on another device"),
     "runtimes": ("runtime_tests.runtimes", "compare what several runtimes make of exported files"),
     "bench": ("runtime_tests.bench.__main__", "measure latency, memory and size of files side by side"),
 }

@@ -174,8 +174,13 @@ class Backend(Protocol):
             ExportError: The runtime cannot run the file, or it lacks what it should hold.
         """
 
-    def reference(self, program: "ReferenceProgram") -> "IntegerReference":
-        """Give the integer reference of a quantized program by its runtime's rules."""
+    def reference(self, program: "ReferenceProgram", cpu: str | None = None) -> "IntegerReference":
+        """Give the integer reference of a quantized program by its runtime's rules.
+
+        Args:
+            program: With its grids.
+            cpu: The kind of processor, as `export.reference.processors` names it; None is this one.
+        """
 
     def kernels(self, stored: Any, program: "ReferenceProgram") -> Mapping[str, str]:
         """Say which operator of the runtime computes each quantized layer, by the layer's name.

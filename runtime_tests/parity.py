@@ -38,6 +38,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="all of the file that is not what its export writes is a failure: versions of packages, order and form "
         "too, which are listed otherwise (default: where the environment variable CI is set)",
     )
+    parser.add_argument(
+        "--device-results",
+        type=Path,
+        metavar="FILE.npz",
+        help="judge what a device computed with the files of runtime_tests.probe_file, its codes by the rules of its "
+        "processor (default: what the runtime computes here)",
+    )
     cli.add_model_option(parser)
     cli.add_common(
         parser,
@@ -70,6 +77,7 @@ def main(argv: list[str] | None = None) -> int:
             arguments.data,
             arguments.count,
             strict=is_ci() if arguments.strict is None else arguments.strict,
+            device_results=arguments.device_results,
             on_progress=lambda share, detail: update(int(1000 * share), detail),
         )
     for note in report.notes:

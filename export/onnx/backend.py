@@ -80,11 +80,11 @@ class OnnxBackend:
 
         return check(stored, model, held, program, on_progress)
 
-    def reference(self, program: "ReferenceProgram") -> "IntegerReference":
+    def reference(self, program: "ReferenceProgram", cpu: str | None = None) -> "IntegerReference":
         from export.reference.machine import IntegerReference
-        from export.reference.onnxruntime import ONNXRUNTIME
+        from export.reference.processors import onnxruntime_rules, this_processor
 
-        return IntegerReference(program, ONNXRUNTIME)
+        return IntegerReference(program, onnxruntime_rules(cpu or this_processor()))
 
     def kernels(self, stored: "OnnxFile", program: "ReferenceProgram") -> Mapping[str, str]:
         from export.onnx.kernels import kernels_of

@@ -40,7 +40,7 @@ from export.program.names import codes_name
 from export.program.program import ReferenceProgram
 from export.program.run import in_batches
 from export.reference.machine import IntegerReference
-from export.reference.onnxruntime import ONNXRUNTIME
+from export.reference.processors import onnxruntime_rules, this_processor
 from export.runner import run_batches
 
 GROUP_VALUES = 4_000_000
@@ -97,7 +97,7 @@ def _check_codes(
     # A program of a fixed batch size takes no other.
     chunk = held.batch_sizes[0] if len(held.batch_sizes) == 1 else REFERENCE_BATCH_SIZE
     stackable = batch_comes_first(program)
-    integer = IntegerReference(program, ONNXRUNTIME)
+    integer = IntegerReference(program, onnxruntime_rules(this_processor()))
     reference = in_batches(integer.outputs, held.inputs, chunk)
     fake = in_batches(program.run, held.inputs, chunk)
     names = tuple(activations.encodings)

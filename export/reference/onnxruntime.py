@@ -4,8 +4,7 @@ Every named product and quotient is rounded to float32, and rint rounds half to 
 
     QLinearConv, QGemm, QLinearMatMul   clip(rint(f32(sum + bias) * f32(f32(sx * sw) / sy)) + zy)
     QGemm with float output             f32(sum + bias) * f32(sx * sw)
-    QLinearAdd                          ra = f32(sa / sy), rb = f32(sb / sy),
-                                        c = f32(zy - fma(ra, za, f32(rb * zb))), clip(rint(fma(a, ra, fma(b, rb, c))))
+    QLinearAdd                          clip(...) of the processor's form: additions.py
     QLinearMul                          clip(rint(f32(f32(a * b * f32(f32(sa * sb) / sy)) + zy))), zero points taken off
     Q...AveragePool                     clip(rint(f32(sum) * f32(sx / f32(sy * n))) + zy); where the window is not the
                                         whole image the kernel sums floats, and is held to the bound of float kernels
@@ -23,6 +22,7 @@ from torch.fx import Node
 from codeq.activations.moves import is_move
 from export.program.arguments import pair
 from export.program.resize_places import resized
+from export.reference.additions import add_fused
 from export.reference.machine import Codes, Pending, Rules
 from export.reference.weighted import WEIGHTED, scaled
 
@@ -32,17 +32,6 @@ aten = torch.ops.aten
 def _product(node: Node, a: Codes, b: Codes) -> Pending:
     target: Any = node.target
     return scaled(target(a.centered.double(), b.centered.double()).float(), a.scale * b.scale)
-
-
-def _add(node: Node, a: Codes, b: Codes) -> Pending:
-    def steps(sy: Tensor, zy: float) -> Tensor:
-        ra, rb = a.scale / sy, b.scale / sy
-        # A product and a sum in float64, rounded once, is a fused multiply-add of these small integers.
-        offset = zy - (a.zero_point * ra.double() + (b.zero_point * rb).double()).float()
-        inner = ((b.centered + b.zero_point).double() * rb.double() + offset.double()).float()
-        return ((a.centered + a.zero_point).double() * ra.double() + inner.double()).float()
-
-    return Pending(steps, lambda: a.real() + b.real(), zero_inside=True)
 
 
 def _mul(node: Node, a: Codes, b: Codes) -> Pending:
@@ -136,7 +125,7 @@ ONNXRUNTIME = Rules(
         aten.matmul.default: _product,
         aten.bmm.default: _product,
         aten.mm.default: _product,
-        aten.add.Tensor: _add,
+        aten.add.Tensor: add_fused,
         aten.mul.Tensor: _mul,
         aten.adaptive_avg_pool2d.default: _global_pool,
         aten.avg_pool2d.default: _average_pool,
@@ -148,4 +137,4 @@ ONNXRUNTIME = Rules(
     },
     requantizes=lambda node, parts: not is_move(node),
 )
-"""The rules of onnxruntime's CPU kernels."""
+"""The rules of onnxruntime's CPU kernels on x86 with FMA; processors.py has those of others."""

@@ -92,7 +92,7 @@ class TfliteBackend:
 
         return check(stored, model, held, program, on_progress)
 
-    def reference(self, program: "ReferenceProgram") -> "IntegerReference":
+    def reference(self, program: "ReferenceProgram", cpu: str | None = None) -> "IntegerReference":
         from export.tflite.verify import reference_of
 
         return reference_of(program)

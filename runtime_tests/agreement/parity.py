@@ -5,16 +5,19 @@ network's.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from codeq import checkpoint
+from codeq.data import Dataset
 from codeq.graph.autocast import autocast_off
+from codeq.graph.inputs import Inputs
 from codeq.toolkit.report_version import FORMAT_VERSION
 from codeq.toolkit.table import fold_line
 from export.backend import Backend, OnProgress, StoredFile, backend_of
+from export.parity.held import hold_inputs
 from export.parity.verdict import Verdict
 from export.program.prepare import rebuild_program
 from export.program.run import in_batches, run_network
@@ -24,6 +27,8 @@ from export.rewrite import compare_rewritten
 from export.runner import run_batches
 from runtime_tests.agreement.accuracy import Run, compare_accuracy, load_test_data
 from runtime_tests.agreement.checkpoint_record import compare_with_checkpoint
+from runtime_tests.devices.judge import judge
+from runtime_tests.devices.results import read_results
 
 ACCURACY_BATCH_SIZE = 100
 NAMES = {"pytorch": "PyTorch", "integer_reference": "the integer reference"}
@@ -55,6 +60,29 @@ class FileParity:
         return f"{self.verdict}\n{fold_line(f'accuracy  {values} on the test set', 10)}"
 
 
+class Checked(NamedTuple):
+    """Holds the inputs of a check, the data set that they are of (None: the checkpoint), and notes for people."""
+
+    inputs: Inputs
+    dataset: Dataset | None
+    notes: list[str]
+
+
+def take_checked(loaded: checkpoint.Checkpoint, data: str | None, count: int) -> Checked:
+    """Take up to `count` inputs to check a file with: of a data set's test set, or those held in the checkpoint.
+
+    Raises:
+        CodeqError: There are none, or they do not fit the checkpoint.
+    """
+    if data is None:
+        inputs, note = loaded.inputs_to_check(count)
+        return Checked(inputs, None, [note] if note else [])
+    dataset = load_test_data(loaded, data)
+    taken = dataset.test.load(torch.arange(min(count, len(dataset.test))))
+    notes = [f"the test set of {data} holds {len(taken)} inputs, not {count}"] if len(taken) < count else []
+    return Checked(taken, dataset, notes)
+
+
 def check_file(
     checkpoint_path: Path,
     file: Path,
@@ -63,6 +91,7 @@ def check_file(
     count: int,
     *,
     strict: bool = False,
+    device_results: Path | None = None,
     on_progress: OnProgress = lambda share, detail: None,
 ) -> FileParity:
     """Hold a file against a checkpoint.
@@ -75,6 +104,8 @@ def check_file(
             held in the checkpoint.
         count: Inputs to compare.
         strict: As for `check_parity`.
+        device_results: What a device computed (runtime_tests/devices/results.py): outputs and codes are judged there,
+            with the inputs that were sent, and all the rest here.
         on_progress: Called with the share done, 0 to 1, and what was just finished.
 
     Raises:
@@ -84,17 +115,12 @@ def check_file(
     backend.require()
     stored = backend.read(file)
     loaded = checkpoint.load(checkpoint_path, factory)
+    results = None if device_results is None else read_results(device_results)
+    inputs, dataset, found = take_checked(loaded, data, count if results is None else results.count)
     notes = []
     if stored.metadata.checkpoint_sha256 not in (None, loaded.sha256):
         notes.append(f"{file} says it was made from another checkpoint than {checkpoint_path}")
-    dataset = None if data is None else load_test_data(loaded, data)
-    if dataset is None:
-        inputs, note = loaded.inputs_to_check(count)
-        notes += [note] if note else []
-    else:
-        inputs = dataset.test.load(torch.arange(min(count, len(dataset.test))))
-        if len(inputs) < count:
-            notes.append(f"the test set of {data} holds {len(inputs)} inputs, not {count}")
+    notes += found
     with autocast_off():
         program = None
         if stored.metadata.activations is not None:
@@ -107,6 +133,9 @@ def check_file(
                 fixed_batch=stored.fixed_batch,
             )
         verdict = check_stored(backend, stored, loaded.model, inputs, program, on_progress)
+        if results is not None:
+            held = hold_inputs(loaded.model, inputs, fixed_batch=stored.fixed_batch)
+            verdict = judge(backend, stored, loaded.model, held, program, results, verdict)
         comparison = compare_rewritten(backend, stored, loaded.model, inputs, strict=strict)
         differences, not_compared = compare_with_checkpoint(stored, loaded)
         comparison = replace(
@@ -116,7 +145,7 @@ def check_file(
         )
         verdict = add_comparison(verdict, stored, comparison)
         accuracy: dict[str, float] = {}
-        if dataset is not None:
+        if dataset is not None and results is None:
             on_progress(1.0, "accuracy on the test set")
             reference = None if program is None else backend.reference(program)
             size = stored.fixed_batch or ACCURACY_BATCH_SIZE

@@ -227,7 +227,7 @@ class NpzBackend:
         error = compare_program(program.activations.float_outputs, held.expected)
         return Verdict(self.runtime, VERSION, held.count, weights, tuple(outputs), tuple(codes), tuple(layers), *error)
 
-    def reference(self, program: ReferenceProgram) -> IntegerReference:
+    def reference(self, program: ReferenceProgram, cpu: str | None = None) -> IntegerReference:
         return IntegerReference(program, ONNXRUNTIME)
 
     def kernels(self, stored: NpzFile, program: ReferenceProgram) -> Mapping[str, str]:

@@ -1,0 +1,78 @@
+"""`python -m runtime_tests.devices arm` runs files on other processors, emulated here, and judges what comes back.
+
+Every network is exported with int8 activations for onnxruntime and for LiteRT; its probe (`runtime_tests.probe_file`)
+runs on each processor of the target in that processor's own runtime, and all codes are held to its rule.
+"""
+
+import argparse
+from pathlib import Path
+
+from codeq.toolkit import cli
+from runtime_tests.devices.names import DEFAULT_NETWORKS, NETWORKS, TARGETS
+
+BACKENDS = ("onnx", "tflite")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the command's parser."""
+    parser = cli.build_parser(
+        "runtime_tests.devices",
+        "Run int8 files on other processors, emulated here, and hold every code to the rule of the processor. "
+        "Exit status: 0 all hold, 1 one does not, 2 bad input, or no emulator.",
+        "python -m runtime_tests.devices arm --networks ds_cnn resnet8",
+    )
+    parser.add_argument(
+        "target",
+        choices=TARGETS,
+        help="arm: Cortex-A53, A72, A76 and one with i8mm; x86: levels below this processor's",
+    )
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        choices=NETWORKS,
+        default=DEFAULT_NETWORKS,
+        metavar="NAME",
+        help="of the registry, or stress: codes to both ends of 8 bits (default: MLPerf Tiny's and five more)",
+    )
+    parser.add_argument(
+        "--backends", nargs="+", choices=BACKENDS, default=BACKENDS, metavar="NAME", help="of the files"
+    )
+    parser.add_argument("--processors", nargs="+", metavar="NAME", help="some of the target's (default: all)")
+    parser.add_argument(
+        "--folder", type=Path, default=Path(".devices"), help="where emulators and packages are kept, about 250 MB"
+    )
+    cli.add_common(parser, json="the table", force="an existing table", threads="CPU threads of PyTorch")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `python -m runtime_tests.devices`; see `--help`."""
+    arguments = build_parser().parse_args(argv)
+    cli.check_json(arguments.json, force=arguments.force)
+    with cli.loading():  # here, so that the parser answers without the libraries
+        from runtime_tests.devices import arm, x86
+        from runtime_tests.devices.processor import MissingError
+        from runtime_tests.devices.run import run_devices
+
+    cli.set_threads(arguments.threads)
+    with cli.spinner(f"setting up {arguments.target} in {arguments.folder}"):
+        processors = {"arm": arm, "x86": x86}[arguments.target].prepare(arguments.folder)
+    known = [processor.name for processor in processors]
+    wanted = arguments.processors or known
+    unknown = next((name for name in wanted if name not in known), None)
+    if unknown is not None:
+        raise MissingError(f"--processors {unknown}: {arguments.target} has {', '.join(known)}")
+    with cli.progress_bar(arguments.target, 1000) as update:
+        report = run_devices(
+            arguments.target,
+            [processor for processor in processors if processor.name in wanted],
+            list(dict.fromkeys(arguments.networks)),
+            list(dict.fromkeys(arguments.backends)),
+            on_progress=lambda share, detail: update(int(1000 * share), detail),
+        )
+    cli.show_report(report, arguments.json)
+    return 0 if report.ok else cli.EXIT_FAILED
+
+
+if __name__ == "__main__":
+    cli.run(main)

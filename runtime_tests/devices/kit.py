@@ -1,0 +1,167 @@
+"""Write what goes to a device: a copy of the file that shows all its codes, inputs, and the script that runs them.
+
+probe.onnx   the file, its quantized tensors behind its outputs
+probe.npz    inputs in batches, as the runtime takes them
+probe.py     on_device.py, which needs NumPy and a runtime alone
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from codeq.graph.inputs import Inputs
+from codeq.toolkit.files import check_writable, staging_folder
+from codeq.toolkit.report_version import FORMAT_VERSION
+from codeq.toolkit.table import fold_line, format_bytes, format_count
+from export.backend import Backend, StoredFile
+from export.errors import ExportError
+from export.parity.held import hold_inputs
+from export.program.run import batches
+from export.runner import Runner
+from runtime_tests.devices.recorded_runner import list_of
+
+SCRIPT = Path(__file__).with_name("on_device.py")
+
+
+@dataclass(frozen=True)
+class KitReport:
+    """Says what was written for a device. `print(report)` shows what to do with it.
+
+    Attributes:
+        file: What is to be proved.
+        probe, inputs, script: What was written.
+        codes: Tensors that the probe shows.
+        count: Inputs.
+        batches: Into which they were put.
+        command: To run where the checkpoint is, when the results are back.
+    """
+
+    file: Path
+    probe: Path
+    inputs: Path
+    script: Path
+    codes: int
+    count: int
+    batches: int
+    command: str
+
+    @property
+    def results(self) -> Path:
+        """Name a file for the results."""
+        return self.probe.with_name(f"{self.probe.stem}-results.npz")
+
+    @property
+    def device_command(self) -> str:
+        """Say what to run on the device."""
+        names = (self.script.name, self.inputs.name, self.results.name, self.probe.name)
+        return f"python3 {' '.join(names)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything with plain types."""
+        paths = {name: str(getattr(self, name)) for name in ("file", "probe", "inputs", "script", "results")}
+        counts = {name: getattr(self, name) for name in ("codes", "count", "batches", "command", "device_command")}
+        return {"format_version": FORMAT_VERSION} | paths | counts
+
+    def __str__(self) -> str:
+        shown = f"{format_count(self.codes, 'tensor')} of codes behind its outputs" if self.codes else "as it is"
+        sizes = {path: format_bytes(path.stat().st_size) for path in (self.probe, self.inputs)}
+        lines = [
+            f"{self.probe}  {self.file.name}, {shown}, {sizes[self.probe]}",
+            f"{self.inputs}  {format_count(self.count, 'input')} in {self.batches} batches, {sizes[self.inputs]}",
+            f"{self.script}  needs NumPy and the runtime alone",
+            f"there  {self.device_command}",
+            f"here   {self.command}",
+        ]
+        return "\n".join(fold_line(line, 7) for line in lines)
+
+
+def open_probe(backend: Backend, stored: StoredFile) -> Runner:
+    """Open the copy of a file that shows its codes.
+
+    Raises:
+        ExportError: The runtime refuses it, or what it keeps for the next call would have to be sent with it.
+    """
+    if stored.metadata.state:
+        raise ExportError(f"{stored.path}: keeps state from call to call, which no probe carries to a device")
+    if len(backend.files(stored.path)) > 1:
+        raise ExportError(f"{stored.path}: keeps weights in a file beside it; export it without for a probe")
+    runner = backend.open_runner(stored.path, look_at=tuple(stored.metadata.activations or ()))
+    runner.open()
+    return runner
+
+
+def probe_bytes(probe: Runner) -> bytes:
+    """Give the content of the copy."""
+    content: bytes | Path = probe.content  # type: ignore[attr-defined]
+    return content.read_bytes() if isinstance(content, Path) else content
+
+
+def write_kit(
+    backend: Backend,
+    stored: StoredFile,
+    model: nn.Module,
+    inputs: Inputs,
+    output: Path,
+    *,
+    checkpoint: Path,
+    data: str | None = None,
+    force: bool = False,
+) -> KitReport:
+    """Write a kit.
+
+    Args:
+        backend: Of the file.
+        stored: The file.
+        model: Its network.
+        inputs: To be run on the device, batch first.
+        output: Where the probe goes; inputs and script go beside it.
+        checkpoint: For the command that is shown.
+        data: Where the inputs are from, likewise; None is the checkpoint.
+        force: Overwrite.
+
+    Raises:
+        ExportError: As for `open_probe`; or the output has not the file's suffix.
+        OutputError: A file exists, or cannot be written.
+    """
+    if output.suffix != backend.suffix:
+        raise ExportError(f"{output}: is to be {backend.file}, expected a name that ends in {backend.suffix}")
+    paths = output, output.with_suffix(".npz"), output.with_suffix(".py")
+    for path in paths:
+        if path.resolve() == stored.path.resolve():
+            raise ExportError(f"{path}: is the file itself; name another output with -o")
+        check_writable(path, force=force)
+    probe = open_probe(backend, stored)
+    held = hold_inputs(model, inputs, fixed_batch=stored.fixed_batch)
+    arrays: dict[str, np.ndarray] = {}
+    for size in held.batch_sizes:
+        for batch in batches(held.inputs, size):
+            number = len({name.partition(".")[0] for name in arrays})
+            prepared = list_of(probe.prepare(list(map(_plain, batch))))
+            arrays |= {f"{number:05d}.{place}": array for place, array in enumerate(prepared)}
+    about = {"count": held.count, "data": data}
+    with staging_folder(output, replace=force) as folder:
+        staged = [folder / path.name for path in paths]
+        staged[0].write_bytes(probe_bytes(probe))
+        np.savez_compressed(staged[1], about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
+        shutil.copyfile(SCRIPT, staged[2])
+    words = ["python -m runtime_tests.parity", str(checkpoint), str(stored.path)]
+    words += ["--data", data] if data is not None else []
+    words += ["--device-results", f"{output.stem}-results.npz"]
+    return KitReport(
+        stored.path,
+        *paths,
+        codes=len(stored.metadata.activations or ()),
+        count=held.count,
+        batches=len({name.partition(".")[0] for name in arrays}),
+        command=" ".join(words),
+    )
+
+
+def _plain(tensor: Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.detach().contiguous().numpy()
+    return array

@@ -1,0 +1,10 @@
+"""These are the targets of `runtime_tests.devices` and the networks that go there, for its parser."""
+
+from models.names import NAMES
+
+STRESS = "stress"
+"""A network whose codes reach to both ends of 8 bits."""
+TARGETS = ("arm", "x86")
+NETWORKS = (*NAMES, STRESS)
+DEFAULT_NETWORKS = ("resnet8", "ds_cnn", "mobilenet_v1", "autoencoder", "resnet20", "mobilenet_v2", "tiny_vit", STRESS)
+"""MLPerf Tiny's four, and what edge teams ship."""

@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""Run files on a device and save all that they compute, to be judged where their checkpoint is.
+
+    python3 on_device.py inputs.npz results.npz probe.onnx int8.onnx
+
+NumPy, and onnxruntime or LiteRT (ai_edge_litert, or tflite_runtime), are all that this file needs. CODEQ_CPU names a
+processor that it cannot tell by itself, such as an emulated one: x86, x86-sse, arm or wasm.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import sys
+
+import numpy as np
+
+
+def open_onnx(path):
+    import onnxruntime
+
+    def open_with(entries):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        for key, value in entries.items():
+            options.add_session_config_entry(key, value)
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    metadata = open_with({}).get_modelmeta().custom_metadata_map
+    session = open_with(json.loads(metadata["codeq"])["session_options"])  # without them a file computes otherwise
+    names = [item.name for item in session.get_inputs()]
+    return "onnxruntime", onnxruntime.__version__, lambda batch: session.run(None, dict(zip(names, batch)))
+
+
+def open_tflite(path):
+    try:
+        import ai_edge_litert as package
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        import tflite_runtime as package
+        from tflite_runtime.interpreter import Interpreter
+    interpreter = Interpreter(model_path=path, num_threads=1)
+
+    def run(batch):
+        inputs = interpreter.get_input_details()
+        for detail, array in zip(inputs, batch):
+            interpreter.resize_tensor_input(detail["index"], array.shape)
+        interpreter.allocate_tensors()
+        for detail, array in zip(inputs, batch):
+            interpreter.set_tensor(detail["index"], array)
+        interpreter.invoke()
+        return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
+
+    return "LiteRT", getattr(package, "__version__", "of unknown version"), run
+
+
+def processor():
+    machine = platform.machine().lower()
+    if machine in ("aarch64", "arm64"):
+        return "arm"
+    if machine not in ("x86_64", "amd64"):
+        return machine
+    with open("/proc/cpuinfo") if os.path.exists("/proc/cpuinfo") else open(os.devnull) as file:
+        text = file.read()
+    return "x86-sse" if "flags" in text and " fma " not in text else "x86"
+
+
+def main(inputs, results, *paths):
+    stored = np.load(inputs)
+    batches = {}
+    for key in sorted(set(stored.files) - {"about"}):
+        batches.setdefault(key.partition(".")[0], []).append(stored[key])
+    about = {"format": 1, "cpu": os.environ.get("CODEQ_CPU") or processor(), "platform": platform.platform()}
+    about.update(python=platform.python_version(), numpy=np.__version__, inputs=json.loads(str(stored["about"])))
+    about["batches"] = {
+        name: hashlib.sha256(b"".join(array.tobytes() for array in batch)).hexdigest()
+        for name, batch in batches.items()
+    }
+    about["files"] = []
+    arrays = {}
+    for number, path in enumerate(paths):
+        with open(path, "rb") as file:
+            digest = hashlib.sha256(file.read()).hexdigest()
+        runtime, version, run = (open_tflite if path.endswith(".tflite") else open_onnx)(path)
+        about["files"].append(
+            {"name": os.path.basename(path), "sha256": digest, "runtime": runtime, "version": version}
+        )
+        for name, batch in batches.items():
+            for place, array in enumerate(run(batch)):
+                arrays["{}.{}.{}".format(number, name, place)] = array
+        print("{}: {} batches in {} {}".format(path, len(batches), runtime, version))
+    np.savez_compressed(results, about=np.array(json.dumps(about)), **arrays)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,75 @@
+"""A processor runs on_device.py: this machine's, an emulated one, or this one with some of its instructions hidden."""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from codeq.toolkit.text import printable
+from export.errors import ExportError
+
+MAX_REASON = 300
+
+
+class MissingError(ExportError):
+    """What a processor needs is not here and cannot be had: an emulator, packages, or a feature of this machine."""
+
+
+@dataclass(frozen=True)
+class Processor:
+    """Describes a processor.
+
+    Attributes:
+        name: E.g. "cortex-a53".
+        cpu: Its kind, as `export.reference.processors` names it.
+        python: The words that start its Python.
+        environment: Beside this process's.
+        how: In a few words, e.g. "QEMU 7.2".
+        macs: Multiply-adds that it can be asked for, all inputs of a network together: what takes some seconds.
+    """
+
+    name: str
+    cpu: str
+    python: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    how: str = ""
+    macs: int = 10**9
+
+    def run(self, script: Path, arguments: Sequence[str | Path]) -> str:
+        """Run a script, and give what it prints.
+
+        Raises:
+            ExportError: It ends with an error.
+        """
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
+        environment |= {"CODEQ_CPU": self.cpu, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **self.environment}
+        words = [*self.python, str(script), *map(str, arguments)]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no word"]
+            raise ExportError(
+                f"{self.name}: {script.name} ended with {done.returncode}: {printable(lines[-1], MAX_REASON)}"
+            )
+        return done.stdout
+
+
+def run_tool(words: Sequence[str | Path], what: str, *, folder: Path | None = None) -> str:
+    """Run a program of the system for setting up, and give what it prints.
+
+    Args:
+        words: The program and its arguments.
+        what: What it is for, for the message.
+        folder: Where it runs.
+
+    Raises:
+        MissingError: It is not installed, or ends with an error.
+    """
+    try:
+        done = subprocess.run([str(word) for word in words], cwd=folder, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise MissingError(f"{what} needs {words[0]}, which is not installed") from error
+    if done.returncode:
+        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()] or ["no word"]
+        raise MissingError(f"{what} cannot be had: {words[0]} says {printable(lines[-1], MAX_REASON)}")
+    return done.stdout

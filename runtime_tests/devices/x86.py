@@ -1,0 +1,123 @@
+"""This machine's x86 processor without some of its instructions, and older ones in an emulator.
+
+| level | as of | how |
+|---|---|---|
+| `avx512` | AVX512 without VNNI: Skylake-X | CPUID faulting |
+| `avx-vnni` | AVX2 with VNNI: Alder Lake | CPUID faulting |
+| `avx2` | Haswell | CPUID faulting, or QEMU |
+| `avx` | Sandy Bridge | CPUID faulting, or QEMU |
+| `sse` | Nehalem | CPUID faulting, or QEMU |
+
+CPUID faulting (Linux, `cpuid_fault` in /proc/cpuinfo) lets hide_features.c answer in the processor's place, at native
+speed; QEMU (qemu-user, which Debian has) knows no AVX512.
+"""
+
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from export.errors import ExportError
+from runtime_tests.devices.arm import fetch_debian
+from runtime_tests.devices.processor import MissingError, Processor, run_tool
+
+FAULTING = ("avx512", "avx-vnni", "avx2", "avx", "sse")
+EMULATED: Mapping[str, str] = {"avx2": "Haswell", "avx": "SandyBridge", "sse": "Nehalem"}
+"""Levels and QEMU's names of processors that have just these."""
+MACS = 10**7
+"""QEMU computes AVX an element at a time."""
+HIDDEN: Mapping[str, tuple[str, ...]] = {
+    "avx512": ("AVX512_VNNI",),
+    "avx-vnni": ("AVX512F",),
+    "avx2": ("AVX512F", "AVX512_VNNI"),
+    "avx": ("AVX2", "FMA3"),
+    "sse": ("AVX", "AVX2", "FMA3"),
+}
+"""Features that NumPy must not find at a level: a check that hiding them works."""
+FEATURES = """
+import json
+from numpy._core._multiarray_umath import __cpu_features__ as features
+print(json.dumps(sorted(name for name, there in features.items() if there)))
+"""
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def prepare(folder: Path) -> list[Processor]:
+    """Build or fetch what is missing, and give the processors: this one, and each level below it.
+
+    Args:
+        folder: Where it is kept.
+
+    Raises:
+        MissingError: This is no x86 processor with Linux, or neither way is there.
+    """
+    if platform.machine() not in ("x86_64", "AMD64") or not CPUINFO.exists():
+        raise MissingError("levels of x86 need an x86-64 processor and Linux")
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    flags = set(next(line for line in CPUINFO.read_text().splitlines() if line.startswith("flags")).split())
+    own = Processor("this one", "x86" if "fma" in flags else "x86-sse", (sys.executable,), {}, _name(flags))
+    found = _by_faulting(folder, flags) if "cpuid_fault" in flags else _emulated(folder)
+    for processor in found:
+        _check(processor, folder)
+    return [own, *found]
+
+
+def _by_faulting(folder: Path, flags: set[str]) -> list[Processor]:
+    library = folder / "hide_features.so"
+    source = Path(__file__).with_name("hide_features.c")
+    folder.mkdir(parents=True, exist_ok=True)
+    run_tool(["gcc", "-O2", "-shared", "-fPIC", "-o", library, source], "hiding instructions")
+    has = {
+        "avx512": "avx512f" in flags,
+        "avx-vnni": "avx_vnni" in flags,
+        "avx2": "avx2" in flags,
+        "avx": "avx" in flags,
+    }
+    return [
+        Processor(
+            level,
+            "x86" if level in ("avx512", "avx-vnni", "avx2") else "x86-sse",
+            (sys.executable,),
+            {"LD_PRELOAD": str(library.resolve()), "HIDDEN_ABOVE": level},
+            "CPUID faulting",
+        )
+        for level in FAULTING
+        if has.get(level, True)
+    ]
+
+
+def _emulated(folder: Path) -> list[Processor]:
+    installed = shutil.which("qemu-x86_64-static") or shutil.which("qemu-x86_64")
+    if installed is None:
+        fetch_debian(folder, "qemu", ["qemu-user-static"], None)
+    emulator = Path(installed or folder / "qemu" / "usr" / "bin" / "qemu-x86_64-static").resolve()
+    how = run_tool([emulator, "--version"], "qemu").splitlines()[0].split("(")[0].strip().replace(" version", "")
+    return [
+        Processor(
+            level,
+            "x86" if level == "avx2" else "x86-sse",
+            (str(emulator), sys.executable),
+            {"QEMU_CPU": name},
+            how,
+            MACS,
+        )
+        for level, name in EMULATED.items()
+    ]
+
+
+def _check(processor: Processor, folder: Path) -> None:
+    """See that what a level has not is hidden from NumPy, which asks the processor itself."""
+    script = folder / "features.py"
+    script.write_text(FEATURES)
+    features = set(json.loads(processor.run(script, ())))
+    seen = [name for name in HIDDEN[processor.name] if name in features]
+    if seen:
+        raise ExportError(f"{processor.name}: {seen[0]} is not hidden, so nothing would be proved at this level")
+
+
+def _name(flags: set[str]) -> str:
+    known = [("avx512_vnni", "AVX512-VNNI"), ("avx_vnni", "AVX-VNNI"), ("avx512f", "AVX512"), ("avx2", "AVX2")]
+    return next((name for flag, name in known if flag in flags), "older than AVX2")
