@@ -35,12 +35,14 @@ class Runner(Protocol):
         version: Of the runtime.
         inputs: What the file takes.
         note: What was done to the file for this runtime to read it; empty where nothing was.
+        content: What the runtime opens: the file, or a copy of it that shows more.
     """
 
     runtime: str
     version: str
     inputs: tuple[InputSlot, ...]
     note: str
+    content: Path | bytes
 
     def open(self) -> None:
         """Create the session: what is timed as such.

@@ -15,7 +15,20 @@ EXPORTS = "every test that exports a file runs all of it"
 
 CHILD = "tests/export/tflite/test_child.py"
 
+PROBE = "tests/runtime_tests/test_probe_file.py"
+DEVICES = "tests/runtime_tests/devices/test_setup.py"
+
 TESTED_BY: Mapping[str, str] = {
+    "runtime_tests/devices/__main__.py": "tests/test_json_reports.py calls it; tests/runtime_tests/devices/test_run.py",
+    "runtime_tests/devices/names.py": "a list of names, which the parser offers",
+    "runtime_tests/devices/arm.py": DEVICES,
+    "runtime_tests/devices/x86.py": DEVICES,
+    "runtime_tests/devices/processor.py": "tests/runtime_tests/devices/test_run.py",
+    "runtime_tests/devices/on_device.py": PROBE,
+    "runtime_tests/devices/kit.py": PROBE,
+    "runtime_tests/devices/judge.py": PROBE,
+    "runtime_tests/devices/results.py": PROBE,
+    "runtime_tests/devices/recorded_runner.py": PROBE,
     "models/autoencoder.py": BUILT_FROM_ITS_NAME,
     "models/ds_cnn.py": BUILT_FROM_ITS_NAME,
     "models/fcn_1d.py": BUILT_FROM_ITS_NAME,

@@ -34,6 +34,8 @@ from runtime_tests.bench.scaling import ExportGrowth, ScalingReport
 from runtime_tests.bench.storage import StorageReport, StorageResult
 from runtime_tests.bench.tflite_modes import MODES, Mode, ModesReport
 from runtime_tests.bench.training_step import StepCost, StepReport
+from runtime_tests.devices.kit import KitReport
+from runtime_tests.devices.run import DeviceRow, DevicesReport
 from runtime_tests.fuzz.run import Finding, FuzzReport
 from runtime_tests.kills.run import CommandKills, Harm, KillReport
 from runtime_tests.matrix.report import ZooReport
@@ -46,6 +48,26 @@ FILES = ("model.onnx", "mobilenet_v2-quantize_static.onnx", "vision-transformer-
 VERSIONS = {"codeq": "0.2.0", "onnx": "1.23.2", "onnxruntime": "1.31.1", "onnxscript": "0.7.2", "torch": "2.13.0+cpu"}
 KERNELS = ("QLinearGlobalAveragePool", "QGemm", "float", "QLinearConv")
 REASON = "its table has no integer kernel in onnxruntime, which computes it in float between codes"
+
+
+def devices(*, bad: bool) -> DevicesReport:
+    how = "qemu-aarch64 7.2.22"
+    rows = [
+        DeviceRow("mobilenet_v2", "int8.onnx", "cortex-a53", how, "onnxruntime 1.31.1", 12, 12_345, 0, 6_789, 98),
+        DeviceRow("mobilenet_v2", "int8.tflite", "cortex-a53", how, "LiteRT 2.3.0", 12, 12_345, 0),
+        DeviceRow("tiny_vit", "int8.onnx", "cortex-a53", how, skipped=f"too slow in {how}"),
+    ]
+    if bad:
+        rows.append(DeviceRow("mobilenet_v2", "int8.onnx", "cortex-a76", how, failure=f"{NAMES[-1]}: {REASON}"))
+    return DevicesReport("arm", tuple(rows))
+
+
+def kit() -> KitReport:
+    names = ("probe.onnx", "probe.npz", "probe.py")
+    command = "python -m runtime_tests.parity ckpt.pt int8.onnx --device-results probe-results.npz"
+    return KitReport(
+        Path(FILES[1]), *map(Path, names), codes=64, count=256, batches=342, sizes=(46_700_000, 12_345), command=command
+    )
 
 
 def verdict(kind: str) -> Verdict:
@@ -278,6 +300,9 @@ REPORTS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         lambda: FourFilesReport("resnet18", 46_712_345, benched(), COST, COST),
         (*FILES, "123.4 s", "912.3 MB", "export_onnx, int8, parity included"),
     ),
+    "devices": (lambda: devices(bad=False), ("mobilenet_v2", "12,345", "0 + 98", "not run", "ok")),
+    "devices with failures": (lambda: devices(bad=True), ("FAILED", "mobilenet_v2 int8.onnx on cortex-a76: ")),
+    "probe-file": (kit, ("64 tensors of codes", "46.7 MB", "256 inputs", "12.3 kB", "there", "--device-results")),
     "fuzz": (lambda: fuzzed(bad=False), ("12345", "98765", "0 findings")),
     "kills": (lambda: killed(bad=False), ("12345", "98765", "0 findings")),
     "kills with findings": (lambda: killed(bad=True), ("train --resume", r"\x1b", "1 finding")),

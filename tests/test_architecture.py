@@ -51,9 +51,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "runtime_tests": (
         "options networks runners",
+        "devices",
         "agreement bench",
         "fuzz kills matrix",
-        "parity runtimes compare zoo storage scaling tflite_modes training_step",
+        "parity runtimes compare zoo storage scaling tflite_modes training_step probe_file",
     ),
 }
 """Per folder its rooms and files from the bottom up; each imports from lower ones and its own. Those on one line do not
@@ -66,6 +67,7 @@ HEAVY = frozenset({"torch", "numpy", "rich", "matplotlib", *RUNTIMES})
 OF_ONE_BACKEND = {
     "export": "offers export_onnx and export_tflite by these names",
     "export.backend": "has the entries",
+    "runtime_tests.devices.on_device": "runs on devices, which have a runtime and none of this project",
     "runtime_tests.runners.openvino": "OpenVINO reads ONNX files",
     "runtime_tests.runners.openvino_runner": "OpenVINO reads ONNX files",
     "runtime_tests.bench.baselines": "is torch's ONNX exporter and onnxruntime's quantize_static, to compare with",

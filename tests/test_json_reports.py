@@ -18,6 +18,7 @@ MADE_UP = {
     "export.inspect": ("export.inspect.inspect_file", "inspect", ["a.onnx"]),
     "export.materialize": ("export.materialize.materialize", "materialize", ["a.onnx"]),
     "runtime_tests.parity": ("runtime_tests.agreement.parity.check_file", "parity with accuracy", ["a.pt", "a.onnx"]),
+    "runtime_tests.devices.__main__": ("runtime_tests.devices.run.run_devices", "devices", ["arm"]),
     "runtime_tests.runtimes": (
         "runtime_tests.agreement.runtimes.compare_runtimes",
         "runtimes",
@@ -40,6 +41,7 @@ IN_RUNS = {
     "codeq.adopt.__main__": "tests/codeq/adopt/test_command.py",
     "export.onnx.__main__": "tests/export/onnx/test_command.py",
     "export.tflite.__main__": "tests/export/tflite/test_command.py",
+    "runtime_tests.probe_file": "tests/runtime_tests/test_probe_file.py",
 }
 """Those that these tests run for good."""
 
@@ -55,6 +57,7 @@ def run(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
 
     monkeypatch.setattr(function, work)
     monkeypatch.setattr("codeq.checkpoint.load", lambda *arguments: None)
+    monkeypatch.setattr("runtime_tests.devices.arm.prepare", lambda folder: [])
     monkeypatch.setattr("export.inspect.backend_of", lambda path: SimpleNamespace(files=lambda path: [path]))
     assert import_module(name).main([*words, "--json", "-"]) == 0
     return asked, json.loads(capsys.readouterr().out)

@@ -1,4 +1,4 @@
-"""What onnxruntime's kernels compute depends on the kind of processor in one place alone: how codes are added.
+"""This table gives onnxruntime's rules by the kind of processor, which differ in one place alone: how codes are added.
 
 | name | processors | verified by |
 |---|---|---|

@@ -8,9 +8,8 @@ import argparse
 from pathlib import Path
 
 from codeq.toolkit import cli
-from runtime_tests.devices.names import DEFAULT_NETWORKS, NETWORKS, TARGETS
-
-BACKENDS = ("onnx", "tflite")
+from export.backend import BACKENDS
+from runtime_tests.devices.names import DEFAULT_NETWORKS, NETWORKS, STRESS, TARGETS
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,12 +29,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--networks",
         nargs="+",
         choices=NETWORKS,
-        default=DEFAULT_NETWORKS,
         metavar="NAME",
-        help="of the registry, or stress: codes to both ends of 8 bits (default: MLPerf Tiny's and five more)",
+        help=f"of the registry, or {STRESS}: codes to both ends of 8 bits (default: {', '.join(DEFAULT_NETWORKS)})",
     )
     parser.add_argument(
-        "--backends", nargs="+", choices=BACKENDS, default=BACKENDS, metavar="NAME", help="of the files"
+        "--backends",
+        nargs="+",
+        choices=list(BACKENDS),
+        metavar="NAME",
+        help=f"of the files (default: {', '.join(BACKENDS)})",
     )
     parser.add_argument("--processors", nargs="+", metavar="NAME", help="some of the target's (default: all)")
     parser.add_argument(
@@ -66,8 +68,8 @@ def main(argv: list[str] | None = None) -> int:
         report = run_devices(
             arguments.target,
             [processor for processor in processors if processor.name in wanted],
-            list(dict.fromkeys(arguments.networks)),
-            list(dict.fromkeys(arguments.backends)),
+            list(dict.fromkeys(arguments.networks or DEFAULT_NETWORKS)),
+            list(dict.fromkeys(arguments.backends or BACKENDS)),
             on_progress=lambda share, detail: update(int(1000 * share), detail),
         )
     cli.show_report(report, arguments.json)

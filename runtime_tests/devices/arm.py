@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from export.backend import BACKENDS, get_backend
 from runtime_tests.devices.processor import MissingError, Processor, run_tool
 
 DEBIAN = [
@@ -23,7 +24,7 @@ DEBIAN = [
 ]
 """Python 3.11 of Debian 12 and what it loads."""
 EMULATORS = ("qemu-aarch64-static", "qemu-x86_64-static")
-WHEELS = ("numpy", "onnxruntime", "ai-edge-litert")
+WHEELS = ("numpy", *(get_backend(name).package for name in BACKENDS))
 """In the versions that are installed here."""
 MACS = 10**8
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")

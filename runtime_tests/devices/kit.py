@@ -38,6 +38,7 @@ class KitReport:
         codes: Tensors that the probe shows.
         count: Inputs.
         batches: Into which they were put.
+        sizes: Bytes of the probe and of the inputs.
         command: To run where the checkpoint is, when the results are back.
     """
 
@@ -48,6 +49,7 @@ class KitReport:
     codes: int
     count: int
     batches: int
+    sizes: tuple[int, int]
     command: str
 
     @property
@@ -69,10 +71,10 @@ class KitReport:
 
     def __str__(self) -> str:
         shown = f"{format_count(self.codes, 'tensor')} of codes behind its outputs" if self.codes else "as it is"
-        sizes = {path: format_bytes(path.stat().st_size) for path in (self.probe, self.inputs)}
+        probe, inputs = map(format_bytes, self.sizes)
         lines = [
-            f"{self.probe}  {self.file.name}, {shown}, {sizes[self.probe]}",
-            f"{self.inputs}  {format_count(self.count, 'input')} in {self.batches} batches, {sizes[self.inputs]}",
+            f"{self.probe}  {self.file.name}, {shown}, {probe}",
+            f"{self.inputs}  {format_count(self.count, 'input')} in {self.batches} batches, {inputs}",
             f"{self.script}  needs NumPy and the runtime alone",
             f"there  {self.device_command}",
             f"here   {self.command}",
@@ -97,8 +99,7 @@ def open_probe(backend: Backend, stored: StoredFile) -> Runner:
 
 def probe_bytes(probe: Runner) -> bytes:
     """Give the content of the copy."""
-    content: bytes | Path = probe.content  # type: ignore[attr-defined]
-    return content.read_bytes() if isinstance(content, Path) else content
+    return probe.content.read_bytes() if isinstance(probe.content, Path) else probe.content
 
 
 def write_kit(
@@ -158,6 +159,7 @@ def write_kit(
         codes=len(stored.metadata.activations or ()),
         count=held.count,
         batches=len({name.partition(".")[0] for name in arrays}),
+        sizes=(output.stat().st_size, paths[1].stat().st_size),
         command=" ".join(words),
     )
 

@@ -13,7 +13,7 @@ MAX_REASON = 300
 
 
 class MissingError(ExportError):
-    """What a processor needs is not here and cannot be had: an emulator, packages, or a feature of this machine."""
+    """Raised where a processor needs what cannot be had: an emulator, packages, or a feature of this machine."""
 
 
 @dataclass(frozen=True)

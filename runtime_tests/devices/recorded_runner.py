@@ -25,7 +25,7 @@ class RecordedRunner:
         self.here = here
         self.recorded = recorded
         self.source = source
-        self.runtime, self.version, self.inputs = here.runtime, here.version, here.inputs
+        self.runtime, self.version, self.inputs, self.content = here.runtime, here.version, here.inputs, here.content
 
     def open(self) -> None:
         """Do nothing: it is open here."""

@@ -65,6 +65,8 @@ def read_results(path: Path) -> DeviceResults:
             about = json.loads(str(stored["about"]))
             arrays = {name: stored[name] for name in stored.files if name != "about"}
         return _read(path, about, arrays)
+    except ExportError:
+        raise
     except (
         ValueError,
         KeyError,
@@ -89,7 +91,9 @@ def _read(path: Path, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     for name, array in arrays.items():
         number, batch, place = name.split(".")
         key = str(about["files"][int(number)]["sha256"]), digests[batch]
-        found.setdefault(key, {})[int(place)] = array
+        first = found.setdefault(key, {}).setdefault(int(place), array)
+        if not np.array_equal(first, array, equal_nan=array.dtype.kind == "f"):
+            raise ExportError(f"{path}: the device computed two things of equal inputs (output {place}, batch {batch})")
     outputs = {key: [places[place] for place in range(len(places))] for key, places in found.items()}
     runtimes = {
         str(file["sha256"]): (printable(str(file["runtime"]), MAX_TEXT), printable(str(file["version"]), MAX_TEXT))

@@ -22,6 +22,7 @@ from export.parity.held import hold_inputs
 from export.parity.verdict import ParityError, Verdict
 from export.program.prepare import rebuild_program
 from export.publish import publish
+from runtime_tests.devices.arm import WHEELS
 from runtime_tests.devices.judge import judge
 from runtime_tests.devices.kit import write_kit
 from runtime_tests.devices.names import STRESS
@@ -29,7 +30,6 @@ from runtime_tests.devices.processor import Processor
 from runtime_tests.devices.results import read_results
 from runtime_tests.networks import zoo_network
 
-PACKAGES = ("torch", "numpy", "onnxruntime", "ai-edge-litert")
 SMALLER: Mapping[str, Mapping[str, int]] = {"mobilenet_v2": {"input_size": 64}, "tiny_vit": {"input_size": 16}}
 """Networks that get smaller images than they are made for, as emulators are slow: the same layers and kernels."""
 BEYOND = 4
@@ -86,7 +86,7 @@ class DevicesReport:
             "format_version": FORMAT_VERSION,
             "target": self.target,
             "ok": self.ok,
-            "versions": installed_versions(*PACKAGES),
+            "versions": installed_versions("torch", *WHEELS),
         }
         return about | {"rows": [asdict(row) for row in self.rows]}
 

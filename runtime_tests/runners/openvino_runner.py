@@ -60,7 +60,7 @@ class OpenVinoRunner:
         self.version = version(PACKAGE)
         self.path, self.threads = path, threads or 1
         model, self.note = _dense(path)
-        self.content: bytes = model.SerializeToString()
+        self.content: Path | bytes = model.SerializeToString()
         if look_at:
             self.content = with_codes(model, [f"{name}_quantized" for name in look_at], path)
 

@@ -15,7 +15,8 @@ import codeq
 from codeq.errors import CalibrationError
 from export import ExportError, Report, export_onnx, load_session
 from export.reference.machine import Codes, _move
-from export.reference.onnxruntime import _add, _mul
+from export.reference.onnxruntime import _mul
+from export.reference.processors import onnxruntime_rules, this_processor
 
 PAIRS = np.stack(np.meshgrid(np.arange(256), np.arange(256)), -1).reshape(-1, 2).astype(np.uint8)
 
@@ -36,7 +37,10 @@ def run_kernel(
     return np.asarray(session.run(None, feeds)[0])
 
 
-@pytest.mark.parametrize(("operator", "rule"), [("QLinearAdd", _add), ("QLinearMul", _mul)])
+@pytest.mark.parametrize(
+    ("operator", "rule"),
+    [("QLinearAdd", onnxruntime_rules(this_processor()).kernels[torch.ops.aten.add.Tensor]), ("QLinearMul", _mul)],
+)
 def test_additions_and_products_of_all_codes_on_random_grids(operator: str, rule: Any) -> None:
     rng = np.random.default_rng(0)
     for _ in range(60):

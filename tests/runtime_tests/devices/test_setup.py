@@ -1,0 +1,118 @@
+"""Emulators are set up from Debian's packages and the registry's wheels; here what would fetch them is made up."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from export.errors import ExportError
+from runtime_tests.devices import arm, x86
+from runtime_tests.devices.processor import MissingError, Processor
+
+VERSION = "qemu-aarch64 version 7.2.22 (Debian 1:7.2)\nCopyright\n"
+
+
+class Tools:
+    """Stands in for apt-get, dpkg, pip, gcc and QEMU: notes what is run, and makes the files that they would."""
+
+    def __init__(self) -> None:
+        self.ran: list[list[str]] = []
+
+    def __call__(self, words: Sequence[str | Path], what: str, *, folder: Path | None = None) -> str:
+        self.ran.append([str(word) for word in words])
+        name = Path(self.ran[-1][0]).name
+        if name == "apt-get" and "download" in words:
+            assert folder is not None
+            (folder / f"{words[-1]}.deb").touch()
+        if name == "dpkg":
+            target = Path(words[-1])
+            (target / "usr" / "bin").mkdir(parents=True, exist_ok=True)
+            for emulator in ("qemu-aarch64-static", "qemu-x86_64-static", "qemu-sparc-static"):
+                (target / "usr" / "bin" / emulator).touch()
+        if "--target" in self.ran[-1]:
+            Path(self.ran[-1][self.ran[-1].index("--target") + 1]).mkdir(parents=True)
+        return VERSION if "--version" in self.ran[-1] else ""
+
+
+@pytest.fixture
+def tools(monkeypatch: pytest.MonkeyPatch) -> Tools:
+    tools = Tools()
+    monkeypatch.setattr(arm, "run_tool", tools)
+    monkeypatch.setattr(x86, "run_tool", tools)
+    return tools
+
+
+def test_arm_is_fetched_once(tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arm, "version", lambda name: "1.0")
+    processors = arm.prepare(tmp_path)
+    assert [processor.name for processor in processors] == list(arm.CORES)
+    first = processors[0]
+    assert (first.cpu, first.how) == ("arm", "qemu-aarch64 7.2.22")
+    assert first.python[0] == str(tmp_path / "qemu/usr/bin/qemu-aarch64-static")
+    assert "0xd03" in (tmp_path / "cores/cortex-a53/proc/cpuinfo").read_text()
+    assert (tmp_path / "cores/cortex-a76/usr").resolve() == tmp_path / "arm64/usr"
+    assert not (tmp_path / "qemu/usr/bin/qemu-sparc-static").exists()  # of forty, two are kept
+    fetched = [words for words in tools.ran if words[0] == "apt-get"]
+    assert any("-oAPT::Architecture=arm64" in words for words in fetched)
+    assert any("numpy==1.0" in words for words in tools.ran)
+    tools.ran.clear()
+    assert arm.prepare(tmp_path) == processors
+    assert not [words for words in tools.ran if words[0] in ("apt-get", "dpkg") or "pip" in words]
+    monkeypatch.setattr(arm, "version", lambda name: "2.0")  # other versions here: other wheels there
+    arm.prepare(tmp_path)
+    assert any("numpy==2.0" in words for words in tools.ran)
+
+
+def test_arm_needs_debian_s_python(tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arm.sys, "version_info", (3, 12, 0))
+    with pytest.raises(MissingError, match=r"use Python 3\.11 here"):
+        arm.prepare(tmp_path)
+    monkeypatch.setattr(arm.sys, "platform", "darwin")
+    with pytest.raises(MissingError, match="needs Linux"):
+        arm.prepare(tmp_path)
+
+
+@pytest.fixture
+def on_x86(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    monkeypatch.setattr(x86.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(x86, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(x86.shutil, "which", lambda name: None)
+
+    def has(flags: str, features: Sequence[str] = ()) -> None:
+        (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
+        monkeypatch.setattr(Processor, "run", lambda self, script, arguments: json.dumps(list(features)))
+
+    return has
+
+
+def test_levels_by_faulting(tools: Tools, tmp_path: Path, on_x86: Any) -> None:
+    on_x86("avx avx2 fma avx512f avx512_vnni cpuid_fault")
+    processors = x86.prepare(tmp_path)
+    assert [(item.name, item.cpu) for item in processors] == [
+        ("this one", "x86"), ("avx512", "x86"), ("avx2", "x86"), ("avx", "x86-sse"), ("sse", "x86-sse")
+    ]  # fmt: skip
+    assert processors[2].environment["HIDDEN_ABOVE"] == "avx2"
+    assert [words[0] for words in tools.ran] == ["gcc"]
+
+
+def test_levels_by_emulation(tools: Tools, tmp_path: Path, on_x86: Any) -> None:
+    on_x86("avx avx2 fma")
+    processors = x86.prepare(tmp_path)
+    assert [(item.name, item.environment.get("QEMU_CPU")) for item in processors] == [
+        ("this one", None), ("avx2", "Haswell"), ("avx", "SandyBridge"), ("sse", "Nehalem")
+    ]  # fmt: skip
+    assert processors[1].macs < processors[0].macs
+
+
+def test_what_is_not_hidden_proves_nothing(tools: Tools, tmp_path: Path, on_x86: Any) -> None:
+    on_x86("avx avx2 fma", ["SSE2", "AVX2"])
+    with pytest.raises(ExportError, match=r"^avx: AVX2 is not hidden, so nothing would be proved"):
+        x86.prepare(tmp_path)
+
+
+def test_levels_of_x86_need_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(x86.platform, "machine", lambda: "aarch64")
+    with pytest.raises(MissingError, match="need an x86-64 processor and Linux"):
+        x86.prepare(tmp_path)
