@@ -8,7 +8,7 @@
 # make zoo    every network of the registry in every mode and storage, parity held, timed next to quantize_static
 # make litert  every kind of .tflite file of every network: bytes, latency, parity
 # make storage  bytes against the entropy bound, load time and memory of every storage
-# make arm    int8 files on emulated Cortex-A53, A72, A76 and i8mm;  make x86  on levels below this processor's: docs/devices.md
+# make arm    int8 files on emulated Cortex-A53, A72, A76 and i8mm;  make x86  on levels below this processor's;  make mcu  in TFLite Micro: docs/devices.md
 # All set up .venv first; the times are those of two cores without that. tests/plugins/tiers.py says which test runs where.
 # make lock   the lock files of CI anew;  make sbom  what a release depends on, as a CycloneDX file
 # On Linux without a GPU, TORCH_INDEX=https://download.pytorch.org/whl/cpu saves gigabytes: torch alone comes from there.
@@ -20,7 +20,7 @@ READY := .venv/ready
 DEMO := demo
 
 .DEFAULT_GOAL := demo
-.PHONY: demo quick test full check lint format fuzz arm x86 fashion-mnist bench zoo litert storage training lock sbom clean
+.PHONY: demo quick test full check lint format fuzz arm x86 mcu fashion-mnist bench zoo litert storage training lock sbom clean
 
 # An index for torch and not one more for all packages: a name that is free on either could be taken there by a stranger.
 TORCH_FROM = $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
@@ -122,7 +122,7 @@ litert: $(READY)
 	cd $(DEMO)/litert && PATH=$(CURDIR)/$(BIN):$$PATH bash $(CURDIR)/docs/results/2026-11-25-litert/modes.sh
 
 # Emulators and packages stay in .devices, 250 MB.
-arm x86: $(READY)
+arm x86 mcu: $(READY)
 	@mkdir -p $(DEMO)
 	$(BIN)/python -m runtime_tests.devices $@ --threads 1 --json $(DEMO)/devices-$@.json --force
 

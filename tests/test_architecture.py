@@ -67,6 +67,7 @@ HEAVY = frozenset({"torch", "numpy", "rich", "matplotlib", *RUNTIMES})
 OF_ONE_BACKEND = {
     "export": "offers export_onnx and export_tflite by these names",
     "export.backend": "has the entries",
+    "runtime_tests.devices.mcu": "TFLite Micro reads .tflite files",
     "runtime_tests.devices.on_device": "runs on devices, which have a runtime and none of this project",
     "runtime_tests.runners.openvino": "OpenVINO reads ONNX files",
     "runtime_tests.runners.openvino_runner": "OpenVINO reads ONNX files",

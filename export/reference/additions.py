@@ -3,14 +3,15 @@
 Every named product and quotient is rounded to float32; a, b are codes, za, zb their zero points:
 
     x86 with FMA     c = f32(zy - fma(ra, za, f32(rb * zb))), rint(fma(a, ra, fma(b, rb, c)))     ra = f32(sa / sy)
-    x86 without      the same, each product rounded by itself
+    x86 without      each product rounded by itself: rint(f32(f32(c + a ra) + b rb)), c = f32(zy - f32(ra za + rb zb))
     Arm (NEON)       integers: m = rint(r * 2^s) for both, s = 21 - exponent of the larger r, 13 <= s <= 31;
                      round half away from zero((a - za) ma + (b - zb) mb, 2^s) + zy; where a ratio is below 2^-14 or at
                      least 2^8, as in wasm
     wasm             rint(f32((f32(sa * (a - za)) + f32(sb * (b - zb))) / sy) + zy)
 
-Source: onnxruntime, core/mlas/lib/qladd.cpp (1.31); the x86 and wasm forms also by measurement, the Arm form by
-emulation (docs/results/2026-11-28-devices).
+Source: onnxruntime, core/mlas/lib/qladd.cpp (1.31). All but wasm's are held to the kernels, over all pairs of codes on
+sixty random grids: 0 of 3,932,160 are off on AVX2, and on emulated AVX, SSE and three Arm cores, where each other form
+is off in 10 to 35 (docs/results/2026-11-28-devices/additions.py).
 """
 
 import math
@@ -46,7 +47,7 @@ def add_unfused(node: Node, a: Codes, b: Codes) -> Pending:
     def steps(sy: Tensor, zy: float) -> Tensor:
         ra, rb = a.scale / sy, b.scale / sy
         offset = zy - (a.zero_point * ra + b.zero_point * rb)
-        return (a.centered + a.zero_point) * ra + ((b.centered + b.zero_point) * rb + offset)
+        return (offset + (a.centered + a.zero_point) * ra) + (b.centered + b.zero_point) * rb
 
     return _pending(a, b, steps)
 

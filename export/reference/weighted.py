@@ -25,6 +25,16 @@ FLOAT32_EXACT = 2**24
 
 def weighted(node: Node, x: Codes, weight: Codes, bias: Codes | None = None, *rest: Any) -> Pending:
     """Compute a convolution or a linear layer."""
+    sums, scale = exact_sums(node, x, weight, bias, *rest)
+    return scaled(sums.float(), x.scale * scale)
+
+
+def exact_sums(node: Node, x: Codes, weight: Codes, bias: Codes | None = None, *rest: Any) -> tuple[Tensor, Tensor]:
+    """Compute the integer sums of a convolution or a linear layer with their bias, and the weight's scale along them.
+
+    Returns:
+        Sums, float32 or float64, exact; and float32 scales of a shape that goes with them.
+    """
     target: Any = node.target
     largest = 0.0 if bias is None else float(bias.centered.abs().max())
     wide = torch.float32 if weight.reach + largest < FLOAT32_EXACT else torch.float64
@@ -38,7 +48,7 @@ def weighted(node: Node, x: Codes, weight: Codes, bias: Codes | None = None, *re
 
     if bias is not None:
         sums += along(bias.centered)
-    return scaled(sums.float(), along(x.scale * weight.scale))
+    return sums, along(weight.scale)
 
 
 def scaled(sums: Tensor, scale: Tensor) -> Pending:

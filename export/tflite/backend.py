@@ -95,7 +95,7 @@ class TfliteBackend:
     def reference(self, program: "ReferenceProgram", cpu: str | None = None) -> "IntegerReference":
         from export.tflite.verify import reference_of
 
-        return reference_of(program)
+        return reference_of(program, cpu)
 
     def kernels(self, stored: "TfliteFile", program: "ReferenceProgram") -> Mapping[str, str]:
         return stored.kernels

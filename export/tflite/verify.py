@@ -33,6 +33,7 @@ from export.parity.weights import as_trained, check_added, check_weights, compar
 from export.program.names import codes_name
 from export.program.program import ActivationRecord, ReferenceProgram
 from export.reference.machine import IntegerReference
+from export.reference.tflm import TFLM
 from export.reference.xnnpack import XNNPACK as XNNPACK_RULES
 from export.runner import run_batches
 from export.tflite.file.flatbuffer import tensors_by_name
@@ -70,10 +71,15 @@ def check(
     return Verdict("LiteRT", installed_version(), held.count, weights, tuple(checks), approximate=stored.approximate)
 
 
-def reference_of(program: ReferenceProgram) -> IntegerReference:
-    """Give the integer reference of a quantized program by XNNPACK's rules; the program takes the lowerings' form."""
+def reference_of(program: ReferenceProgram, cpu: str | None = None) -> IntegerReference:
+    """Give the integer reference of a quantized program; the program takes the lowerings' form.
+
+    Args:
+        program: With its grids.
+        cpu: "tflm" for TFLite Micro's rules; everything else follows XNNPACK's.
+    """
     bring_into_form(program)
-    return IntegerReference(program, XNNPACK_RULES)
+    return IntegerReference(program, TFLM if cpu == "tflm" else XNNPACK_RULES)
 
 
 def _check_weights(stored: TfliteFile, model: nn.Module, held: Held) -> tuple[WeightCheck, ...]:

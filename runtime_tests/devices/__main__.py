@@ -9,7 +9,7 @@ from pathlib import Path
 
 from codeq.toolkit import cli
 from export.backend import BACKENDS
-from runtime_tests.devices.names import DEFAULT_NETWORKS, NETWORKS, STRESS, TARGETS
+from runtime_tests.devices.names import DEFAULT_NETWORKS, MCU_NETWORKS, NETWORKS, STRESS, TARGETS
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "target",
         choices=TARGETS,
-        help="arm: Cortex-A53, A72, A76 and one with i8mm; x86: levels below this processor's",
+        help="arm: Cortex-A53, A72, A76 and one with i8mm; x86: levels below this processor's; mcu: TFLite Micro",
     )
     parser.add_argument(
         "--networks",
@@ -52,24 +52,30 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     cli.check_json(arguments.json, force=arguments.force)
     with cli.loading():  # here, so that the parser answers without the libraries
-        from runtime_tests.devices import arm, x86
+        from runtime_tests.devices import arm, mcu, x86
         from runtime_tests.devices.processor import MissingError
         from runtime_tests.devices.run import run_devices
 
     cli.set_threads(arguments.threads)
     with cli.spinner(f"setting up {arguments.target} in {arguments.folder}"):
-        processors = {"arm": arm, "x86": x86}[arguments.target].prepare(arguments.folder)
+        processors = {"arm": arm, "x86": x86, "mcu": mcu}[arguments.target].prepare(arguments.folder)
     known = [processor.name for processor in processors]
     wanted = arguments.processors or known
     unknown = next((name for name in wanted if name not in known), None)
     if unknown is not None:
         raise MissingError(f"--processors {unknown}: {arguments.target} has {', '.join(known)}")
+    is_mcu = arguments.target == "mcu"
+    backends = arguments.backends or ([mcu.BACKEND] if is_mcu else list(BACKENDS))
+    if is_mcu and backends != [mcu.BACKEND]:
+        raise MissingError(f"--backends {' '.join(backends)}: TFLite Micro reads {mcu.BACKEND} files alone")
+    networks = arguments.networks or (MCU_NETWORKS if is_mcu else DEFAULT_NETWORKS)
     with cli.progress_bar(arguments.target, 1000) as update:
         report = run_devices(
             arguments.target,
             [processor for processor in processors if processor.name in wanted],
-            list(dict.fromkeys(arguments.networks or DEFAULT_NETWORKS)),
-            list(dict.fromkeys(arguments.backends or BACKENDS)),
+            list(dict.fromkeys(networks)),
+            list(dict.fromkeys(backends)),
+            options=mcu.OPTIONS if is_mcu else {},
             on_progress=lambda share, detail: update(int(1000 * share), detail),
         )
     cli.show_report(report, arguments.json)

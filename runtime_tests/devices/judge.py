@@ -118,10 +118,9 @@ def _compare(
             )
             for number, (ours, theirs) in enumerate(zip(expected, found, strict=True))
         ]
-    inputs = {slot.name for slot in probe.inputs}
     codes = []
     for name, count in counts.items():
-        kernel = kernels.get(name, "QuantizeLinear" if name in inputs else "float")
+        kernel = kernels.get(name, "float")
         codes.append(judge_codes(name, setting, kernel, count, exact=backend.is_exact(kernel)))
     return tuple(checks), tuple(codes)
 

@@ -5,6 +5,7 @@ probe.npz    inputs in batches, as the runtime takes them
 probe.py     on_device.py, which needs NumPy and a runtime alone
 """
 
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -144,7 +145,10 @@ def write_kit(
             number = len({name.partition(".")[0] for name in arrays})
             prepared = list_of(probe.prepare(list(map(_plain, batch))))
             arrays |= {f"{number:05d}.{place}": array for place, array in enumerate(prepared)}
-    about = {"count": held.count, "data": data}
+    shown = len(stored.metadata.activations or ())
+    outputs = {stored.path.read_bytes(): len(held.expected), probe_bytes(probe): len(held.expected) + shown}
+    counts = {hashlib.sha256(content).hexdigest(): count for content, count in outputs.items()}
+    about = {"count": held.count, "data": data, "outputs": counts}
     with staging_folder(output, replace=force) as folder:
         staged = [folder / path.name for path in paths]
         staged[0].write_bytes(probe_bytes(probe))
@@ -156,7 +160,7 @@ def write_kit(
     return KitReport(
         stored.path,
         *paths,
-        codes=len(stored.metadata.activations or ()),
+        codes=shown,
         count=held.count,
         batches=len({name.partition(".")[0] for name in arrays}),
         sizes=(output.stat().st_size, paths[1].stat().st_size),

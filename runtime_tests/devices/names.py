@@ -4,7 +4,9 @@ from models.names import NAMES
 
 STRESS = "stress"
 """A network whose codes reach to both ends of 8 bits."""
-TARGETS = ("arm", "x86")
+TARGETS = ("arm", "x86", "mcu")
 NETWORKS = (*NAMES, STRESS)
 DEFAULT_NETWORKS = ("resnet8", "ds_cnn", "mobilenet_v1", "autoencoder", "resnet20", "mobilenet_v2", "tiny_vit", STRESS)
 """MLPerf Tiny's four, and what edge teams ship."""
+MCU_NETWORKS = ("resnet8", "ds_cnn", "mobilenet_v1", "autoencoder", STRESS)
+"""What fits a microcontroller."""

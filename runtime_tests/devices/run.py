@@ -1,7 +1,9 @@
 """Take networks to processors: export each, run its probe there, and judge what comes back."""
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ from runtime_tests.devices.processor import Processor
 from runtime_tests.devices.results import read_results
 from runtime_tests.networks import zoo_network
 
-SMALLER: Mapping[str, Mapping[str, int]] = {"mobilenet_v2": {"input_size": 64}, "tiny_vit": {"input_size": 16}}
+SMALLER: Mapping[str, Mapping[str, int]] = {"mobilenet_v2": {"input_size": 64}, "tiny_vit": {"input_size": 8}}
 """Networks that get smaller images than they are made for, as emulators are slow: the same layers and kernels."""
 BEYOND = 4
 """A network whose FEWEST_INPUTS ask for so many times a processor's multiply-adds is not run there."""
@@ -120,6 +122,7 @@ def run_devices(
     networks: Sequence[str],
     backends: Sequence[str],
     *,
+    options: Mapping[str, Any] | None = None,
     on_progress: Callable[[float, str], None] = lambda share, detail: None,
 ) -> DevicesReport:
     """Run every network's int8 files on every processor.
@@ -129,6 +132,7 @@ def run_devices(
         processors: From `arm.prepare` or `x86.prepare`.
         networks: Names of the registry, or `STRESS`.
         backends: "onnx", "tflite".
+        options: Further ones of their requests.
         on_progress: Called with the share done, 0 to 1, and what is next.
     """
     rows: list[DeviceRow] = []
@@ -137,14 +141,20 @@ def run_devices(
         for network in networks:
             model, inputs = stress_network() if network == STRESS else zoo_network(network, SMALLER.get(network))
             for backend in map(get_backend, backends):
-                for row in _file_rows(network, model, inputs, backend, processors, Path(folder)):
+                for row in _file_rows(network, model, inputs, backend, processors, Path(folder), options or {}):
                     rows.append(row)
                     on_progress(len(rows) / total, f"{network} {row.file} on {row.processor}")
     return DevicesReport(target, tuple(rows))
 
 
 def _file_rows(
-    network: str, model: nn.Module, inputs: Tensor, backend: Backend, processors: Sequence[Processor], folder: Path
+    network: str,
+    model: nn.Module,
+    inputs: Tensor,
+    backend: Backend,
+    processors: Sequence[Processor],
+    folder: Path,
+    options: Mapping[str, Any],
 ) -> Iterator[DeviceRow]:
     """Export one file and take it to every processor."""
     path, name = folder / f"{network}{backend.suffix}", f"int8{backend.suffix}"
@@ -160,7 +170,10 @@ def _file_rows(
     taken = inputs[: min(MOST_INPUTS, max(FEWEST_INPUTS, fitting))]
     try:
         request = backend.request(
-            quantization=Quantization(activations="int8", calibration=inputs), check_inputs=(taken,), force=True
+            quantization=Quantization(activations="int8", calibration=inputs),
+            check_inputs=(taken,),
+            force=True,
+            **options,
         )
         verdict = publish(backend, model, (inputs[:2],), path, request).verdict
         stored = backend.read(path)
@@ -168,28 +181,34 @@ def _file_rows(
     except (CodeqError, ParityError) as error:
         yield from (DeviceRow(network, name, item.name, item.how, failure=str(error)) for item in processors)
         return
-    for processor in processors:
-        row = DeviceRow(network, name, processor.name, processor.how)
-        try:
-            processor.run(kit.script, (kit.inputs, kit.results, kit.probe, path))
-            found = _judge(backend, stored, model, taken, kit.results, verdict)
-        except CodeqError as error:
-            yield DeviceRow(network, name, processor.name, processor.how, failure=str(error))
-            continue
-        yield DeviceRow(
-            network,
-            name,
-            row.processor,
-            row.how,
-            f"{found.runtime.partition(' ')[0]} {found.runtime_version}",
-            len(taken),
-            found.elements(exact=True),
-            found.differing(exact=True),
-            found.elements(exact=False),
-            found.differing(exact=False),
-            max((check.argmax_differences for check in found.outputs), default=0),
-            found.first_failure,
-        )
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        places = [folder / f"{number}-results.npz" for number in range(len(processors))]
+        files = kit.probe, path
+        runs = [
+            pool.submit(processor.run, kit.script, (kit.inputs, place, *files))
+            for processor, place in zip(processors, places, strict=True)
+        ]
+        for processor, place, run in zip(processors, places, runs, strict=True):
+            try:
+                run.result()
+                found = _judge(backend, stored, model, taken, place, verdict)
+            except CodeqError as error:
+                yield DeviceRow(network, name, processor.name, processor.how, failure=str(error))
+                continue
+            yield DeviceRow(
+                network,
+                name,
+                processor.name,
+                processor.how,
+                f"{found.runtime.partition(' on ')[0]} {found.runtime_version}",
+                len(taken),
+                found.elements(exact=True),
+                found.differing(exact=True),
+                found.elements(exact=False),
+                found.differing(exact=False),
+                max((check.argmax_differences for check in found.outputs), default=0),
+                found.first_failure,
+            )
 
 
 @autocast_off()

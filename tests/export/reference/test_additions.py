@@ -70,7 +70,7 @@ def test_without_fma_every_product_is_rounded(grid: tuple[float, ...]) -> None:
     a, b = np.meshgrid(np.arange(256, dtype=np.float32), np.arange(256, dtype=np.float32), indexing="ij")
     ra, rb = sa / sy, sb / sy
     offset = zy - (ra * za + rb * zb)
-    expected = np.clip(np.rint(a * ra + (b * rb + offset)), 0, 255).astype(np.uint8)
+    expected = np.clip(np.rint((offset + a * ra) + b * rb), 0, 255).astype(np.uint8)
     assert np.array_equal(all_codes(add_unfused, grid), expected)
     ours = np.clip(np.rint((sa * (a - za) + sb * (b - zb)) / sy + zy), 0, 255).astype(np.uint8)
     assert np.array_equal(all_codes(add_plainly, grid), ours)
