@@ -144,6 +144,11 @@ class ExportRequest:
         return False
 
     @property
+    def quantize_outputs(self) -> bool:
+        """Say whether what a layer gives that no integer layer reads, such as a network's output, is quantized too."""
+        return False
+
+    @property
     def batch_size(self) -> int | None:
         """Return the batch size of the file, where it is not open; None takes that of the example inputs."""
         return None

@@ -78,6 +78,7 @@ def publish(
         check_inputs=request.check_inputs,
         open_batch=request.open_batch,
         keep_state=request.keep_state,
+        quantize_outputs=request.quantize_outputs,
     )
     replaced = output.exists()
     with staging_folder(output, replace=request.force) as folder:

@@ -94,6 +94,7 @@ def plan_activations(
     absorb_batch_norm: bool = False,
     too_wide: Mapping[str, str] | None = None,
     wanted: Collection[str] = (),
+    quantize_outputs: bool = False,
 ) -> ActivationPlan:
     """Decide what is quantized.
 
@@ -105,6 +106,7 @@ def plan_activations(
         too_wide: Names of values that stay float since 8 bits cannot hold them, with the reason.
         wanted: Names of values that have a grid already, of training or of a file: the layers that make them compute in
             integers where they can, whether or not it pays.
+        quantize_outputs: Quantize what a layer gives that no integer layer reads too, such as a network's output.
 
     Raises:
         AttachError: A pattern matches no layer that could compute in integers.
@@ -138,7 +140,11 @@ def plan_activations(
     outputs = {
         layer.tail
         for layer in layers
-        if read[layer.tail] or not layer.rule.float_output or layer.tail is not layer.head
+        if read[layer.tail]
+        or not layer.rule.float_output
+        or layer.tail is not layer.head
+        or quantize_outputs
+        or layer.name in wanted
     }
     inputs = {root for layer in layers for node in activations(layer.head) for root in roots(node)}
     layer_of = {layer.tail: layer.name for layer in layers}

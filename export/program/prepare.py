@@ -65,6 +65,7 @@ def prepare_program(
     check_inputs: Inputs | None = None,
     open_batch: bool = True,
     keep_state: bool = False,
+    quantize_outputs: bool = False,
 ) -> Prepared:
     """Trace a network and bring it into the form that files are made from.
 
@@ -75,6 +76,7 @@ def prepare_program(
         check_inputs: Held inputs for the check, in the same form; None takes the example.
         open_batch: Leave the batch size open.
         keep_state: As for `build_reference_program`.
+        quantize_outputs: As for `plan_activations`.
 
     Raises:
         ExportError: The network or an option cannot be exported.
@@ -100,7 +102,8 @@ def prepare_program(
         compared = tuple(tensor[rows[: len(tensor)] if open_batch else rows % len(tensor)] for tensor in held)
         batch = CALIBRATION_BATCH_SIZE if open_batch else len(example[0])
         choose = _choose_grids(program, quantization, given, batch)
-        quantize_program(program, compared, choose, exclude=quantization.activations_except)
+        exclude = quantization.activations_except
+        quantize_program(program, compared, choose, exclude=exclude, quantize_outputs=quantize_outputs)
     return Prepared(program, encodings, held, names, folded)
 
 

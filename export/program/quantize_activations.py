@@ -9,6 +9,7 @@ scale times weight scale, at most half of that away: the kernel adds it to its i
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -55,6 +56,7 @@ def plan_program(
     exclude: Iterable[str] = (),
     too_wide: Mapping[str, str] | None = None,
     wanted: Collection[str] = (),
+    quantize_outputs: bool = False,
 ) -> ActivationPlan:
     """Make the plan for a canonicalized program whose BatchNorms are folded; arguments as for `plan_activations`.
 
@@ -68,6 +70,7 @@ def plan_program(
             exclude=exclude,
             too_wide=too_wide,
             wanted=wanted,
+            quantize_outputs=quantize_outputs,
         )
     except AttachError as error:
         raise ExportError(f"--activations-except: {error}") from error
@@ -83,6 +86,7 @@ def quantize_program(
     choose: Choose,
     *,
     exclude: Iterable[str] = (),
+    quantize_outputs: bool = False,
 ) -> None:
     """Quantize a program's activations, in place.
 
@@ -92,6 +96,7 @@ def quantize_program(
             batch size where the program's is fixed.
         choose: Gives the plan, and the grid of every tensor in it.
         exclude: Layers that stay float.
+        quantize_outputs: As for `plan_activations`.
 
     Raises:
         ExportError: See `plan_program` and `insert_quantizers`.
@@ -105,7 +110,8 @@ def quantize_program(
     plan = plan_program(program, exclude)
     any(rearrange_first_convolution(program, layer.head) for layer in plan.layers)  # the first that fits
     float_outputs = tuple(output.numpy() for output in program.run(*inputs))
-    plan, encodings = choose(lambda too_wide, wanted: plan_program(program, exclude, too_wide, wanted))
+    replan = partial(plan_program, program, exclude, quantize_outputs=quantize_outputs)
+    plan, encodings = choose(replan)
     _refuse_missing(plan, encodings)
     noise = _layer_noise(program, plan, encodings, inputs)
     insert_quantizers(program, plan, encodings)

@@ -9,7 +9,7 @@ from export.backend import OnProgress, Written
 from export.errors import ExportError
 from export.options import ExportRequest
 from export.tflite.file.identifier import IDENTIFIER
-from export.tflite.options import WRITER, TfliteRequest
+from export.tflite.options import TFLM, WRITER, TfliteRequest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,6 +64,8 @@ class TfliteBackend:
     def recorded_options(self, stored: "TfliteFile") -> Mapping[str, Any]:
         if stored.writer != WRITER:
             return {"backend": stored.writer}
+        if stored.metadata.options.get("target") == TFLM:
+            return {}
         return {
             "sparse": stored.metadata.storage,
             "layout": "nhwc" if stored.channels_last_io else "nchw",

@@ -4,20 +4,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from codeq.toolkit.table import format_bytes
 from export.report import Report
+from export.tflite.micro import Arena
 
 
 @dataclass(frozen=True)
 class TfliteDetails:
-    """Holds the details of a .tflite file. `operators` counts those in it."""
+    """Holds the details of a .tflite file.
+
+    Attributes:
+        operators: Counts those in it.
+        arena: What memory TFLite Micro needs beside the file; None where it is not for that.
+    """
 
     operators: Mapping[str, int]
+    arena: Arena | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     def remarks(self, report: Report[Any]) -> Sequence[tuple[str, str]]:
-        return [("operators", ", ".join(f"{count} {code}" for code, count in self.operators.items()))]
+        remarks = [("operators", ", ".join(f"{count} {code}" for code, count in self.operators.items()))]
+        if self.arena is not None:
+            size = self.arena.size_bytes
+            remarks.append(
+                ("arena", self.arena.note if size is None else f"{format_bytes(size)} of RAM beside the file")
+            )
+            remarks.append(("flash", f"{format_bytes(report.size_bytes)}, the file"))
+        return remarks
 
     def smaller(self, report: Report[Any]) -> Mapping[str, str]:
         return {}

@@ -18,7 +18,7 @@ from export.publish import publish
 from export.report import Report
 from export.tflite.backend import TFLITE
 from export.tflite.details import TfliteDetails
-from export.tflite.options import WRITER, Io, Layout, Sparse, TfliteRequest, Writer
+from export.tflite.options import WRITER, Io, Layout, Sparse, Target, TfliteRequest, Writer
 
 
 def export_tflite(
@@ -31,6 +31,8 @@ def export_tflite(
     sparse: Sparse = "auto",
     int4: bool = False,
     hybrid: bool = False,
+    target: Target = "litert",
+    c_array: bool = False,
     backend: Writer = WRITER,
     force: bool = False,
     accept_mismatch: bool = False,
@@ -55,7 +57,7 @@ def export_tflite(
             changed.
         example_inputs, check_inputs, calibration: As for `export_onnx`; float32.
         path: Target.
-        layout, io, sparse, int4, hybrid, backend: As in `TfliteRequest`.
+        layout, io, sparse, int4, hybrid, target, c_array, backend: As in `TfliteRequest`.
         force: Overwrite.
         accept_mismatch: As in `ExportRequest`.
         preprocessing, checkpoint_sha256: Recorded in the file.
@@ -93,6 +95,8 @@ def export_tflite(
         sparse=sparse,
         int4=int4,
         hybrid=hybrid,
+        target=target,
+        c_array=c_array,
         backend=backend,
     )
     return publish(TFLITE, model, example_inputs, Path(path), request)

@@ -15,6 +15,9 @@ Io = Literal["float", "int8"]
 IOS: tuple[Io, ...] = ("float", "int8")
 Sparse = Literal["auto", "off"]
 SPARSE: tuple[Sparse, ...] = ("auto", "off")
+Target = Literal["litert", "tflm"]
+TARGETS: tuple[Target, ...] = ("litert", "tflm")
+TFLM: Target = "tflm"
 Writer = Literal["writer", "litert-torch"]
 WRITER: Writer = "writer"
 WRITERS: tuple[Writer, ...] = (WRITER, "litert-torch")
@@ -33,6 +36,9 @@ class TfliteRequest(ExportRequest):
             file. "off": never.
         int4: Weights whose codes are within -8 to 7 take two codes a byte where LiteRT reads that exactly. For size: on
             x86 convolutions are several times slower.
+        target: "litert", or "tflm": what TFLite Micro runs on microcontrollers. Inputs, outputs and every layer are
+            codes, weights dense, operators those that it has. For int8 activations.
+        c_array: Beside the file, its bytes as C++ source with what registers its operators. For "tflm".
         backend: "writer": this package's lowerings. "litert-torch": that converter, for what they lack; its files have
             float32 activations, dense codes and a batch of 1 that stays.
     """
@@ -63,6 +69,15 @@ class TfliteRequest(ExportRequest):
         "two codes a byte where a weight's codes are within -8 to 7 (train with --bits 4 --grid-limit 7). For size: "
         "convolutions run several times slower on x86. With --activations int8 for linear layers only",
     )
+    target: Target = option(
+        "litert",
+        "tflm: for TFLite Micro on microcontrollers. Inputs, outputs and all layers are codes, weights dense; what it "
+        "cannot run is refused. With --activations int8",
+        choices=TARGETS,
+    )
+    c_array: bool = option(
+        False, "with --target tflm: also write NAME.h and NAME.cc, the file as an array ready to compile"
+    )
     backend: Writer = option(
         WRITER,
         "litert-torch: let that package convert the float network, for operators that the writer lacks, and put the "
@@ -71,8 +86,22 @@ class TfliteRequest(ExportRequest):
     )
 
     @property
+    def codes_io(self) -> bool:
+        """Say whether inputs and outputs are codes."""
+        return self.io == "int8" or self.target == TFLM
+
+    @property
+    def form(self) -> Sparse:
+        """Say whether zeros may be left out."""
+        return "off" if self.target == TFLM else self.sparse
+
+    @property
     def open_batch(self) -> bool:
         return self.backend == WRITER
+
+    @property
+    def quantize_outputs(self) -> bool:
+        return self.target == TFLM
 
     @property
     def batch_size(self) -> int | None:
@@ -87,6 +116,7 @@ class TfliteRequest(ExportRequest):
                 "--layout nhwc": self.layout == "nhwc",
                 "--int4": self.int4,
                 "--hybrid": self.hybrid,
+                "--target tflm": self.target == TFLM,
             }
             found = [flag for flag, given in asked.items() if given]
             if found:
@@ -94,6 +124,15 @@ class TfliteRequest(ExportRequest):
                     f"--backend litert-torch: its files have float32 activations, PyTorch's axes and int8 codes, found "
                     f"{', '.join(found)}; leave one of the two out"
                 )
+        if self.target == TFLM and activations != "int8":
+            raise ExportError(
+                "--target tflm: a microcontroller's kernels compute on codes, found --activations float32; "
+                "use --activations int8"
+            )
+        if self.c_array and self.target != TFLM:
+            raise ExportError("--c-array is for microcontrollers; add --target tflm, or leave it out")
+        if self.target == TFLM and self.int4:
+            raise ExportError("--target tflm: its kernels read a code a byte, found --int4; leave it out")
         if self.io == "int8" and activations != "int8":
             raise ExportError(
                 "--io int8: inputs and outputs are codes only where activations are, found --activations float32; "

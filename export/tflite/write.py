@@ -1,7 +1,7 @@
 """A program becomes a .tflite file: by this package's lowerings, or by litert-torch and an exchange of weights."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -10,12 +10,14 @@ from export.program.describe import describe_program
 from export.program.prepare import Prepared
 from export.program.program import ReferenceProgram
 from export.tflite.build import Build
+from export.tflite.c_array import write_c_array
 from export.tflite.details import TfliteDetails
 from export.tflite.file.flatbuffer import write
 from export.tflite.interface import float_interface
 from export.tflite.litert_torch import convert_with_codes
 from export.tflite.lower import build_graph, describe_layout
-from export.tflite.options import WRITER, TfliteRequest
+from export.tflite.micro import arena_of, check_micro
+from export.tflite.options import TFLM, WRITER, TfliteRequest
 from export.tflite.runtime import PACKAGE, installed_version
 from export.tflite.stored_file import LITERT
 from export.tflite.trusted import trust
@@ -37,13 +39,15 @@ def write_tflite(prepared: Prepared, request: TfliteRequest, staged: Path) -> Wr
         ExportError: An operator without a lowering, or an option that does nothing.
     """
     pack: Callable[[Mapping[str, str]], bytes]
-    operators: Iterable[str]
+    operators: Collection[str]
     if request.backend == WRITER:
-        forms = WeightForms(request.sparse, request.int4, request.hybrid)
-        codes_io = request.io == "int8"
+        forms = WeightForms(request.form, request.int4, request.hybrid)
+        codes_io = request.codes_io
         build = build_graph(prepared.program, channels_last_io=request.layout == "nhwc", codes_io=codes_io, forms=forms)
         pack = partial(write, build.graph)
         operators = [operator.code for operator in build.graph.operators]
+        if request.target == TFLM:
+            check_micro(build, operators)
         notes = (*(float_interface(build) if codes_io else ()), *form_notes(build.forms, build.stored))
     else:
         converted = convert_with_codes(prepared.program, tuple(tensor[:1] for tensor in prepared.held))
@@ -55,15 +59,16 @@ def write_tflite(prepared: Prepared, request: TfliteRequest, staged: Path) -> Wr
         request,
         {name: name for name in build.weights},
         versions={PACKAGE: installed_version()},
-        storage=request.sparse if request.backend == WRITER else "dense",
+        storage=request.form if request.backend == WRITER else "dense",
         target=LITERT,
         layout={"backend": request.backend, **describe_layout(build)},
     )
     content = pack(metadata)
     staged.write_bytes(content)
     trust(content)
-    details = TfliteDetails(dict(Counter(operators)))
-    return Written(_stored_weights(build), lambda size_bytes: details, notes=notes)
+    details = TfliteDetails(dict(Counter(operators)), arena_of(content) if request.target == TFLM else None)
+    companions = write_c_array(build, operators, content, staged) if request.c_array else ()
+    return Written(_stored_weights(build), lambda size_bytes: details, companions, notes=notes)
 
 
 def _micro_note(program: ReferenceProgram, stored: Mapping[str, StoredForm]) -> tuple[str, ...]:

@@ -15,12 +15,13 @@ from codeq.checkpoint import Checkpoint
 from codeq.errors import CodeqError
 from codeq.graph.inputs import slice_inputs
 from codeq.toolkit.text import printable
-from export.backend import StoredFile
+from export.backend import StoredFile, backend_of
 from export.from_checkpoint import choose_quantization
 from export.options import FROM_CHECKPOINT, GIVEN, LEARNED
 from export.parity.differences import Difference, Fails
 from export.program.describe import describe_machine
 from export.program.prepare import prepare_program
+from export.rewrite import recorded_request
 
 NEAR = 1e-3
 """Relative, of scales: float sums in another order moved those of models/ by up to 1e-4, and zero points by one."""
@@ -66,11 +67,13 @@ def calibrate_again(
     if ranges not in METHODS:
         raise CodeqError(f"ranges {printable(repr(ranges), 40)}, expected one of {', '.join(METHODS)}")
     asked = {"activations": "int8", "activations_except": metadata.activations_except, "ranges": ranges}
+    outputs = recorded_request(backend_of(stored.path), stored).quantize_outputs
     with _threads(metadata.calibration.get("threads")):
         quantization = choose_quantization(loaded, asked, None)
         inputs, _ = loaded.inputs_to_check(stored.fixed_batch or 2)
         example = slice_inputs(inputs, slice(stored.fixed_batch or 2))
-        prepared = prepare_program(loaded.model, example, quantization, open_batch=stored.fixed_batch is None)
+        is_open = stored.fixed_batch is None
+        prepared = prepare_program(loaded.model, example, quantization, open_batch=is_open, quantize_outputs=outputs)
     assert prepared.program.activations is not None
     return prepared.program.activations.encodings, prepared.program.activations.too_wide
 

@@ -15,8 +15,8 @@ from runtime_tests.devices.processor import Processor, run_tool
 
 PACKAGE = "tflite-micro"
 VERSION = "0.dev20261023182759"
-OPTIONS: Mapping[str, Any] = {"io": "int8", "sparse": "off"}
-"""Of `export_tflite`: TFLite Micro has no DENSIFY, and a microcontroller has codes at hand, not floats."""
+OPTIONS: Mapping[str, Any] = {"target": "tflm"}
+"""Of `export_tflite`."""
 BACKEND = "tflite"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from export.errors import ExportError
-from runtime_tests.devices import arm, x86
+from runtime_tests.devices import arm, mcu, x86
 from runtime_tests.devices.processor import MissingError, Processor
 
 VERSION = "qemu-aarch64 version 7.2.22 (Debian 1:7.2)\nCopyright\n"
@@ -110,6 +110,21 @@ def test_what_is_not_hidden_proves_nothing(tools: Tools, tmp_path: Path, on_x86:
     on_x86("avx avx2 fma", ["SSE2", "AVX2"])
     with pytest.raises(ExportError, match=r"^avx: AVX2 is not hidden, so nothing would be proved"):
         x86.prepare(tmp_path)
+
+
+def test_the_interpreter_of_microcontrollers(tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcu, "run_tool", tools)
+
+    def missing(name: str) -> str:
+        raise mcu.PackageNotFoundError(name)
+
+    monkeypatch.setattr(mcu, "installed_version", missing)
+    (fetched,) = mcu.prepare(tmp_path)
+    assert fetched.environment == {"PYTHONPATH": str(tmp_path / "tflm")}
+    assert any(f"tflite-micro=={mcu.VERSION}" in words for words in tools.ran)
+    monkeypatch.setattr(mcu, "installed_version", lambda name: "1.0")
+    (installed,) = mcu.prepare(tmp_path)
+    assert (installed.how, installed.environment, installed.cpu) == ("tflite-micro 1.0", {}, "tflm")
 
 
 def test_levels_of_x86_need_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
