@@ -136,6 +136,7 @@ def check_file(
         if results is not None:
             held = hold_inputs(loaded.model, inputs, fixed_batch=stored.fixed_batch)
             verdict = judge(backend, stored, loaded.model, held, program, results, verdict)
+            notes.append(f"outputs and codes were computed on {results.platform}")
         comparison = compare_rewritten(backend, stored, loaded.model, inputs, strict=strict)
         differences, not_compared = compare_with_checkpoint(stored, loaded)
         comparison = replace(

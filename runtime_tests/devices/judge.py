@@ -63,7 +63,7 @@ def judge(
         outputs, codes = _compare(backend, stored, held, program, runner, alone, setting)
     return replace(
         here,
-        runtime=f"{runtime} on {setting} ({results.platform})",
+        runtime=f"{runtime} on {setting}",
         runtime_version=version,
         outputs=outputs,
         codes=codes,

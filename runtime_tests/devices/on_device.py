@@ -48,7 +48,7 @@ def open_tflm(path, count):
         rows = [run_one([array[i : i + 1] for array in batch]) for i in range(len(batch[0]))]
         return [np.concatenate(parts) for parts in zip(*rows)]
 
-    return "TFLite Micro", "of the registry", run
+    return "TFLite Micro", version_of("tflite-micro"), run
 
 
 def open_tflite(path, count):
@@ -73,6 +73,15 @@ def open_tflite(path, count):
         return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
 
     return "LiteRT", getattr(package, "__version__", "of unknown version"), run
+
+
+def version_of(package):
+    try:
+        from importlib.metadata import version
+
+        return version(package)
+    except ImportError:  # an old Python, or no such package
+        return "of unknown version"
 
 
 def processor():

@@ -75,6 +75,7 @@ def read_results(path: Path) -> DeviceResults:
         IndexError,
         OSError,
         EOFError,
+        MemoryError,
         zipfile.BadZipFile,
     ) as error:
         raise ExportError(f"{path}: is damaged, or not what on_device.py writes ({first_line(error)})") from error
