@@ -31,6 +31,7 @@ def export_tflite(
     sparse: Sparse = "auto",
     int4: bool = False,
     hybrid: bool = False,
+    batch: int | None = None,
     target: Target = "litert",
     c_array: bool = False,
     backend: Writer = WRITER,
@@ -57,7 +58,7 @@ def export_tflite(
             changed.
         example_inputs, check_inputs, calibration: As for `export_onnx`; float32.
         path: Target.
-        layout, io, sparse, int4, hybrid, target, c_array, backend: As in `TfliteRequest`.
+        layout, io, sparse, int4, hybrid, batch, target, c_array, backend: As in `TfliteRequest`.
         force: Overwrite.
         accept_mismatch: As in `ExportRequest`.
         preprocessing, checkpoint_sha256: Recorded in the file.
@@ -95,6 +96,7 @@ def export_tflite(
         sparse=sparse,
         int4=int4,
         hybrid=hybrid,
+        batch=batch,
         target=target,
         c_array=c_array,
         backend=backend,

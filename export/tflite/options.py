@@ -36,6 +36,8 @@ class TfliteRequest(ExportRequest):
             file. "off": never.
         int4: Weights whose codes are within -8 to 7 take two codes a byte where LiteRT reads that exactly. For size: on
             x86 convolutions are several times slower.
+        batch: The one batch size that the file's shapes say; None says that it is open. LiteRT resizes either kind, and
+            LiteRT.js and compilers for accelerators take the first alone.
         target: "litert", or "tflm": what TFLite Micro runs on microcontrollers. Inputs, outputs and every layer are
             codes, weights dense, operators those that it has. For int8 activations.
         c_array: Beside the file, its bytes as C++ source with what registers its operators. For "tflm".
@@ -68,6 +70,14 @@ class TfliteRequest(ExportRequest):
         False,
         "two codes a byte where a weight's codes are within -8 to 7 (train with --bits 4 --grid-limit 7). For size: "
         "convolutions run several times slower on x86. With --activations int8 for linear layers only",
+    )
+    batch: int | None = option(
+        None,
+        "write shapes of one batch size, for readers that take no open one, such as LiteRT.js",
+        shown="open",
+        metavar="N",
+        low=1,
+        high=4096,
     )
     target: Target = option(
         "litert",
@@ -117,6 +127,7 @@ class TfliteRequest(ExportRequest):
                 "--int4": self.int4,
                 "--hybrid": self.hybrid,
                 "--target tflm": self.target == TFLM,
+                "--batch": self.batch is not None,
             }
             found = [flag for flag, given in asked.items() if given]
             if found:

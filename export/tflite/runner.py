@@ -58,12 +58,14 @@ class LiteRtRunner:
         self.is_remote = not is_trusted(data)
         self.channels_last, self.fixed, self.orders = False, False, tuple[Order, ...]()
         self.names: tuple[str, ...] = ()
+        self.batch: object = None
         if has_metadata(verify_file(path, data), KEY) or look_at:
             file = read_file(path)
             missing = [name for name in look_at if name not in file.codes]
             if missing:
                 raise ExportError(f"{path}: has no codes of {missing[0]!r}")
             self.channels_last, self.fixed = file.channels_last_io, file.fixed_batch is not None
+            self.batch = file.metadata.options.get("batch")
             self.names = file.inputs
             self.orders = tuple(file.codes[name] for name in look_at)
         self.exposed = len(expose)
@@ -128,8 +130,8 @@ class LiteRtRunner:
     def _slot(self, name: str, detail: TensorDetail) -> InputSlot:
         sizes = detail.signature or detail.shape
         shape = [None if size < 0 else size for size in sizes]
-        if None not in shape and shape[:1] == [1] and not self.fixed:
-            shape[0] = None  # a file for one input, which a runtime resizes
+        if None not in shape and shape[:1] in ([1], [self.batch]) and not self.fixed:
+            shape[0] = None  # a file of one batch size, which a runtime resizes
         order = self._order(len(shape))
         dtype = np.dtype(np.float32 if _is_quantized(detail) else detail.dtype)
         return InputSlot(name, tuple(shape[order.index(axis)] for axis in range(len(shape))), dtype)

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from export.backend import StoredWeight, Written
+from export.errors import ExportError
 from export.program.describe import describe_program
 from export.program.prepare import Prepared
 from export.program.program import ReferenceProgram
@@ -44,6 +45,9 @@ def write_tflite(prepared: Prepared, request: TfliteRequest, staged: Path) -> Wr
         forms = WeightForms(request.form, request.int4, request.hybrid)
         codes_io = request.codes_io
         build = build_graph(prepared.program, channels_last_io=request.layout == "nhwc", codes_io=codes_io, forms=forms)
+        if request.batch is not None:
+            _refuse_other_axes(build)
+            build.graph.fix_batch(request.batch)
         pack = partial(write, build.graph)
         operators = [operator.code for operator in build.graph.operators]
         if request.target == TFLM:
@@ -69,6 +73,13 @@ def write_tflite(prepared: Prepared, request: TfliteRequest, staged: Path) -> Wr
     details = TfliteDetails(dict(Counter(operators)), arena_of(content) if request.target == TFLM else None)
     companions = write_c_array(build, operators, content, staged) if request.c_array else ()
     return Written(_stored_weights(build), lambda size_bytes: details, companions, notes=notes)
+
+
+def _refuse_other_axes(build: Build) -> None:
+    """Refuse outputs whose batch is not their first axis: only open shapes tell a reader where it is."""
+    for name, number in build.graph.outputs.items():
+        if build.graph.tensors[number].open_batch[:1] not in ((), (0,)):
+            raise ExportError(f"--batch: the batch of output {name} is not its first axis; leave --batch out")
 
 
 def _micro_note(program: ReferenceProgram, stored: Mapping[str, StoredForm]) -> tuple[str, ...]:

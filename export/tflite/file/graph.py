@@ -5,7 +5,7 @@ point is that of the uint8 code minus 128. Source: the TFLite schema, Quantizati
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -74,6 +74,13 @@ class Graph:
     operators: list[Operator] = field(default_factory=list)
     inputs: dict[str, int] = field(default_factory=dict)
     outputs: dict[str, int] = field(default_factory=dict)
+
+    def fix_batch(self, size: int) -> None:
+        """Give every open axis the size that it has at a batch of so many, and leave none open."""
+        for number, tensor in enumerate(self.tensors):
+            if tensor.open_batch:
+                shape = tuple(n * size if axis in tensor.open_batch else n for axis, n in enumerate(tensor.shape))
+                self.tensors[number] = replace(tensor, shape=shape, open_batch=())
 
     def add_tensor(self, tensor: Tensor) -> int:
         """Append a tensor; its number."""
