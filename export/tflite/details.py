@@ -6,6 +6,7 @@ from typing import Any
 
 from codeq.toolkit.table import format_bytes
 from export.report import Report
+from export.tflite.ethos_u import EthosU
 from export.tflite.micro import Arena
 
 
@@ -16,10 +17,12 @@ class TfliteDetails:
     Attributes:
         operators: Counts those in it.
         arena: What memory TFLite Micro needs beside the file; None where it is not for that.
+        ethos_u: What Arm's compiler makes of the file; None where it is not for that.
     """
 
     operators: Mapping[str, int]
     arena: Arena | None = None
+    ethos_u: EthosU | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -32,6 +35,8 @@ class TfliteDetails:
                 ("arena", self.arena.note if size is None else f"{format_bytes(size)} of RAM beside the file")
             )
             remarks.append(("flash", f"{format_bytes(report.size_bytes)}, the file"))
+        if self.ethos_u is not None:
+            remarks.append(("ethos-u", str(self.ethos_u)))
         return remarks
 
     def smaller(self, report: Report[Any]) -> Mapping[str, str]:

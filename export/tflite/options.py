@@ -15,9 +15,11 @@ Io = Literal["float", "int8"]
 IOS: tuple[Io, ...] = ("float", "int8")
 Sparse = Literal["auto", "off"]
 SPARSE: tuple[Sparse, ...] = ("auto", "off")
-Target = Literal["litert", "tflm"]
-TARGETS: tuple[Target, ...] = ("litert", "tflm")
-TFLM: Target = "tflm"
+Target = Literal["litert", "tflm", "ethos-u"]
+TARGETS: tuple[Target, ...] = ("litert", "tflm", "ethos-u")
+ETHOS_U: Target = "ethos-u"
+MICRO: tuple[Target, ...] = ("tflm", ETHOS_U)
+"""What runs in TFLite Micro."""
 Writer = Literal["writer", "litert-torch"]
 WRITER: Writer = "writer"
 WRITERS: tuple[Writer, ...] = (WRITER, "litert-torch")
@@ -39,8 +41,9 @@ class TfliteRequest(ExportRequest):
         batch: The one batch size that the file's shapes say; None says that it is open. LiteRT resizes either kind, and
             LiteRT.js and compilers for accelerators take the first alone.
         target: "litert", or "tflm": what TFLite Micro runs on microcontrollers. Inputs, outputs and every layer are
-            codes, weights dense, operators those that it has. For int8 activations.
-        c_array: Beside the file, its bytes as C++ source with what registers its operators. For "tflm".
+            codes, weights dense, operators those that it has. "ethos-u": the same file, and the report says what Arm's
+            compiler makes of it. For int8 activations.
+        c_array: Beside the file, its bytes as C++ source with what registers its operators. For microcontrollers.
         backend: "writer": this package's lowerings. "litert-torch": that converter, for what they lack; its files have
             float32 activations, dense codes and a batch of 1 that stays.
     """
@@ -82,11 +85,11 @@ class TfliteRequest(ExportRequest):
     target: Target = option(
         "litert",
         "tflm: for TFLite Micro on microcontrollers. Inputs, outputs and all layers are codes, weights dense; what it "
-        "cannot run is refused. With --activations int8",
+        "cannot run is refused. ethos-u: the same, and what Arm's NPU makes of it. With --activations int8",
         choices=TARGETS,
     )
     c_array: bool = option(
-        False, "with --target tflm: also write NAME.h and NAME.cc, the file as an array ready to compile"
+        False, "with --target tflm or ethos-u: also write NAME.h and NAME.cc, the file as an array ready to compile"
     )
     backend: Writer = option(
         WRITER,
@@ -96,14 +99,19 @@ class TfliteRequest(ExportRequest):
     )
 
     @property
+    def is_micro(self) -> bool:
+        """Say whether TFLite Micro is to run the file."""
+        return self.target in MICRO
+
+    @property
     def codes_io(self) -> bool:
         """Say whether inputs and outputs are codes."""
-        return self.io == "int8" or self.target == TFLM
+        return self.io == "int8" or self.is_micro
 
     @property
     def form(self) -> Sparse:
         """Say whether zeros may be left out."""
-        return "off" if self.target == TFLM else self.sparse
+        return "off" if self.is_micro else self.sparse
 
     @property
     def open_batch(self) -> bool:
@@ -111,7 +119,7 @@ class TfliteRequest(ExportRequest):
 
     @property
     def quantize_outputs(self) -> bool:
-        return self.target == TFLM
+        return self.is_micro
 
     @property
     def batch_size(self) -> int | None:
@@ -126,7 +134,7 @@ class TfliteRequest(ExportRequest):
                 "--layout nhwc": self.layout == "nhwc",
                 "--int4": self.int4,
                 "--hybrid": self.hybrid,
-                "--target tflm": self.target == TFLM,
+                f"--target {self.target}": self.is_micro,
                 "--batch": self.batch is not None,
             }
             found = [flag for flag, given in asked.items() if given]
@@ -135,15 +143,15 @@ class TfliteRequest(ExportRequest):
                     f"--backend litert-torch: its files have float32 activations, PyTorch's axes and int8 codes, found "
                     f"{', '.join(found)}; leave one of the two out"
                 )
-        if self.target == TFLM and activations != "int8":
+        if self.is_micro and activations != "int8":
             raise ExportError(
-                "--target tflm: a microcontroller's kernels compute on codes, found --activations float32; "
+                f"--target {self.target}: a microcontroller's kernels compute on codes, found --activations float32; "
                 "use --activations int8"
             )
-        if self.c_array and self.target != TFLM:
+        if self.c_array and not self.is_micro:
             raise ExportError("--c-array is for microcontrollers; add --target tflm, or leave it out")
-        if self.target == TFLM and self.int4:
-            raise ExportError("--target tflm: its kernels read a code a byte, found --int4; leave it out")
+        if self.is_micro and self.int4:
+            raise ExportError(f"--target {self.target}: its kernels read a code a byte, found --int4; leave it out")
         if self.io == "int8" and activations != "int8":
             raise ExportError(
                 "--io int8: inputs and outputs are codes only where activations are, found --activations float32; "

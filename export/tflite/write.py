@@ -13,12 +13,13 @@ from export.program.program import ReferenceProgram
 from export.tflite.build import Build
 from export.tflite.c_array import write_c_array
 from export.tflite.details import TfliteDetails
+from export.tflite.ethos_u import estimate
 from export.tflite.file.flatbuffer import write
 from export.tflite.interface import float_interface
 from export.tflite.litert_torch import convert_with_codes
 from export.tflite.lower import build_graph, describe_layout
 from export.tflite.micro import arena_of, check_micro
-from export.tflite.options import TFLM, WRITER, TfliteRequest
+from export.tflite.options import ETHOS_U, WRITER, TfliteRequest
 from export.tflite.runtime import PACKAGE, installed_version
 from export.tflite.stored_file import LITERT
 from export.tflite.trusted import trust
@@ -50,7 +51,7 @@ def write_tflite(prepared: Prepared, request: TfliteRequest, staged: Path) -> Wr
             build.graph.fix_batch(request.batch)
         pack = partial(write, build.graph)
         operators = [operator.code for operator in build.graph.operators]
-        if request.target == TFLM:
+        if request.is_micro:
             check_micro(build, operators)
         notes = (*(float_interface(build) if codes_io else ()), *form_notes(build.forms, build.stored))
     else:
@@ -70,7 +71,11 @@ def write_tflite(prepared: Prepared, request: TfliteRequest, staged: Path) -> Wr
     content = pack(metadata)
     staged.write_bytes(content)
     trust(content)
-    details = TfliteDetails(dict(Counter(operators)), arena_of(content) if request.target == TFLM else None)
+    details = TfliteDetails(
+        dict(Counter(operators)),
+        arena_of(content) if request.is_micro else None,
+        estimate(content) if request.target == ETHOS_U else None,
+    )
     companions = write_c_array(build, operators, content, staged) if request.c_array else ()
     return Written(_stored_weights(build), lambda size_bytes: details, companions, notes=notes)
 

@@ -77,11 +77,12 @@ WORDS = ["--model", "factory_of_ours:net", "--activations", "int8", "--ranges", 
             ["--calibration", "images", "--mean", "0,0,0", "--std", "1,1,1"],
             (0, 1),
         ),
+        ("bare.pt", ["--calibration", "images", "--mean", "0", "--std", "1"], (0, 1)),
         ("bare.pt", ["--calibration", "arrays"], (0, 575 / 1536)),
         ("bare.pt", ["--calibration", "x.npy"], (0, 1535 / 1536)),
         ("bare.pt", ["--calibration", "factory_of_ours:batches"], (0, 1)),
     ],
-    ids=["images", "images without preprocessing", "arrays", "npy", "function"],
+    ids=["images", "images without preprocessing", "one mean for all channels", "arrays", "npy", "function"],
 )
 def test_every_source_gives_the_ranges(
     checkpoint: str, options: list[str], expected: tuple[float, float], folder: Path, run_command: Any
@@ -106,8 +107,8 @@ def test_sources_that_give_nothing_are_one_line(folder: Path, run_command: Any) 
         (["--calibration", "images"], "bare.pt: stores no mean of pixels, which images are normalised by; give those"),
         (["--calibration", "images", "--mean", "0,0,0"], "bare.pt: stores no std of pixels"),
         (
-            ["--calibration", "images", "--mean", "0", "--std", "1"],
-            "images: mean has 1 and std 1 numbers, expected 3 each for float32 (N, 3, 8, 8)",
+            ["--calibration", "images", "--mean", "0,0", "--std", "1"],
+            "images: mean has 2 and std 1 numbers, expected 3 each for float32 (N, 3, 8, 8)",
         ),
         (
             ["--calibration", "x.npy", "--mean", "0,0,0"],

@@ -1,6 +1,7 @@
-"""Export MLPerf Tiny's networks for TFLite Micro: flash, memory, and next to the reference files of the benchmark.
+"""Export MLPerf Tiny's networks for TFLite Micro and Ethos-U: flash and memory, next to the benchmark's own files.
 
-PYTHONPATH=.:.devices/tflm python docs/results/2026-11-28-devices/micro.py
+pip install tflite-micro==0.dev20261023182759 ethos-u-vela==5.2.0
+python docs/results/2026-11-28-devices/micro.py
 """
 
 import gzip
@@ -20,7 +21,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{name}.tflite"
             report = export_tflite(
-                model, (x[:2],), path, check_inputs=(x[:4],), activations="int8", calibration=x, target="tflm",
+                model, (x[:2],), path, check_inputs=(x[:4],), activations="int8", calibration=x, target="ethos-u",
                 layout="nhwc",
             )  # fmt: skip
             arena, zipped = report.details.arena, len(gzip.compress(path.read_bytes(), 9, mtime=0))
@@ -28,7 +29,7 @@ def main() -> None:
         print(
             f"{name}: file {report.size_bytes:,} B (benchmark's {reference:,}), zipped {zipped:,}, zeros "
             f"{report.sparsity:.0%}, arena {arena.size_bytes:,} B, {kernels} of {len(report.kernels)} layers on codes, "
-            f"{report.verdict.summary}",
+            f"{report.verdict.summary}; {report.details.ethos_u}",
             flush=True,
         )
 
