@@ -52,11 +52,13 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     cli.check_json(arguments.json, force=arguments.force)
     with cli.loading():  # here, so that the parser answers without the libraries
+        from codeq.quantizer import fused
         from runtime_tests.devices import arm, mcu, x86
         from runtime_tests.devices.processor import MissingError
         from runtime_tests.devices.run import run_devices
 
     cli.set_threads(arguments.threads)
+    fused.set_compile(False)  # many networks, a few passes each: compiling for all their sizes would not pay
     with cli.spinner(f"setting up {arguments.target} in {arguments.folder}"):
         processors = {"arm": arm, "x86": x86, "mcu": mcu}[arguments.target].prepare(arguments.folder)
     known = [processor.name for processor in processors]
