@@ -80,6 +80,10 @@ class StoredFile(Protocol):
         """Return the one batch size that it takes; None where it is open."""
 
     @property
+    def cpu(self) -> str | None:
+        """Name the one kind of processor that it is meant for, as `Backend.reference` does; None where it is not."""
+
+    @property
     def approximate(self) -> bool:
         """Say whether the runtime quantizes floats itself, so that its outputs are only held to be near."""
 

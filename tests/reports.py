@@ -1,6 +1,7 @@
 """These reports are what commands print, made up: long names, large numbers, and the words that must be there."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,10 @@ REPORTS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     ),
     "devices": (lambda: devices(bad=False), ("mobilenet_v2", "12,345", "0 + 98", "not run", "ok")),
     "devices with failures": (lambda: devices(bad=True), ("FAILED", "mobilenet_v2 int8.onnx on cortex-a76: ")),
+    "probe-file for microcontrollers": (
+        lambda: replace(kit(), cpu="tflm"),
+        ("there  CODEQ_CPU=tflm python3 probe.py",),
+    ),
     "probe-file": (kit, ("64 tensors of codes", "46.7 MB", "256 inputs", "12.3 kB", "there", "--device-results")),
     "fuzz": (lambda: fuzzed(bad=False), ("12345", "98765", "0 findings")),
     "kills": (lambda: killed(bad=False), ("12345", "98765", "0 findings")),

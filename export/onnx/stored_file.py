@@ -20,6 +20,7 @@ class OnnxFile:
         metadata: What it says about itself.
         fixed_batch: The one batch size that it takes; None where it is open.
         approximate: No file of ours for onnxruntime is.
+        cpu: None of them is for one kind of processor alone.
     """
 
     path: Path
@@ -27,6 +28,7 @@ class OnnxFile:
     metadata: FileMetadata
     fixed_batch: int | None
     approximate: bool = False
+    cpu: str | None = None
 
 
 def read_file(path: Path) -> OnnxFile:

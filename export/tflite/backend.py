@@ -9,7 +9,7 @@ from export.backend import OnProgress, Written
 from export.errors import ExportError
 from export.options import ExportRequest
 from export.tflite.file.identifier import IDENTIFIER
-from export.tflite.options import MICRO, WRITER, TfliteRequest
+from export.tflite.options import WRITER, TfliteRequest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,7 +64,7 @@ class TfliteBackend:
     def recorded_options(self, stored: "TfliteFile") -> Mapping[str, Any]:
         if stored.writer != WRITER:
             return {"backend": stored.writer}
-        if stored.metadata.options.get("target") in MICRO:
+        if stored.cpu is not None:
             return {}
         return {
             "sparse": stored.metadata.storage,

@@ -23,7 +23,7 @@ from export.tflite.file.flatbuffer import read_metadata, tensors_by_name, text_o
 from export.tflite.file.identifier import IDENTIFIER
 from export.tflite.file.structure import MOST_BYTES
 from export.tflite.file.verify_file import verify_file
-from export.tflite.options import WRITER
+from export.tflite.options import MICRO, WRITER
 from export.tflite.runtime import schema
 from export.tflite.trusted import trust
 from export.tflite.weights.form import HYBRID_OPERATORS
@@ -75,6 +75,11 @@ class TfliteFile:
     codes_io: bool
     approximate: bool
     writer: str
+
+    @property
+    def cpu(self) -> str | None:
+        """Say "tflm" of a file for microcontrollers."""
+        return "tflm" if self.metadata.options.get("target") in MICRO else None
 
     @property
     def fixed_batch(self) -> int | None:

@@ -41,6 +41,7 @@ class KitReport:
         batches: Into which they were put.
         sizes: Bytes of the probe and of the inputs.
         command: To run where the checkpoint is, when the results are back.
+        cpu: The one kind of processor that the file is meant for; None where it is not.
     """
 
     file: Path
@@ -52,6 +53,7 @@ class KitReport:
     batches: int
     sizes: tuple[int, int]
     command: str
+    cpu: str | None = None
 
     @property
     def results(self) -> Path:
@@ -62,7 +64,7 @@ class KitReport:
     def device_command(self) -> str:
         """Say what to run on the device."""
         names = (self.script.name, self.inputs.name, self.results.name, self.probe.name)
-        return f"python3 {' '.join(names)}"
+        return f"{f'CODEQ_CPU={self.cpu} ' if self.cpu else ''}python3 {' '.join(names)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything with plain types."""
@@ -165,6 +167,7 @@ def write_kit(
         batches=len({name.partition(".")[0] for name in arrays}),
         sizes=(output.stat().st_size, paths[1].stat().st_size),
         command=" ".join(words),
+        cpu=stored.cpu,
     )
 
 

@@ -65,6 +65,7 @@ class NpzFile:
     arrays: Mapping[str, np.ndarray]
     metadata: FileMetadata
     fixed_batch: int | None = None
+    cpu: str | None = None
     approximate: bool = False
 
 

@@ -49,6 +49,7 @@ def test_everything_is_codes(tmp_path: Path) -> None:
     assert "DEQUANTIZE" not in report.details.operators
     stored = read_file(path)
     assert stored.codes_io
+    assert stored.cpu == "tflm"
     assert stored.metadata.storage == "off"
     assert "4" in (stored.metadata.activations or {})  # the output of the last layer has a grid
     verdict = check_parity(path, model, (x,), strict=True)
@@ -57,6 +58,7 @@ def test_everything_is_codes(tmp_path: Path) -> None:
         model, (x[:2],), tmp_path / "usual.tflite", check_inputs=(x,), activations="int8", calibration=x, io="int8"
     )
     assert not all(kernel.is_integer for kernel in float_report.kernels)  # as ever: the last result stays float
+    assert read_file(tmp_path / "usual.tflite").cpu is None
 
 
 def test_what_it_cannot_run_is_refused(tmp_path: Path) -> None:
