@@ -82,7 +82,6 @@ class Trainer:
         schedule: The run's optimizer steps.
         state: What changes during the run beside the network.
         saved: The file that holds the last good epoch; None before there is one.
-        is_compiled: Whether steps are those of a `CompiledNetwork`.
 
     Raises:
         DataError, CheckpointError, BudgetError, RanksError: Bad input.
@@ -135,13 +134,13 @@ class Trainer:
             self.saved = resume.path
         check_agreement("the network, its recipe and the data", digest_of(self._identity()))
         self.checkpoints = RunCheckpoints(config, network, self.data, self.inputs, self.state)
-        self.is_compiled = self._compiles()
+        compiles = self._compiles()
         compiled = partial(CompiledNetwork, batch_size=config.batch_size)
         self.train_step: Callable[[Batch], float] = TrainingStep(
-            compiled(self.model) if self.is_compiled else wrap(self._computing(), ranks),
+            compiled(self.model) if compiles else wrap(self._computing(), ranks),
             self.state,
             config,
-            teacher=compiled(self.teacher) if self.is_compiled and self.teacher is not None else self.teacher,
+            teacher=compiled(self.teacher) if compiles and self.teacher is not None else self.teacher,
             clip_norm=choose_clip_norm(config, self.model),
             ranks=ranks,
             device=self.device,

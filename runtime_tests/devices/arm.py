@@ -67,8 +67,13 @@ def prepare(folder: Path) -> list[Processor]:
     _fetch_wheels(root / "opt" / "site")
     for name, core in CORES.items():
         _describe_core(folder / f"cores/{name}", root, core)
-    how = run_tool([emulator, "--version"], "qemu").splitlines()[0].split("(")[0].strip().replace(" version", "")
+    how = emulator_version(emulator)
     return [_processor(name, core, folder, emulator, how) for name, core in CORES.items()]
+
+
+def emulator_version(emulator: Path) -> str:
+    """Say in a few words which emulator it is, e.g. "qemu-aarch64 7.2.22"."""
+    return run_tool([emulator, "--version"], "qemu").splitlines()[0].split("(")[0].strip().replace(" version", "")
 
 
 def fetch_debian(folder: Path, name: str, packages: list[str], architecture: str | None) -> None:

@@ -105,10 +105,10 @@ def _compare(
     reference = backend.reference(program, setting)
     names = tuple(stored.metadata.activations or ())
     comparison = FedComparison(reference, names)
-    chunk = held.batch_sizes[0] if len(held.batch_sizes) == 1 else max(held.batch_sizes)
-    expected = in_batches(reference.outputs, held.inputs, chunk)
+    expected = in_batches(reference.outputs, held.inputs, max(held.batch_sizes))
+    stackable = batch_comes_first(program)
     for size in held.batch_sizes:
-        judged_at = len(held.inputs[0]) if batch_comes_first(program) else size
+        judged_at = len(held.inputs[0]) if stackable else size
         _run(probe, alone, held, size)
         found, fed = comparison.run(probe, held.inputs, size, judged_at, counts)
         errors = fed_errors(fed, found)

@@ -141,12 +141,12 @@ def write_kit(
         check_writable(path, force=force)
     probe = open_probe(backend, stored)
     held = hold_inputs(model, inputs, fixed_batch=stored.fixed_batch)
-    arrays: dict[str, np.ndarray] = {}
-    for size in held.batch_sizes:
-        for batch in batches(held.inputs, size):
-            number = len({name.partition(".")[0] for name in arrays})
-            prepared = list_of(probe.prepare(list(map(_plain, batch))))
-            arrays |= {f"{number:05d}.{place}": array for place, array in enumerate(prepared)}
+    parts = [batch for size in held.batch_sizes for batch in batches(held.inputs, size)]
+    arrays = {
+        f"{number:05d}.{place}": array
+        for number, batch in enumerate(parts)
+        for place, array in enumerate(list_of(probe.prepare(list(map(_plain, batch)))))
+    }
     shown = len(stored.metadata.activations or ())
     outputs = {stored.path.read_bytes(): len(held.expected), probe_bytes(probe): len(held.expected) + shown}
     counts = {hashlib.sha256(content).hexdigest(): count for content, count in outputs.items()}
@@ -164,7 +164,7 @@ def write_kit(
         *paths,
         codes=shown,
         count=held.count,
-        batches=len({name.partition(".")[0] for name in arrays}),
+        batches=len(parts),
         sizes=(output.stat().st_size, paths[1].stat().st_size),
         command=" ".join(words),
         cpu=stored.cpu,

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from export.errors import ExportError
-from runtime_tests.devices.arm import fetch_debian
+from runtime_tests.devices.arm import emulator_version, fetch_debian
 from runtime_tests.devices.processor import MissingError, Processor, run_tool
 
 FAULTING = ("avx512", "avx-vnni", "avx2", "avx", "sse")
@@ -68,7 +68,6 @@ def prepare(folder: Path) -> list[Processor]:
 def _by_faulting(folder: Path, flags: set[str]) -> list[Processor]:
     library = folder / "hide_features.so"
     source = Path(__file__).with_name("hide_features.c")
-    folder.mkdir(parents=True, exist_ok=True)
     run_tool(["gcc", "-O2", "-shared", "-fPIC", "-o", library, source], "hiding instructions")
     has = {
         "avx512": "avx512f" in flags,
@@ -81,7 +80,7 @@ def _by_faulting(folder: Path, flags: set[str]) -> list[Processor]:
             level,
             "x86" if level in ("avx512", "avx-vnni", "avx2") else "x86-sse",
             (sys.executable,),
-            {"LD_PRELOAD": str(library.resolve()), "HIDDEN_ABOVE": level},
+            {"LD_PRELOAD": str(library), "HIDDEN_ABOVE": level},
             "CPUID faulting",
         )
         for level in FAULTING
@@ -94,7 +93,7 @@ def _emulated(folder: Path) -> list[Processor]:
     if installed is None:
         fetch_debian(folder, "qemu", ["qemu-user-static"], None)
     emulator = Path(installed or folder / "qemu" / "usr" / "bin" / "qemu-x86_64-static").resolve()
-    how = run_tool([emulator, "--version"], "qemu").splitlines()[0].split("(")[0].strip().replace(" version", "")
+    how = emulator_version(emulator)
     return [
         Processor(
             level,
