@@ -27,12 +27,13 @@ from export.parity.differences import Difference, FileComparison
 from export.parity.held import hold_inputs
 from export.parity.verdict import ParityError, Verdict
 from export.plain_network import compress_plain, untrained_warning, weight_signal
-from export.program.prepare import Prepared, float32_bytes, prepare_program, rebuild_program
+from export.program.prepare import Prepared, float32_bytes, prepare_program
 from export.program.program import ReferenceProgram
 from export.program.run import take_inputs
 from export.report import ActivationReport, Report, WeightReport, describe_stored
 from export.rewrite import compare_rewritten
 from export.runner import check_inputs
+from export.stored_program import stored_program
 
 logger = logging.getLogger(__name__)
 
@@ -157,17 +158,8 @@ def check_stored(
     state = [tensor.input for tensor in metadata.state]
     held = hold_inputs(model, inputs, fixed_batch=stored.fixed_batch, state=state)
     with eval_mode(model), torch.no_grad():
-        if metadata.activations is None:
-            program = None
-        elif program is None:
-            program = rebuild_program(
-                model,
-                join_inputs(held.inputs, held.names),
-                metadata.activations,
-                exclude=metadata.activations_except,
-                too_wide=metadata.activations_too_wide,
-                fixed_batch=stored.fixed_batch,
-            )
+        if program is None or metadata.activations is None:
+            program = stored_program(stored, model, join_inputs(held.inputs, held.names))
         return backend.check(stored, model, held, program, on_progress)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from codeq.data.names import SOURCES
 from codeq.toolkit import cli
+from runtime_tests.devices.names import KINDS
 
 COUNT = 32
 
@@ -33,6 +34,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--data", help=f"take inputs from the test set of {SOURCES} (default: the inputs held in the checkpoint)"
     )
     parser.add_argument("--count", type=cli.integer(1), default=COUNT, metavar="N", help="inputs to send")
+    parser.add_argument(
+        "--expect",
+        choices=KINDS,
+        metavar="KIND",
+        help=f"write the codes too that a kind of processor is to compute ({', '.join(KINDS)}), so that the device "
+        "says by itself whether its own are equal",
+    )
     cli.add_model_option(parser)
     cli.add_common(parser, json="what was written", force="existing files")
     return parser
@@ -65,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
             arguments.output or Path(f"probe{backend.suffix}"),
             checkpoint=arguments.checkpoint,
             data=arguments.data,
+            expect=arguments.expect,
             force=arguments.force,
         )
     cli.show_report(report, arguments.json)

@@ -71,7 +71,9 @@ class LiteRtRunner:
         self.exposed = len(expose)
         self.content: Path | bytes = path
         if look_at or expose:
-            self.content = with_outputs(data, [*map(codes_name, look_at), *expose])
+            shown = [*map(codes_name, look_at)]
+            in_browsers = self.batch is not None  # LiteRT.js needs one batch size, and gives out no int8
+            self.content = with_outputs(data, [*shown, *expose], widened=shown if in_browsers else ())
 
     def open(self) -> None:
         self.session: AnySession

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from codeq.graph.inputs import Inputs
 from export.backend import StoredFile
 from export.errors import ExportError
-from export.program.prepare import rebuild_program
 from export.program.run import take_inputs
 from export.reference.machine import IntegerReference
 from export.runner import Runner, check_inputs, run_batches
+from export.stored_program import stored_program
 from runtime_tests.agreement.watch import Watch
 from runtime_tests.runners.registry import open_runner
 from runtime_tests.runners.runtime import Computed, Runtime
@@ -111,13 +111,8 @@ def open_in_runtimes(
     grids = stored.metadata.activations
     if grids is None or not plain:
         return plain
-    program = rebuild_program(
-        model,
-        inputs,
-        grids,
-        exclude=stored.metadata.activations_except,
-        too_wide=stored.metadata.activations_too_wide,
-    )
+    program = stored_program(stored, model, inputs)
+    assert program is not None
     reference = runtimes[0].backend.reference(program)
     opened = []
     for file in plain:

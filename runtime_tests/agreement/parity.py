@@ -19,15 +19,16 @@ from codeq.toolkit.table import fold_line
 from export.backend import Backend, OnProgress, StoredFile, backend_of
 from export.parity.held import hold_inputs
 from export.parity.verdict import Verdict
-from export.program.prepare import rebuild_program
 from export.program.run import in_batches, run_network
 from export.publish import add_comparison, check_stored
 from export.reference.machine import IntegerReference
 from export.rewrite import compare_rewritten
 from export.runner import run_batches
+from export.stored_program import stored_program
 from runtime_tests.agreement.accuracy import Run, compare_accuracy, load_test_data
 from runtime_tests.agreement.checkpoint_record import compare_with_checkpoint
 from runtime_tests.devices.judge import judge
+from runtime_tests.devices.kit import batch_of
 from runtime_tests.devices.results import read_results
 
 ACCURACY_BATCH_SIZE = 100
@@ -122,19 +123,10 @@ def check_file(
         notes.append(f"{file} says it was made from another checkpoint than {checkpoint_path}")
     notes += found
     with autocast_off():
-        program = None
-        if stored.metadata.activations is not None:
-            program = rebuild_program(
-                loaded.model,
-                inputs,
-                stored.metadata.activations,
-                exclude=stored.metadata.activations_except,
-                too_wide=stored.metadata.activations_too_wide,
-                fixed_batch=stored.fixed_batch,
-            )
+        program = stored_program(stored, loaded.model, inputs)
         verdict = check_stored(backend, stored, loaded.model, inputs, program, on_progress)
         if results is not None:
-            held = hold_inputs(loaded.model, inputs, fixed_batch=stored.fixed_batch)
+            held = hold_inputs(loaded.model, inputs, fixed_batch=batch_of(stored))
             verdict = judge(backend, stored, loaded.model, held, program, results, verdict)
             notes.append(f"outputs and codes were computed on {results.platform}")
         comparison = compare_rewritten(backend, stored, loaded.model, inputs, strict=strict)

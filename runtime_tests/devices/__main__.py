@@ -6,6 +6,7 @@ runs on each processor of the target in that processor's own runtime, and all co
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from codeq.toolkit import cli
 from export.backend import BACKENDS
@@ -16,14 +17,16 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the command's parser."""
     parser = cli.build_parser(
         "runtime_tests.devices",
-        "Run int8 files on other processors, emulated here, and hold every code to the rule of the processor. "
+        "Run int8 files on other processors, emulated here, and in browsers, and hold every code to the rule of "
+        "the processor. "
         "Exit status: 0 all hold, 1 one does not, 2 bad input, or no emulator.",
         "python -m runtime_tests.devices arm --networks ds_cnn resnet8",
     )
     parser.add_argument(
         "target",
         choices=TARGETS,
-        help="arm: Cortex-A53, A72, A76 and one with i8mm; x86: levels below this processor's; mcu: TFLite Micro",
+        help="arm: Cortex-A53, A72, A76 and one with i8mm; x86: levels below this processor's; mcu: TFLite Micro; "
+        "browser: WebAssembly in Node and Chromium",
     )
     parser.add_argument(
         "--networks",
@@ -41,7 +44,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--processors", nargs="+", metavar="NAME", help="some of the target's (default: all)")
     parser.add_argument(
-        "--folder", type=Path, default=Path(".devices"), help="where emulators and packages are kept, about 250 MB"
+        "--folder",
+        type=Path,
+        default=Path(".devices"),
+        help="where emulators and packages are kept, 250 MB, or 560 MB of a browser",
     )
     cli.add_common(parser, json="the table", force="an existing table", threads="CPU threads of PyTorch")
     return parser
@@ -53,14 +59,16 @@ def main(argv: list[str] | None = None) -> int:
     cli.check_json(arguments.json, force=arguments.force)
     with cli.loading():  # here, so that the parser answers without the libraries
         from codeq.quantizer import fused
-        from runtime_tests.devices import arm, mcu, x86
+        from runtime_tests.devices import arm, browser, mcu, x86
         from runtime_tests.devices.processor import MissingError
         from runtime_tests.devices.run import run_devices
 
     cli.set_threads(arguments.threads)
     fused.set_compile(False)  # many networks, a few passes each: compiling for all their sizes would not pay
+    modules: dict[str, Any] = {"arm": arm, "x86": x86, "mcu": mcu, "browser": browser}
+    options = {"mcu": mcu.OPTIONS, "browser": browser.OPTIONS}
     with cli.spinner(f"setting up {arguments.target} in {arguments.folder}"):
-        processors = {"arm": arm, "x86": x86, "mcu": mcu}[arguments.target].prepare(arguments.folder)
+        processors = modules[arguments.target].prepare(arguments.folder)
     known = [processor.name for processor in processors]
     wanted = arguments.processors or known
     unknown = next((name for name in wanted if name not in known), None)
@@ -77,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
             [processor for processor in processors if processor.name in wanted],
             list(dict.fromkeys(networks)),
             list(dict.fromkeys(backends)),
-            options=mcu.OPTIONS if is_mcu else {},
+            options=options.get(arguments.target, {}),
             on_progress=lambda share, detail: update(int(1000 * share), detail),
         )
     cli.show_report(report, arguments.json)

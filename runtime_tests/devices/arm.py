@@ -76,7 +76,9 @@ def emulator_version(emulator: Path) -> str:
     return run_tool([emulator, "--version"], "qemu").splitlines()[0].split("(")[0].strip().replace(" version", "")
 
 
-def fetch_debian(folder: Path, name: str, packages: list[str], architecture: str | None) -> None:
+def fetch_debian(
+    folder: Path, name: str, packages: list[str], architecture: str | None, *, with_dependencies: bool = False
+) -> None:
     """Unpack Debian's packages into `folder / name`, unless that was done before.
 
     Args:
@@ -84,6 +86,7 @@ def fetch_debian(folder: Path, name: str, packages: list[str], architecture: str
         name: Of the folder in it.
         packages: Their names.
         architecture: Another one than the system's; None is that.
+        with_dependencies: Unpack all that they depend on, too.
 
     Raises:
         MissingError: They cannot be had.
@@ -105,9 +108,12 @@ def fetch_debian(folder: Path, name: str, packages: list[str], architecture: str
     options = [f"-oDir::State={state / 'state'}", f"-oDir::State::status={state / 'state' / 'status'}"]
     options += [f"-oDir::Cache={state / 'cache'}", "-oAPT::Sandbox::User=root"]
     options += [f"-oAPT::Architecture={architecture}", f"-oAPT::Architectures={architecture}"] if architecture else []
-    what = f"{'Arm ' if architecture else ''}{packages[-1]} of Debian"
+    what = f"{'Arm ' if architecture else ''}{packages[0 if with_dependencies else -1]} of Debian"
     run_tool(["apt-get", *options, "update", "-qq"], what)
-    run_tool(["apt-get", *options, "download", "-qq", *packages], what, folder=cache)
+    words = ["download"]
+    if with_dependencies:  # of an empty system, as the folder's is
+        words = ["install", "--yes", "--download-only", "--no-install-recommends"]
+    run_tool(["apt-get", *options, *words, "-qq", *packages], what, folder=cache)
     for package in sorted(cache.glob("*.deb")):
         run_tool(["dpkg", "-x", package, target], what)
     for emulator in target.glob("usr/bin/qemu-*-static"):  # of forty

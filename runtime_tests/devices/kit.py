@@ -13,20 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
+from codeq.graph.eval_mode import eval_mode
 from codeq.graph.inputs import Inputs
 from codeq.toolkit.files import check_writable, staging_folder
 from codeq.toolkit.report_version import FORMAT_VERSION
 from codeq.toolkit.table import fold_line, format_bytes, format_count
 from export.backend import Backend, StoredFile
 from export.errors import ExportError
-from export.parity.held import hold_inputs
+from export.parity.codes import Count
+from export.parity.fed import FedComparison, batch_comes_first
+from export.parity.held import Held, hold_inputs
 from export.program.run import batches
 from export.runner import Runner
+from export.stored_program import stored_program
 from runtime_tests.devices.recorded_runner import list_of
 
 SCRIPT = Path(__file__).with_name("on_device.py")
+EXPECTED = "expected."
+"""Before the names of arrays that a device is to compute."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class KitReport:
         sizes: Bytes of the probe and of the inputs.
         command: To run where the checkpoint is, when the results are back.
         cpu: The one kind of processor that the file is meant for; None where it is not.
+        expected: The kind of processor whose outputs and codes were written too; None where none were.
     """
 
     file: Path
@@ -54,6 +62,7 @@ class KitReport:
     sizes: tuple[int, int]
     command: str
     cpu: str | None = None
+    expected: str | None = None
 
     @property
     def results(self) -> Path:
@@ -69,7 +78,8 @@ class KitReport:
     def to_dict(self) -> dict[str, Any]:
         """Give everything with plain types."""
         paths = {name: str(getattr(self, name)) for name in ("file", "probe", "inputs", "script", "results")}
-        counts = {name: getattr(self, name) for name in ("codes", "count", "batches", "command", "device_command")}
+        counts = {name: getattr(self, name) for name in ("codes", "count", "batches", "command", "expected")}
+        counts["device_command"] = self.device_command
         return {"format_version": FORMAT_VERSION} | paths | counts
 
     def __str__(self) -> str:
@@ -77,12 +87,19 @@ class KitReport:
         probe, inputs = map(format_bytes, self.sizes)
         lines = [
             f"{self.probe}  {self.file.name}, {shown}, {probe}",
-            f"{self.inputs}  {format_count(self.count, 'input')} in {self.batches} batches, {inputs}",
+            f"{self.inputs}  {format_count(self.count, 'input')} in {self.batches} batches, {inputs}"
+            + (f", with the codes that {self.expected} is to compute" if self.expected else ""),
             f"{self.script}  needs NumPy and the runtime alone",
             f"there  {self.device_command}",
             f"here   {self.command}",
         ]
         return "\n".join(fold_line(line, 7) for line in lines)
+
+
+def batch_of(stored: StoredFile) -> int | None:
+    """Give the one batch size that a device is sent; None where all of the contract are."""
+    chosen: int | None = stored.metadata.options.get("batch")
+    return stored.fixed_batch or chosen
 
 
 def open_probe(backend: Backend, stored: StoredFile) -> Runner:
@@ -114,6 +131,7 @@ def write_kit(
     *,
     checkpoint: Path,
     data: str | None = None,
+    expect: str | None = None,
     force: bool = False,
 ) -> KitReport:
     """Write a kit.
@@ -126,10 +144,13 @@ def write_kit(
         output: Where the probe goes; inputs and script go beside it.
         checkpoint: For the command that is shown.
         data: Where the inputs are from, likewise; None is the checkpoint.
+        expect: A kind of processor, one of `names.KINDS`: what it is to compute is written beside the inputs, so that
+            the device can say by itself whether its codes are equal.
         force: Overwrite.
 
     Raises:
-        ExportError: As for `open_probe`; or the output has not the file's suffix.
+        ExportError: As for `open_probe`; the output has not the file's suffix; or nothing can be expected: the file
+            has no codes, or those of this machine are not those of the other kind.
         OutputError: A file exists, or cannot be written.
     """
     if output.suffix != backend.suffix:
@@ -140,17 +161,28 @@ def write_kit(
             raise ExportError(f"{path}: is the file itself; name another output with -o")
         check_writable(path, force=force)
     probe = open_probe(backend, stored)
-    held = hold_inputs(model, inputs, fixed_batch=stored.fixed_batch)
+    held = hold_inputs(model, inputs, fixed_batch=batch_of(stored))
+    if expect is not None:
+        _check_expected(backend, stored, model, held, probe, expect)
     parts = [batch for size in held.batch_sizes for batch in batches(held.inputs, size)]
-    arrays = {
-        f"{number:05d}.{place}": array
-        for number, batch in enumerate(parts)
-        for place, array in enumerate(list_of(probe.prepare(list(map(_plain, batch)))))
-    }
+    arrays: dict[str, np.ndarray] = {}
+    for number, batch in enumerate(parts):
+        prepared = probe.prepare(list(map(_plain, batch)))
+        arrays |= {f"{number:05d}.{place}": array for place, array in enumerate(list_of(prepared))}
+        if expect is not None:
+            found = enumerate(probe.run(prepared))
+            arrays |= {f"{EXPECTED}{number:05d}.{place}": array for place, array in found}
     shown = len(stored.metadata.activations or ())
     outputs = {stored.path.read_bytes(): len(held.expected), probe_bytes(probe): len(held.expected) + shown}
     counts = {hashlib.sha256(content).hexdigest(): count for content, count in outputs.items()}
-    about = {"count": held.count, "data": data, "outputs": counts}
+    about: dict[str, Any] = {
+        "count": held.count,
+        "data": data,
+        "outputs": counts,
+        "expected": expect,
+        "plain": len(held.expected),
+    }
+    about |= {"preprocessing": stored.metadata.preprocessing, "session_options": stored.metadata.session_options or {}}
     with staging_folder(output, replace=force) as folder:
         staged = [folder / path.name for path in paths]
         staged[0].write_bytes(probe_bytes(probe))
@@ -168,7 +200,33 @@ def write_kit(
         sizes=(output.stat().st_size, paths[1].stat().st_size),
         command=" ".join(words),
         cpu=stored.cpu,
+        expected=expect,
     )
+
+
+def _check_expected(
+    backend: Backend, stored: StoredFile, model: nn.Module, held: Held, probe: Runner, cpu: str
+) -> None:
+    """Prove that the codes computed here are those that another kind of processor computes.
+
+    Its reference is fed the codes of this machine. If it computes the same at every layer, then so does the processor
+    from the inputs on.
+    """
+    program = stored_program(stored, model, held.inputs)
+    if program is None:
+        raise ExportError(f"{stored.path}: has no codes to expect, since its activations are float")
+    counts: dict[str, Count] = {}
+    comparison = FedComparison(backend.reference(program, cpu), tuple(stored.metadata.activations or ()))
+    stackable = batch_comes_first(program)
+    with eval_mode(model), torch.no_grad():
+        for size in held.batch_sizes:
+            comparison.run(probe, held.inputs, size, len(held.inputs[0]) if stackable else size, counts)
+    off = [(name, count.differing) for name, count in counts.items() if count.differing]
+    if off:
+        raise ExportError(
+            f"{stored.path}: {cpu} rounds {sum(number for _, number in off)} codes of these inputs otherwise than this "
+            f"machine, the first in {off[0][0]!r}; take other inputs (--data, --count)"
+        )
 
 
 def _plain(tensor: Tensor) -> np.ndarray:

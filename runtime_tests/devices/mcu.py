@@ -15,8 +15,8 @@ from runtime_tests.devices.processor import Processor, run_tool
 
 PACKAGE = "tflite-micro"
 VERSION = "0.dev20261023182759"
-OPTIONS: Mapping[str, Any] = {"target": "tflm"}
-"""Of `export_tflite`."""
+OPTIONS: Mapping[str, Mapping[str, Any]] = {"tflite": {"target": "tflm"}}
+"""Of the exports, by backend."""
 BACKEND = "tflite"
 
 

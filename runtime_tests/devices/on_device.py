@@ -97,9 +97,12 @@ def processor():
 
 def main(inputs, results, *paths):
     stored = np.load(inputs)
-    batches = {}
+    batches, expected = {}, {}
     for key in sorted(set(stored.files) - {"about"}):
-        batches.setdefault(key.partition(".")[0], []).append(stored[key])
+        if key.startswith("expected."):
+            expected[key[len("expected.") :]] = stored[key]
+        else:
+            batches.setdefault(key.partition(".")[0], []).append(stored[key])
     about = {"format": 1, "cpu": os.environ.get("CODEQ_CPU") or processor(), "platform": platform.platform()}
     about.update(python=platform.python_version(), numpy=np.__version__, inputs=json.loads(str(stored["about"])))
     about["batches"] = {
@@ -107,7 +110,7 @@ def main(inputs, results, *paths):
         for name, batch in batches.items()
     }
     about["files"] = []
-    arrays = {}
+    arrays, compared, off = {}, 0, 0
     for number, path in enumerate(paths):
         with open(path, "rb") as file:
             digest = hashlib.sha256(file.read()).hexdigest()
@@ -119,9 +122,15 @@ def main(inputs, results, *paths):
         for name, batch in batches.items():
             for place, array in enumerate(run(batch)):
                 arrays["{}.{}.{}".format(number, name, place)] = array
+                wanted = expected.get("{}.{}".format(name, place))
+                if wanted is not None and place >= about["inputs"]["plain"]:
+                    compared, off = compared + wanted.size, off + np.count_nonzero(wanted != array)
         print("{}: {} batches in {} {}".format(path, len(batches), runtime, version))
     np.savez_compressed(results, about=np.array(json.dumps(about)), **arrays)
+    if compared:
+        print("{} of {} codes differ from those expected of {}".format(off, compared, about["inputs"]["expected"]))
+    return 1 if off else 0
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]))

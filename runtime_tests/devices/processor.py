@@ -1,4 +1,6 @@
-"""A processor runs on_device.py: this machine's, an emulated one, or this one with some of its instructions hidden."""
+"""A processor runs on_device.py, or what does the same: this machine's, an emulated one, this one with some of its
+instructions hidden, or a browser's.
+"""
 
 import os
 import subprocess
@@ -7,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from codeq.toolkit.text import printable
+from export.backend import BACKENDS
 from export.errors import ExportError
 
 MAX_REASON = 300
@@ -27,6 +30,8 @@ class Processor:
         environment: Beside this process's.
         how: In a few words, e.g. "QEMU 7.2".
         macs: Multiply-adds that it can be asked for, all inputs of a network together: what takes some seconds.
+        script: What runs there in place of on_device.py, where that is no Python.
+        backends: Whose files it runs.
     """
 
     name: str
@@ -35,6 +40,8 @@ class Processor:
     environment: Mapping[str, str] = field(default_factory=dict)
     how: str = ""
     macs: int = 10**9
+    script: Path | None = None
+    backends: tuple[str, ...] = tuple(BACKENDS)
 
     def run(self, script: Path, arguments: Sequence[str | Path]) -> str:
         """Run a script, and give what it prints.
@@ -44,7 +51,7 @@ class Processor:
         """
         environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
         environment |= {"CODEQ_CPU": self.cpu, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **self.environment}
-        words = [*self.python, str(script), *map(str, arguments)]
+        words = [*self.python, str(self.script or script), *map(str, arguments)]
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no word"]

@@ -17,7 +17,6 @@ from export.errors import ExportError
 FORMAT = 1
 MAX_TEXT = 200
 """Characters of a name that a file of results may give."""
-TEXTS = ("cpu", "platform", "python", "numpy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +85,7 @@ def _read(path: Path, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
         raise ExportError(
             f"{path}: is of format {about['format']!r}, expected {FORMAT}; take on_device.py of this release"
         )
-    texts = {name: printable(str(about[name]), MAX_TEXT) for name in TEXTS}
+    texts = {name: printable(str(about[name]), MAX_TEXT) for name in ("cpu", "platform")}
     digests = {str(name): str(digest) for name, digest in about["batches"].items()}
     found: dict[tuple[str, str], dict[int, np.ndarray]] = {}
     for name, array in arrays.items():

@@ -22,11 +22,11 @@ from export.backend import Backend, StoredFile, get_backend
 from export.options import Quantization
 from export.parity.held import hold_inputs
 from export.parity.verdict import ParityError, Verdict
-from export.program.prepare import rebuild_program
 from export.publish import publish
+from export.stored_program import stored_program
 from runtime_tests.devices.arm import WHEELS
 from runtime_tests.devices.judge import judge
-from runtime_tests.devices.kit import write_kit
+from runtime_tests.devices.kit import batch_of, write_kit
 from runtime_tests.devices.names import STRESS
 from runtime_tests.devices.processor import Processor
 from runtime_tests.devices.results import read_results
@@ -37,6 +37,7 @@ SMALLER: Mapping[str, Mapping[str, int]] = {"mobilenet_v2": {"input_size": 64}, 
 BEYOND = 4
 """A network whose FEWEST_INPUTS ask for so many times a processor's multiply-adds is not run there."""
 MOST_INPUTS, FEWEST_INPUTS = 12, 3
+NOT_READ = "it reads no such file"
 STRESS_CHANNELS, STRESS_SIZE = 32, 8
 
 
@@ -122,7 +123,7 @@ def run_devices(
     networks: Sequence[str],
     backends: Sequence[str],
     *,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
     on_progress: Callable[[float, str], None] = lambda share, detail: None,
 ) -> DevicesReport:
     """Run every network's int8 files on every processor.
@@ -132,7 +133,7 @@ def run_devices(
         processors: From `arm.prepare` or `x86.prepare`.
         networks: Names of the registry, or `STRESS`.
         backends: "onnx", "tflite".
-        options: Further ones of their requests.
+        options: Further ones of their requests, by backend.
         on_progress: Called with the share done, 0 to 1, and what is next.
     """
     rows: list[DeviceRow] = []
@@ -154,16 +155,19 @@ def _file_rows(
     backend: Backend,
     processors: Sequence[Processor],
     folder: Path,
-    options: Mapping[str, Any],
+    options: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[DeviceRow]:
     """Export one file and take it to every processor."""
     path, name = folder / f"{network}{backend.suffix}", f"int8{backend.suffix}"
     macs = summary(model, tuple(inputs.shape[1:])).macs
-    skipped = [item for item in processors if FEWEST_INPUTS * macs > BEYOND * item.macs]
+    slow = [item for item in processors if FEWEST_INPUTS * macs > BEYOND * item.macs]
+    skipped = [item for item in slow if backend.name in item.backends]
     for processor in skipped:
         reason = f"too slow in {processor.how}"
         yield DeviceRow(network, name, processor.name, processor.how, skipped=reason)
-    processors = [item for item in processors if item not in skipped]
+    foreign = [item for item in processors if backend.name not in item.backends]
+    yield from (DeviceRow(network, name, item.name, item.how, skipped=NOT_READ) for item in foreign)
+    processors = [item for item in processors if item not in (*skipped, *foreign)]
     if not processors:
         return
     fitting = min(item.macs for item in processors) // macs
@@ -173,7 +177,7 @@ def _file_rows(
             quantization=Quantization(activations="int8", calibration=inputs),
             check_inputs=(taken,),
             force=True,
-            **options,
+            **options.get(backend.name, {}),
         )
         verdict = publish(backend, model, (inputs[:2],), path, request).verdict
         stored = backend.read(path)
@@ -215,13 +219,9 @@ def _file_rows(
 def _judge(
     backend: Backend, stored: StoredFile, model: nn.Module, inputs: Tensor, results: Path, here: Verdict
 ) -> Verdict:
-    grids = stored.metadata.activations
-    assert grids is not None
-    metadata = stored.metadata
-    program = rebuild_program(
-        model, inputs, grids, exclude=metadata.activations_except, too_wide=metadata.activations_too_wide
-    )
-    return judge(backend, stored, model, hold_inputs(model, inputs), program, read_results(results), here)
+    program = stored_program(stored, model, inputs)
+    held = hold_inputs(model, inputs, fixed_batch=batch_of(stored))
+    return judge(backend, stored, model, held, program, read_results(results), here)
 
 
 def stress_network() -> tuple[nn.Module, Tensor]:

@@ -4,7 +4,7 @@ Equal data and equal grids are stored once. Source: the TFLite schema (version 3
 generates from it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -187,8 +187,13 @@ def _find_metadata(model: Any, name: str) -> Any:
     return next((entry for entry in model.metadata or [] if entry.name in (name, name.encode())), None)
 
 
-def with_outputs(data: bytes, names: list[str]) -> bytes:
+def with_outputs(data: bytes, names: list[str], *, widened: Collection[str] = ()) -> bytes:
     """Copy a file and let its outputs be followed by further tensors, for a look inside.
+
+    Args:
+        data: The file.
+        names: Of the tensors.
+        widened: Those of them that come as int32 (CAST keeps codes as they are), for a runtime that gives out no int8.
 
     Raises:
         ExportError: The file has no such tensor.
@@ -199,10 +204,33 @@ def with_outputs(data: bytes, names: list[str]) -> bytes:
     missing = [name for name in names if name not in numbers]
     if missing:
         raise ExportError(f"the file has no tensor {missing[0]!r}")
-    subgraph.outputs = [*map(int, subgraph.outputs), *(numbers[name] for name in names)]
+    cast = _cast(model, {numbers[name] for name in names if name in widened})
+    shown = [cast.get(numbers[name], numbers[name]) for name in names]
+    subgraph.outputs = [*map(int, subgraph.outputs), *shown]
     model.signatureDefs = []
     model.buffers = align_buffers(model)
     return pack_model(model, len(data))
+
+
+def _cast(model: Any, numbers: set[int]) -> dict[int, int]:
+    """Add a CAST to int32 of some tensors behind a graph; the number of each one's result."""
+    if not numbers:
+        return {}
+    fb = schema()
+    subgraph = model.subgraphs[0]
+    model.operatorCodes.append(operator_code("CAST", OPERATORS["CAST"].float_version))
+    results = {}
+    for number in sorted(numbers):
+        tensor, cast = fb.TensorT(), fb.OperatorT()
+        source = subgraph.tensors[number]
+        tensor.name, tensor.type = f"{text_of(source.name)}/int32", fb.TensorType.INT32
+        tensor.shape, tensor.shapeSignature = source.shape, source.shapeSignature
+        results[number] = len(subgraph.tensors)
+        subgraph.tensors.append(tensor)
+        cast.opcodeIndex, cast.inputs, cast.outputs = len(model.operatorCodes) - 1, [number], [results[number]]
+        set_options(cast, "CAST", {"inDataType": source.type, "outDataType": fb.TensorType.INT32})
+        subgraph.operators.append(cast)
+    return results
 
 
 def with_metadata(data: bytes, name: str, change: Callable[[str], str]) -> bytes:
