@@ -9,6 +9,7 @@
 # make litert  every kind of .tflite file of every network: bytes, latency, parity
 # make storage  bytes against the entropy bound, load time and memory of every storage
 # make arm    int8 files on emulated Cortex-A53, A72, A76 and i8mm;  make x86  on levels below this processor's;  make mcu  in TFLite Micro: docs/devices.md
+# make browser  int8 files in Node and in headless Chromium, and the page of examples/browser in it
 # All set up .venv first; the times are those of two cores without that. tests/plugins/tiers.py says which test runs where.
 # make lock   the lock files of CI anew;  make sbom  what a release depends on, as a CycloneDX file
 # On Linux without a GPU, TORCH_INDEX=https://download.pytorch.org/whl/cpu saves gigabytes: torch alone comes from there.
@@ -20,7 +21,7 @@ READY := .venv/ready
 DEMO := demo
 
 .DEFAULT_GOAL := demo
-.PHONY: demo quick test full check lint format fuzz arm x86 mcu fashion-mnist bench zoo litert storage training lock sbom clean
+.PHONY: demo quick test full check lint format fuzz arm x86 mcu browser fashion-mnist bench zoo litert storage training lock sbom clean
 
 # An index for torch and not one more for all packages: a name that is free on either could be taken there by a stranger.
 TORCH_FROM = $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
@@ -125,6 +126,20 @@ litert: $(READY)
 arm x86 mcu: $(READY)
 	@mkdir -p $(DEMO)
 	$(BIN)/python -m runtime_tests.devices $@ --threads 1 --json $(DEMO)/devices-$@.json --force
+
+# npm's packages stay with the example, Chromium in .devices unless it is installed: 760 MB.
+PAGE := examples/browser
+FILES := $(PAGE)/files
+browser: $(READY)
+	@mkdir -p $(DEMO) $(FILES)
+	$(BIN)/python -m runtime_tests.devices browser --threads 1 --json $(DEMO)/devices-browser.json --force
+	[ -e $(DEMO)/ckpt.pt ] || $(BIN)/python -m codeq.train --model resnet8 --data digits --bits 4 --threads 1 -o $(DEMO)/ckpt.pt
+	$(BIN)/python -m export.onnx $(DEMO)/ckpt.pt -o $(FILES)/int8.onnx --activations int8 --force
+	$(BIN)/python -m export.tflite $(DEMO)/ckpt.pt -o $(FILES)/int8.tflite --activations int8 --batch 1 --force
+	$(BIN)/python -m runtime_tests.probe_file $(DEMO)/ckpt.pt $(FILES)/int8.onnx -o $(FILES)/probe-onnx.onnx --expect wasm --force
+	$(BIN)/python -m runtime_tests.probe_file $(DEMO)/ckpt.pt $(FILES)/int8.tflite -o $(FILES)/probe-tflite.tflite --expect wasm --force
+	CHROMIUM=$$(command -v chromium-headless-shell || command -v chromium || echo $(CURDIR)/.devices/chromium.sh) \
+	    node $(PAGE)/check_page.mjs $(DEMO)/browser.png
 
 # The table of training recipes: about 40 minutes for ResNet-8 on one core, as long again for ResNet-20.
 training: $(READY)

@@ -21,6 +21,7 @@ DEVICES = "tests/runtime_tests/devices/test_setup.py"
 TESTED_BY: Mapping[str, str] = {
     "export/tflite/c_array.py": "tests/export/tflite/test_micro.py",
     "runtime_tests/devices/mcu.py": DEVICES,
+    "runtime_tests/devices/browser.py": DEVICES,
     "runtime_tests/devices/__main__.py": "tests/test_json_reports.py calls it; tests/runtime_tests/devices/test_run.py",
     "runtime_tests/devices/names.py": "a list of names, which the parser offers",
     "runtime_tests/devices/arm.py": DEVICES,

@@ -43,7 +43,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "parity",
         "report state_report",
         "backend",
-        "plain_network rewrite",
+        "plain_network rewrite stored_program",
         "publish from_checkpoint",
         "command",
         " ".join(BACKENDS),
@@ -67,6 +67,7 @@ HEAVY = frozenset({"torch", "numpy", "rich", "matplotlib", *RUNTIMES})
 OF_ONE_BACKEND = {
     "export": "offers export_onnx and export_tflite by these names",
     "export.backend": "has the entries",
+    "runtime_tests.devices.browser": "says what each runtime of a browser reads",
     "runtime_tests.devices.mcu": "TFLite Micro reads .tflite files",
     "runtime_tests.devices.on_device": "runs on devices, which have a runtime and none of this project",
     "runtime_tests.runners.openvino": "OpenVINO reads ONNX files",

@@ -125,7 +125,7 @@ def test_a_text_encoder_is_exported_by_the_names_of_its_inputs(run_script: Scrip
 
 def test_what_the_readme_names_exists() -> None:
     scripts = {path.name: path.read_text() for path in (ROOT / "examples").glob("*.py")}
-    assert set(re.findall(r"\]\((.*?)\)", README)) == set(scripts)
+    assert {*re.findall(r"\]\((.*?)\)", README)} == {*scripts, "browser/", "../docs/devices.md"}
     for script, options in re.findall(r"examples/(\w+\.py)([^`\n]*)`", README):
         for option in re.findall(r"(?<= )--?[a-z-]+", options):
             assert f'"{option}"' in scripts[script], option

@@ -9,9 +9,9 @@ Every named product and quotient is rounded to float32; a, b are codes, za, zb t
                      least 2^8, as in wasm
     wasm             rint(f32((f32(sa * (a - za)) + f32(sb * (b - zb))) / sy) + zy)
 
-Source: onnxruntime, core/mlas/lib/qladd.cpp (1.31). All but wasm's are held to the kernels, over all pairs of codes on
-sixty random grids: 0 of 3,932,160 are off on AVX2, and on emulated AVX, SSE and three Arm cores, where each other form
-is off in 10 to 35 (docs/results/2026-11-28-devices/additions.py).
+Source: onnxruntime, core/mlas/lib/qladd.cpp (1.31). All are held to the kernels, over all pairs of codes on sixty
+random grids: 0 of 3,932,160 are off on AVX2, in Node and Chromium, and on emulated AVX, SSE and three Arm cores, where
+each other form is off in 10 to 35 (docs/results/2026-11-28-devices/additions.py).
 """
 
 import math

@@ -5,7 +5,7 @@
 | `x86` | x86-64 with FMA (2013 and later) | the kernels themselves |
 | `x86-sse` | x86-64 without | emulation |
 | `arm` | Arm, 64 bits, with NEON | emulation |
-| `wasm` | WebAssembly, in browsers and Node | the source |
+| `wasm` | WebAssembly, in browsers and Node | the kernels themselves |
 
 XNNPACK's kernels, which LiteRT runs, follow one rule on all of them.
 """

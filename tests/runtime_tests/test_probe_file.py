@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,11 @@ from export.onnx.backend import ONNX
 from export.onnx.runner import OnnxruntimeRunner
 from export.parity.held import hold_inputs
 from export.parity.verdict import Verdict
+from export.reference import processors
 from runtime_tests.devices import on_device
 from runtime_tests.devices.judge import judge
-from runtime_tests.devices.kit import SCRIPT, open_probe, probe_bytes
+from runtime_tests.devices.kit import SCRIPT, open_probe, probe_bytes, write_kit
+from runtime_tests.devices.names import KINDS as PROCESSORS
 from runtime_tests.devices.recorded_runner import RecordedRunner
 from runtime_tests.devices.results import DeviceResults, digest_of, read_results
 
@@ -176,12 +180,62 @@ def test_what_was_recorded_takes_the_place_of_a_runtime(folder: Path, checkpoint
         judge(ONNX, stored, model, hold_inputs(model, x), None, nothing, verdict)
 
 
+@pytest.mark.slow("files are exported, and run in a process of their own")
+def test_a_device_says_itself_whether_its_codes_are_equal(
+    folder: Path, checkpoint_path: Path, run_command: Any
+) -> None:
+    kit = folder / "expected"
+    kit.mkdir()
+    words: Any = (checkpoint_path, folder / "int8.onnx", "-o", kit / "probe.onnx", "--count", 3, "--expect", "wasm")
+    done = run_command("runtime_tests.probe_file", *words)
+    assert done.returncode == 0, done.stderr
+    assert "with the codes that wasm is to compute" in " ".join(done.stdout.split())
+
+    def run() -> subprocess.CompletedProcess[str]:
+        script = [sys.executable, "-I", "probe.py", "probe.npz", "probe-results.npz", "probe.onnx"]
+        return subprocess.run(script, cwd=kit, env=SCRIPT_ENVIRONMENT, capture_output=True, text=True, check=False)
+
+    done = run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^0 of \d{4,} codes differ from those expected of wasm$", done.stdout, re.MULTILINE)
+    with np.load(kit / "probe.npz") as stored:
+        arrays = {key: stored[key].copy() for key in stored.files}
+    arrays["expected.00001.0"] += 1.0  # an output is no code
+    arrays["expected.00001.2"].reshape(-1)[0] ^= 1
+    np.savez(kit / "probe.npz", **arrays)
+    done = run()
+    assert done.returncode == 1
+    assert "\n1 of " in done.stdout
+    words = (checkpoint_path, folder / "float32.onnx", "--expect", "arm", "-o", "float.onnx")
+    done = run_command("runtime_tests.probe_file", *words, cwd=kit)
+    assert done.returncode == 2
+    assert "float32.onnx: has no codes to expect, since its activations are float" in done.stderr
+
+
+@pytest.mark.slow("files are exported")
+def test_codes_that_another_processor_rounds_otherwise_cannot_be_expected(
+    folder: Path, checkpoint_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add_a_step_more(node: Any, a: Any, b: Any) -> Any:
+        pending = processors.add_plainly(node, a, b)
+        return replace(pending, steps=lambda sy, zy: pending.steps(sy, zy) + 1)
+
+    monkeypatch.setattr(processors, "ADDITIONS", {**processors.ADDITIONS, "wasm": add_a_step_more})
+    loaded = codeq.load(checkpoint_path)
+    assert loaded.held_inputs is not None
+    words: Any = (ONNX, ONNX.read(folder / "int8.onnx"), loaded.model, loaded.held_inputs[:3], tmp_path / "probe.onnx")
+    with pytest.raises(ExportError, match=r"int8\.onnx: wasm rounds \d+ codes of these inputs otherwise"):
+        write_kit(*words, checkpoint=checkpoint_path, expect="wasm")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_script_is_short_and_needs_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = SCRIPT.read_text().splitlines()
     assert len(lines) <= 140
     imported = {line.split()[1].partition(".")[0] for line in lines if line.strip().startswith(("import ", "from "))}
     runtimes = {"onnxruntime", "ai_edge_litert", "tflite_runtime", "tflite_micro"}
     assert imported == {"hashlib", "importlib", "json", "os", "platform", "sys", "numpy", *runtimes}
+    assert set(PROCESSORS) == {*processors.ADDITIONS, "tflm"}
     for machine, cpu in {"aarch64": "arm", "arm64": "arm", "riscv64": "riscv64"}.items():
         monkeypatch.setattr(on_device.platform, "machine", lambda machine=machine: machine)
         assert on_device.processor() == cpu

@@ -3,6 +3,7 @@
 python docs/results/2026-11-28-devices/additions.py .devices arm cortex-a53
 """
 
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -14,7 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.reference.machine import Codes
 from export.reference.processors import ADDITIONS
-from runtime_tests.devices import arm, x86
+from runtime_tests.devices import arm, browser, x86
+from runtime_tests.devices.processor import Processor
 
 GRIDS = 60
 RUN = """
@@ -43,6 +45,19 @@ def write(folder: Path, number: int, grid: tuple[float, ...]) -> None:
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=7), folder / f"{number}.onnx")
 
 
+def run(processor: Processor, place: Path) -> None:
+    if processor.script is None:
+        processor.run(place / "run.py", [place, str(GRIDS)])
+        return
+    about = json.dumps({"session_options": {}, "plain": 1})
+    codes = np.load(place / "codes.npz")
+    np.savez(place / "inputs.npz", about=np.array(about), **{"0.0": codes["a"], "0.1": codes["b"]})
+    files = [place / f"{number}.onnx" for number in range(GRIDS)]
+    processor.run(place / "run.py", [place / "inputs.npz", place / "results.npz", *files])
+    for number in range(GRIDS):
+        np.save(place / f"{number}.npy", np.load(place / "results.npz")[f"{number}.0.0"])
+
+
 def main(folder: str, target: str, *names: str) -> None:
     rng = np.random.default_rng(0)
     grids = [
@@ -50,7 +65,7 @@ def main(folder: str, target: str, *names: str) -> None:
         for s, zy in zip(np.exp(rng.uniform(-5, 1, GRIDS)), rng.integers(0, 256, GRIDS), strict=True)
     ]
     a, b = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8), indexing="ij")
-    for processor in {"arm": arm, "x86": x86}[target].prepare(Path(folder)):
+    for processor in {"arm": arm, "x86": x86, "browser": browser}[target].prepare(Path(folder)):
         if names and processor.name not in names:
             continue
         with tempfile.TemporaryDirectory() as temporary:
@@ -59,7 +74,7 @@ def main(folder: str, target: str, *names: str) -> None:
             (place / "run.py").write_text(RUN)
             for number, grid in enumerate(grids):
                 write(place, number, grid)
-            processor.run(place / "run.py", [place, str(GRIDS)])
+            run(processor, place)
             off = dict.fromkeys(ADDITIONS, 0)
             for number, (sa, za, sb, zb, sy, zy) in enumerate(grids):
                 found = np.load(place / f"{number}.npy")

@@ -40,6 +40,13 @@ def test_a_wrong_rule_and_a_broken_processor_are_failures(tmp_path: Path) -> Non
     assert report.to_dict()["ok"] is False
 
 
+@pytest.mark.slow("a network is exported")
+def test_a_runtime_that_reads_other_files_is_not_asked() -> None:
+    other = Processor("other", "wasm", ("nothing",), backends=("tflite",))
+    (row,) = run_devices("here", [other], ["stress"], ["onnx"]).rows
+    assert row.skipped == "it reads no such file"
+
+
 def test_codes_of_the_stress_network_reach_both_ends() -> None:
     model, inputs = stress_network()
     for name, encoding in encode(model).items():
@@ -53,6 +60,9 @@ def test_a_processor_runs_a_script_of_its_kind(tmp_path: Path) -> None:
     script = tmp_path / "say.py"
     script.write_text("import os, sys\nprint(os.environ['CODEQ_CPU'], sys.argv[1:])\n")
     assert HERE.run(script, [Path("a"), "b"]) == f"{this_processor()} ['a', 'b']\n"
+    instead = tmp_path / "other.py"
+    instead.write_text("print('other')\n")
+    assert Processor("x", "x86", (sys.executable,), script=instead).run(script, []) == "other\n"
     script.write_text("raise SystemExit('\\x1b[31mno')\n")
     with pytest.raises(ExportError, match=r"^here: say\.py ended with 1: [^\x1b]*no$"):
         HERE.run(script, [])

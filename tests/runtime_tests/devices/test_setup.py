@@ -1,6 +1,7 @@
 """Emulators are set up from Debian's packages and the registry's wheels; here what would fetch them is made up."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from export.errors import ExportError
-from runtime_tests.devices import arm, mcu, x86
+from runtime_tests.devices import arm, browser, mcu, x86
 from runtime_tests.devices.processor import MissingError, Processor
 
 VERSION = "qemu-aarch64 version 7.2.22 (Debian 1:7.2)\nCopyright\n"
@@ -131,3 +132,55 @@ def test_levels_of_x86_need_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(x86.platform, "machine", lambda: "aarch64")
     with pytest.raises(MissingError, match="need an x86-64 processor and Linux"):
         x86.prepare(tmp_path)
+
+
+@pytest.fixture
+def npm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Tools:
+    """Tools for a checkout whose examples lie in tmp_path, without a browser."""
+    tools = Tools()
+    monkeypatch.setattr(arm, "run_tool", tools)
+    example = tmp_path / "example"
+    example.mkdir()
+    (example / "package-lock.json").touch()
+
+    def run(words: Sequence[str | Path], what: str, *, folder: Path | None = None) -> str:
+        said = tools(words, what, folder=folder)
+        if words[0] == "npm":
+            (example / "node_modules").mkdir(exist_ok=True)
+            (example / "node_modules" / ".package-lock.json").touch()
+        return "v20.19.0\n" if words[0] == "node" else said.replace(VERSION, "Chromium 156.0 built on Debian 156.0\n")
+
+    monkeypatch.setattr(browser, "run_tool", run)
+    monkeypatch.setattr(browser, "EXAMPLE", example)
+    monkeypatch.setattr(browser.shutil, "which", lambda name: None)
+    return tools
+
+
+def test_browsers_are_fetched_once(npm: Tools, tmp_path: Path) -> None:
+    node, chromium = browser.prepare(tmp_path)
+    assert (node.cpu, node.backends, node.how) == ("wasm", ("onnx",), "v20.19.0")
+    assert (chromium.cpu, chromium.backends, chromium.how) == ("wasm", ("onnx", "tflite"), "156.0")
+    assert chromium.environment == {"CHROMIUM": str(tmp_path / "chromium.sh")}
+    assert os.access(tmp_path / "chromium.sh", os.X_OK)
+    installed = [words for words in npm.ran if "install" in words]
+    assert len(installed) == 1
+    assert {"--download-only", "chromium-headless-shell"} < set(installed[0])
+    assert [words[:2] for words in npm.ran if words[0] == "npm"] == [["npm", "ci"]]
+    npm.ran.clear()
+    assert browser.prepare(tmp_path) == [node, chromium]
+    assert {words[0] for words in npm.ran} == {"node", str(tmp_path / "chromium.sh")}
+
+
+def test_an_installed_browser_is_taken(npm: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browser.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert browser.prepare(tmp_path)[1].environment == {"CHROMIUM": "/usr/bin/chromium-headless-shell"}
+    assert not [words for words in npm.ran if words[0] == "apt-get"]
+
+
+def test_what_browsers_need_is_one_line(npm: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browser, "NODE", 22)
+    with pytest.raises(MissingError, match=r"^browsers need Node 22 or later, found v20\.19\.0$"):
+        browser.prepare(tmp_path)
+    monkeypatch.setattr(browser, "EXAMPLE", tmp_path / "nowhere")
+    with pytest.raises(MissingError, match=r"^browsers need the scripts in examples/browser, which a checkout has$"):
+        browser.prepare(tmp_path)

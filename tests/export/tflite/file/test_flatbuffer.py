@@ -7,7 +7,7 @@ pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install '.
 
 from export.errors import ExportError
 from export.tflite.file import flatbuffer
-from export.tflite.file.flatbuffer import ALIGNMENT, read, read_metadata, tensors_by_name, with_outputs, write
+from export.tflite.file.flatbuffer import ALIGNMENT, read, read_metadata, tensors_by_name, text_of, with_outputs, write
 from export.tflite.file.graph import Graph, Tensor, TensorGrid
 from export.tflite.weights.layout import StoredLayout
 
@@ -71,6 +71,20 @@ def test_further_outputs(codes: np.ndarray) -> None:
     assert np.array_equal(result, weight)
     with pytest.raises(ExportError, match="has no tensor 'missing'"):
         with_outputs(data, ["missing"])
+
+
+def test_further_outputs_as_int32(codes: np.ndarray) -> None:
+    from export.tflite.run import BUILTIN, allocate, open_interpreter
+
+    data = write(scaled(codes), {})
+    stored = next(text_of(tensor.name) for tensor in read(data).subgraphs[0].tensors if tensor.buffer)
+    session = open_interpreter(with_outputs(data, ["w", stored], widened=[stored]), BUILTIN)
+    allocate(session)
+    session.set_tensor(session.get_input_details()[0]["index"], np.zeros((1, 3), np.float32))
+    session.invoke()
+    _, weight, widened = (session.get_tensor(detail["index"]) for detail in session.get_output_details())
+    assert (weight.dtype, widened.dtype) == (np.float32, np.int32)
+    assert np.array_equal(widened, codes)
 
 
 def test_another_file_is_refused() -> None:
