@@ -32,7 +32,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--input-size", type=cli.integer(1), metavar="N", help="height and width of images")
     parser.add_argument(
-        "--mean", type=cli.numbers, metavar="A,B,C", help="of pixels in [0, 1], one for all channels or one for each"
+        "--mean",
+        type=cli.numbers,
+        metavar="A,B,C",
+        help="of pixels in [0, 1], one for all channels or one for each; arrays are taken as they are, and the "
+        "checkpoint says that they have it",
     )
     parser.add_argument("--std", type=cli.numbers, metavar="A,B,C", help="likewise")
     parser.add_argument("--count", type=cli.integer(1), metavar="N", help="inputs to take (default: at most 256)")

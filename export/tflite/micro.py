@@ -54,12 +54,13 @@ class Arena:
     note: str = ""
 
 
-def check_micro(build: Build, operators: Iterable[str]) -> None:
+def check_micro(build: Build, operators: Iterable[str], target: str) -> None:
     """See that TFLite Micro can run a file.
 
     Args:
         build: What is going to be written.
         operators: Its operators, by the schema's names.
+        target: As it was asked for.
 
     Raises:
         DeclinedError: It has no such operator, or a layer computes on floats from codes with a scale per channel, which
@@ -68,15 +69,16 @@ def check_micro(build: Build, operators: Iterable[str]) -> None:
     missing = sorted(set(operators) - OPERATORS)
     if missing:
         raise DeclinedError(
-            f"--target tflm: TFLite Micro has no {', '.join(missing)}; leave --target out for LiteRT, or build the "
+            f"--target {target}: TFLite Micro has no {', '.join(missing)}; leave --target out for LiteRT, or build the "
             "network from operators that docs/devices.md lists"
         )
     floats = [name for name, form in build.stored.items() if form.reader.operator == DEQUANTIZE]
     if floats:
         more = f" and {len(floats) - 1} more" if len(floats) > 1 else ""
         raise DeclinedError(
-            f"--target tflm: {floats[0]}{more} would be computed in float, slowly on a microcontroller, and wrongly "
-            "where a weight has a scale for each channel; let no --activations-except name it, or leave --target out"
+            f"--target {target}: {floats[0]}{more} would be computed in float, slowly on a microcontroller, and "
+            "wrongly where a weight has a scale for each channel; let no --activations-except name it, or leave "
+            "--target out"
         )
 
 

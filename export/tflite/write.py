@@ -52,7 +52,7 @@ def write_tflite(prepared: Prepared, request: TfliteRequest, staged: Path) -> Wr
         pack = partial(write, build.graph)
         operators = [operator.code for operator in build.graph.operators]
         if request.is_micro:
-            check_micro(build, operators)
+            check_micro(build, operators, request.target)
         notes = (*(float_interface(build) if codes_io else ()), *form_notes(build.forms, build.stored))
     else:
         converted = convert_with_codes(prepared.program, tuple(tensor[:1] for tensor in prepared.held))

@@ -65,6 +65,7 @@ def test_what_it_cannot_run_is_refused(tmp_path: Path) -> None:
     x = inputs()
     cases = [
         (network(nn.GELU()), {}, r"^--target tflm: TFLite Micro has no GELU; leave --target out for LiteRT"),
+        (network(nn.GELU()), {"target": "ethos-u"}, r"^--target ethos-u: TFLite Micro has no GELU"),
         (network(), {"activations_except": ["4"]}, r"^--target tflm: 4\.weight would be computed in float"),
         (network(), {"activations": "float32"}, "found --activations float32; use --activations int8"),
         (network(), {"int4": True}, "found --int4; leave it out"),
