@@ -112,7 +112,8 @@ class FileMetadata:
     `state` comes last among inputs and outputs, in this order.
     `mismatch` is the first failure of a file that was published although parity does not hold; empty for all others.
     `options` are those of the export that are not the defaults, and `calibration` says where the grids come from; both
-    are empty in older files. `materialized` files were made dense after the export.
+    are empty in older files. `materialized` files were made dense after the export. `removed_channels` counts output
+    channels of layers that are not in the file, since no output depends on them.
     """
 
     weights: tuple[WeightMetadata, ...]
@@ -131,6 +132,7 @@ class FileMetadata:
     options: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
     materialized: bool = False
+    removed_channels: int = 0
 
 
 def metadata_props(
@@ -149,6 +151,7 @@ def metadata_props(
     activations_too_wide: Mapping[str, str] | None = None,
     options: Mapping[str, Any] | None = None,
     calibration: Mapping[str, Any] | None = None,
+    removed_channels: int = 0,
 ) -> dict[str, str]:
     """Make the entry that an export adds to a file, one JSON text.
 
@@ -162,6 +165,7 @@ def metadata_props(
         activations_too_wide: Tensors that 8 bits cannot hold, with the reason.
         options: Of the export, those that are not the defaults.
         calibration: Where the grids come from.
+        removed_channels: How many are not in the file.
     """
     content: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
@@ -185,6 +189,8 @@ def metadata_props(
         if activations_too_wide:
             content["activations_too_wide"] = dict(activations_too_wide)
     content |= {key: dict(part) for key, part in (("options", options), ("calibration", calibration)) if part}
+    if removed_channels:
+        content["removed_channels"] = removed_channels
     return {KEY: write_metadata(content)}
 
 
@@ -251,7 +257,10 @@ def parse_metadata(text: str, path: object) -> FileMetadata:
             options=content.get("options", {}),
             calibration=content.get("calibration", {}),
             materialized=bool(content.get("materialized", False)),
+            removed_channels=content.get("removed_channels", 0),
         )
+        if type(metadata.removed_channels) is not int or metadata.removed_channels < 0:
+            raise TypeError(f"removed_channels is {printable(repr(metadata.removed_channels), 80)}")
         for name in ("versions", "preprocessing", "options", "calibration"):
             if not isinstance(getattr(metadata, name), dict):
                 raise TypeError(f"{name} is no mapping")

@@ -122,6 +122,8 @@ class ExportRequest:
         check_inputs: Held inputs for the parity check; None takes the example inputs.
         preprocessing, checkpoint_sha256: Recorded in the file.
         accept_mismatch: Publish a file although parity does not hold, with the verdict in its metadata.
+        keep_dead_channels: Leave channels in that no output depends on.
+        removed_channels: Recorded in the file: how many are not in it. Set by the export.
     """
 
     quantization: Quantization = Quantization()
@@ -129,6 +131,10 @@ class ExportRequest:
     accept_mismatch: bool = option(
         False, "write the file although parity does not hold: with a warning, and the verdict in its metadata"
     )
+    keep_dead_channels: bool = option(
+        False, "leave channels in that no output depends on; they go by default, and what is computed stays"
+    )
+    removed_channels: int = 0
     check_inputs: "Inputs | None" = None
     preprocessing: Mapping[str, list[float]] | None = None
     checkpoint_sha256: str | None = None

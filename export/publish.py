@@ -18,6 +18,7 @@ from codeq.graph.inputs import Inputs, join_inputs
 from codeq.graph.state import dropped_writes
 from codeq.quantizer.attach import quantized_weights
 from codeq.quantizer.signal import NetworkSignal
+from codeq.shrink.network import NOTHING_SHRUNK, Shrunk, shrink
 from codeq.toolkit.files import check_writable, staging_folder
 from codeq.toolkit.text import printable
 from export.backend import Backend, OnProgress, StoredFile, StoredWeight, Written, backend_of
@@ -33,6 +34,7 @@ from export.program.run import take_inputs
 from export.report import ActivationReport, Report, WeightReport, describe_stored
 from export.rewrite import compare_rewritten
 from export.runner import check_inputs
+from export.stored_network import stored_network
 from export.stored_program import stored_program
 
 logger = logging.getLogger(__name__)
@@ -72,8 +74,10 @@ def publish(
     quantization = request.quantization
     if compressed is not None:
         model, quantization = compressed.network, compressed.quantization
+    network, channels = _without_dead_channels(model, example_inputs, request)
+    request = replace(request, removed_channels=channels.removed)
     prepared = prepare_program(
-        model,
+        network,
         example_inputs,
         quantization,
         check_inputs=request.check_inputs,
@@ -88,7 +92,7 @@ def publish(
         for name in written.companions:
             check_writable(output.parent / name, force=request.force)
         stored = backend.read(staged)
-        verdict = check_stored(backend, stored, model, prepared.inputs, prepared.program)
+        verdict = check_stored(backend, stored, network, prepared.inputs, prepared.program)
         notes = written.notes
         if not verdict.ok:
             if not request.accept_mismatch:
@@ -121,7 +125,14 @@ def publish(
         compressed=None if compressed is None else compressed.network,
         untrained="" if compressed is not None else untrained_warning(signal),
         weight_signal=signal,
+        channels=channels,
     )
+
+
+def _without_dead_channels(model: nn.Module, inputs: Inputs, request: ExportRequest) -> Shrunk:
+    if request.keep_dead_channels or request.keep_state:
+        return Shrunk(model, NOTHING_SHRUNK)
+    return shrink(model, inputs, fold_constants=request.quantization.activations != "int8")
 
 
 def check_stored(
@@ -201,6 +212,7 @@ def check_parity(
             f"{path}: has quantized weights, and the network has none; hold it against the network it was made from: "
             "attached, or `compressed` of the report where the export has compressed a plain one"
         )
+    model = stored_network(stored, model, inputs)
     verdict = check_stored(backend, stored, model, inputs, on_progress=on_progress)
     return add_comparison(verdict, stored, compare_rewritten(backend, stored, model, inputs, strict=strict))
 

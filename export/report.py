@@ -11,6 +11,7 @@ from torch import nn
 from codeq.quantizer.grid import WeightEncoding
 from codeq.quantizer.power import decibels_text
 from codeq.quantizer.signal import NetworkSignal
+from codeq.shrink.network import NOTHING_SHRUNK, ShrinkReport
 from codeq.toolkit.report_version import FORMAT_VERSION
 from codeq.toolkit.table import fold_line, format_bytes, format_ratio, render_table
 from export.parity.checks import LayerKernel
@@ -115,6 +116,7 @@ class Report(Generic[DetailsT]):
         weight_signal: What quantized weights leave of each layer's result and of the outputs next to the float weights
             behind them, on held inputs; None where grids are frozen, behind which there is no float network any more:
             the report of `codeq.compress` has it, and after training there is none.
+        channels: Which were removed, and why others stay.
     """
 
     backend: str
@@ -131,6 +133,7 @@ class Report(Generic[DetailsT]):
     compressed: nn.Module | None = field(default=None, repr=False, compare=False)
     untrained: str = ""
     weight_signal: NetworkSignal | None = None
+    channels: ShrinkReport = NOTHING_SHRUNK
 
     @property
     def compression_ratio(self) -> float:
@@ -181,6 +184,7 @@ class Report(Generic[DetailsT]):
             "notes": list(self.notes),
             "warnings": list(self.warnings),
             "weight_signal": None if self.weight_signal is None else asdict(self.weight_signal),
+            "channels": self.channels.to_dict(),
             "activations": None if self.activations is None else asdict(self.activations),
             "weights": [asdict(weight) for weight in self.weights],
             "parity": self.verdict.to_dict(),
@@ -191,9 +195,12 @@ class Report(Generic[DetailsT]):
         lines = [self._table()] if self.weights else []
         if self.kernels:
             lines.append(self._kernel_table())
+        if self.channels.changed:
+            lines.append(self.channels.table)
         remarks = [
             ("fold_batch_norm", f"{self.folded_batch_norms} folded, {len(self.skipped_folds)} skipped"),
             *(("", f"{name}: {reason}") for name, reason in self.skipped_folds.items()),
+            *([("channels", self.channels.line)] if self.channels.line else []),
             *self._lowering_remarks(),
             *self.details.remarks(self),
             *self._activation_remarks(),

@@ -82,6 +82,7 @@ def recorded_request(backend: Backend, stored: StoredFile) -> ExportRequest:
         quantization=quantization,
         preprocessing=metadata.preprocessing,
         checkpoint_sha256=metadata.checkpoint_sha256,
+        removed_channels=metadata.removed_channels,
         **options,
     )
     try:

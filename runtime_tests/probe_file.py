@@ -54,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         from codeq import checkpoint
         from codeq.graph.autocast import autocast_off
         from export.backend import backend_of
+        from export.stored_network import stored_network
         from runtime_tests.agreement.parity import take_checked
         from runtime_tests.devices.kit import write_kit
 
@@ -68,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         report = write_kit(
             backend,
             stored,
-            loaded.model,
+            stored_network(stored, loaded.model, taken.inputs),
             taken.inputs,
             arguments.output or Path(f"probe{backend.suffix}"),
             checkpoint=arguments.checkpoint,

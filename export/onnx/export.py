@@ -33,6 +33,7 @@ def export_onnx(
     opset: int | None = None,
     force: bool = False,
     accept_mismatch: bool = False,
+    keep_dead_channels: bool = False,
     check_inputs: Inputs | None = None,
     state: State = "refuse",
     dynamic_batch: bool = True,
@@ -66,7 +67,7 @@ def export_onnx(
         path: Target. With external data, `<path>.data` appears beside it.
         storage, target, debug_info, opset, state, dynamic_batch, external_data_threshold: As in `OnnxRequest`.
         force: Overwrite.
-        accept_mismatch: As in `ExportRequest`.
+        accept_mismatch, keep_dead_channels: As in `ExportRequest`.
         check_inputs: Held inputs for the parity check, in the same form; None takes `example_inputs`.
         preprocessing, checkpoint_sha256: Recorded in the file.
         activations, ranges, activations_except, activation_encodings: As in `Quantization`.
@@ -97,6 +98,7 @@ def export_onnx(
         ),
         force=force,
         accept_mismatch=accept_mismatch,
+        keep_dead_channels=keep_dead_channels,
         check_inputs=check_inputs,
         preprocessing=preprocessing,
         checkpoint_sha256=checkpoint_sha256,

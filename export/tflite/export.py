@@ -37,6 +37,7 @@ def export_tflite(
     backend: Writer = WRITER,
     force: bool = False,
     accept_mismatch: bool = False,
+    keep_dead_channels: bool = False,
     check_inputs: Inputs | None = None,
     preprocessing: Mapping[str, list[float]] | None = None,
     checkpoint_sha256: str | None = None,
@@ -60,7 +61,7 @@ def export_tflite(
         path: Target.
         layout, io, sparse, int4, hybrid, batch, target, c_array, backend: As in `TfliteRequest`.
         force: Overwrite.
-        accept_mismatch: As in `ExportRequest`.
+        accept_mismatch, keep_dead_channels: As in `ExportRequest`.
         preprocessing, checkpoint_sha256: Recorded in the file.
         activations, ranges, activations_except, activation_encodings: As in `Quantization`.
 
@@ -88,6 +89,7 @@ def export_tflite(
         ),
         force=force,
         accept_mismatch=accept_mismatch,
+        keep_dead_channels=keep_dead_channels,
         check_inputs=check_inputs,
         preprocessing=preprocessing,
         checkpoint_sha256=checkpoint_sha256,

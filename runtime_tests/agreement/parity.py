@@ -24,6 +24,7 @@ from export.publish import add_comparison, check_stored
 from export.reference.machine import IntegerReference
 from export.rewrite import compare_rewritten
 from export.runner import run_batches
+from export.stored_network import stored_network
 from export.stored_program import stored_program
 from runtime_tests.agreement.accuracy import Run, compare_accuracy, load_test_data
 from runtime_tests.agreement.checkpoint_record import compare_with_checkpoint
@@ -123,6 +124,7 @@ def check_file(
         notes.append(f"{file} says it was made from another checkpoint than {checkpoint_path}")
     notes += found
     with autocast_off():
+        loaded = replace(loaded, model=stored_network(stored, loaded.model, inputs))
         program = stored_program(stored, loaded.model, inputs)
         verdict = check_stored(backend, stored, loaded.model, inputs, program, on_progress)
         if results is not None:

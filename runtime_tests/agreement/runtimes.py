@@ -15,6 +15,7 @@ from codeq.graph.inputs import Inputs, count_inputs, slice_inputs
 from export.backend import backend_of
 from export.errors import ExportError
 from export.program.run import run_network, take_inputs
+from export.stored_network import stored_network
 from runtime_tests.agreement.comparison import BATCH_SIZE, Comparison
 from runtime_tests.agreement.file_in_runtime import FileInRuntime, open_in_runtimes
 from runtime_tests.agreement.runtimes_report import RuntimesReport
@@ -64,7 +65,9 @@ def compare_runtimes(
             chosen = [runtime for runtime in runtimes_for(file) if runtime.name in runtimes]
             if not chosen:
                 raise ExportError(f"{file}: none of the runtimes {', '.join(runtimes)} takes it")
-            opened += open_in_runtimes(backend_of(file).read(file), chosen, loaded.model, few, BATCH_SIZE)
+            stored = backend_of(file).read(file)
+            network = stored_network(stored, loaded.model, few)
+            opened += open_in_runtimes(stored, chosen, network, few, BATCH_SIZE)
         comparison = Comparison(opened)
         for inputs, labels in parts:
             tensors, names = take_inputs(loaded.model, inputs)

@@ -23,6 +23,7 @@ from export.options import Quantization
 from export.parity.held import hold_inputs
 from export.parity.verdict import ParityError, Verdict
 from export.publish import publish
+from export.stored_network import stored_network
 from export.stored_program import stored_program
 from runtime_tests.devices.arm import WHEELS
 from runtime_tests.devices.judge import judge
@@ -181,6 +182,7 @@ def _file_rows(
         )
         verdict = publish(backend, model, (inputs[:2],), path, request).verdict
         stored = backend.read(path)
+        model = stored_network(stored, model, taken)
         kit = write_kit(backend, stored, model, taken, folder / f"probe{backend.suffix}", checkpoint=path, force=True)
     except (CodeqError, ParityError) as error:
         yield from (DeviceRow(network, name, item.name, item.how, failure=str(error)) for item in processors)

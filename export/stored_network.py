@@ -1,0 +1,34 @@
+"""This module gives the network that a file holds: the checkpoint's, or that without channels that were removed."""
+
+from torch import nn
+
+from codeq.graph.inputs import Inputs
+from codeq.shrink.network import shrink
+from export.backend import StoredFile
+from export.errors import ExportError
+
+
+def stored_network(stored: StoredFile, model: nn.Module, inputs: Inputs) -> nn.Module:
+    """Give the network that a file was written of.
+
+    Args:
+        stored: The file.
+        model: The network that it was made from; not changed.
+        inputs: Some, batch first.
+
+    Returns:
+        `model` itself where nothing was removed.
+
+    Raises:
+        ExportError: The file lacks another number of channels than the network can do without.
+    """
+    removed = stored.metadata.removed_channels
+    if not removed:
+        return model
+    small, report = shrink(model, inputs, fold_constants=stored.metadata.activations is None)
+    if report.removed != removed:
+        raise ExportError(
+            f"{stored.path}: {removed} channels were removed from it, and {report.removed} can go from this network; "
+            "it was made from another one"
+        )
+    return small
