@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from codeq.quantizer.dead_zone import DeadZoneQuantizer
     from codeq.quantizer.fused import set_compile
     from codeq.quantizer.grid import WeightEncoding
+    from codeq.shrink.network import ShrinkReport, Shrunk, shrink
     from codeq.training.budget import Budget, BudgetError
     from codeq.training.budget_controller import BudgetController
     from codeq.training.param_groups import param_groups
@@ -50,6 +51,8 @@ __all__ = [
     "OutputError",
     "QuantizedActivations",
     "RecoverError",
+    "ShrinkReport",
+    "Shrunk",
     "TraceError",
     "WeightEncoding",
     "__version__",
@@ -65,6 +68,7 @@ __all__ = [
     "recover",
     "save",
     "set_compile",
+    "shrink",
     "summary",
 ]
 
@@ -86,6 +90,8 @@ _HOME = {
     "OutputError": "codeq.errors",
     "QuantizedActivations": "codeq.activations.learned_step",
     "RecoverError": "codeq.errors",
+    "ShrinkReport": "codeq.shrink.network",
+    "Shrunk": "codeq.shrink.network",
     "TraceError": "codeq.errors",
     "WeightEncoding": "codeq.quantizer.grid",
     "__version__": "codeq.version",
@@ -101,6 +107,7 @@ _HOME = {
     "recover": "codeq.adopt.recovered",
     "save": "codeq.checkpoint",
     "set_compile": "codeq.quantizer.fused",
+    "shrink": "codeq.shrink.network",
     "summary": "codeq.cost",
 }
 

@@ -24,6 +24,7 @@ class Kept:
     Attributes:
         tensors: Parameters and buffers by the placeholder's name.
         axes: By node: of each axis, which entries stay; None where its size is open.
+        ties: Pairs of placeholders of one tensor, which the network has under two names.
         changed: Something grew since it was last set to False.
     """
 
@@ -32,12 +33,17 @@ class Kept:
         self.tensors: dict[Node, Tensor] = {}
         self.names: dict[Node, str] = {}
         self.axes: dict[Node, list[Tensor | None]] = {}
+        self.ties: list[tuple[Node, Node]] = []
         self.changed = False
+        first: dict[tuple[int, torch.Size], Node] = {}
         known = {**exported.constants, **exported.state_dict}
         for node in exported.graph.nodes:
             name = state_name(exported, node)
             if name is not None and isinstance(known.get(name), Tensor):
-                self.tensors[node], self.names[node] = known[name], name
+                tensor = self.tensors[node] = known[name]
+                self.names[node] = name
+                one = first.setdefault((tensor.data_ptr(), tensor.shape), node) if tensor.numel() else node
+                self.ties += [(one, node)] if one is not node else []
             value = node.meta.get("val")
             if isinstance(value, Tensor):
                 self.axes[node] = [

@@ -49,6 +49,9 @@ def settle(kept: Kept, found: Mapping[Node, Channels], absorbs: Absorbs, fixed: 
         kept.changed = False
         for node in reversed(nodes):
             _apply(kept, node, found, absorbs, fixed)
+        for one, other in kept.ties:
+            for axis in range(kept.rank(one)):
+                kept.link(one, axis, other, axis)
         for axes in kept.axes.values():  # no tensor without entries
             for mine in axes:
                 if mine is not None and len(mine) and not bool(mine.any()):
@@ -66,7 +69,7 @@ def name_of(node: Node) -> str:
 def _apply(kept: Kept, node: Node, found: Mapping[Node, Channels], absorbs: Absorbs, fixed: frozenset[str]) -> None:
     name = name_of(node)
     if node.op == "placeholder":
-        if node not in kept.tensors:
+        if node not in kept.tensors or not (node.users or any(node in tie for tie in kept.ties)):
             kept.whole(node)
     elif node.op == "call_function" and node not in kept.axes:
         if isinstance(node.meta.get("val"), tuple | list):  # such as the parts of a split
