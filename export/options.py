@@ -123,7 +123,6 @@ class ExportRequest:
         preprocessing, checkpoint_sha256: Recorded in the file.
         accept_mismatch: Publish a file although parity does not hold, with the verdict in its metadata.
         keep_dead_channels: Leave channels in that no output depends on.
-        removed_channels: Recorded in the file: how many are not in it. Set by the export.
     """
 
     quantization: Quantization = Quantization()
@@ -134,7 +133,6 @@ class ExportRequest:
     keep_dead_channels: bool = option(
         False, "leave channels in that no output depends on; they go by default, and what is computed stays"
     )
-    removed_channels: int = 0
     check_inputs: "Inputs | None" = None
     preprocessing: Mapping[str, list[float]] | None = None
     checkpoint_sha256: str | None = None

@@ -75,7 +75,6 @@ def publish(
     if compressed is not None:
         model, quantization = compressed.network, compressed.quantization
     network, channels = _without_dead_channels(model, example_inputs, request)
-    request = replace(request, removed_channels=channels.removed)
     prepared = prepare_program(
         network,
         example_inputs,
@@ -85,6 +84,7 @@ def publish(
         keep_state=request.keep_state,
         quantize_outputs=request.quantize_outputs,
     )
+    prepared.program.removed_channels = channels.removed
     replaced = output.exists()
     with staging_folder(output, replace=request.force) as folder:
         staged = folder / output.name
@@ -132,7 +132,10 @@ def publish(
 def _without_dead_channels(model: nn.Module, inputs: Inputs, request: ExportRequest) -> Shrunk:
     if request.keep_dead_channels or request.keep_state:
         return Shrunk(model, NOTHING_SHRUNK)
-    return shrink(model, inputs, fold_constants=request.quantization.activations != "int8")
+    try:
+        return shrink(model, inputs, fold_constants=request.quantization.activations != "int8")
+    except ValueError:  # weights that are no numbers, of which `prepare_program` says more
+        return Shrunk(model, NOTHING_SHRUNK)
 
 
 def check_stored(

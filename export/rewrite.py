@@ -82,7 +82,6 @@ def recorded_request(backend: Backend, stored: StoredFile) -> ExportRequest:
         quantization=quantization,
         preprocessing=metadata.preprocessing,
         checkpoint_sha256=metadata.checkpoint_sha256,
-        removed_channels=metadata.removed_channels,
         **options,
     )
     try:
@@ -118,6 +117,7 @@ def rewrite(
         fixed_batch=None if request.open_batch else request.batch_size or stored.fixed_batch or 1,
         keep_state=request.keep_state,
     )
+    prepared.program.removed_channels = metadata.removed_channels
     written = folder / "written"
     written.mkdir()
     path = written / stored.path.name

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from codeq.shrink.kept import Kept
+from codeq.shrink.kept import KeptAxes
 
 aten = torch.ops.aten
 CONVOLUTIONS = frozenset({aten.conv1d.default, aten.conv2d.default, aten.conv3d.default})
@@ -46,7 +46,7 @@ class Channels(NamedTuple):
     values: Tensor
 
 
-def find_constants(kept: Kept) -> dict[Node, Channels]:
+def find_constants(kept: KeptAxes) -> dict[Node, Channels]:
     """Find the constant channels of every tensor of a network."""
     found: dict[Node, Channels] = {}
     for node in kept.exported.graph.nodes:
@@ -58,7 +58,7 @@ def find_constants(kept: Kept) -> dict[Node, Channels]:
     return found
 
 
-def layer_weight(kept: Kept, node: Node) -> tuple[Tensor, Tensor | None] | None:
+def layer_weight(kept: KeptAxes, node: Node) -> tuple[Tensor, Tensor | None] | None:
     """Give the weight of a convolution or linear layer, output channels first, and its bias; None if made in the graph.
 
     Of a transposed convolution in groups there is none.
@@ -85,7 +85,7 @@ def is_layer(node: Node) -> bool:
     return node.target in CONVOLUTIONS | PADDED_BY_NAME | TRANSPOSED or node.target is aten.linear.default
 
 
-def parts_of(kept: Kept, node: Node) -> tuple[list[Node], int]:
+def parts_of(kept: KeptAxes, node: Node) -> tuple[list[Node], int]:
     """Give what a concatenation joins, and along which axis."""
     arguments: Any = node.args
     return list(arguments[0]), int(arguments[1] if len(arguments) > 1 else 0) % kept.rank(node)
@@ -99,7 +99,7 @@ def zeros_of(found: Mapping[Node, Channels], node: Any, axis: int, size: int) ->
     return channels.values == 0
 
 
-def _of(kept: Kept, node: Node, found: Mapping[Node, Channels]) -> Channels | None:
+def _of(kept: KeptAxes, node: Node, found: Mapping[Node, Channels]) -> Channels | None:
     if is_layer(node):
         return _of_layer(kept, node, found)
     name = getattr(getattr(node.target, "overloadpacket", None), "__name__", "")
@@ -131,7 +131,7 @@ def _of(kept: Kept, node: Node, found: Mapping[Node, Channels]) -> Channels | No
     return None
 
 
-def _of_layer(kept: Kept, node: Node, found: Mapping[Node, Channels]) -> Channels | None:
+def _of_layer(kept: KeptAxes, node: Node, found: Mapping[Node, Channels]) -> Channels | None:
     parameters = layer_weight(kept, node)
     if parameters is None:
         return None
@@ -150,7 +150,7 @@ def _of_layer(kept: Kept, node: Node, found: Mapping[Node, Channels]) -> Channel
     return Channels(axis, torch.where(alive, torch.nan, values))
 
 
-def _computed(kept: Kept, node: Node, found: Mapping[Node, Channels]) -> Channels | None:
+def _computed(kept: KeptAxes, node: Node, found: Mapping[Node, Channels]) -> Channels | None:
     """Compute a function of constants: unknown channels are NaN, and stay it."""
     operands = [operand for operand in node.all_input_nodes if operand in kept.axes]
     varying = [operand for operand in operands if operand not in kept.tensors]
@@ -185,7 +185,7 @@ def _computed(kept: Kept, node: Node, found: Mapping[Node, Channels]) -> Channel
     return Channels(axis, values)
 
 
-def _concatenated(kept: Kept, node: Node, found: Mapping[Node, Channels]) -> Channels | None:
+def _concatenated(kept: KeptAxes, node: Node, found: Mapping[Node, Channels]) -> Channels | None:
     parts, axis = parts_of(kept, node)
     values = []
     for part in parts:

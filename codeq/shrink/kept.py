@@ -15,7 +15,7 @@ from torch.fx import Node
 from codeq.graph.nodes import state_name
 
 
-class Kept:
+class KeptAxes:
     """Says what stays of a traced network.
 
     Args:

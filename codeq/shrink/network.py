@@ -26,7 +26,7 @@ from codeq.graph.trace import trace
 from codeq.quantizer.attach import detach, encode, freeze, quantized_weights
 from codeq.shrink.constants import CONVOLUTIONS, Channels, find_constants, is_layer, layer_weight
 from codeq.shrink.cut import Axes, cut
-from codeq.shrink.kept import Kept
+from codeq.shrink.kept import KeptAxes
 from codeq.shrink.rules import RESHAPES, name_of, settle
 from codeq.toolkit.table import fold_line, format_count, render_table
 
@@ -162,7 +162,7 @@ def shrink(model: nn.Module, inputs: Inputs, *, fold_constants: bool = True) -> 
     expected = _outputs(model, tensors, names)
     reshapes = frozenset(node.name for node in exported.graph.nodes if name_of(node) in RESHAPES)
     for fixed in (frozenset[str](), reshapes):
-        kept = Kept(exported)
+        kept = KeptAxes(exported)
         found = find_constants(kept)
         absorber = _Absorber(kept, fold_constants)
         settle(kept, found, absorber, fixed)
@@ -209,7 +209,7 @@ def _may_shrink(model: nn.Module) -> bool:
 class _Absorber:
     """Says which constants a layer can do without, and what its bias gets for them."""
 
-    def __init__(self, kept: Kept, fold_constants: bool) -> None:
+    def __init__(self, kept: KeptAxes, fold_constants: bool) -> None:
         self.kept = kept
         self.fold_constants = fold_constants
 
@@ -276,7 +276,7 @@ def _compare(expected: list[Tensor], found: list[Tensor]) -> None:
 
 
 def _report(
-    kept: Kept, found: Mapping[Node, Channels], model: nn.Module, small: nn.Module, inputs: Inputs
+    kept: KeptAxes, found: Mapping[Node, Channels], model: nn.Module, small: nn.Module, inputs: Inputs
 ) -> ShrinkReport:
     before, after = (summary(network, inputs=inputs) for network in (model, small))
     macs = {old.name: (old.macs, new.macs) for old, new in zip(before.layers, after.layers, strict=True)}

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from codeq.shrink.constants import TRANSPOSED, Channels, groups_of, is_layer, layer_weight, parts_of
-from codeq.shrink.kept import Kept
+from codeq.shrink.kept import KeptAxes
 
 aten = torch.ops.aten
 Absorbs = Callable[[Node, Tensor], Tensor]
@@ -35,7 +35,9 @@ ONE_AXIS = frozenset({"softmax", "log_softmax", "_softmax", "_log_softmax", "cum
 MEANS = frozenset({"mean", "sum", "amax", "amin", "var", "std"})
 
 
-def settle(kept: Kept, found: Mapping[Node, Channels], absorbs: Absorbs, fixed: frozenset[str] = frozenset()) -> None:
+def settle(
+    kept: KeptAxes, found: Mapping[Node, Channels], absorbs: Absorbs, fixed: frozenset[str] = frozenset()
+) -> None:
     """Let everything stay that has to.
 
     Args:
@@ -66,7 +68,7 @@ def name_of(node: Node) -> str:
     return str(getattr(getattr(node.target, "overloadpacket", None), "__name__", ""))
 
 
-def _apply(kept: Kept, node: Node, found: Mapping[Node, Channels], absorbs: Absorbs, fixed: frozenset[str]) -> None:
+def _apply(kept: KeptAxes, node: Node, found: Mapping[Node, Channels], absorbs: Absorbs, fixed: frozenset[str]) -> None:
     name = name_of(node)
     if node.op == "placeholder":
         if node not in kept.tensors or not (node.users or any(node in tie for tie in kept.ties)):
@@ -122,12 +124,12 @@ def _apply(kept: Kept, node: Node, found: Mapping[Node, Channels], absorbs: Abso
         _keep_all(kept, node)
 
 
-def _keep_all(kept: Kept, node: Node) -> None:
+def _keep_all(kept: KeptAxes, node: Node) -> None:
     for operand in (*node.all_input_nodes, node):
         kept.whole(operand)
 
 
-def _same(kept: Kept, x: Any, node: Node, axes: Sequence[int] | None = None) -> None:
+def _same(kept: KeptAxes, x: Any, node: Node, axes: Sequence[int] | None = None) -> None:
     """Link the axes of an operand and a result of equal rank; those not named stay whole."""
     for axis in range(kept.rank(node)):
         if axes is None or axis in axes:
@@ -137,7 +139,7 @@ def _same(kept: Kept, x: Any, node: Node, axes: Sequence[int] | None = None) -> 
             kept.whole(node, (axis,))
 
 
-def _broadcast(kept: Kept, operand: Node, node: Node) -> None:
+def _broadcast(kept: KeptAxes, operand: Node, node: Node) -> None:
     if operand not in kept.axes:
         return
     offset = kept.rank(node) - kept.rank(operand)
@@ -149,7 +151,7 @@ def _broadcast(kept: Kept, operand: Node, node: Node) -> None:
             kept.link(operand, axis, node, axis + offset)
 
 
-def _layer(kept: Kept, node: Node, found: Mapping[Node, Channels], absorbs: Absorbs) -> None:
+def _layer(kept: KeptAxes, node: Node, found: Mapping[Node, Channels], absorbs: Absorbs) -> None:
     x, weight, *rest = node.args[:3]
     bias = rest[0] if rest else None
     parameters = layer_weight(kept, node)
@@ -186,7 +188,7 @@ def _layer(kept: Kept, node: Node, found: Mapping[Node, Channels], absorbs: Abso
     kept.link(weight, in_axis, x, axis)
 
 
-def _groups(kept: Kept, x: Node, node: Node, groups: int) -> None:
+def _groups(kept: KeptAxes, x: Node, node: Node, groups: int) -> None:
     """Let a group stay whole, its inputs and outputs, where anything of it stays."""
     sides = [(x, kept.of(x, 1)), (node, kept.of(node, 1))]
     masks = [mask.reshape(groups, -1).any(1) for _, mask in sides if mask is not None]
@@ -199,7 +201,7 @@ def _groups(kept: Kept, x: Node, node: Node, groups: int) -> None:
         kept.grow(side, 1, stays.repeat_interleave(len(mask) // groups))
 
 
-def _concatenate(kept: Kept, node: Node) -> None:
+def _concatenate(kept: KeptAxes, node: Node) -> None:
     parts, axis = parts_of(kept, node)
     whole = kept.of(node, axis)
     sizes = [kept.of(part, axis) for part in parts]
@@ -219,7 +221,7 @@ def _concatenate(kept: Kept, node: Node) -> None:
     kept.grow(node, axis, joined)
 
 
-def _reduce(kept: Kept, node: Node) -> None:
+def _reduce(kept: KeptAxes, node: Node) -> None:
     x, axes = _arguments(node)[:2]
     rank = kept.rank(x)
     reduced = {int(axis) % rank for axis in axes}
@@ -234,7 +236,7 @@ def _reduce(kept: Kept, node: Node) -> None:
             place += 1
 
 
-def _permute(kept: Kept, node: Node, name: str) -> None:
+def _permute(kept: KeptAxes, node: Node, name: str) -> None:
     x, *given = _arguments(node)
     order = list(range(kept.rank(node)))
     if name == "permute":
@@ -248,7 +250,7 @@ def _permute(kept: Kept, node: Node, name: str) -> None:
         kept.link(x, source, node, axis)
 
 
-def _reshape(kept: Kept, x: Node, node: Node) -> None:
+def _reshape(kept: KeptAxes, x: Node, node: Node) -> None:
     """Link the blocks of axes that hold the same entries; open sizes stand for themselves."""
     before, after = (list(tensor.meta["val"].shape) for tensor in (x, node))
     first = second = 0
@@ -289,7 +291,7 @@ def _larger(one: Any, other: Any) -> bool:
     return not isinstance(one, int)
 
 
-def _link_blocks(kept: Kept, x: Node, these: range, node: Node, those: range) -> None:
+def _link_blocks(kept: KeptAxes, x: Node, these: range, node: Node, those: range) -> None:
     sides = [(x, these, [kept.of(x, axis) for axis in these]), (node, those, [kept.of(node, axis) for axis in those])]
     if any(mask is None for _, _, masks in sides for mask in masks):
         if len(these) == len(those) == 1:

@@ -45,7 +45,7 @@ def describe_program(
         activations_except=() if activations is None else activations.exclude,
         activations_too_wide={} if activations is None else activations.too_wide,
         options=request.options,
-        removed_channels=request.removed_channels,
+        removed_channels=program.removed_channels,
         calibration={} if activations is None else request.quantization.record(describe_machine()),
         storage=storage,
         target=target,

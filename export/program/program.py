@@ -96,13 +96,15 @@ class ActivationRecord:
 class ReferenceProgram:
     """Describes an exported graph, its quantized weights by state name, and why a BatchNorm was left alone.
 
-    `activations` is None where activations are float32.
+    `activations` is None where activations are float32. `removed_channels` counts what the network had before it was
+    traced, and no output depended on.
     """
 
     exported: ExportedProgram
     weights: dict[str, WeightRecord]
     skipped_folds: dict[str, str] = field(default_factory=dict)
     activations: ActivationRecord | None = None
+    removed_channels: int = 0
 
     def largest_code(self) -> int:
         """Give the largest magnitude of any weight's codes; 0 where there is none."""

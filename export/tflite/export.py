@@ -18,7 +18,7 @@ from export.publish import publish
 from export.report import Report
 from export.tflite.backend import TFLITE
 from export.tflite.details import TfliteDetails
-from export.tflite.options import WRITER, Io, Layout, Sparse, Target, TfliteRequest, Writer
+from export.tflite.options import WRITER, Io, Layout, Sparse, SparseInferenceWord, Target, TfliteRequest, Writer
 
 
 def export_tflite(
@@ -29,6 +29,7 @@ def export_tflite(
     layout: Layout = "nchw",
     io: Io = "float",
     sparse: Sparse = "auto",
+    sparse_inference: SparseInferenceWord = "auto",
     int4: bool = False,
     hybrid: bool = False,
     batch: int | None = None,
@@ -59,7 +60,7 @@ def export_tflite(
             changed.
         example_inputs, check_inputs, calibration: As for `export_onnx`; float32.
         path: Target.
-        layout, io, sparse, int4, hybrid, batch, target, c_array, backend: As in `TfliteRequest`.
+        layout, io, sparse, sparse_inference, int4, hybrid, batch, target, c_array, backend: As in `TfliteRequest`.
         force: Overwrite.
         accept_mismatch, keep_dead_channels: As in `ExportRequest`.
         preprocessing, checkpoint_sha256: Recorded in the file.
@@ -96,6 +97,7 @@ def export_tflite(
         layout=layout,
         io=io,
         sparse=sparse,
+        sparse_inference=sparse_inference,
         int4=int4,
         hybrid=hybrid,
         batch=batch,

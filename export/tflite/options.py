@@ -15,6 +15,7 @@ Io = Literal["float", "int8"]
 IOS: tuple[Io, ...] = ("float", "int8")
 Sparse = Literal["auto", "off"]
 SPARSE: tuple[Sparse, ...] = ("auto", "off")
+SparseInferenceWord = Literal["auto", "off"]
 Target = Literal["litert", "tflm", "ethos-u"]
 TARGETS: tuple[Target, ...] = ("litert", "tflm", "ethos-u")
 ETHOS_U: Target = "ethos-u"
@@ -36,6 +37,8 @@ class TfliteRequest(ExportRequest):
         hybrid: Layers of floats read the codes of their weights: fast, and approximate. For float32 activations.
         sparse: "auto": zeros of a weight are left out where that is smaller; LiteRT puts them back when it opens the
             file. "off": never.
+        sparse_inference: "auto": where the whole graph qualifies, write it so that XNNPACK multiplies 1 x 1
+            convolutions by their non-zeros alone, on Arm and in WebAssembly. "off": never. For float32 activations.
         int4: Weights whose codes are within -8 to 7 take two codes a byte where LiteRT reads that exactly. For size: on
             x86 convolutions are several times slower.
         batch: The one batch size that the file's shapes say; None says that it is open. LiteRT resizes either kind, and
@@ -67,6 +70,12 @@ class TfliteRequest(ExportRequest):
     sparse: Sparse = option(
         "auto",
         "auto: leave a weight's zeros out where that is smaller, as fast and exact; opening the file takes longer",
+        choices=SPARSE,
+    )
+    sparse_inference: SparseInferenceWord = option(
+        "auto",
+        "auto: where the whole network qualifies and most weights of 1x1 convolutions are zeros, XNNPACK skips them on "
+        "Arm and in WebAssembly. With --activations float",
         choices=SPARSE,
     )
     int4: bool = option(

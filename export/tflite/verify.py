@@ -12,6 +12,7 @@ within 1e-5 of those of the reference that was fed the same codes.
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -85,8 +86,10 @@ def reference_of(program: ReferenceProgram, cpu: str | None = None) -> IntegerRe
 def _check_weights(stored: TfliteFile, model: nn.Module, held: Held) -> tuple[WeightCheck, ...]:
     """Hold weights to (W) of the contract: what the file stores, and what LiteRT makes of it."""
     tensors = tensors_by_name(stored.content)
-    names = [name for weight in stored.metadata.weights for name in (weight.name, f"{codes_name(weight.name)}/dense")]
-    names = [name for name in names if name in tensors and tensors[name][0] is None]
+    # Codes that become floats are freed on the way, so those are looked at.
+    choices = [(weight.name, f"{codes_name(weight.name)}/dense") for weight in stored.metadata.weights]
+    made = [[name for name in pair if name in tensors and tensors[name][0] is None] for pair in choices]
+    names = [found[0] for found in made if found]
     computed: dict[str, np.ndarray] = {}
     if names:
         runner = LiteRtRunner(stored.path, kernels=BUILTIN, expose=names)
@@ -127,7 +130,10 @@ def _compare_stored(wanted: np.ndarray, tensors: Mapping[str, Any], about: Weigh
         scale = scale.reshape(shape)
     if np.any(np.asarray(tensor.quantization.zeroPoint)):
         return "its codes have a zero point"
-    plain = layout.restore(codes, stored_shape(wanted.shape, about))
+    shape_wanted = stored_shape(wanted.shape, about)
+    if codes.size != math.prod(shape_wanted):
+        return f"the file holds {codes.size} codes of it, expected {tuple(shape_wanted)}"
+    plain = layout.restore(codes, shape_wanted)
     if hashlib.sha256(plain.tobytes()).hexdigest() != about.codes_sha256:
         return "its codes are not those that were exported (another hash)"
     if about.shifted:  # what LiteRT makes of them is compared

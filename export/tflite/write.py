@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from export.backend import StoredWeight, Written
 from export.errors import ExportError
 from export.program.describe import describe_program
+from export.program.names import codes_name
 from export.program.prepare import Prepared
 from export.program.program import ReferenceProgram
 from export.tflite.build import Build
@@ -20,6 +22,7 @@ from export.tflite.litert_torch import convert_with_codes
 from export.tflite.lower import build_graph, describe_layout
 from export.tflite.micro import arena_of, check_micro
 from export.tflite.options import ETHOS_U, WRITER, TfliteRequest
+from export.tflite.passes.sparse_inference import plan_sparse_inference, store_dense
 from export.tflite.runtime import PACKAGE, installed_version
 from export.tflite.stored_file import LITERT
 from export.tflite.trusted import trust
@@ -49,6 +52,11 @@ def write_tflite(prepared: Prepared, request: TfliteRequest, staged: Path) -> Wr
         if request.batch is not None:
             _refuse_other_axes(build)
             build.graph.fix_batch(request.batch)
+        sparse = None
+        if prepared.program.activations is None and not request.hybrid:
+            sparse = plan_sparse_inference(build.graph, wanted=request.sparse_inference == "auto")
+            if sparse.hazard:
+                build = _stored_dense(build)
         pack = partial(write, build.graph)
         operators = [operator.code for operator in build.graph.operators]
         if request.is_micro:
@@ -58,6 +66,7 @@ def write_tflite(prepared: Prepared, request: TfliteRequest, staged: Path) -> Wr
         converted = convert_with_codes(prepared.program, tuple(tensor[:1] for tensor in prepared.held))
         build, pack, operators = converted.build, converted.editor.pack, converted.editor.operators()
         notes = ("converted by litert-torch: its batch is 1",)
+        sparse = None
     notes = (*notes, *_micro_note(prepared.program, build.stored))
     metadata = describe_program(
         prepared.program,
@@ -75,9 +84,24 @@ def write_tflite(prepared: Prepared, request: TfliteRequest, staged: Path) -> Wr
         dict(Counter(operators)),
         arena_of(content) if request.is_micro else None,
         estimate(content) if request.target == ETHOS_U else None,
+        sparse,
     )
     companions = write_c_array(build, operators, content, staged) if request.c_array else ()
     return Written(_stored_weights(build), lambda size_bytes: details, companions, notes=notes)
+
+
+def _stored_dense(build: Build) -> Build:
+    """Store weights with their zeros, where leaving them out would make a runtime compute wrong numbers."""
+    store_dense(build.graph)
+    stored = {}
+    for name, form in build.stored.items():
+        if form.form == "csr":
+            codes = next(t.data for t in build.graph.tensors if t.name == codes_name(name) and t.data is not None)
+            scales = next(t.quantization for t in build.graph.tensors if t.name == codes_name(name))
+            size = codes.nbytes + 4 * (0 if scales is None else scales.scale.size)
+            form = replace(form, form="dense", size_bytes=size)
+        stored[name] = form
+    return replace(build, stored=stored)
 
 
 def _refuse_other_axes(build: Build) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from codeq.toolkit import cli
 from export.backend import BACKENDS
-from runtime_tests.devices.names import DEFAULT_NETWORKS, MCU_NETWORKS, NETWORKS, STRESS, TARGETS
+from runtime_tests.devices.names import DEFAULT_NETWORKS, MCU_NETWORKS, NETWORKS, SPARSE, STRESS, TARGETS
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -33,7 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         choices=NETWORKS,
         metavar="NAME",
-        help=f"of the registry, or {STRESS}: codes to both ends of 8 bits (default: {', '.join(DEFAULT_NETWORKS)})",
+        help=f"of the registry, or {STRESS}: codes to both ends of 8 bits, or {SPARSE}: a mobilenet_v2 of floats whose "
+        f"zeros LiteRT skips (default: {', '.join(DEFAULT_NETWORKS)})",
     )
     parser.add_argument(
         "--backends",

@@ -19,6 +19,7 @@ from codeq.toolkit.report_version import FORMAT_VERSION
 from codeq.toolkit.table import fold_line, render_table
 from codeq.toolkit.versions import installed_versions
 from export.backend import Backend, StoredFile, get_backend
+from export.errors import ExportError
 from export.options import Quantization
 from export.parity.held import hold_inputs
 from export.parity.verdict import ParityError, Verdict
@@ -28,7 +29,7 @@ from export.stored_program import stored_program
 from runtime_tests.devices.arm import WHEELS
 from runtime_tests.devices.judge import judge
 from runtime_tests.devices.kit import batch_of, write_kit
-from runtime_tests.devices.names import STRESS
+from runtime_tests.devices.names import SPARSE, STRESS
 from runtime_tests.devices.processor import Processor
 from runtime_tests.devices.results import read_results
 from runtime_tests.networks import zoo_network
@@ -39,6 +40,7 @@ BEYOND = 4
 """A network whose FEWEST_INPUTS ask for so many times a processor's multiply-adds is not run there."""
 MOST_INPUTS, FEWEST_INPUTS = 12, 3
 NOT_READ = "it reads no such file"
+SPARSE_NETWORK, SPARSE_BACKEND = ("mobilenet_v2", {"input_size": 32}), "tflite"
 STRESS_CHANNELS, STRESS_SIZE = 32, 8
 
 
@@ -132,7 +134,7 @@ def run_devices(
     Args:
         target: For the report.
         processors: From `arm.prepare` or `x86.prepare`.
-        networks: Names of the registry, or `STRESS`.
+        networks: Names of the registry, `STRESS`, or `SPARSE`.
         backends: "onnx", "tflite".
         options: Further ones of their requests, by backend.
         on_progress: Called with the share done, 0 to 1, and what is next.
@@ -141,8 +143,13 @@ def run_devices(
     total = len(networks) * len(backends) * len(processors)
     with tempfile.TemporaryDirectory() as folder:
         for network in networks:
-            model, inputs = stress_network() if network == STRESS else zoo_network(network, SMALLER.get(network))
+            if network == STRESS:
+                model, inputs = stress_network()
+            else:
+                model, inputs = zoo_network(*SPARSE_NETWORK if network == SPARSE else (network, SMALLER.get(network)))
             for backend in map(get_backend, backends):
+                if network == SPARSE and backend.name != SPARSE_BACKEND:
+                    continue
                 for row in _file_rows(network, model, inputs, backend, processors, Path(folder), options or {}):
                     rows.append(row)
                     on_progress(len(rows) / total, f"{network} {row.file} on {row.processor}")
@@ -160,6 +167,9 @@ def _file_rows(
 ) -> Iterator[DeviceRow]:
     """Export one file and take it to every processor."""
     path, name = folder / f"{network}{backend.suffix}", f"int8{backend.suffix}"
+    quantization = Quantization(activations="int8", calibration=inputs)
+    if network == SPARSE:
+        name, quantization = f"float32{backend.suffix}", Quantization()
     macs = summary(model, tuple(inputs.shape[1:])).macs
     slow = [item for item in processors if FEWEST_INPUTS * macs > BEYOND * item.macs]
     skipped = [item for item in slow if backend.name in item.backends]
@@ -175,12 +185,15 @@ def _file_rows(
     taken = inputs[: min(MOST_INPUTS, max(FEWEST_INPUTS, fitting))]
     try:
         request = backend.request(
-            quantization=Quantization(activations="int8", calibration=inputs),
+            quantization=quantization,
             check_inputs=(taken,),
             force=True,
             **options.get(backend.name, {}),
         )
-        verdict = publish(backend, model, (inputs[:2],), path, request).verdict
+        report = publish(backend, model, (inputs[:2],), path, request)
+        if network == SPARSE and not report.details.sparse_inference.engages:
+            raise ExportError(f"{name}: its zeros are not skipped: {report.details.sparse_inference.reason}")
+        verdict = report.verdict
         stored = backend.read(path)
         model = stored_network(stored, model, taken)
         kit = write_kit(backend, stored, model, taken, folder / f"probe{backend.suffix}", checkpoint=path, force=True)
@@ -256,4 +269,6 @@ def stress_network() -> tuple[nn.Module, Tensor]:
 def _cell(row: DeviceRow | None) -> str:
     if row is None or row.skipped:
         return "not run" if row else ""
+    if not row.failure and not row.codes and not row.float_codes:
+        return "ok"
     return "FAILED" if row.failure else f"{row.off:,}{f' + {row.ties:,}' if row.ties else ''}"
