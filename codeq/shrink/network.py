@@ -24,7 +24,7 @@ from codeq.graph.eval_mode import eval_mode
 from codeq.graph.inputs import Inputs, call, named_outputs, slice_inputs, split_inputs
 from codeq.graph.trace import trace
 from codeq.quantizer.attach import detach, encode, freeze, quantized_weights
-from codeq.shrink.constants import CONVOLUTIONS, Channels, find_constants, is_layer, layer_weight
+from codeq.shrink.constants import CONVOLUTIONS, Channels, find_constants, groups_of, is_layer, layer_weight
 from codeq.shrink.cut import Axes, cut
 from codeq.shrink.kept import KeptAxes
 from codeq.shrink.rules import RESHAPES, name_of, settle
@@ -156,9 +156,8 @@ def shrink(model: nn.Module, inputs: Inputs, *, fold_constants: bool = True) -> 
     try:
         exported, tensors, names = _traced(plain, inputs)
     except TraceError as error:
-        return Shrunk(
-            model, ShrinkReport(note=f"none removed, since the network cannot be traced ({first_line(error)})")
-        )
+        note = f"none removed, since the network cannot be traced ({first_line(error)})"
+        return Shrunk(model, ShrinkReport(note=note))
     expected = _outputs(model, tensors, names)
     reshapes = frozenset(node.name for node in exported.graph.nodes if name_of(node) in RESHAPES)
     for fixed in (frozenset[str](), reshapes):
@@ -218,7 +217,7 @@ class _Absorber:
 
     def _folds(self, node: Node) -> bool:
         weight = node.args[1]
-        if not self.fold_constants or not isinstance(weight, Node) or len(weight.users) > 1:
+        if not self.fold_constants or not isinstance(weight, Node) or len(weight.users) > 1 or groups_of(node) > 1:
             return False
         if node.target is aten.linear.default:
             return True

@@ -117,6 +117,23 @@ def test_a_constant_beside_padding_stays() -> None:
     assert kept[0].out_channels == 3  # type: ignore[index]
 
 
+def test_constants_that_groups_read() -> None:
+    """What a depthwise convolution without padding makes of a constant is one, too, but not one that is folded yet."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.ReLU(), nn.Conv2d(8, 4, 1)]
+    network = nn.Sequential(*layers).eval()
+    with torch.no_grad():
+        network[0].weight[:5] = 0.0  # type: ignore[index,operator]
+        network[0].bias[:5] = torch.tensor([0.5, -0.5, 0.0, 0.2, -0.1])  # type: ignore[index,operator]
+        network[2].weight[5:7] = 0.0  # type: ignore[index,operator]
+        network[4].weight[:, 7] = 0.0  # type: ignore[index,operator]
+    x = torch.randn(2, 1, 6, 6)
+    for fold in (True, False):
+        small, report = shrink(network, x, fold_constants=fold)
+        assert report.changed
+        assert torch.allclose(outputs(small, x), outputs(network, x), atol=1e-6)
+
+
 def test_groups_go_whole() -> None:
     network, x = network_with_dead_channels(Depthwise, 0)
     with torch.no_grad():
