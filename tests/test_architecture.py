@@ -69,6 +69,7 @@ OF_ONE_BACKEND = {
     "export": "offers export_onnx and export_tflite by these names",
     "export.backend": "has the entries",
     "runtime_tests.devices.browser": "says what each runtime of a browser reads",
+    "runtime_tests.devices.run": "takes a network along whose zeros LiteRT alone skips",
     "runtime_tests.devices.mcu": "TFLite Micro reads .tflite files",
     "runtime_tests.devices.on_device": "runs on devices, which have a runtime and none of this project",
     "runtime_tests.runners.openvino": "OpenVINO reads ONNX files",
