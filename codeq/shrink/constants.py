@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from codeq.graph.nodes import operator_name
 from codeq.shrink.kept import KeptAxes
 
 aten = torch.ops.aten
@@ -85,6 +86,11 @@ def is_layer(node: Node) -> bool:
     return node.target in CONVOLUTIONS | PADDED_BY_NAME | TRANSPOSED or node.target is aten.linear.default
 
 
+def channels_of(kept: KeptAxes, node: Node) -> int:
+    """Give the axis of channels of what a convolution or linear layer reads and makes."""
+    return kept.rank(node) - 1 if node.target is aten.linear.default else 1
+
+
 def parts_of(kept: KeptAxes, node: Node) -> tuple[list[Node], int]:
     """Give what a concatenation joins, and along which axis."""
     arguments: Any = node.args
@@ -102,7 +108,7 @@ def zeros_of(found: Mapping[Node, Channels], node: Any, axis: int, size: int) ->
 def _of(kept: KeptAxes, node: Node, found: Mapping[Node, Channels]) -> Channels | None:
     if is_layer(node):
         return _of_layer(kept, node, found)
-    name = getattr(getattr(node.target, "overloadpacket", None), "__name__", "")
+    name = operator_name(node)
     x = node.args[0] if node.args else None
     if node.target is aten.batch_norm.default:
         return _computed(kept, node, found) if isinstance(x, Node) and x in found and found[x].axis == 1 else None
@@ -136,7 +142,7 @@ def _of_layer(kept: KeptAxes, node: Node, found: Mapping[Node, Channels]) -> Cha
     if parameters is None:
         return None
     weight, bias = parameters
-    axis = kept.rank(node) - 1 if node.target is aten.linear.default else 1
+    axis = channels_of(kept, node)
     groups = groups_of(node)
     used = weight != 0
     if groups == 1:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from codeq.quantizer.dead_zone import DeadZoneQuantizer
+from codeq.quantizer.attach import channel_axis, quantized_weights
 
 Axes = list[Tensor | None]
 """Of each axis the entries that stay; None is all."""
@@ -24,6 +24,7 @@ def cut(model: nn.Module, stays: Mapping[str, Axes], biases: Mapping[str, Tensor
         biases: What is added to a layer's bias, by the layer's name, float64 `(C,)` before it is cut; the layer has one
             afterwards.
     """
+    _cut_scales(model, stays)
     owners = {name: (_owner(model, name), stays[name]) for name in stays}
     for layer, added in biases.items():
         module: Any = model.get_submodule(layer)
@@ -33,7 +34,7 @@ def cut(model: nn.Module, stays: Mapping[str, Axes], biases: Mapping[str, Tensor
         name = f"{layer}.bias"
         weight = stays.get(f"{layer}.weight")
         if weight is not None and name not in owners:
-            owners[name] = ((module, "bias"), [weight[1 if isinstance(module, TRANSPOSED) else 0]])
+            owners[name] = ((module, "bias"), [weight[channel_axis(module)]])
     done: set[int] = set()
     for (module, attribute), axes in owners.values():
         tensor = getattr(module, attribute)
@@ -45,6 +46,17 @@ def cut(model: nn.Module, stays: Mapping[str, Axes], biases: Mapping[str, Tensor
             setattr(place, key, new)
     for module in model.modules():
         _resize(module)
+
+
+def _cut_scales(model: nn.Module, stays: Mapping[str, Axes]) -> None:
+    """Cut the scales of channels, which quantizers hold."""
+    done: set[int] = set()
+    for weight in quantized_weights(model):
+        quantizer = weight.quantizer
+        mask = stays[weight.name][quantizer.axis] if weight.name in stays else None
+        if quantizer.per_channel and mask is not None and id(quantizer) not in done:
+            quantizer.frozen_scale = quantizer.frozen_scale[mask.to(quantizer.frozen_scale.device)].clone()
+            done.add(id(quantizer))
 
 
 def _sliced(tensor: Tensor, axes: Axes) -> Tensor:
@@ -76,8 +88,6 @@ def _resize(module: nn.Module) -> None:
     if parametrize.is_parametrized(module, "weight"):
         chain: Any = module.parametrizations["weight"]  # type: ignore[index]
         weight: Any = chain.original
-        for quantizer in chain:
-            _check_scale(quantizer, weight)
     else:
         weight = getattr(module, "weight", None)
     if isinstance(module, nn.modules.conv._ConvNd):
@@ -98,9 +108,3 @@ def _resize(module: nn.Module) -> None:
             module.num_features = len(known)
     elif isinstance(module, nn.Embedding):
         module.num_embeddings, module.embedding_dim = weight.shape
-
-
-def _check_scale(quantizer: nn.Module, weight: Tensor) -> None:
-    assert not isinstance(quantizer, DeadZoneQuantizer) or bool(quantizer.frozen)
-    if isinstance(quantizer, DeadZoneQuantizer) and quantizer.per_channel:
-        assert len(quantizer.frozen_scale) == weight.shape[quantizer.axis]

@@ -22,12 +22,21 @@ from codeq.cost import summary
 from codeq.errors import CodeqError, TraceError, first_line
 from codeq.graph.eval_mode import eval_mode
 from codeq.graph.inputs import Inputs, call, named_outputs, slice_inputs, split_inputs
+from codeq.graph.nodes import operator_name
 from codeq.graph.trace import trace
-from codeq.quantizer.attach import detach, encode, freeze, quantized_weights
-from codeq.shrink.constants import CONVOLUTIONS, Channels, find_constants, groups_of, is_layer, layer_weight
-from codeq.shrink.cut import Axes, cut
+from codeq.quantizer.attach import detach, encode, freeze
+from codeq.shrink.constants import (
+    CONVOLUTIONS,
+    Channels,
+    channels_of,
+    find_constants,
+    groups_of,
+    is_layer,
+    layer_weight,
+)
+from codeq.shrink.cut import cut
 from codeq.shrink.kept import KeptAxes
-from codeq.shrink.rules import RESHAPES, name_of, settle
+from codeq.shrink.rules import RESHAPES, settle
 from codeq.toolkit.table import fold_line, format_count, render_table
 
 logger = logging.getLogger(__name__)
@@ -159,7 +168,7 @@ def shrink(model: nn.Module, inputs: Inputs, *, fold_constants: bool = True) -> 
         note = f"none removed, since the network cannot be traced ({first_line(error)})"
         return Shrunk(model, ShrinkReport(note=note))
     expected = _outputs(model, tensors, names)
-    reshapes = frozenset(node.name for node in exported.graph.nodes if name_of(node) in RESHAPES)
+    reshapes = frozenset(node.name for node in exported.graph.nodes if operator_name(node) in RESHAPES)
     for fixed in (frozenset[str](), reshapes):
         kept = KeptAxes(exported)
         found = find_constants(kept)
@@ -170,7 +179,6 @@ def shrink(model: nn.Module, inputs: Inputs, *, fold_constants: bool = True) -> 
             break
         small = copy.deepcopy(model)
         freeze(small)
-        _cut_scales(small, stays)
         cut(small, stays, absorber.biases(found))
         try:
             answers = _outputs(small, tensors, names)
@@ -231,7 +239,7 @@ class _Absorber:
             if not is_layer(node) or not self._folds(node):
                 continue
             channels, parameters = found.get(node.args[0]), layer_weight(self.kept, node)
-            axis = self.kept.rank(node) - 1 if node.target is aten.linear.default else 1
+            axis = channels_of(self.kept, node)
             stays = self.kept.of(node.args[0], axis)
             if channels is None or channels.axis != axis or parameters is None or stays is None:
                 continue
@@ -242,17 +250,6 @@ class _Absorber:
             name = self.kept.names[node.args[1]].rpartition(".")[0]
             added[name] = weight.detach().double()[:, gone] @ channels.values[gone].double()
         return added
-
-
-def _cut_scales(model: nn.Module, stays: Mapping[str, Axes]) -> None:
-    """Cut the scales of channels, which quantizers hold."""
-    done: set[int] = set()
-    for weight in quantized_weights(model):
-        quantizer = weight.quantizer
-        mask = stays[weight.name][quantizer.axis] if weight.name in stays else None
-        if quantizer.per_channel and mask is not None and id(quantizer) not in done:
-            quantizer.frozen_scale = quantizer.frozen_scale[mask.to(quantizer.frozen_scale.device)].clone()
-            done.add(id(quantizer))
 
 
 def _outputs(model: nn.Module, tensors: tuple[Tensor, ...], names: tuple[str, ...]) -> list[Tensor]:
@@ -286,7 +283,7 @@ def _report(
             continue
         weight = parameters[0]
         name = kept.names[node.args[1]]
-        axis = kept.rank(node) - 1 if node.target is aten.linear.default else 1
+        axis = channels_of(kept, node)
         outputs, reads = kept.of(node, axis), kept.of(node.args[0], axis)
         if outputs is None or reads is None:
             continue

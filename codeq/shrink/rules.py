@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from codeq.shrink.constants import TRANSPOSED, Channels, groups_of, is_layer, layer_weight, parts_of
+from codeq.graph.nodes import operator_name
+from codeq.shrink.constants import TRANSPOSED, Channels, channels_of, groups_of, is_layer, layer_weight, parts_of
 from codeq.shrink.kept import KeptAxes
 
 aten = torch.ops.aten
@@ -63,13 +64,8 @@ def settle(
             return
 
 
-def name_of(node: Node) -> str:
-    """Say what a node computes, as aten calls it."""
-    return str(getattr(getattr(node.target, "overloadpacket", None), "__name__", ""))
-
-
 def _apply(kept: KeptAxes, node: Node, found: Mapping[Node, Channels], absorbs: Absorbs, fixed: frozenset[str]) -> None:
-    name = name_of(node)
+    name = operator_name(node)
     if node.op == "placeholder":
         if node not in kept.tensors or not (node.users or any(node in tie for tie in kept.ties)):
             kept.whole(node)
@@ -160,7 +156,7 @@ def _layer(kept: KeptAxes, node: Node, found: Mapping[Node, Channels], absorbs: 
         return
     values, _ = parameters
     is_linear = node.target is aten.linear.default
-    axis = kept.rank(node) - 1 if is_linear else 1
+    axis = channels_of(kept, node)
     out_axis, in_axis = (1, 0) if node.target in TRANSPOSED else (0, 1)
     others = [other for other in range(kept.rank(node)) if other != axis]
     for other in others:

@@ -18,7 +18,7 @@ from export.publish import publish
 from export.report import Report
 from export.tflite.backend import TFLITE
 from export.tflite.details import TfliteDetails
-from export.tflite.options import WRITER, Io, Layout, Sparse, SparseInferenceWord, Target, TfliteRequest, Writer
+from export.tflite.options import WRITER, Io, Layout, Sparse, Target, TfliteRequest, Writer
 
 
 def export_tflite(
@@ -29,7 +29,7 @@ def export_tflite(
     layout: Layout = "nchw",
     io: Io = "float",
     sparse: Sparse = "auto",
-    sparse_inference: SparseInferenceWord = "auto",
+    sparse_inference: Sparse = "auto",
     int4: bool = False,
     hybrid: bool = False,
     batch: int | None = None,

@@ -15,7 +15,6 @@ Io = Literal["float", "int8"]
 IOS: tuple[Io, ...] = ("float", "int8")
 Sparse = Literal["auto", "off"]
 SPARSE: tuple[Sparse, ...] = ("auto", "off")
-SparseInferenceWord = Literal["auto", "off"]
 Target = Literal["litert", "tflm", "ethos-u"]
 TARGETS: tuple[Target, ...] = ("litert", "tflm", "ethos-u")
 ETHOS_U: Target = "ethos-u"
@@ -72,7 +71,7 @@ class TfliteRequest(ExportRequest):
         "auto: leave a weight's zeros out where that is smaller, as fast and exact; opening the file takes longer",
         choices=SPARSE,
     )
-    sparse_inference: SparseInferenceWord = option(
+    sparse_inference: Sparse = option(
         "auto",
         "auto: where the whole network qualifies and most weights of 1x1 convolutions are zeros, XNNPACK skips them on "
         "Arm and in WebAssembly. With --activations float",

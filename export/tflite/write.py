@@ -93,15 +93,17 @@ def write_tflite(prepared: Prepared, request: TfliteRequest, staged: Path) -> Wr
 def _stored_dense(build: Build) -> Build:
     """Store weights with their zeros, where leaving them out would make a runtime compute wrong numbers."""
     store_dense(build.graph)
-    stored = {}
-    for name, form in build.stored.items():
-        if form.form == "csr":
-            codes = next(t.data for t in build.graph.tensors if t.name == codes_name(name) and t.data is not None)
-            scales = next(t.quantization for t in build.graph.tensors if t.name == codes_name(name))
-            size = codes.nbytes + 4 * (0 if scales is None else scales.scale.size)
-            form = replace(form, form="dense", size_bytes=size)
-        stored[name] = form
-    return replace(build, stored=stored)
+    tensors = {tensor.name: tensor for tensor in build.graph.tensors}
+
+    def dense(name: str, form: StoredForm) -> StoredForm:
+        codes = tensors[codes_name(name)]
+        assert codes.data is not None
+        assert codes.quantization is not None
+        return replace(form, form="dense", size_bytes=codes.data.nbytes + 4 * codes.quantization.scale.size)
+
+    return replace(
+        build, stored={n: dense(n, form) if form.form == "csr" else form for n, form in build.stored.items()}
+    )
 
 
 def _refuse_other_axes(build: Build) -> None:
