@@ -5,13 +5,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-
-ON_DEVICES = "on_device.py"
-"""A script that runs elsewhere, without this project."""
+SCRIPTS = ("on_device.py", "bochs_guest.py", "bochs_screen.py")
+"""What runs elsewhere, or by itself, without this project."""
 
 
 def _runs(path: Path) -> bool:
-    if path.name == ON_DEVICES:
+    if path.name in SCRIPTS:
         return False
     tests = [ast.unparse(node.test) for node in ast.parse(path.read_text()).body if isinstance(node, ast.If)]
     return "__name__ == '__main__'" in tests

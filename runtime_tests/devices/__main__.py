@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--folder",
         type=Path,
         default=Path(".devices"),
-        help="where emulators and packages are kept, 250 MB, or 560 MB of a browser",
+        help="where emulators and packages are kept, 250 to 600 MB each for arm, x86 and browser",
     )
     cli.add_common(parser, json="the table", force="an existing table", threads="CPU threads of PyTorch")
     return parser

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runtime_tests.devices.arm import fetch_debian
+from runtime_tests.devices.packages import fetch_debian
 from runtime_tests.devices.processor import MissingError, Processor, run_tool
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "browser"

@@ -4,7 +4,7 @@ instructions hidden, or a browser's.
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,16 @@ MAX_REASON = 300
 
 class MissingError(ExportError):
     """Raised where a processor needs what cannot be had: an emulator, packages, or a feature of this machine."""
+
+
+Launch = Callable[[Sequence[str], Mapping[str, str]], "subprocess.CompletedProcess[str]"]
+"""Runs words with an environment and gives what they print and how they end."""
+
+
+def launch_here(words: Sequence[str], environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+    """Run a program of this machine, with further variables in its environment."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
+    return subprocess.run(words, env={**inherited, **environment}, capture_output=True, text=True, check=False)
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,8 @@ class Processor:
         macs: Multiply-adds that it can be asked for, all inputs of a network together: what takes some seconds.
         script: What runs there in place of on_device.py, where that is no Python.
         backends: Whose files it runs.
+        launch: What runs its Python, where that is no program of this machine.
+        missing: Why it cannot be had; empty where it can.
     """
 
     name: str
@@ -42,6 +54,8 @@ class Processor:
     macs: int = 10**9
     script: Path | None = None
     backends: tuple[str, ...] = tuple(BACKENDS)
+    launch: Launch = launch_here
+    missing: str = ""
 
     def run(self, script: Path, arguments: Sequence[str | Path]) -> str:
         """Run a script, and give what it prints.
@@ -49,10 +63,9 @@ class Processor:
         Raises:
             ExportError: It ends with an error.
         """
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
-        environment |= {"CODEQ_CPU": self.cpu, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **self.environment}
+        environment = {"CODEQ_CPU": self.cpu, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **self.environment}
         words = [*self.python, str(self.script or script), *map(str, arguments)]
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+        done = self.launch(words, environment)
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no word"]
             raise ExportError(
@@ -61,19 +74,25 @@ class Processor:
         return done.stdout
 
 
-def run_tool(words: Sequence[str | Path], what: str, *, folder: Path | None = None) -> str:
+def run_tool(
+    words: Sequence[str | Path], what: str, *, folder: Path | None = None, environment: Mapping[str, str] | None = None
+) -> str:
     """Run a program of the system for setting up, and give what it prints.
 
     Args:
         words: The program and its arguments.
         what: What it is for, for the message.
         folder: Where it runs.
+        environment: Further variables for it.
 
     Raises:
         MissingError: It is not installed, or ends with an error.
     """
     try:
-        done = subprocess.run([str(word) for word in words], cwd=folder, capture_output=True, text=True, check=False)
+        variables = None if environment is None else os.environ | environment
+        done = subprocess.run(
+            [str(word) for word in words], cwd=folder, env=variables, capture_output=True, text=True, check=False
+        )
     except FileNotFoundError as error:
         raise MissingError(f"{what} needs {words[0]}, which is not installed") from error
     if done.returncode:

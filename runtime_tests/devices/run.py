@@ -26,10 +26,10 @@ from export.parity.verdict import ParityError, Verdict
 from export.publish import publish
 from export.stored_network import stored_network
 from export.stored_program import stored_program
-from runtime_tests.devices.arm import WHEELS
 from runtime_tests.devices.judge import judge
 from runtime_tests.devices.kit import batch_of, write_kit
 from runtime_tests.devices.names import SPARSE, STRESS
+from runtime_tests.devices.packages import WHEELS
 from runtime_tests.devices.processor import Processor
 from runtime_tests.devices.results import read_results
 from runtime_tests.networks import zoo_network
@@ -115,6 +115,8 @@ class DevicesReport:
             for row in self.rows
             if row.failure
         ]
+        left_out = {(row.processor, row.skipped): None for row in self.rows if row.skipped not in ("", NOT_READ)}
+        lines += [fold_line(f"not run on {processor}: {reason}", 2) for processor, reason in left_out]
         argmax = sum(row.argmax for row in self.rows)
         lines.append(f"{self.target}  {runtimes}, argmax differs on {argmax} inputs: {'ok' if self.ok else 'FAILED'}")
         return "\n".join(lines)
@@ -171,10 +173,10 @@ def _file_rows(
     if network == SPARSE:
         name, quantization = f"float32{backend.suffix}", Quantization()
     macs = summary(model, tuple(inputs.shape[1:])).macs
-    slow = [item for item in processors if FEWEST_INPUTS * macs > BEYOND * item.macs]
+    slow = [item for item in processors if FEWEST_INPUTS * macs > BEYOND * item.macs or item.missing]
     skipped = [item for item in slow if backend.name in item.backends]
     for processor in skipped:
-        reason = f"too slow in {processor.how}"
+        reason = processor.missing or f"too slow in {processor.how}"
         yield DeviceRow(network, name, processor.name, processor.how, skipped=reason)
     foreign = [item for item in processors if backend.name not in item.backends]
     yield from (DeviceRow(network, name, item.name, item.how, skipped=NOT_READ) for item in foreign)

@@ -2,14 +2,14 @@
 
 | level | as of | how |
 |---|---|---|
-| `avx512` | AVX512 without VNNI: Skylake-X | CPUID faulting |
+| `avx512` | AVX512 without VNNI: Skylake-X | CPUID faulting, or Bochs |
 | `avx-vnni` | AVX2 with VNNI: Alder Lake | CPUID faulting |
 | `avx2` | Haswell | CPUID faulting, or QEMU |
 | `avx` | Sandy Bridge | CPUID faulting, or QEMU |
 | `sse` | Nehalem | CPUID faulting, or QEMU |
 
 CPUID faulting (Linux, `cpuid_fault` in /proc/cpuinfo) lets hide_features.c answer in the processor's place, at native
-speed; QEMU (qemu-user, which Debian has) knows no AVX512.
+speed. QEMU (qemu-user, which Debian has) knows no AVX512; Bochs does, and boots a whole machine for it (bochs.py).
 """
 
 import json
@@ -20,7 +20,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from export.errors import ExportError
-from runtime_tests.devices.arm import emulator_version, fetch_debian
+from runtime_tests.devices import bochs
+from runtime_tests.devices.packages import emulator_version, fetch_debian
 from runtime_tests.devices.processor import MissingError, Processor, run_tool
 
 FAULTING = ("avx512", "avx-vnni", "avx2", "avx", "sse")
@@ -61,7 +62,8 @@ def prepare(folder: Path) -> list[Processor]:
     own = Processor("this one", "x86" if "fma" in flags else "x86-sse", (sys.executable,), {}, _name(flags))
     found = _by_faulting(folder, flags) if "cpuid_fault" in flags else _emulated(folder)
     for processor in found:
-        _check(processor, folder)
+        if not processor.missing:
+            _check(processor, folder)
     return [own, *found]
 
 
@@ -94,7 +96,8 @@ def _emulated(folder: Path) -> list[Processor]:
         fetch_debian(folder, "qemu", ["qemu-user-static"], None)
     emulator = Path(installed or folder / "qemu" / "usr" / "bin" / "qemu-x86_64-static").resolve()
     how = emulator_version(emulator)
-    return [
+    whole = _whole_machine(folder)
+    return [whole] + [
         Processor(
             level,
             "x86" if level == "avx2" else "x86-sse",
@@ -105,6 +108,14 @@ def _emulated(folder: Path) -> list[Processor]:
         )
         for level, name in EMULATED.items()
     ]
+
+
+def _whole_machine(folder: Path) -> Processor:
+    """Give the level that QEMU has not."""
+    try:
+        return bochs.prepare(folder)
+    except MissingError as error:
+        return Processor(bochs.LEVEL, "x86", (), how="Bochs", missing=str(error))
 
 
 def _check(processor: Processor, folder: Path) -> None:

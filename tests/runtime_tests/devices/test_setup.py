@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from export.errors import ExportError
-from runtime_tests.devices import arm, browser, mcu, x86
+from runtime_tests.devices import arm, bochs, browser, mcu, packages, x86
 from runtime_tests.devices.processor import MissingError, Processor
 
 VERSION = "qemu-aarch64 version 7.2.22 (Debian 1:7.2)\nCopyright\n"
@@ -40,13 +40,13 @@ class Tools:
 @pytest.fixture
 def tools(monkeypatch: pytest.MonkeyPatch) -> Tools:
     tools = Tools()
-    monkeypatch.setattr(arm, "run_tool", tools)
+    monkeypatch.setattr(packages, "run_tool", tools)
     monkeypatch.setattr(x86, "run_tool", tools)
     return tools
 
 
 def test_arm_is_fetched_once(tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arm, "version", lambda name: "1.0")
+    monkeypatch.setattr(packages, "version", lambda name: "1.0")
     processors = arm.prepare(tmp_path)
     assert [processor.name for processor in processors] == list(arm.CORES)
     first = processors[0]
@@ -61,13 +61,13 @@ def test_arm_is_fetched_once(tools: Tools, tmp_path: Path, monkeypatch: pytest.M
     tools.ran.clear()
     assert arm.prepare(tmp_path) == processors
     assert not [words for words in tools.ran if words[0] in ("apt-get", "dpkg") or "pip" in words]
-    monkeypatch.setattr(arm, "version", lambda name: "2.0")  # other versions here: other wheels there
+    monkeypatch.setattr(packages, "version", lambda name: "2.0")  # other versions here: other wheels there
     arm.prepare(tmp_path)
     assert any("numpy==2.0" in words for words in tools.ran)
 
 
 def test_arm_needs_debian_s_python(tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arm.sys, "version_info", (3, 12, 0))
+    monkeypatch.setattr(packages.sys, "version_info", (3, 12, 0))
     with pytest.raises(MissingError, match=r"use Python 3\.11 here"):
         arm.prepare(tmp_path)
     monkeypatch.setattr(arm.sys, "platform", "darwin")
@@ -98,17 +98,33 @@ def test_levels_by_faulting(tools: Tools, tmp_path: Path, on_x86: Any) -> None:
     assert [words[0] for words in tools.ran] == ["gcc"]
 
 
-def test_levels_by_emulation(tools: Tools, tmp_path: Path, on_x86: Any) -> None:
+def test_levels_by_emulation(tools: Tools, tmp_path: Path, on_x86: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     on_x86("avx avx2 fma")
+    whole = Processor("avx512", "x86", ())
+    monkeypatch.setattr(bochs, "prepare", lambda folder: whole)
     processors = x86.prepare(tmp_path)
+    assert processors[1] is whole  # QEMU knows no AVX512
     assert [(item.name, item.environment.get("QEMU_CPU")) for item in processors] == [
-        ("this one", None), ("avx2", "Haswell"), ("avx", "SandyBridge"), ("sse", "Nehalem")
+        ("this one", None), ("avx512", None), ("avx2", "Haswell"), ("avx", "SandyBridge"), ("sse", "Nehalem")
     ]  # fmt: skip
-    assert processors[1].macs < processors[0].macs
+    assert processors[2].macs < processors[0].macs
 
 
-def test_what_is_not_hidden_proves_nothing(tools: Tools, tmp_path: Path, on_x86: Any) -> None:
+def test_a_level_that_cannot_be_had_is_said(
+    tools: Tools, tmp_path: Path, on_x86: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_x86("avx avx2 fma")
+    monkeypatch.setattr(packages.sys, "version_info", (3, 12, 0))
+    level = x86.prepare(tmp_path)[1]
+    assert (level.name, level.macs) == ("avx512", 10**9)
+    assert "use Python 3.11 here" in level.missing
+
+
+def test_what_is_not_hidden_proves_nothing(
+    tools: Tools, tmp_path: Path, on_x86: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     on_x86("avx avx2 fma", ["SSE2", "AVX2"])
+    monkeypatch.setattr(bochs, "prepare", lambda folder: Processor("avx512", "x86", ()))
     with pytest.raises(ExportError, match=r"^avx: AVX2 is not hidden, so nothing would be proved"):
         x86.prepare(tmp_path)
 
@@ -138,7 +154,7 @@ def test_levels_of_x86_need_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def npm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Tools:
     """Tools for a checkout whose examples lie in tmp_path, without a browser."""
     tools = Tools()
-    monkeypatch.setattr(arm, "run_tool", tools)
+    monkeypatch.setattr(packages, "run_tool", tools)
     example = tmp_path / "example"
     example.mkdir()
     (example / "package-lock.json").touch()
