@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from codeq.errors import CodeqError, OutputError, first_line
+from codeq.toolkit.allocator import keep_freed_memory
 from codeq.toolkit.files import check_writable, replace_atomically
 from codeq.toolkit.interrupt import PACKAGES
 from codeq.toolkit.plain_stream import StreamError, drop_rest, plain_streams, raw
@@ -403,6 +404,7 @@ def run(main: Callable[[list[str] | None], int]) -> NoReturn:
     # An exit, not a death: temporary files are removed on the way out.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    keep_freed_memory()
     with plain_streams():
         status = _status_of(main)
     sys.exit(status)
