@@ -7,7 +7,8 @@ A checkpoint is a dictionary of plain values and tensors, written by `torch.save
 | `format`, `format_version` | "codeq.checkpoint" and 2; 3 where the network takes several inputs |
 | `model` | `{"name": registry name or None, "factory": "package.module:function" or None, "arguments": {...}}` |
 | `input_shape` | one input without its batch dimension; of several inputs by name (stored_inputs.py) |
-| `preprocessing` | `{"mean": [...], "std": [...]}` per channel, of inputs scaled to [0, 1]; {} if none |
+| `preprocessing` | `{"mean": [...], "std": [...]}` per channel, as `Dataset.preprocessing`; {} if none |
+| `labels` | names of the outputs; missing if nobody said |
 | `quantizers` | weight name to the arguments of its DeadZoneQuantizer |
 | `state_dict` | of the attached network |
 | `calibration_inputs`, `held_inputs` | small batches, preprocessed: from the training and the test set |
@@ -25,7 +26,7 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -76,7 +77,7 @@ class Checkpoint:
         name, factory, arguments: How the network is built, as in `save`.
         input_shape: Shape of one input without its batch dimension; of a network that takes several by name a mapping
             of these, in the order of its arguments.
-        preprocessing: `{"mean": [...], "std": [...]}` per channel; empty if none was stored.
+        preprocessing, labels: As in `save`; empty if none were stored.
         calibration_inputs, held_inputs: Preprocessed batches `(N, *input_shape)`, or None; of several inputs mappings.
         metrics: E.g. `{"test_accuracy": 0.98}`.
         training: What a run goes on from, or None.
@@ -90,6 +91,7 @@ class Checkpoint:
     arguments: dict[str, Any]
     input_shape: Shapes
     preprocessing: dict[str, list[float]] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
     calibration_inputs: StoredInputs | None = None
     held_inputs: StoredInputs | None = None
     metrics: dict[str, float] = field(default_factory=dict)
@@ -155,6 +157,7 @@ def save(
     preprocessing: Mapping[str, list[float]] | None = None,
     calibration_inputs: Tensor | Mapping[str, Tensor] | None = None,
     held_inputs: Tensor | Mapping[str, Tensor] | None = None,
+    labels: Sequence[str] = (),
     metrics: Mapping[str, float] | None = None,
     training: Mapping[str, Any] | None = None,
     activations: Mapping[str, ActivationEncoding] | None = None,
@@ -170,7 +173,10 @@ def save(
             the file can only be loaded with a factory.
         factory: What built a network without a name, as `package.module:function`, called with `arguments`. It is text
             for messages that say how to load the file: nothing is imported for it.
-        preprocessing: `{"mean": [...], "std": [...]}`, recorded for whoever feeds the deployed file.
+        preprocessing: `{"mean": [...], "std": [...]}`, recorded for whoever feeds the deployed file: an input is (pixel
+            / max_pixel - mean) / std. With `{"max_pixel": [255]}`, and `{"crop": [0.875]}` where a central part of an
+            image becomes the input, `codeq inspect FILE --code` writes the program that does so.
+        labels: What the network's outputs stand for, in their order; empty where nobody said.
         calibration_inputs, held_inputs: Preprocessed batches `(N, *input_shape)`, float32, int64, int32 or bool; of
             several inputs mappings likewise, and one of both is needed: they say which dtypes the network takes.
         metrics, training: Plain values (and tensors) to keep.
@@ -203,6 +209,7 @@ def save(
         "activations": None if activations is None else {name: asdict(grid) for name, grid in activations.items()},
         "metrics": dict(metrics or {}),
         "training": dict(training) if training is not None else None,
+        **({"labels": list(labels)} if labels else {}),
         "versions": {"codeq": __version__, "torch": str(torch.__version__)},
     }
     payload = {key: _plain(key, value) for key, value in payload.items()}
@@ -284,6 +291,7 @@ def load(path: str | os.PathLike[str], factory: Callable[[], nn.Module] | None =
         arguments=header["arguments"],
         input_shape={n: tuple(s) for n, s in shapes.items()} if isinstance(shapes, dict) else tuple(shapes),
         preprocessing=payload["preprocessing"],
+        labels=tuple(payload.get("labels", ())),
         calibration_inputs=in_order(model, payload["calibration_inputs"]),
         held_inputs=in_order(model, payload["held_inputs"]),
         metrics=payload["metrics"],
@@ -341,6 +349,9 @@ def validate_header(source: Path, payload: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(values, list) or not all(isinstance(value, float | int) for value in values):
             found = printable(f"{name} {values!r}")
             raise CheckpointError(f"{source}: preprocessing has {found}, expected a list of numbers")
+    labels = payload.get("labels", [])
+    if not isinstance(labels, list) or not all(isinstance(label, str) and label.isprintable() for label in labels):
+        raise CheckpointError(f"{source}: entry 'labels' is no list of names")
     if not all(isinstance(name, str) and isinstance(value, dict) for name, value in payload["quantizers"].items()):
         raise CheckpointError(f"{source}: entry 'quantizers' does not map names to arguments")
     header: dict[str, Any] = payload["model"]

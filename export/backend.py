@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from codeq.toolkit.cli import Reportable
 from codeq.toolkit.files import check_ordinary
 from export.errors import ExportError
+from export.input_slot import InputSlot
 from export.options import ExportRequest
 
 if TYPE_CHECKING:
@@ -62,6 +63,22 @@ class Written:
     companions: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+class OpeningCode(NamedTuple):
+    """Holds Python that opens a file.
+
+    Attributes:
+        package: What is to be installed.
+        imports: Lines.
+        code: Defines `run(inputs)`, which takes arrays in PyTorch's order of axes and gives such ones.
+        inputs: What `run` takes.
+    """
+
+    package: str
+    imports: tuple[str, ...]
+    code: str
+    inputs: tuple[InputSlot, ...]
 
 
 class StoredFile(Protocol):
@@ -237,6 +254,13 @@ class Backend(Protocol):
 
         Raises:
             ExportError: Missing, not one of ours, or damaged.
+        """
+
+    def opening_code(self, stored: Any) -> OpeningCode:
+        """Write the Python that opens a file and runs it, with its runtime alone.
+
+        Args:
+            stored: From `read`.
         """
 
     def materialize(self, source: Path, target: Path, *, force: bool) -> Reportable:

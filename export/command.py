@@ -91,6 +91,7 @@ def run_export(backend: Backend, argv: list[str] | None) -> int:
         force=arguments.force,
         check_inputs=inputs,
         preprocessing=loaded.preprocessing,
+        labels=loaded.labels,
         checkpoint_sha256=loaded.sha256,
     )
     example = slice_inputs(inputs, slice(2 if request.open_batch else 1))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from codeq.toolkit import cli
 from export.backend import backend_of
+from export.errors import ExportError
+from export.feeding_code import feeding_code
 
 
 def inspect_file(path: Path) -> cli.Reportable:
@@ -29,9 +31,14 @@ def build_parser() -> argparse.ArgumentParser:
         "Show what a file of ours holds: every weight's bytes against the entropy bound of its codes, and the "
         "overhead. Decodes all codes and checks their hashes, and nothing else. Exit status: 0 codes are as written, "
         "2 damaged or not one of ours.",
-        "python -m export.inspect model.onnx",
+        "python -m export.inspect model.onnx; python -m export.inspect model.onnx --code > feed.py",
     )
     parser.add_argument("file", type=Path, help="a file of export.onnx or export.tflite")
+    parser.add_argument(
+        "--code",
+        action="store_true",
+        help="print a program that feeds the file as its network was trained, with its runtime alone, and nothing else",
+    )
     cli.add_common(parser, json="the inspection", force="an existing inspection")
     return parser
 
@@ -41,6 +48,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     own = backend_of(arguments.file).files(arguments.file)
     cli.check_json(arguments.json, *own, force=arguments.force)
+    if arguments.code:
+        if arguments.json:
+            raise ExportError("--code prints a program, and no inspection that --json could write; leave one out")
+        print(feeding_code(arguments.file), end="")
+        return 0
     with cli.spinner(f"decoding {arguments.file}"):
         inspection = inspect_file(arguments.file)
     cli.show_report(inspection, arguments.json)

@@ -113,7 +113,8 @@ class FileMetadata:
     `mismatch` is the first failure of a file that was published although parity does not hold; empty for all others.
     `options` are those of the export that are not the defaults, and `calibration` says where the grids come from; both
     are empty in older files. `materialized` files were made dense after the export. `removed_channels` counts output
-    channels of layers that are not in the file, since no output depends on them.
+    channels of layers that are not in the file, since no output depends on them. `labels` name what the outputs stand
+    for; empty where nobody said.
     """
 
     weights: tuple[WeightMetadata, ...]
@@ -133,6 +134,7 @@ class FileMetadata:
     calibration: Mapping[str, Any] = field(default_factory=dict)
     materialized: bool = False
     removed_channels: int = 0
+    labels: tuple[str, ...] = ()
 
 
 def metadata_props(
@@ -152,6 +154,7 @@ def metadata_props(
     options: Mapping[str, Any] | None = None,
     calibration: Mapping[str, Any] | None = None,
     removed_channels: int = 0,
+    labels: Iterable[str] = (),
 ) -> dict[str, str]:
     """Make the entry that an export adds to a file, one JSON text.
 
@@ -166,6 +169,7 @@ def metadata_props(
         options: Of the export, those that are not the defaults.
         calibration: Where the grids come from.
         removed_channels: How many are not in the file.
+        labels: What the outputs stand for.
     """
     content: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
@@ -191,6 +195,9 @@ def metadata_props(
     content |= {key: dict(part) for key, part in (("options", options), ("calibration", calibration)) if part}
     if removed_channels:
         content["removed_channels"] = removed_channels
+    names = list(labels)
+    if names:
+        content["labels"] = names
     return {KEY: write_metadata(content)}
 
 
@@ -258,6 +265,7 @@ def parse_metadata(text: str, path: object) -> FileMetadata:
             calibration=content.get("calibration", {}),
             materialized=bool(content.get("materialized", False)),
             removed_channels=content.get("removed_channels", 0),
+            labels=tuple(content.get("labels", ())),
         )
         if type(metadata.removed_channels) is not int or metadata.removed_channels < 0:
             raise TypeError(f"removed_channels is {printable(repr(metadata.removed_channels), 80)}")
@@ -268,9 +276,9 @@ def parse_metadata(text: str, path: object) -> FileMetadata:
             raise TypeError(f"calibration is {printable(repr(metadata.calibration), 80)}")
         if sum(math.prod(tensor.shape) for tensor in metadata.state) > MAX_STATE:
             raise ValueError(f"its state has more than {MAX_STATE} elements")
-        texts = (*metadata.versions.values(), metadata.checkpoint_sha256 or "")
+        texts = (*metadata.versions.values(), *metadata.labels, metadata.checkpoint_sha256 or "")
         if not all(isinstance(value, str) for value in texts):
-            raise TypeError("versions or the checkpoint's hash are no text")
+            raise TypeError("versions, labels or the checkpoint's hash are no text")
     except ExportError:
         raise
     except RecursionError as error:

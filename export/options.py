@@ -4,7 +4,7 @@ Each backend adds its own in a subclass of `ExportRequest`, and takes them as ke
 Nothing here imports PyTorch: a command answers `--help` with it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -120,7 +120,7 @@ class ExportRequest:
         quantization: How activations are quantized.
         force: Overwrite an existing file.
         check_inputs: Held inputs for the parity check; None takes the example inputs.
-        preprocessing, checkpoint_sha256: Recorded in the file.
+        preprocessing, labels, checkpoint_sha256: Recorded in the file: the first two as in `codeq.save`.
         accept_mismatch: Publish a file although parity does not hold, with the verdict in its metadata.
         keep_dead_channels: Leave channels in that no output depends on.
     """
@@ -135,6 +135,7 @@ class ExportRequest:
     )
     check_inputs: "Inputs | None" = None
     preprocessing: Mapping[str, list[float]] | None = None
+    labels: Sequence[str] = ()
     checkpoint_sha256: str | None = None
 
     @property

@@ -81,6 +81,7 @@ def recorded_request(backend: Backend, stored: StoredFile) -> ExportRequest:
     request = backend.request(
         quantization=quantization,
         preprocessing=metadata.preprocessing,
+        labels=metadata.labels,
         checkpoint_sha256=metadata.checkpoint_sha256,
         **options,
     )

@@ -3,7 +3,6 @@ through it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,20 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from export.errors import ExportError
+from export.input_slot import InputSlot
 from export.program.run import batches
-
-
-@dataclass(frozen=True)
-class InputSlot:
-    """Describes one input of a file, axes in PyTorch's order; an open size is None."""
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: np.dtype
-
-    def at_batch(self, batch: int) -> tuple[int, ...]:
-        """Fill in the open sizes."""
-        return tuple(batch if size is None else size for size in self.shape)
 
 
 class Runner(Protocol):

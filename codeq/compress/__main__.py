@@ -207,8 +207,12 @@ def _preprocessing(arguments: argparse.Namespace, inputs: Any) -> dict[str, list
     """Say what was done to images, a number for each channel."""
     if not arguments.mean or not arguments.std or isinstance(inputs, dict):
         return {}
+    from codeq.data.crop import TEST_CROP  # here, behind the parser
+    from codeq.data.image_folder import MAX_PIXEL
+
     given = {"mean": arguments.mean, "std": arguments.std}
-    return {name: numbers * (inputs.shape[1] if len(numbers) == 1 else 1) for name, numbers in given.items()}
+    made = {name: numbers * (inputs.shape[1] if len(numbers) == 1 else 1) for name, numbers in given.items()}
+    return made | {"max_pixel": [float(MAX_PIXEL)], "crop": [TEST_CROP]}
 
 
 def _check_plot(arguments: argparse.Namespace) -> None:

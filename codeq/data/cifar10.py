@@ -21,6 +21,8 @@ PYTHON_NAMES = ("data_batch_1", "cifar-10-batches-py")
 SHAPE = (3, 32, 32)
 ROW_BYTES = 1 + 3 * 32 * 32
 NUM_CLASSES = 10
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+"""As its batches.meta.txt has them."""
 MAX_PIXEL = 255
 SHIFT = 4
 """Largest shift in pixels, as in He et al. 2015; see augment.py."""
@@ -54,6 +56,7 @@ def load_cifar10(folder: Path, *, shift: int | None, flip: bool | None) -> Datas
         shift=SHIFT if shift is None else shift,
         flip=True if flip is None else flip,
         source=str(folder),
+        classes=CLASSES,
     )
 
 

@@ -16,6 +16,8 @@ from codeq.data.augment import AREA, LEFT, RATIO, TOP
 AREA_RANGE = (0.08, 1.0)
 RATIO_RANGE = (3 / 4, 4 / 3)
 TRIES = 10
+TEST_CROP = 224 / 256
+"""The part of an image's shorter side that tests keep."""
 
 Box = tuple[float, float, float, float]
 """Left, upper, right and lower edge in pixels, as Pillow has them."""

@@ -49,6 +49,10 @@ class Dataset:
         num_classes: Labels are 0 to `num_classes - 1`.
         mean, std: Per channel, of pixels scaled to [0, 1]: an input is (pixel / max_pixel - mean) / std.
         input_shape: Channels, height, width.
+        max_pixel: The pixel value that stands for 1.
+        crop: The part of the shorter side that an image keeps, of which the centre becomes an input; None where images
+            have the size of inputs.
+        classes: Their names, by label; empty where none are known.
     """
 
     train: Split
@@ -57,3 +61,12 @@ class Dataset:
     mean: list[float]
     std: list[float]
     input_shape: tuple[int, int, int]
+    max_pixel: int = 255
+    crop: float | None = None
+    classes: tuple[str, ...] = ()
+
+    @property
+    def preprocessing(self) -> dict[str, list[float]]:
+        """Say how an input is made of an image, as checkpoints and files record it."""
+        made = {"mean": self.mean, "std": self.std, "max_pixel": [float(self.max_pixel)]}
+        return made if self.crop is None else made | {"crop": [self.crop]}

@@ -40,4 +40,5 @@ def load_digits(*, shift: int | None, flip: bool | None) -> Dataset:
         shift=shift,
         flip=flip,
         source="digits",
+        classes=tuple("0123456789"),
     )

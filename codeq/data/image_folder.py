@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from codeq.data.augment import flip
-from codeq.data.crop import central_box, random_box
+from codeq.data.crop import TEST_CROP, central_box, random_box
 from codeq.data.dataset import Dataset
 from codeq.data.image_file import SUFFIXES, read_image
 from codeq.data.normalise import normalise
@@ -105,6 +105,8 @@ def load_image_folder(folder: Path, *, flip: bool | None, input_size: int, worke
         mean=MEAN,
         std=STD,
         input_shape=(3, input_size, input_size),
+        crop=TEST_CROP,
+        classes=tuple(classes),
     )
 
 

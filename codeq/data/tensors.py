@@ -51,6 +51,7 @@ def build_dataset(
     shift: int | None,
     flip: bool | None,
     source: str,
+    classes: tuple[str, ...] = (),
 ) -> Dataset:
     """Make a data set of images in memory, normalised by the statistics of its training images.
 
@@ -61,6 +62,7 @@ def build_dataset(
         shift: As for `TensorSplit`; None takes 1 per 14 pixels of height, at least 1.
         flip: As for `TensorSplit`; None is False.
         source: Where they are from, for messages.
+        classes: As for `Dataset`.
 
     Raises:
         DataError: All training pixels of a channel are equal.
@@ -76,4 +78,6 @@ def build_dataset(
         mean=mean,
         std=std,
         input_shape=(channels, height, width),
+        max_pixel=max_pixel,
+        classes=classes,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codeq.toolkit.cli import Reportable
-from export.backend import OnProgress, Written
+from export.backend import OnProgress, OpeningCode, Written
 from export.onnx.options import OnnxRequest
 from export.options import ExportRequest
 
@@ -121,6 +121,11 @@ class OnnxBackend:
         from export.onnx.inspect import inspect_file
 
         return inspect_file(path)
+
+    def opening_code(self, stored: "OnnxFile") -> OpeningCode:
+        from export.onnx.opening_code import opening_code
+
+        return opening_code(stored)
 
     def materialize(self, source: Path, target: Path, *, force: bool) -> Reportable:
         from export.onnx.materialize import materialize

@@ -38,6 +38,7 @@ def export_onnx(
     state: State = "refuse",
     dynamic_batch: bool = True,
     preprocessing: Mapping[str, list[float]] | None = None,
+    labels: Sequence[str] = (),
     checkpoint_sha256: str | None = None,
     external_data_threshold: int = EXTERNAL_DATA_THRESHOLD,
     activations: ActivationsWord = "float32",
@@ -69,7 +70,7 @@ def export_onnx(
         force: Overwrite.
         accept_mismatch, keep_dead_channels: As in `ExportRequest`.
         check_inputs: Held inputs for the parity check, in the same form; None takes `example_inputs`.
-        preprocessing, checkpoint_sha256: Recorded in the file.
+        preprocessing, labels, checkpoint_sha256: Recorded in the file: the first two as in `codeq.save`.
         activations, ranges, activations_except, activation_encodings: As in `Quantization`.
         calibration: Inputs whose activations give the ranges, in the same form, or a DataLoader or another iterable of
             batches of them, as `codeq.data.collect_calibration` takes; None takes `example_inputs`.
@@ -101,6 +102,7 @@ def export_onnx(
         keep_dead_channels=keep_dead_channels,
         check_inputs=check_inputs,
         preprocessing=preprocessing,
+        labels=labels,
         checkpoint_sha256=checkpoint_sha256,
         storage=storage,
         target=target,

@@ -9,6 +9,7 @@ import onnxruntime as ort
 from codeq.errors import first_line
 from codeq.toolkit.text import printable
 from export.errors import ExportError
+from export.input_slot import InputSlot
 from export.metadata import KEY, StateMetadata
 from export.onnx.kernels import open_optimized
 from export.onnx.probe import with_codes
@@ -22,7 +23,6 @@ from export.onnx.sessions import (
     session_options,
 )
 from export.program.names import codes_name
-from export.runner import InputSlot
 
 NUMPY_TYPES: Mapping[str, type] = {
     "tensor(float)": np.float32,

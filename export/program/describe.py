@@ -40,6 +40,7 @@ def describe_program(
         [describe_weight(record, value_names.get(record.name)) for record in program.weights.values()],
         checkpoint_sha256=request.checkpoint_sha256,
         preprocessing=request.preprocessing or {},
+        labels=request.labels,
         versions={"torch": str(torch.__version__), **versions},
         activations=None if activations is None else activations.encodings,
         activations_except=() if activations is None else activations.exclude,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codeq.toolkit.cli import Reportable
-from export.backend import OnProgress, Written
+from export.backend import OnProgress, OpeningCode, Written
 from export.errors import ExportError
 from export.options import ExportRequest
 from export.tflite.file.identifier import IDENTIFIER
@@ -139,6 +139,11 @@ class TfliteBackend:
         from export.tflite.inspect import inspect_file
 
         return inspect_file(path)
+
+    def opening_code(self, stored: "TfliteFile") -> OpeningCode:
+        from export.tflite.opening_code import opening_code
+
+        return opening_code(stored)
 
     def materialize(self, source: Path, target: Path, *, force: bool) -> Reportable:
         raise ExportError(

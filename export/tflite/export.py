@@ -41,6 +41,7 @@ def export_tflite(
     keep_dead_channels: bool = False,
     check_inputs: Inputs | None = None,
     preprocessing: Mapping[str, list[float]] | None = None,
+    labels: Sequence[str] = (),
     checkpoint_sha256: str | None = None,
     activations: ActivationsWord = "float32",
     calibration: CalibrationInputs | None = None,
@@ -63,7 +64,7 @@ def export_tflite(
         layout, io, sparse, sparse_inference, int4, hybrid, batch, target, c_array, backend: As in `TfliteRequest`.
         force: Overwrite.
         accept_mismatch, keep_dead_channels: As in `ExportRequest`.
-        preprocessing, checkpoint_sha256: Recorded in the file.
+        preprocessing, labels, checkpoint_sha256: Recorded in the file: the first two as in `codeq.save`.
         activations, ranges, activations_except, activation_encodings: As in `Quantization`.
 
     Returns:
@@ -93,6 +94,7 @@ def export_tflite(
         keep_dead_channels=keep_dead_channels,
         check_inputs=check_inputs,
         preprocessing=preprocessing,
+        labels=labels,
         checkpoint_sha256=checkpoint_sha256,
         layout=layout,
         io=io,

@@ -70,7 +70,7 @@ def check_micro(build: Build, operators: Iterable[str], target: str) -> None:
     if missing:
         raise DeclinedError(
             f"--target {target}: TFLite Micro has no {', '.join(missing)}; leave --target out for LiteRT, or build the "
-            "network from operators that docs/devices.md lists"
+            "network without (export/tflite/micro.py lists what it has)"
         )
     floats = [name for name, form in build.stored.items() if form.reader.operator == DEQUANTIZE]
     if floats:

@@ -11,10 +11,10 @@ import numpy as np
 from codeq.errors import first_line
 from codeq.toolkit.text import printable
 from export.errors import ExportError
+from export.input_slot import InputSlot
 from export.metadata import KEY
 from export.program.codes import UINT8_TO_INT8
 from export.program.names import codes_name
-from export.runner import InputSlot
 from export.tflite.child import RemoteSession, child_of
 from export.tflite.file.flatbuffer import has_metadata, with_outputs
 from export.tflite.file.verify_file import verify_file

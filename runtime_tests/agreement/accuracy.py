@@ -49,7 +49,7 @@ def load_test_data(loaded: checkpoint.Checkpoint, spec: str) -> Dataset:
     data = load_dataset(spec, input_size=shape[-1], workers=torch.get_num_threads())
     if data.input_shape != shape:
         raise DataError(f"{spec}: has inputs of shape {data.input_shape}, {loaded.path} takes {shape}")
-    preprocessing = {"mean": data.mean, "std": data.std}
+    preprocessing = data.preprocessing
     for name, values in loaded.preprocessing.items():
         found = preprocessing.get(name, [])
         if len(found) != len(values) or any(

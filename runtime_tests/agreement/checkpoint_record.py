@@ -48,6 +48,8 @@ def compare_with_checkpoint(stored: StoredFile, loaded: Checkpoint) -> tuple[lis
         fails: Fails = "always" if metadata.preprocessing else "strict"
         says, wanted = (printable(str(part or "none")) for part in (metadata.preprocessing, loaded.preprocessing))
         found.append(Difference(f"metadata preprocessing: found {says}, expected {wanted}", fails))
+    if metadata.labels != loaded.labels:
+        found.append(Difference(f"metadata labels: {len(metadata.labels)} that are not the checkpoint's", "strict"))
     if metadata.activations is None:
         return found, []
     differences, note = _compare_grids(stored, metadata.activations, loaded)

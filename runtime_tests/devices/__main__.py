@@ -5,6 +5,7 @@ runs on each processor of the target in that processor's own runtime, and all co
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"of the files (default: {', '.join(BACKENDS)})",
     )
     parser.add_argument("--processors", nargs="+", metavar="NAME", help="some of the target's (default: all)")
+    parser.add_argument("--patient", action="store_true", help="run networks too that take minutes in an emulator")
     parser.add_argument(
         "--folder",
         type=Path,
@@ -61,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     with cli.loading():  # here, so that the parser answers without the libraries
         from codeq.quantizer import fused
         from runtime_tests.devices import arm, browser, mcu, x86
+        from runtime_tests.devices.packages import make_folder
         from runtime_tests.devices.processor import MissingError
         from runtime_tests.devices.run import run_devices
 
@@ -68,17 +71,18 @@ def main(argv: list[str] | None = None) -> int:
     fused.set_compile(False)  # many networks, a few passes each: compiling for all their sizes would not pay
     modules: dict[str, Any] = {"arm": arm, "x86": x86, "mcu": mcu, "browser": browser}
     options = {"mcu": mcu.OPTIONS, "browser": browser.OPTIONS}
-    with cli.spinner(f"setting up {arguments.target} in {arguments.folder}"):
-        processors = modules[arguments.target].prepare(arguments.folder)
-    known = [processor.name for processor in processors]
-    wanted = arguments.processors or known
-    unknown = next((name for name in wanted if name not in known), None)
-    if unknown is not None:
-        raise MissingError(f"--processors {unknown}: {arguments.target} has {', '.join(known)}")
     is_mcu = arguments.target == "mcu"
     backends = arguments.backends or ([mcu.BACKEND] if is_mcu else list(BACKENDS))
     if is_mcu and backends != [mcu.BACKEND]:
         raise MissingError(f"--backends {' '.join(backends)}: TFLite Micro reads {mcu.BACKEND} files alone")
+    module = modules[arguments.target]
+    _check_processors(arguments, module.NAMES)
+    with cli.spinner(f"setting up {arguments.target} in {arguments.folder}"):
+        make_folder(arguments.folder)
+        processors = module.prepare(arguments.folder)
+    known = [processor.name for processor in processors]
+    wanted = arguments.processors or known
+    _check_processors(arguments, known)
     networks = arguments.networks or (MCU_NETWORKS if is_mcu else DEFAULT_NETWORKS)
     with cli.progress_bar(arguments.target, 1000) as update:
         report = run_devices(
@@ -87,10 +91,19 @@ def main(argv: list[str] | None = None) -> int:
             list(dict.fromkeys(networks)),
             list(dict.fromkeys(backends)),
             options=options.get(arguments.target, {}),
+            patient=arguments.patient,
             on_progress=lambda share, detail: update(int(1000 * share), detail),
         )
     cli.show_report(report, arguments.json)
     return 0 if report.ok else cli.EXIT_FAILED
+
+
+def _check_processors(arguments: argparse.Namespace, known: Sequence[str]) -> None:
+    unknown = next((name for name in arguments.processors or () if name not in known), None)
+    if unknown is not None:
+        from runtime_tests.devices.processor import MissingError  # here, behind the parser
+
+        raise MissingError(f"--processors {unknown}: {arguments.target} has {', '.join(known)}")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ CORES: Mapping[str, Core] = {
     "armv8.6-i8mm": Core("0xd0b", f"{ARMV8_2} i8mm bf16", "max,sme=off"),
 }
 """A53 and A72 have no dot products of bytes, A76 has (SDOT); the last one multiplies matrices of them (i8mm)."""
+NAMES = tuple(CORES)
 
 
 def prepare(folder: Path) -> list[Processor]:

@@ -6,9 +6,11 @@ the first job, which takes about two minutes, and runs until this process ends.
 """
 
 import atexit
+import contextlib
 import gzip
 import hashlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -16,19 +18,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from codeq.toolkit.text import printable
 from export.errors import ExportError
-from runtime_tests.devices import bochs_guest, bochs_screen
+from runtime_tests.devices import bochs_guest, bochs_screen, packages
 from runtime_tests.devices.packages import fetch_debian, fetch_python, wanted_wheels
-from runtime_tests.devices.processor import MAX_REASON, Processor, run_tool
+from runtime_tests.devices.processor import MAX_REASON, Launch, Processor, run_tool
 
 LEVEL, MODEL = "avx512", "corei7_skylake_x"
 MACS = 10**7
 """Bochs computes some thirty million instructions a second."""
-START_S, JOB_S, PAUSE_S = 600, 400, 0.1
+START_S, JOB_S, END_S, PAUSE_S = 600, 400, 10, 0.1
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 MODULES = (
     *("scsi/scsi_common", "scsi/scsi_mod", "ata/libata", "ata/ata_piix", "scsi/sd_mod", "cdrom/cdrom", "scsi/sr_mod"),
@@ -36,6 +38,7 @@ MODULES = (
 """Kernel modules for its disks and CD, in the order of their needs."""
 GEOMETRY = (130, 16, 63)
 """Cylinders, heads and sectors of a disk of 64 MiB."""
+DISK_BYTES = 512 * math.prod(GEOMETRY)
 GUEST_ROOT = "/cd"
 PROGRAM = "usr/bin/bochs-bin"
 INIT = """#!/bin/busybox sh
@@ -80,11 +83,12 @@ debug: action=ignore
 """
 
 
-def prepare(folder: Path) -> Processor:
+def prepare(folder: Path, check: Callable[[Launch], None]) -> Processor:
     """Fetch what is missing, make the CD (580 MB), and give the processor.
 
     Args:
         folder: Where it is kept.
+        check: Called with what runs jobs, when the machine has started: sees that it is what it should be.
 
     Raises:
         MissingError: No apt or no packages, another Python than 3.11, or no wheels for it.
@@ -93,16 +97,19 @@ def prepare(folder: Path) -> Processor:
     bochs = folder / "bochs"
     names = ["bochs", "bochs-term", "bochsbios", "vgabios"]
     fetch_debian(folder, bochs.name, names, None, with_dependencies=True)
-    sources = [Path(__file__).read_text(), Path(bochs_guest.__file__).read_text(), *wanted_wheels()]
+    sources = [Path(name).read_text() for name in (__file__, bochs_guest.__file__, packages.__file__)] + wanted_wheels()
     cd = folder / f"bochs-{hashlib.sha256(repr(sources).encode()).hexdigest()[:12]}.iso"
     if not cd.exists():
-        for other in folder.glob("bochs-*.iso"):
-            other.unlink()
+        others = list(folder.glob("bochs-*.iso"))
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             _make_cd(Path(scratch), cd)
+        for other in others:
+            other.unlink()
     said = run_tool([bochs / PROGRAM, "--help"], "bochs", environment=libraries(bochs))
     version = next((line.split()[-1] for line in said.splitlines() if "Emulator" in line), "")
-    return Processor(LEVEL, "x86", (), how=f"Bochs {version}".strip(), macs=MACS, launch=Machine(bochs, cd).launch)
+    return Processor(
+        LEVEL, "x86", (), how=f"Bochs {version}".strip(), macs=MACS, launch=Machine(bochs, cd, check).launch
+    )
 
 
 def _make_cd(folder: Path, cd: Path) -> None:
@@ -157,11 +164,12 @@ def libraries(root: Path) -> dict[str, str]:
 class Machine:
     """Runs jobs one at a time; starts with the first, and ends with this process."""
 
-    def __init__(self, bochs: Path, cd: Path) -> None:
-        self.bochs, self.cd = bochs, cd
+    def __init__(self, bochs: Path, cd: Path, check: Callable[[Launch], None]) -> None:
+        self.bochs, self.cd, self.check = bochs, cd, check
         self.scratch = Path()
         self.emulator: subprocess.Popen[bytes] | None = None
         self.jobs = 0
+        self.failure = ""
         self.lock = threading.Lock()
 
     def launch(self, words: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
@@ -175,20 +183,34 @@ class Machine:
             ExportError: The machine does not start, or does not answer.
         """
         with self.lock:
+            if self.failure:
+                raise ExportError(self.failure)
             if self.emulator is None:
-                self._start()
-            self.jobs += 1
-            places = {f"{number}-{Path(word).name}": Path(word) for number, word in enumerate(words)}
-            names = [name if place.is_absolute() else str(place) for name, place in places.items()]
-            job = {"script": names[0], "arguments": names[1:], "environment": dict(environment)}
-            files = {"job.json": json.dumps(job).encode()}
-            files |= {name: place.read_bytes() for name, place in places.items() if place.is_file()}
-            bochs_guest.write_disk(self.scratch / "inbox", self.jobs, bochs_guest.pack(files))
-            made = self._wait(START_S if self.jobs == 1 else JOB_S)
+                try:
+                    self._start()
+                    self.check(self._run)
+                except ExportError as error:  # no second start, which takes as long, for the next file
+                    self.failure = str(error)
+                    self.stop()
+                    raise
+            return self._run(words, environment)
+
+    def _run(self, words: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        self.jobs += 1
+        places = {f"{number}-{Path(word).name}": Path(word) for number, word in enumerate(words)}
+        names = [name if place.is_absolute() else str(place) for name, place in places.items()]
+        job = {"script": names[0], "arguments": names[1:], "environment": dict(environment)}
+        files = {"job.json": json.dumps(job).encode()}
+        files |= {name: place.read_bytes() for name, place in places.items() if place.is_file()}
+        content = bochs_guest.pack(files)
+        if len(content) > DISK_BYTES - bochs_guest.BLOCK:
+            raise ExportError(f"Bochs: {Path(words[0]).name} and its files take more than {DISK_BYTES:,} bytes")
+        bochs_guest.write_disk(self.scratch / "inbox", self.jobs, content)
+        made = self._wait(START_S if self.jobs == 1 else JOB_S)
         done = json.loads(made.pop("done.json"))
-        for name, content in made.items():
+        for name, made_content in made.items():
             if name in places:
-                places[name].write_bytes(content)
+                places[name].write_bytes(made_content)
         return subprocess.CompletedProcess(list(words), done["status"], done["stdout"], done["stderr"])
 
     def _start(self) -> None:
@@ -197,7 +219,7 @@ class Machine:
         cylinders, heads, sectors = GEOMETRY
         for name in ("inbox", "outbox"):
             with (self.scratch / name).open("wb") as disk:
-                disk.truncate(cylinders * heads * sectors * 512)
+                disk.truncate(DISK_BYTES)
         bochs = self.bochs
         (self.scratch / "machine").write_text(
             MACHINE.format(
@@ -216,8 +238,8 @@ class Machine:
         words = [sys.executable, bochs_screen.__file__, str(bochs / PROGRAM), "-q"]
         words += ["-f", str(self.scratch / "machine"), "-rc", str(self.scratch / "commands")]
         environment = os.environ | libraries(bochs) | {"BXSHARE": str(bochs / "usr/share/bochs"), "TERM": "linux"}
-        quiet = subprocess.DEVNULL
-        self.emulator = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet)
+        with (self.scratch / "said").open("wb") as said:
+            self.emulator = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=said, stderr=said)
 
     def _wait(self, limit_s: float) -> dict[str, bytes]:
         assert self.emulator is not None
@@ -228,16 +250,27 @@ class Machine:
             if head["job"] == self.jobs:
                 return bochs_guest.unpack(bochs_guest.read_disk(outbox, head["bytes"], bochs_guest.BLOCK))
             time.sleep(PAUSE_S)
-        console = self.scratch / "console"
-        lines = console.read_text(errors="replace").split("\n") if console.exists() else []
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing on its console")
+        status = self.emulator.poll()
+        console, said = (_last_line(self.scratch / name) for name in ("console", "said"))
         self.stop()
-        raise ExportError(f"Bochs does not answer within {limit_s:.0f} s; last: {printable(last, MAX_REASON)}")
+        if status is None:
+            raise ExportError(
+                f"Bochs does not answer within {limit_s:.0f} s; its console's last line: {console or 'none'}"
+            )
+        raise ExportError(f"Bochs ended with {status}: {said or console or 'no word'}")
 
     def stop(self) -> None:
         """End the machine; a further job would start it anew."""
         if self.emulator is not None and self.emulator.stdin is not None:
             self.emulator.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.emulator.wait(END_S)
+            self.emulator.kill()
             self.emulator.wait()
             self.emulator, self.jobs = None, 0
             shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").split("\n") if path.exists() else []
+    return printable(next((line.strip() for line in reversed(lines) if line.strip()), ""), MAX_REASON)

@@ -27,9 +27,9 @@ PAUSE_S = 0.05
 
 
 def read_disk(path: str | Path, length: int, offset: int = 0) -> bytes:
-    """Read past the cache, which does not see what the other side writes."""
+    """Read a disk, a device past the cache, which does not see what the other side writes."""
     size = -(-length // BLOCK) * BLOCK
-    place = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECT", 0))
+    place = os.open(path, os.O_RDONLY | (os.O_DIRECT if str(path).startswith("/dev/") else 0))
     try:
         buffer = mmap.mmap(-1, size)  # pages, as the disk wants them
         os.preadv(place, [buffer], offset)

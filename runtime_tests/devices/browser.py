@@ -13,6 +13,7 @@ from runtime_tests.devices.packages import fetch_debian
 from runtime_tests.devices.processor import MissingError, Processor, run_tool
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "browser"
+NAMES = ("node", "chromium")
 OPTIONS: Mapping[str, Mapping[str, Any]] = {"tflite": {"batch": 1}}
 """Of the exports, by backend: LiteRT.js opens files of one batch size alone."""
 NODE = 20
@@ -47,8 +48,8 @@ def prepare(folder: Path) -> list[Processor]:
     shown = run_tool([chromium, "--version"], "Chromium").split()
     environment = {"CHROMIUM": str(chromium)}
     return [
-        Processor("node", "wasm", ("node",), {}, version, script=EXAMPLE / "on_device.mjs", backends=("onnx",)),
-        Processor("chromium", "wasm", ("node",), environment, shown[-1], script=EXAMPLE / "in_chromium.mjs"),
+        Processor(NAMES[0], "wasm", ("node",), {}, version, script=EXAMPLE / "on_device.mjs", backends=("onnx",)),
+        Processor(NAMES[1], "wasm", ("node",), environment, shown[-1], script=EXAMPLE / "in_chromium.mjs"),
     ]
 
 

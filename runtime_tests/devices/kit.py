@@ -212,6 +212,11 @@ def _check_expected(
     Its reference is fed the codes of this machine. If it computes the same at every layer, then so does the processor
     from the inputs on.
     """
+    if stored.cpu is not None:
+        raise ExportError(
+            f"{stored.path}: is for {stored.cpu}, whose codes this machine does not compute; leave --expect out, and "
+            "judge what comes back with parity --device-results"
+        )
     program = stored_program(stored, model, held.inputs)
     if program is None:
         raise ExportError(f"{stored.path}: has no codes to expect, since its activations are float")

@@ -18,6 +18,7 @@ VERSION = "0.dev20261023182759"
 OPTIONS: Mapping[str, Mapping[str, Any]] = {"tflite": {"target": "tflm"}}
 """Of the exports, by backend."""
 BACKEND = "tflite"
+NAMES = ("tflite-micro",)
 
 
 def prepare(folder: Path) -> list[Processor]:
@@ -40,4 +41,4 @@ def prepare(folder: Path) -> list[Processor]:
 
 
 def _processor(version: str, environment: Mapping[str, str]) -> Processor:
-    return Processor("tflite-micro", "tflm", (sys.executable,), environment, f"{PACKAGE} {version}")
+    return Processor(NAMES[0], "tflm", (sys.executable,), environment, f"{PACKAGE} {version}")

@@ -8,8 +8,10 @@ TARGETS = ("arm", "x86", "mcu", "browser")
 SPARSE = "sparse"
 """A mobilenet_v2 of floats, whose zeros XNNPACK skips on Arm and in WebAssembly."""
 NETWORKS = (*NAMES, STRESS, SPARSE)
-KINDS = ("x86", "x86-sse", "arm", "wasm", "tflm")
-"""Kinds of processor, as `export.reference.processors` and `export.reference.tflm` name them."""
+KINDS = ("x86", "x86-sse", "arm", "wasm")
+"""Kinds of processor, as `export.reference.processors` names them."""
+MICRO = "tflm"
+"""What TFLite Micro's results name in their place, as `export.reference.tflm` does."""
 MCU_NETWORKS = ("resnet8", "ds_cnn", "mobilenet_v1", "autoencoder", STRESS)
 """What fits a microcontroller."""
 DEFAULT_NETWORKS = (*MCU_NETWORKS[:-1], "resnet20", "mobilenet_v2", "tiny_vit", STRESS, SPARSE)

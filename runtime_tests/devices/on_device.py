@@ -133,4 +133,11 @@ def main(inputs, results, *paths):
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    if len(sys.argv) < 4:
+        sys.stderr.write(__doc__)
+        sys.exit(2)
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except (OSError, ImportError) as error:  # a file or a runtime that is not there
+        sys.stderr.write("error: {}\n".format(error))
+        sys.exit(2)

@@ -20,6 +20,18 @@ WHEELS = ("numpy", *(get_backend(name).package for name in BACKENDS))
 """In the versions that are installed here."""
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder that emulators and packages are kept in.
+
+    Raises:
+        MissingError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MissingError(f"{folder}: cannot be the folder of emulators ({error.strerror})") from error
+
+
 def emulator_version(emulator: Path) -> str:
     """Say in a few words which emulator it is, e.g. "qemu-aarch64 7.2.22"."""
     return run_tool([emulator, "--version"], "qemu").splitlines()[0].split("(")[0].strip().replace(" version", "")
@@ -45,14 +57,8 @@ def fetch_debian(
         return
     state = folder / f"{name}.apt"
     cache = state / "cache" / "archives"
-    for path in (state / "state" / "lists" / "partial", cache / "partial", state / "etc", target):
+    for path in (state / "state" / "lists" / "partial", cache / "partial", target):
         path.mkdir(parents=True, exist_ok=True)
-    for source in Path("/etc/apt").glob("*"):
-        place = state / "etc" / source.name
-        if source.is_dir():
-            shutil.copytree(source, place, dirs_exist_ok=True)
-        else:
-            shutil.copy(source, place)
     (state / "state" / "status").touch()
     options = [f"-oDir::State={state / 'state'}", f"-oDir::State::status={state / 'state' / 'status'}"]
     options += [f"-oDir::Cache={state / 'cache'}", "-oAPT::Sandbox::User=root"]

@@ -13,6 +13,7 @@ import numpy as np
 from codeq.errors import first_line
 from codeq.toolkit.text import printable
 from export.errors import ExportError
+from runtime_tests.devices.names import KINDS, MICRO
 
 FORMAT = 1
 MAX_TEXT = 200
@@ -57,11 +58,15 @@ def read_results(path: Path) -> DeviceResults:
     """
     if not path.is_file():
         raise ExportError(f"{path}: no such file, expected the results of on_device.py")
+    if not zipfile.is_zipfile(path):
+        raise ExportError(f"{path}: is no .npz, expected the results of on_device.py")
     try:
         with np.load(path, allow_pickle=False) as stored:
             if "about" not in stored.files:
                 raise ExportError(f"{path}: is not what on_device.py writes; run `codeq probe-file` for what to send")
             about = json.loads(str(stored["about"]))
+            if "outputs" in about and "files" not in about:
+                raise ExportError(f"{path}: holds the inputs of a device; the results are what its script wrote there")
             arrays = {name: stored[name] for name in stored.files if name != "about"}
         return _read(path, about, arrays)
     except ExportError:
@@ -86,6 +91,11 @@ def _read(path: Path, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
             f"{path}: is of format {about['format']!r}, expected {FORMAT}; take on_device.py of this release"
         )
     texts = {name: printable(str(about[name]), MAX_TEXT) for name in ("cpu", "platform")}
+    if texts["cpu"] not in (*KINDS, MICRO):
+        raise ExportError(
+            f"{path}: comes from a processor {texts['cpu']!r}, whose rule is not known; if it computes as one of "
+            f"{', '.join(KINDS)} does, set CODEQ_CPU to that on the device"
+        )
     digests = {str(name): str(digest) for name, digest in about["batches"].items()}
     found: dict[tuple[str, str], dict[int, np.ndarray]] = {}
     for name, array in arrays.items():

@@ -129,6 +129,7 @@ def run_devices(
     backends: Sequence[str],
     *,
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    patient: bool = False,
     on_progress: Callable[[float, str], None] = lambda share, detail: None,
 ) -> DevicesReport:
     """Run every network's int8 files on every processor.
@@ -139,6 +140,7 @@ def run_devices(
         networks: Names of the registry, `STRESS`, or `SPARSE`.
         backends: "onnx", "tflite".
         options: Further ones of their requests, by backend.
+        patient: Run networks too that take minutes on a processor.
         on_progress: Called with the share done, 0 to 1, and what is next.
     """
     rows: list[DeviceRow] = []
@@ -152,7 +154,9 @@ def run_devices(
             for backend in map(get_backend, backends):
                 if network == SPARSE and backend.name != SPARSE_BACKEND:
                     continue
-                for row in _file_rows(network, model, inputs, backend, processors, Path(folder), options or {}):
+                for row in _file_rows(
+                    network, model, inputs, backend, processors, Path(folder), options or {}, patient
+                ):
                     rows.append(row)
                     on_progress(len(rows) / total, f"{network} {row.file} on {row.processor}")
     return DevicesReport(target, tuple(rows))
@@ -166,6 +170,7 @@ def _file_rows(
     processors: Sequence[Processor],
     folder: Path,
     options: Mapping[str, Mapping[str, Any]],
+    patient: bool,
 ) -> Iterator[DeviceRow]:
     """Export one file and take it to every processor."""
     path, name = folder / f"{network}{backend.suffix}", f"int8{backend.suffix}"
@@ -173,7 +178,7 @@ def _file_rows(
     if network == SPARSE:
         name, quantization = f"float32{backend.suffix}", Quantization()
     macs = summary(model, tuple(inputs.shape[1:])).macs
-    slow = [item for item in processors if FEWEST_INPUTS * macs > BEYOND * item.macs or item.missing]
+    slow = [item for item in processors if item.missing or (FEWEST_INPUTS * macs > BEYOND * item.macs and not patient)]
     skipped = [item for item in slow if backend.name in item.backends]
     for processor in skipped:
         reason = processor.missing or f"too slow in {processor.how}"

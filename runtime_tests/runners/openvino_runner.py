@@ -20,11 +20,11 @@ import onnx
 from codeq.errors import first_line
 from codeq.toolkit.extras import install_hint
 from export.errors import ExportError
+from export.input_slot import InputSlot
 from export.materialize import materialize
 from export.metadata import KEY
 from export.onnx.probe import with_codes
 from export.onnx.sessions import load_model
-from export.runner import InputSlot
 
 PACKAGE = "openvino"
 TELEMETRY = "openvino_telemetry"

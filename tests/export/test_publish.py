@@ -13,12 +13,12 @@ from torch import nn
 from codeq.errors import OutputError
 from export.backend import Written
 from export.errors import ExportError
+from export.input_slot import InputSlot
 from export.metadata import FileMetadata
 from export.options import ExportRequest
 from export.parity.checks import OutputCheck
 from export.parity.verdict import ParityError, Verdict
 from export.publish import publish
-from export.runner import InputSlot
 
 pytestmark = pytest.mark.quick
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from export.errors import ExportError
-from export.runner import InputSlot, check_inputs, run_batches
+from export.input_slot import InputSlot
+from export.runner import check_inputs, run_batches
 
 pytestmark = pytest.mark.quick
 

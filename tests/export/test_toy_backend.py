@@ -22,6 +22,7 @@ from codeq.checkpoint import Checkpoint
 from codeq.graph.nodes import GraphRunner, input_names
 from export import ExportError, ParityError, check_parity
 from export.backend import BACKENDS, OnProgress, StoredWeight, Written, backend_of, get_backend
+from export.input_slot import InputSlot
 from export.metadata import KEY, FileMetadata, parse_metadata, with_mismatch
 from export.options import ExportRequest, Quantization
 from export.parity.checks import LayerKernel, WeightCheck
@@ -40,7 +41,7 @@ from export.publish import publish
 from export.reference.machine import IntegerReference
 from export.reference.onnxruntime import ONNXRUNTIME
 from export.report import Report
-from export.runner import InputSlot, run_batches
+from export.runner import run_batches
 
 VERSION = "1"
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from export.runner import InputSlot
+from export.input_slot import InputSlot
 from runtime_tests.bench.inputs import random_inputs
 
 

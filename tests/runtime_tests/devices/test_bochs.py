@@ -1,9 +1,11 @@
 """A job goes to a whole emulated machine over one disk and comes back over another; here a process serves it."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from export.errors import ExportError
 from runtime_tests.devices import bochs, bochs_guest, bochs_screen, packages
-from runtime_tests.devices.processor import Processor
+from runtime_tests.devices.processor import Launch, Processor
 
 SCRIPT = """import os, sys
 text = open(sys.argv[1]).read()
@@ -30,14 +32,13 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bochs.Machine:
         settings = Path(words[words.index("-f") + 1]).read_text()
         disks = [line.partition("path=")[2].split(",")[0] for line in settings.splitlines() if "type=disk" in line]
         assert env["LD_LIBRARY_PATH"].startswith(str(tmp_path))
-        return start([sys.executable, bochs_guest.__file__, *disks], **kinds)
+        screen = words[: words.index(bochs_screen.__file__) + 1]
+        return start([*screen, sys.executable, bochs_guest.__file__, *disks], **kinds)
 
     start = subprocess.Popen
     monkeypatch.setattr(bochs.subprocess, "Popen", emulator)
-    machine = bochs.Machine(tmp_path / "bochs", tmp_path / "cd.iso")
+    machine = bochs.Machine(tmp_path / "bochs", tmp_path / "cd.iso", lambda launch: None)
     yield machine
-    if machine.emulator is not None:
-        machine.emulator.kill()  # Python serves on; the emulator's screen would end it
     machine.stop()
 
 
@@ -60,10 +61,28 @@ def test_jobs_go_there_and_back(machine: bochs.Machine, tmp_path: Path) -> None:
     scratch = machine.scratch
     assert scratch.exists()
     assert machine.emulator is not None
-    machine.emulator.kill()
-    with pytest.raises(ExportError, match=r"Bochs does not answer .*; last: nothing on its console"):
+    machine.emulator.terminate()
+    with pytest.raises(ExportError, match=r"^Bochs ended with 143: no word"):
         processor.run(script, ())
     assert not scratch.exists()
+
+
+def test_a_machine_that_is_not_what_it_should_be_computes_nothing(machine: bochs.Machine, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("print('features')")
+
+    def check(launch: Launch) -> None:
+        raise ExportError(f"avx512: no {launch([str(script)], {}).stdout.strip()}")
+
+    machine.check = check
+    for _ in range(2):
+        with pytest.raises(ExportError, match="avx512: no features"):
+            machine.launch([str(script)], {})
+        assert machine.emulator is None
+    script.write_bytes(bytes(bochs.DISK_BYTES))
+    machine.check, machine.failure = lambda launch: None, ""
+    with pytest.raises(ExportError, match=r"script\.py and its files take more than"):
+        machine.launch([str(script)], {})
 
 
 def test_a_disk_is_announced_last(tmp_path: Path) -> None:
@@ -113,6 +132,22 @@ def test_a_full_screen_does_not_stop_the_machine(tmp_path: Path) -> None:
     os.close(owner)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_no_machine_behind(tmp_path: Path, number: signal.Signals) -> None:
+    script, there = tmp_path / "machine.py", tmp_path / "there"
+    script.write_text(f"import os, time\nopen({str(there)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)")
+    words = [sys.executable, bochs_screen.__file__, sys.executable, str(script)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as screen:
+        while not (there.exists() and there.read_text()):
+            time.sleep(0.05)
+        screen.send_signal(number)
+        assert screen.stdin is not None
+        screen.stdin.close()  # as the owner's end does, which the interrupt is for
+        screen.wait(10)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(there.read_text()), 0)
+
+
 def test_the_image_is_made_once_for_these_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Path] = []
 
@@ -127,9 +162,9 @@ def test_the_image_is_made_once_for_these_versions(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(bochs, "fetch_debian", lambda *words, **options: None)
     monkeypatch.setattr(bochs, "_make_cd", make)
     monkeypatch.setattr(packages, "version", lambda name: "1.0")
-    assert bochs.prepare(tmp_path).how == "Bochs 2.7"
-    bochs.prepare(tmp_path)
+    assert bochs.prepare(tmp_path, lambda launch: None).how == "Bochs 2.7"
+    bochs.prepare(tmp_path, lambda launch: None)
     assert len(made) == 1
     monkeypatch.setattr(packages, "version", lambda name: "2.0")
-    bochs.prepare(tmp_path)
+    bochs.prepare(tmp_path, lambda launch: None)
     assert list(tmp_path.glob("*.iso")) == made[1:]  # the one of other versions is gone

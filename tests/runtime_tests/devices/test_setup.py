@@ -83,7 +83,12 @@ def on_x86(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     def has(flags: str, features: Sequence[str] = ()) -> None:
         (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
-        monkeypatch.setattr(Processor, "run", lambda self, script, arguments: json.dumps(list(features)))
+        known = {name: False for names in (*x86.HIDDEN.values(), *x86.THERE.values()) for name in names}
+
+        def run(self: Processor, script: Path, arguments: Sequence[str | Path]) -> str:
+            return json.dumps(known | dict.fromkeys(features or x86.THERE[self.name], True))
+
+        monkeypatch.setattr(Processor, "run", run)
 
     return has
 
@@ -100,8 +105,8 @@ def test_levels_by_faulting(tools: Tools, tmp_path: Path, on_x86: Any) -> None:
 
 def test_levels_by_emulation(tools: Tools, tmp_path: Path, on_x86: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     on_x86("avx avx2 fma")
-    whole = Processor("avx512", "x86", ())
-    monkeypatch.setattr(bochs, "prepare", lambda folder: whole)
+    whole = Processor("avx512", "x86", (), launch=lambda words, environment: pytest.fail("it starts with a file"))
+    monkeypatch.setattr(bochs, "prepare", lambda folder, check: whole)
     processors = x86.prepare(tmp_path)
     assert processors[1] is whole  # QEMU knows no AVX512
     assert [(item.name, item.environment.get("QEMU_CPU")) for item in processors] == [
@@ -123,10 +128,19 @@ def test_a_level_that_cannot_be_had_is_said(
 def test_what_is_not_hidden_proves_nothing(
     tools: Tools, tmp_path: Path, on_x86: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_x86("avx avx2 fma", ["SSE2", "AVX2"])
-    monkeypatch.setattr(bochs, "prepare", lambda folder: Processor("avx512", "x86", ()))
+    on_x86("avx avx2 fma", ["SSE42", "AVX", "AVX2", "FMA3"])
+    monkeypatch.setattr(bochs, "prepare", lambda folder, check: Processor("avx512", "x86", (), missing="none"))
     with pytest.raises(ExportError, match=r"^avx: AVX2 is not hidden, so nothing would be proved"):
         x86.prepare(tmp_path)
+    on_x86("avx avx2 fma", ["SSE42", "AVX", "AVX2"])
+    with pytest.raises(ExportError, match=r"^avx2: FMA3 is not there, so nothing would be proved"):
+        x86.prepare(tmp_path)
+
+
+def test_numpy_knows_the_features_by_these_names() -> None:
+    from numpy._core._multiarray_umath import __cpu_features__ as features
+
+    assert {name for names in (*x86.HIDDEN.values(), *x86.THERE.values()) for name in names} <= {*features}
 
 
 def test_the_interpreter_of_microcontrollers(tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
