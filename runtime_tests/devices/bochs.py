@@ -39,6 +39,8 @@ MODULES = (
 GEOMETRY = (130, 16, 63)
 """Cylinders, heads and sectors of a disk of 64 MiB."""
 DISK_BYTES = 512 * math.prod(GEOMETRY)
+PRELOADED = ("numpy", "onnxruntime", "ai_edge_litert.interpreter")
+"""Modules of its Python that every job would import."""
 GUEST_ROOT = "/cd"
 PROGRAM = "usr/bin/bochs-bin"
 INIT = """#!/bin/busybox sh
@@ -49,7 +51,7 @@ until [ -b /dev/sr0 -a -b /dev/sdb ]; do $b sleep 0.1; done
 $b mount -t iso9660 -o ro /dev/sr0 {root}
 $b mount -t tmpfs tmp {root}/tmp; $b mount -t proc proc {root}/proc; $b mount --bind /dev {root}/dev
 export PYTHONPATH=/opt/site PYTHONDONTWRITEBYTECODE=1
-exec $b chroot {root} /usr/bin/python3.11 /opt/bochs_guest.py /dev/sda /dev/sdb
+exec $b chroot {root} /usr/bin/python3.11 /opt/bochs_guest.py /dev/sda /dev/sdb {preloaded}
 """
 # Bochs reports the size of XSAVE's compacted form wrongly, and the kernel would then use no AVX at all; so without it.
 LOADER = """DEFAULT linux
@@ -133,7 +135,7 @@ def _make_cd(folder: Path, cd: Path) -> None:
     files["modules/isofs.ko"] = (modules / "fs/isofs/isofs.ko").read_bytes()
     files["bin/busybox"] = next(boot.glob("**/bin/busybox")).read_bytes()
     order = " ".join(Path(name).stem for name in files if name.startswith("modules/"))
-    files["init"] = INIT.format(modules=order, root=GUEST_ROOT).encode()
+    files["init"] = INIT.format(modules=order, preloaded=" ".join(PRELOADED), root=GUEST_ROOT).encode()
     (start / "initrd").write_bytes(gzip.compress(initial_files(files), 1, mtime=0))
     xorriso, image = folder / "xorriso", folder / cd.name
     words = ["-as", "mkisofs", "-quiet", "-R", "-o", str(image), "-b", "isolinux/isolinux.bin"]

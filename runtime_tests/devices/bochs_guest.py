@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Serve jobs on an emulated machine: scripts come in on one disk, and what they make goes out on another.
 
-    python3 bochs_guest.py INBOX OUTBOX
+    python3 bochs_guest.py INBOX OUTBOX [MODULE ...]
 
 A disk begins with a block that holds a JSON object, {"job": number, "bytes": length}; a tar of so many bytes follows.
 A tar that comes in holds job.json ({"script", "arguments", "environment"}) and the files it names; one that goes out
 holds the files that the script made, and done.json ({"status", "stdout", "stderr"}). Nothing but Python is needed.
+Modules are imported once for all jobs: an emulator takes longer for that than for what they compute.
 """
 
 import contextlib
+import importlib
 import io
 import json
 import mmap
@@ -129,4 +131,6 @@ def serve(inbox: str | Path, outbox: str | Path, jobs: int | None = None) -> Non
 
 
 if __name__ == "__main__":
+    for module in sys.argv[3:]:
+        importlib.import_module(module)
     serve(sys.argv[1], sys.argv[2])
