@@ -1,8 +1,10 @@
 """An input of a file, whatever the file's format."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -11,7 +13,7 @@ class InputSlot:
 
     name: str
     shape: tuple[int | None, ...]
-    dtype: np.dtype
+    dtype: "np.dtype"
 
     def at_batch(self, batch: int) -> tuple[int, ...]:
         """Fill in the open sizes."""

@@ -36,7 +36,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "advise",
     ),
     "export": (
-        "errors",
+        "errors input_slot",
         "options",
         "metadata",
         "program",
@@ -44,7 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "parity",
         "report state_report",
         "backend",
-        "plain_network rewrite stored_network stored_program",
+        "plain_network rewrite stored_network stored_program feeding_code",
         "publish from_checkpoint",
         "command",
         " ".join(BACKENDS),
@@ -68,6 +68,7 @@ HEAVY = frozenset({"torch", "numpy", "rich", "matplotlib", *RUNTIMES})
 OF_ONE_BACKEND = {
     "export": "offers export_onnx and export_tflite by these names",
     "export.backend": "has the entries",
+    "runtime_tests.devices.bochs": "has a Python import both runtimes, once for all files",
     "runtime_tests.devices.browser": "says what each runtime of a browser reads",
     "runtime_tests.devices.run": "takes a network along whose zeros LiteRT alone skips",
     "runtime_tests.devices.mcu": "TFLite Micro reads .tflite files",

@@ -26,7 +26,6 @@ from codeq.graph.source_line import source_line
 from codeq.graph.spell import spell_all
 from codeq.toolkit.quiet import quiet_torch
 from export.errors import ExportError
-from export.onnx.decompositions import decompose_if_needed
 from export.onnx.opset import NEWEST_OPSET, lowest_opset, lowest_version, stamp_opset
 from export.onnx.passes.keep_resizes_float import keep_resizes_float
 from export.onnx.passes.merge_padding import merge_padding
@@ -134,12 +133,7 @@ def _export(program: ReferenceProgram, opset: int) -> ir.Model:
     taken = {*inputs, *program.exported.state_dict, *(record.name for record in program.weights.values())}
     outputs = [name if name not in taken else f"{name}_output" for name in output_names(program.exported)]
     try:
-        with (
-            quiet_torch(),
-            parse_once(),
-            decompose_if_needed(program.exported),
-            plain_names(program.exported) as renamed,
-        ):
+        with quiet_torch(), parse_once(), plain_names(program.exported) as renamed:
             exported = torch.onnx.export(
                 program.exported,
                 dynamo=True,

@@ -84,10 +84,13 @@ def main(argv: list[str] | None = None) -> int:
     wanted = arguments.processors or known
     _check_processors(arguments, known)
     networks = arguments.networks or (MCU_NETWORKS if is_mcu else DEFAULT_NETWORKS)
+    chosen = [processor for processor in processors if processor.name in wanted]
+    for processor in chosen:
+        processor.begin()
     with cli.progress_bar(arguments.target, 1000) as update:
         report = run_devices(
             arguments.target,
-            [processor for processor in processors if processor.name in wanted],
+            chosen,
             list(dict.fromkeys(networks)),
             list(dict.fromkeys(backends)),
             options=options.get(arguments.target, {}),

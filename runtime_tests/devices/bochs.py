@@ -1,8 +1,8 @@
 """An emulated x86 machine with AVX512 and without VNNI: Bochs boots Debian's kernel and Python from a CD image.
 
 QEMU knows no AVX512, and Bochs has a Skylake-X; but it emulates whole machines alone. So a CD image is made of Debian's
-packages and the registry's wheels, and two disks take jobs in and results out (bochs_guest.py). The machine starts with
-the first job, which takes about two minutes, and runs until this process ends.
+packages and the registry's wheels, and two disks take jobs in and results out (bochs_guest.py). The machine takes
+about two minutes to start, and runs until this process ends.
 """
 
 import atexit
@@ -109,9 +109,9 @@ def prepare(folder: Path, check: Callable[[Launch], None]) -> Processor:
             other.unlink()
     said = run_tool([bochs / PROGRAM, "--help"], "bochs", environment=libraries(bochs))
     version = next((line.split()[-1] for line in said.splitlines() if "Emulator" in line), "")
-    return Processor(
-        LEVEL, "x86", (), how=f"Bochs {version}".strip(), macs=MACS, launch=Machine(bochs, cd, check).launch
-    )
+    machine = Machine(bochs, cd, check)
+    how = f"Bochs {version}".strip()
+    return Processor(LEVEL, "x86", (), how=how, macs=MACS, launch=machine.launch, begin=machine.begin)
 
 
 def _make_cd(folder: Path, cd: Path) -> None:
@@ -164,7 +164,7 @@ def libraries(root: Path) -> dict[str, str]:
 
 
 class Machine:
-    """Runs jobs one at a time; starts with the first, and ends with this process."""
+    """Runs jobs one at a time; starts with the first, or earlier where asked to, and ends with this process."""
 
     def __init__(self, bochs: Path, cd: Path, check: Callable[[Launch], None]) -> None:
         self.bochs, self.cd, self.check = bochs, cd, check
@@ -185,17 +185,32 @@ class Machine:
             ExportError: The machine does not start, or does not answer.
         """
         with self.lock:
+            self._start_once()
             if self.failure:
                 raise ExportError(self.failure)
-            if self.emulator is None:
-                try:
-                    self._start()
-                    self.check(self._run)
-                except ExportError as error:  # no second start, which takes as long, for the next file
-                    self.failure = str(error)
-                    self.stop()
-                    raise
             return self._run(words, environment)
+
+    def begin(self) -> None:
+        """Start the machine in a thread of its own; the first job waits for it."""
+        started = threading.Event()
+
+        def start() -> None:
+            with self.lock:
+                started.set()
+                self._start_once()
+
+        threading.Thread(target=start, daemon=True).start()
+        started.wait()
+
+    def _start_once(self) -> None:
+        if self.emulator is not None or self.failure:
+            return
+        try:
+            self._start()
+            self.check(self._run)
+        except ExportError as error:  # no second start, which takes as long, for the next file
+            self.failure = str(error)
+            self.stop()
 
     def _run(self, words: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         self.jobs += 1

@@ -44,6 +44,7 @@ class Processor:
         backends: Whose files it runs.
         launch: What runs its Python, where that is no program of this machine.
         missing: Why it cannot be had; empty where it can.
+        begin: Lets it get ready, where that takes long; returns at once.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Processor:
     backends: tuple[str, ...] = tuple(BACKENDS)
     launch: Launch = launch_here
     missing: str = ""
+    begin: Callable[[], None] = lambda: None
 
     def run(self, script: Path, arguments: Sequence[str | Path]) -> str:
         """Run a script, and give what it prints.

@@ -79,8 +79,12 @@ def test_a_machine_that_is_not_what_it_should_be_computes_nothing(machine: bochs
         with pytest.raises(ExportError, match="avx512: no features"):
             machine.launch([str(script)], {})
         assert machine.emulator is None
+    machine.failure = ""
+    machine.check = lambda launch: None
+    machine.begin()  # where nothing waits for it
+    assert machine.launch([str(script)], {}).stdout == "features\n"
+    assert machine.jobs == 1
     script.write_bytes(bytes(bochs.DISK_BYTES))
-    machine.check, machine.failure = lambda launch: None, ""
     with pytest.raises(ExportError, match=r"script\.py and its files take more than"):
         machine.launch([str(script)], {})
 
