@@ -227,6 +227,8 @@ def test_one_mean_is_every_channels(with_bad_input: Path, run_command: Any) -> N
     assert codeq.load(with_bad_input / "ckpt.pt", photos_network).preprocessing == {
         "mean": [0.5] * 3,
         "std": [0.25] * 3,
+        "max_pixel": [255.0],
+        "crop": [0.875],
     }
 
 

@@ -61,7 +61,8 @@ def test_a_checkpoint_carries_inputs_of_both_splits(checkpoints: RunCheckpoints,
     loaded = codeq.load(tmp_path / "net.pt")
     assert loaded.name == "resnet8"
     assert loaded.arguments == {"in_channels": 1, "input_size": 8, "num_classes": 3}
-    assert loaded.preprocessing == {"mean": data.mean, "std": data.std}
+    assert loaded.preprocessing == {"mean": data.mean, "std": data.std, "max_pixel": [data.max_pixel]}
+    assert loaded.labels == data.classes
     assert loaded.calibration_inputs is not None
     assert loaded.held_inputs is not None
     assert len(loaded.calibration_inputs) == STORED_INPUTS

@@ -95,7 +95,7 @@ def test_a_run_freezes_and_stores_what_export_needs(tmp_path: Path) -> None:
     assert all(row.sparsity > 0.5 for row in result.history[1:])
     assert loaded.held_inputs is not None
     assert loaded.held_inputs.shape == (128, 1, 8, 8)
-    assert set(loaded.preprocessing) == {"mean", "std"}
+    assert set(loaded.preprocessing) == {"mean", "std", "max_pixel"}
     assert loaded.training is not None
     assert loaded.training["complete"]
 
