@@ -1,6 +1,7 @@
 """Networks go to processors and come back judged; this machine is one."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,16 @@ def test_this_machine_follows_its_rules() -> None:
     assert report.ok
     assert "not run" in str(report)
     assert seen[-1][0] == 1.0
+
+
+@pytest.mark.slow("a network is exported and runs in a process of its own")
+def test_patience_runs_what_is_slow_and_not_what_is_missing() -> None:
+    missing = Processor("avx512", "x86", (), missing="Bochs cannot be had: no apt-get")
+    report = run_devices("here", [missing, replace(HERE, macs=1)], ["stress"], ["onnx"], patient=True)
+    skipped, row = report.rows
+    assert skipped.skipped == missing.missing
+    assert (row.failure, row.off, row.skipped) == ("", 0, "")
+    assert "not run on avx512: Bochs cannot be had: no apt-get" in str(report)
 
 
 @pytest.mark.slow("a network is exported and runs in a process of its own")
