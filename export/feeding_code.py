@@ -1,13 +1,15 @@
 """`codeq inspect FILE --code` prints a program that feeds a file as its network was trained.
 
 It divides pixels by what they were divided by, and so on, and needs NumPy, Pillow where inputs are images, and the
-file's runtime; nothing of ours.
+file's runtime; nothing of ours. What a file says enters it as numbers, as quoted text, or escaped in a comment: no file
+chooses code.
 """
 
 import pprint
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from codeq.toolkit.text import printable
 from export.backend import StoredFile, backend_of
 from export.errors import ExportError
 from export.input_slot import InputSlot
@@ -90,7 +92,7 @@ def feeding_code(path: Path) -> str:
     preprocessing = stored.metadata.preprocessing
     images = len(slots) == 1 and _takes_images(slots[0], preprocessing)
     packages = ["numpy", *["pillow"] * images, opening.package]
-    lines = [f'"""Feed {path.name} as its network was trained. pip install {" ".join(packages)}"""', ""]
+    lines = [f"# Feed {printable(path.name)} as its network was trained. pip install {' '.join(packages)}", ""]
     lines += ["import sys", ""] if images else []
     lines += ["import numpy as np", *opening.imports, *["from PIL import Image"] * images, "", opening.code]
     text = "\n".join(lines)
@@ -98,15 +100,20 @@ def feeding_code(path: Path) -> str:
 
 
 def _takes_images(slot: InputSlot, preprocessing: Mapping[str, Sequence[float]]) -> bool:
-    known = {"mean", "std", "max_pixel"} <= preprocessing.keys()
+    known = {"mean", "std", "max_pixel"} <= preprocessing.keys() and all(map(_are_numbers, preprocessing.values()))
     fits = len(slot.shape) == IMAGE_RANK and slot.shape[1] in MODES and None not in slot.shape[1:]
     return known and fits and len(preprocessing["mean"]) == len(preprocessing["std"]) == slot.shape[1]
+
+
+def _are_numbers(values: object) -> bool:
+    """Tell whether a file's figures are what we write: they go into a program."""
+    return isinstance(values, list) and bool(values) and all(type(value) in (int, float) for value in values)
 
 
 def _feed_images(stored: StoredFile, slot: InputSlot) -> str:
     preprocessing, labels = stored.metadata.preprocessing, stored.metadata.labels
     _, channels, height, width = slot.at_batch(1)
-    (top,) = preprocessing["max_pixel"]
+    top = preprocessing["max_pixel"][0]
     crop = WHOLE
     if "crop" in preprocessing:
         rows, columns = (round(size / preprocessing["crop"][0]) for size in (height, width))
@@ -129,5 +136,7 @@ def _feed_images(stored: StoredFile, slot: InputSlot) -> str:
 
 
 def _feed_anything(slots: Sequence[InputSlot]) -> str:
-    inputs = "".join(f"        np.zeros({slot.at_batch(1)}, np.{slot.dtype.name}),  # {slot.name}\n" for slot in slots)
+    inputs = "".join(
+        f"        np.zeros({slot.at_batch(1)}, np.{slot.dtype.name}),  # {printable(slot.name)}\n" for slot in slots
+    )
     return OTHERS.format(inputs=inputs)

@@ -105,6 +105,7 @@ def load_image_folder(folder: Path, *, flip: bool | None, input_size: int, worke
         mean=MEAN,
         std=STD,
         input_shape=(3, input_size, input_size),
+        max_pixel=MAX_PIXEL,
         crop=TEST_CROP,
         classes=tuple(classes),
     )

@@ -19,7 +19,7 @@ def run(inputs):
 def opening_code(stored: OnnxFile) -> OpeningCode:
     """Write it; the file is looked for in the working directory."""
     entries = stored.metadata.session_options or {}
-    options = "".join(f'options.add_session_config_entry("{key}", "{value}")\n' for key, value in entries.items())
+    options = "".join(f"options.add_session_config_entry({key!r}, {value!r})\n" for key, value in entries.items())
     code = CODE.format(options=options, name=stored.path.name)
     inputs = tuple(map(_slot, stored.model.graph.input))
     return OpeningCode("onnxruntime", ("import onnxruntime as ort",), code, inputs)

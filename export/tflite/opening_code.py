@@ -9,6 +9,9 @@ from export.input_slot import InputSlot
 from export.tflite.file.flatbuffer import TYPES
 from export.tflite.runtime import schema
 from export.tflite.stored_file import TfliteFile
+from export.tflite.weights.layout import CHANNELS_LAST as LAYOUTS
+
+CODES_OF_FLOATS = ("int8", "uint8")
 
 CODE = """interpreter = Interpreter(model_path={name!r})
 
@@ -68,7 +71,9 @@ def _slots(stored: TfliteFile) -> Iterator[InputSlot]:
         tensor = graph.tensors[place]
         signature = tensor.shapeSignature
         sizes = [None if size < 0 else int(size) for size in (tensor.shape if signature is None else signature)]
-        if stored.channels_last_io and len(sizes) in (3, 4):
+        if stored.channels_last_io and len(sizes) in LAYOUTS:
             sizes.insert(1, sizes.pop())
-        dtype = np.dtype("float32" if stored.codes_io else dtypes[tensor.type])
-        yield InputSlot(name, tuple(sizes), dtype)
+        dtype = dtypes[tensor.type]
+        yield InputSlot(
+            name, tuple(sizes), np.dtype("float32" if dtype in CODES_OF_FLOATS and stored.codes_io else dtype)
+        )

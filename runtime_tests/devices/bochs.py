@@ -32,9 +32,15 @@ MACS = 10**7
 """Bochs computes some thirty million instructions a second."""
 START_S, JOB_S, END_S, PAUSE_S = 600, 400, 10, 0.1
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
-MODULES = (
-    *("scsi/scsi_common", "scsi/scsi_mod", "ata/libata", "ata/ata_piix", "scsi/sd_mod", "cdrom/cdrom", "scsi/sr_mod"),
-)
+MODULES = [
+    "scsi/scsi_common",
+    "scsi/scsi_mod",
+    "ata/libata",
+    "ata/ata_piix",
+    "scsi/sd_mod",
+    "cdrom/cdrom",
+    "scsi/sr_mod",
+]
 """Kernel modules for its disks and CD, in the order of their needs."""
 GEOMETRY = (130, 16, 63)
 """Cylinders, heads and sectors of a disk of 64 MiB."""

@@ -99,18 +99,8 @@ def fetch_python(folder: Path, name: str, architecture: str | None, platforms: S
     root = folder / name
     if fresh:  # Debian compiles them as it installs; an emulator that does takes longer than for all else
         library = root / "usr" / "lib" / "python3.11"
-        words = [
-            "-m",
-            "compileall",
-            "-q",
-            "--invalidation-mode",
-            "unchecked-hash",
-            "-s",
-            str(root),
-            "-p",
-            "/",
-            str(library),
-        ]
+        words = ["-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
+        words += ["-s", str(root), "-p", "/", str(library)]
         run_tool([sys.executable, *words], "Python")
     _fetch_wheels(root / "opt" / "site", platforms)
 

@@ -1,11 +1,13 @@
 """`inspect --code` prints a program that gives a file what its network was trained on, with its runtime alone."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -19,6 +21,7 @@ from export import ExportError, export_onnx, export_tflite
 from export.backend import backend_of
 from export.feeding_code import feeding_code
 from export.inspect import main
+from export.metadata import KEY
 from export.onnx.__main__ import main as export_main
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -133,6 +136,22 @@ def test_a_file_that_does_not_say_gets_no_invented_numbers(tmp_path: Path) -> No
     export_onnx(Colours(), (torch.randn(2, 3, 20, 28),), path, preprocessing={"mean": MEAN, "std": STD})
     assert "MEAN" not in feeding_code(path)
     assert run(path) == "(1, 3)\n"
+
+
+def test_no_file_chooses_code(tmp_path: Path) -> None:
+    evil = "raise SystemExit('chosen')"
+    path = tmp_path / "colours.onnx"
+    given: Any = {"mean": f"0); {evil} #", "std": [1.0], "max_pixel": [255]}
+    export_onnx(Colours(1), (torch.randn(2, 1, 20, 28),), path, preprocessing=given)
+    model = onnx.load(path)
+    (record,) = (entry for entry in model.metadata_props if entry.key == KEY)
+    content = json.loads(record.value)
+    content["session_options"] = {f'a"); {evil} #': "1"}
+    assert "MEAN" not in feeding_code(path)  # no numbers
+    record.value = json.dumps(content)
+    onnx.save(model, path)
+    with pytest.raises(ExportError, match="which a file may not set"):
+        feeding_code(path)
 
 
 def test_the_command_prints_the_program_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

