@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from codeq.toolkit.table import format_bytes, format_count, format_ratio
-from export.onnx.saturation import Saturation
+from export.onnx.saturation import PAIR_LIMIT, Saturation
 from export.onnx.storage.kinds import PACKING
 from export.report import Report
 
@@ -89,6 +89,9 @@ class OnnxDetails:
     def _verdict(self) -> str:
         found = self.saturation
         if found.session_options:
-            count = format_count(len(found.weights) - len(found.unsigned), "weight")
-            return f"exact with the file's session options; without them {count} may saturate"
+            left = [name for name in found.weights if name not in found.unsigned]
+            largest = max(found.pair_sums[name] for name in left)
+            more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+            why = f"two codes sum to {largest}, beyond {PAIR_LIMIT}"
+            return f"exact with the file's session options; without them {left[0]}{more} may saturate: {why}"
         return "exact, read as uint8" if found.unsigned else "exact, no pair of products saturates"

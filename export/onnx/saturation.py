@@ -7,7 +7,8 @@ the two largest codes sum to 128 at most and the two smallest to -128 at least: 
 bound: a weight beyond it saturates where activations are large at both places.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import onnx_ir as ir
 from torch import Tensor
@@ -28,12 +29,18 @@ class Saturation:
     """Says what can saturate in a file.
 
     Attributes:
-        weights: Names of those with a pair of codes that is too large.
+        pair_sums: The largest sum, without its sign, of two codes of one sign, by the names of weights where it is too
+            large.
         unsigned: Those of them that two kernels read, and therefore as uint8.
     """
 
-    weights: tuple[str, ...] = ()
+    pair_sums: Mapping[str, int] = field(default_factory=dict)
     unsigned: tuple[str, ...] = ()
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Name the weights with a pair of codes that is too large."""
+        return tuple(self.pair_sums)
 
     @property
     def session_options(self) -> dict[str, str]:
@@ -41,13 +48,16 @@ class Saturation:
         return PRECISE_SESSION_OPTIONS if len(self.weights) > len(self.unsigned) else {}
 
 
-def may_saturate(codes: Tensor) -> bool:
-    """Say whether some pair of a weight's int8 codes is beyond the bound."""
+def largest_pair_sum(codes: Tensor) -> int:
+    """Return what the two largest or the two smallest of a weight's int8 codes sum to, without its sign.
+
+    Beyond PAIR_LIMIT some pair of activations saturates.
+    """
     values = codes.flatten().int()
     if values.numel() < 2:
-        return False
+        return 0
     high, low = values.topk(2).values.clamp(min=0), values.topk(2, largest=False).values.clamp(max=0)
-    return int(high.sum()) > PAIR_LIMIT or int(low.sum()) < -PAIR_LIMIT
+    return max(int(high.sum()), -int(low.sum()))
 
 
 def prevent_saturation(model: ir.Model, program: ReferenceProgram) -> Saturation:
@@ -56,7 +66,8 @@ def prevent_saturation(model: ir.Model, program: ReferenceProgram) -> Saturation
         return Saturation()
     readers = {record.name: _readers(model, record.name) for record in program.weights.values()}
     used = [record for record in program.weights.values() if readers[record.name]]
-    beyond = tuple(record.name for record in used if may_saturate(record.encoding.codes))
+    sums = {record.name: largest_pair_sum(record.encoding.codes) for record in used}
+    beyond = {name: value for name, value in sums.items() if value > PAIR_LIMIT}
     if not beyond:
         return Saturation()
     shared = tuple(name for name, count in readers.items() if count > 1)

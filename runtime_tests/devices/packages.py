@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from codeq.toolkit.locks import written_by_one
 from export.backend import BACKENDS, get_backend
 from runtime_tests.devices.processor import MissingError, run_tool
 
@@ -51,11 +52,19 @@ def fetch_debian(
 
     Raises:
         MissingError: They cannot be had.
+        OutputError: Another process is unpacking them.
     """
     target, done = folder / name, folder / f"{name}.done"
     if done.exists():
         return
-    state = folder / f"{name}.apt"
+    with written_by_one(target, "unpacking packages"):
+        if not done.exists():
+            _unpack_debian(target, packages, architecture, with_dependencies=with_dependencies)
+            done.touch()
+
+
+def _unpack_debian(target: Path, packages: list[str], architecture: str | None, *, with_dependencies: bool) -> None:
+    state = target.with_name(f"{target.name}.apt")
     cache = state / "cache" / "archives"
     for path in (state / "state" / "lists" / "partial", cache / "partial", target):
         path.mkdir(parents=True, exist_ok=True)
@@ -75,7 +84,6 @@ def fetch_debian(
         if emulator.name not in EMULATORS:
             emulator.unlink()
     shutil.rmtree(state)
-    done.touch()
 
 
 def fetch_python(folder: Path, name: str, architecture: str | None, platforms: Sequence[str]) -> None:
@@ -115,6 +123,12 @@ def _fetch_wheels(site: Path, platforms: Sequence[str]) -> None:
     done = site.with_name("wheels.done")
     if done.exists() and done.read_text() == " ".join(wanted):
         return
+    with written_by_one(site, "unpacking wheels"):
+        _unpack_wheels(site, platforms, wanted)
+        done.write_text(" ".join(wanted))
+
+
+def _unpack_wheels(site: Path, platforms: Sequence[str], wanted: list[str]) -> None:
     shutil.rmtree(site, ignore_errors=True)
     places = [word for name in platforms for word in ("--platform", name)]
     tag = ["--only-binary=:all:", "--python-version", sysconfig.get_python_version(), "--implementation", "cp"]
@@ -122,4 +136,3 @@ def _fetch_wheels(site: Path, platforms: Sequence[str]) -> None:
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, *tag, *places, *wanted],
         f"a wheel for {platforms[0]}",
     )
-    done.write_text(" ".join(wanted))

@@ -30,9 +30,14 @@ def test_packed_is_proposed_where_it_is_smaller(packed: int, storage: str, flags
     [
         (None, Saturation(), None, ""),
         (63, Saturation(), True, "within 63: exact, no pair of products saturates"),
-        (127, Saturation(("a.weight",)), False, "exact with the file's session options; without them 1 weight may"),
-        (127, Saturation(("a.weight", "b.weight"), ("b.weight",)), False, "without them 1 weight may saturate"),
-        (127, Saturation(("b.weight",), ("b.weight",)), True, "within 127: exact, read as uint8"),
+        (127, Saturation({"a.weight": 252}), False, "without them a.weight may saturate: two codes sum to 252"),
+        (
+            127,
+            Saturation({"a.weight": 130, "b.weight": 254}, ("b.weight",)),
+            False,
+            "a.weight may saturate: two codes sum to 130",
+        ),
+        (127, Saturation({"b.weight": 254}, ("b.weight",)), True, "within 127: exact, read as uint8"),
     ],
 )
 def test_what_old_x86_makes_of_it(largest: int | None, saturation: Saturation, safe: bool | None, words: str) -> None:

@@ -14,7 +14,8 @@ from torch import nn
 import codeq
 from export import export_onnx, load_session
 from export.backend import get_backend
-from export.onnx.saturation import may_saturate
+from export.onnx.saturation import PAIR_LIMIT, largest_pair_sum
+from export.program.names import codes_name
 from tests.cases import Net
 
 X = torch.rand(6, 16, 5, 5, generator=torch.Generator().manual_seed(5))
@@ -32,13 +33,13 @@ def test_no_safe_pair_saturates_and_every_other_one_does() -> None:
         codes = np.array(pair)
         exact = (activations * codes).sum(-1)
         saturates = bool((vpmaddubsw(activations, codes) != exact).any())
-        assert may_saturate(torch.tensor(pair, dtype=torch.int8)) == saturates, pair
+        assert (largest_pair_sum(torch.tensor(pair, dtype=torch.int8)) > PAIR_LIMIT) == saturates, pair
 
 
 @pytest.mark.quick
 def test_a_weight_of_one_value_has_no_pair() -> None:
-    assert not may_saturate(torch.tensor([[127]], dtype=torch.int8))
-    assert not may_saturate(torch.zeros(0, dtype=torch.int8))
+    assert largest_pair_sum(torch.tensor([[127]], dtype=torch.int8)) == 0
+    assert largest_pair_sum(torch.zeros(0, dtype=torch.int8)) == 0
 
 
 def dense(*, twice: bool) -> nn.Module:
@@ -65,7 +66,15 @@ def test_a_file_that_could_saturate_asks_for_exact_kernels(tmp_path: Path) -> No
     assert report.verdict.ok
     assert report.details.saturation.weights == ("conv.weight", "other.weight", "fc.weight")
     assert report.details.safe_without_vnni is False
-    assert "exact with the file's session options; without them 3 weights may saturate" in " ".join(str(report).split())
+    said = " ".join(str(report).split())
+    assert "exact with the file's session options; without them conv.weight and 2 more may saturate: two codes" in said
+    stored = {
+        tensor.name: onnx.numpy_helper.to_array(tensor).astype(int).ravel()
+        for tensor in onnx.load(path).graph.initializer
+    }
+    for name, largest in report.details.saturation.pair_sums.items():
+        codes = np.sort(stored[codes_name(name)])
+        assert largest == max(codes[-2:].clip(0).sum(), -codes[:2].clip(max=0).sum()) > 128
     graph = onnx.load(path).graph
     zeros = {node.input[2] for node in graph.node if node.op_type == "DequantizeLinear" and len(node.input) == 3}
     assert {"conv.weight_zero_point", "other.weight_zero_point", "fc.weight_zero_point"} <= zeros
@@ -87,5 +96,5 @@ def test_what_two_layers_read_is_read_as_uint8(storage: Any, tmp_path: Path) -> 
     assert {row.kernel for row in report.verdict.kernels} >= {"QLinearConv", "QGemm"}
     assert report.details.saturation.weights == ("conv.weight", "fc.weight")
     assert report.details.saturation.unsigned == ("conv.weight",)
-    assert "without them 1 weight may saturate" in " ".join(str(report).split())
+    assert "without them fc.weight may saturate" in " ".join(str(report).split())
     assert get_backend("onnx").inspect(path)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from codeq.errors import OutputError
+from codeq.toolkit.locks import written_by_one
 from export.errors import ExportError
 from runtime_tests.devices import arm, bochs, browser, mcu, packages, x86
 from runtime_tests.devices.processor import MissingError, Processor
@@ -64,6 +66,18 @@ def test_arm_is_fetched_once(tools: Tools, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(packages, "version", lambda name: "2.0")  # other versions here: other wheels there
     arm.prepare(tmp_path)
     assert any("numpy==2.0" in words for words in tools.ran)
+
+
+def test_two_at_once_do_not_unpack_into_one_folder(tools: Tools, tmp_path: Path) -> None:
+    """`make -j arm x86` shares a folder: the second is told of the first."""
+    with (
+        written_by_one(tmp_path / "qemu", "unpacking packages"),
+        pytest.raises(OutputError, match="is unpacking packages"),
+    ):
+        packages.fetch_debian(tmp_path, "qemu", ["qemu-user-static"], None)
+    assert not tools.ran
+    packages.fetch_debian(tmp_path, "qemu", ["qemu-user-static"], None)
+    assert tools.ran
 
 
 def test_arm_needs_debian_s_python(tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
