@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from codeq.adopt.published import from_published
     from codeq.adopt.recovered import recover
     from codeq.adopt.report import AdoptReport
+    from codeq.channels.shrink import ShrinkReport, Shrunk, shrink
     from codeq.checkpoint import Checkpoint, load, save
     from codeq.cost import CostSummary, summary
     from codeq.errors import (
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from codeq.quantizer.dead_zone import DeadZoneQuantizer
     from codeq.quantizer.fused import set_compile
     from codeq.quantizer.grid import WeightEncoding
-    from codeq.shrink.network import ShrinkReport, Shrunk, shrink
     from codeq.training.budget import Budget, BudgetError
     from codeq.training.budget_controller import BudgetController
+    from codeq.training.channel_controller import ChannelController
     from codeq.training.param_groups import param_groups
     from codeq.version import __version__
 
@@ -42,6 +43,7 @@ __all__ = [
     "BudgetController",
     "BudgetError",
     "CalibrationError",
+    "ChannelController",
     "Checkpoint",
     "CheckpointError",
     "CodeqError",
@@ -79,6 +81,7 @@ _HOME = {
     "AttachReport": "codeq.quantizer.attach",
     "Budget": "codeq.training.budget",
     "BudgetController": "codeq.training.budget_controller",
+    "ChannelController": "codeq.training.channel_controller",
     "BudgetError": "codeq.training.budget",
     "CalibrationError": "codeq.errors",
     "Checkpoint": "codeq.checkpoint",
@@ -90,8 +93,8 @@ _HOME = {
     "OutputError": "codeq.errors",
     "QuantizedActivations": "codeq.activations.learned_step",
     "RecoverError": "codeq.errors",
-    "ShrinkReport": "codeq.shrink.network",
-    "Shrunk": "codeq.shrink.network",
+    "ShrinkReport": "codeq.channels.shrink",
+    "Shrunk": "codeq.channels.shrink",
     "TraceError": "codeq.errors",
     "WeightEncoding": "codeq.quantizer.grid",
     "__version__": "codeq.version",
@@ -107,7 +110,7 @@ _HOME = {
     "recover": "codeq.adopt.recovered",
     "save": "codeq.checkpoint",
     "set_compile": "codeq.quantizer.fused",
-    "shrink": "codeq.shrink.network",
+    "shrink": "codeq.channels.shrink",
     "summary": "codeq.cost",
 }
 

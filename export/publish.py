@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from codeq.channels.shrink import NOTHING_SHRUNK, Shrunk, shrink
 from codeq.graph.autocast import autocast_off
 from codeq.graph.eval_mode import eval_mode
 from codeq.graph.inputs import Inputs, join_inputs
 from codeq.graph.state import dropped_writes
 from codeq.quantizer.attach import quantized_weights
 from codeq.quantizer.signal import NetworkSignal
-from codeq.shrink.network import NOTHING_SHRUNK, Shrunk, shrink
 from codeq.toolkit.files import check_writable, staging_folder
 from codeq.toolkit.text import printable
 from export.backend import Backend, OnProgress, StoredFile, StoredWeight, Written, backend_of

@@ -8,10 +8,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from torch import nn
 
+from codeq.channels.shrink import NOTHING_SHRUNK, ShrinkReport
 from codeq.quantizer.grid import WeightEncoding
 from codeq.quantizer.power import decibels_text
 from codeq.quantizer.signal import NetworkSignal
-from codeq.shrink.network import NOTHING_SHRUNK, ShrinkReport
 from codeq.toolkit.report_version import FORMAT_VERSION
 from codeq.toolkit.table import fold_line, format_bytes, format_ratio, render_table
 from export.parity.checks import LayerKernel

@@ -2,8 +2,8 @@
 
 from torch import nn
 
+from codeq.channels.shrink import shrink
 from codeq.graph.inputs import Inputs
-from codeq.shrink.network import shrink
 from export.backend import StoredFile
 
 

@@ -18,15 +18,16 @@ CHILD = "tests/export/tflite/test_child.py"
 PROBE = "tests/runtime_tests/test_probe_file.py"
 DEVICES = "tests/runtime_tests/devices/test_setup.py"
 
-SHRINK = "tests/codeq/shrink/test_network.py runs every rule on networks of every kind"
+SHRINK = "tests/codeq/channels/test_shrink.py runs every rule on networks of every kind"
 
 TESTED_BY: Mapping[str, str] = {
     "export/tflite/c_array.py": "tests/export/tflite/test_micro.py",
     "runtime_tests/devices/mcu.py": DEVICES,
-    "codeq/shrink/constants.py": SHRINK,
-    "codeq/shrink/cut.py": SHRINK,
-    "codeq/shrink/kept.py": SHRINK,
-    "codeq/shrink/rules.py": SHRINK,
+    "codeq/channels/constants.py": SHRINK,
+    "codeq/channels/cut.py": SHRINK,
+    "codeq/channels/kept.py": SHRINK,
+    "codeq/channels/rules.py": SHRINK,
+    "codeq/channels/tracing.py": SHRINK,
     "export/stored_network.py": "tests/export/test_dead_channels.py",
     "runtime_tests/devices/browser.py": DEVICES,
     "runtime_tests/devices/__main__.py": "tests/test_json_reports.py calls it; tests/runtime_tests/devices/test_run.py",

@@ -29,7 +29,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "data stored_inputs",
         "quantizer",
         "activations cost",
-        "shrink",
+        "channels",
         "checkpoint figures",
         "training",
         "train compress adopt pareto",

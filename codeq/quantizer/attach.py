@@ -143,6 +143,7 @@ def attach(
     grid_limit: int = 127,
     theta_gradient: str = "sum",
     granularity: str = "tensor",
+    channels: bool = False,
     include: str | Iterable[str] | None = None,
     exclude: str | Iterable[str] = (),
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
@@ -163,6 +164,8 @@ def attach(
     Args:
         model: Any network. Parameters shared by several layers share one quantizer.
         bits, max_bits, grid, grid_limit, theta_gradient, granularity: As for `DeadZoneQuantizer`.
+        channels: Let whole channels die too, of what convolutions and linear layers read: `ChannelController` says
+            which. Convolutions in groups do not read channels of others, and MultiheadAttention keeps all.
         include: Only layers that match one of these. None means all.
         exclude: Layers that stay float; recurrent ones may be named too.
         overrides: Pattern to quantizer arguments, e.g. `{"fc": {"bits": 8}}`. Of several matches the later wins.
@@ -225,7 +228,9 @@ def attach(
         layers = _shorten([f"{name}: {kind}" for name, kind in left.items()])
         logger.warning("%s weights stay float; CoDeQ quantizes Conv, Linear and MultiheadAttention", layers)
     for name in chosen:
-        configs[name]["axis"] = channel_axis(candidates[name][0])
+        module = candidates[name][0]
+        configs[name]["axis"] = channel_axis(module)
+        configs[name]["channels"] = channels and leaves_inputs_out(module)
     attach_each(model, {name: configs[name] for name in chosen})
     try:
         return _describe(model, reasons, baked, inputs)
@@ -408,6 +413,11 @@ def quantizable_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]
 def channel_axis(module: nn.Module) -> int:
     """Give the axis of a layer's weight that its output channels run along."""
     return 1 if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)) else 0
+
+
+def leaves_inputs_out(module: nn.Module) -> bool:
+    """Tell whether a layer reads every input channel by weights of its own, so that it can leave some out."""
+    return isinstance(module, nn.Linear) or (isinstance(module, nn.modules.conv._ConvNd) and module.groups == 1)
 
 
 def weight_names(module: nn.Module) -> tuple[str, ...]:

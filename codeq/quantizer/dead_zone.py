@@ -16,7 +16,6 @@ Gradients pass round, relu and clamp unchanged and do not pass sign. Source: Wen
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -72,11 +71,14 @@ class DeadZoneQuantizer(nn.Module):
             paper has it: it grows with the layer. "lsq" divides it by sqrt(numel quant_max), the normalisation of
             step sizes in Esser et al. 2020, "Learned Step Size Quantization", arXiv:1902.08153, section 2.2, times
             THETA_GAIN, so that layers of all sizes move alike.
+        channels: Whole input channels can be left out too, by `live`.
 
     Attributes:
         theta_dz: Parameter `()`, sets the dead zone. Its sign has no meaning.
         theta_bit: Parameter `()`, or None when `bits` is given.
         enabled: When False, `forward` returns the weight untouched.
+        live: Buffer, bool `(C_in,)`, with `channels` only: an input channel that does not live has weights of 0. Their
+            gradients go on to the weight, as they do through the dead zone, so that it can return.
 
     Raises:
         ValueError: An argument outside its range.
@@ -94,6 +96,7 @@ class DeadZoneQuantizer(nn.Module):
     frozen_scale: Tensor
     """It holds every channel's scale, `(C,)`; `(0,)` before a weight is known. With "channel" only: `frozen_grid` is
     then that of a range of 1."""
+    live: Tensor
 
     def __init__(
         self,
@@ -105,6 +108,7 @@ class DeadZoneQuantizer(nn.Module):
         theta_gradient: Literal["sum", "lsq"] = "sum",
         granularity: Literal["tensor", "channel"] = "tensor",
         axis: int = 0,
+        channels: bool = False,
     ) -> None:
         super().__init__()
         if bits is not None and (not _is_integer(bits) or not MIN_BITS <= bits <= MAX_BITS):
@@ -132,19 +136,23 @@ class DeadZoneQuantizer(nn.Module):
         self.theta_gradient = theta_gradient
         self.granularity = granularity
         self.axis = axis
+        self.channels = channels
         self.enabled = True
         self.theta_dz = nn.Parameter(torch.tensor(float(theta_init)))
         self.theta_bit = nn.Parameter(torch.tensor(THETA_INIT)) if bits is None else None
-        self._range: RangeCache[float] = RangeCache(abs_range)
-        self._ranges: RangeCache[Tensor] = RangeCache(partial(channel_range, axis=axis))
+        self._range: RangeCache[float] = RangeCache(self._read_range)
+        self._ranges: RangeCache[Tensor] = RangeCache(self._read_ranges)
         self.register_buffer("frozen", torch.tensor(False))
         self.register_buffer("frozen_grid", torch.zeros(len(Grid._fields)))
         if self.per_channel:
             self.register_buffer("frozen_scale", torch.zeros(0))
+        if channels:
+            self.register_buffer("live", torch.ones(0, dtype=torch.bool))
 
     def config(self) -> dict[str, int | str | None]:
         """Return the constructor arguments that rebuild this quantizer before its state is loaded."""
-        names = ("bits", "max_bits", "grid", "grid_limit", "theta_gradient", "granularity", "axis")
+        names = ["bits", "max_bits", "grid", "grid_limit", "theta_gradient", "granularity", "axis"]
+        names += ["channels"] if self.channels else []  # files without it are as they were
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -156,6 +164,25 @@ class DeadZoneQuantizer(nn.Module):
         """Prepare for a weight of this shape, before anything is frozen: its state has a scale per channel."""
         if self.per_channel:
             self.frozen_scale = torch.zeros(weight.shape[self.axis])
+        if self.channels:
+            self.live = torch.ones(weight.shape[1 - self.axis], dtype=torch.bool)
+
+    @torch.no_grad()
+    def let_live(self, live: Tensor) -> None:
+        """Set which input channels live.
+
+        Args:
+            live: bool `(C_in,)`; one of them lives.
+
+        Raises:
+            ValueError: It is of another shape, none lives, or the quantizer was not made with `channels`.
+        """
+        if not self.channels or live.shape != self.live.shape or not bool(live.any()):
+            size = len(self.live) if self.channels else 0
+            raise ValueError(f"{int(live.sum())} of {tuple(live.shape)} channels to live, expected some of ({size},)")
+        self.live.copy_(live)
+        self._range.clear()
+        self._ranges.clear()
 
     def bit_width(self, factor: float = 1.0) -> int:
         """Return the bits per weight.
@@ -196,14 +223,15 @@ class DeadZoneQuantizer(nn.Module):
         """
         if not self.enabled:
             return weight
-        w = _as_float32(weight)
+        w = self._living(weight)
         if self.per_channel:
             return self._forward_channels(weight, w)
         if bool(self.frozen):
             grid, slopes = self._frozen(), None
         else:
             q = self._quantile()
-            reach = self._range.get(weight, w, q) if self.training and weight.requires_grad else abs_range(w, q)
+            kept = self.training and weight.requires_grad
+            reach = self._range.get(weight, w, q) if kept else self._read_range(w, q)
             grid, slopes = self._derive(reach)
             slopes = slopes.scaled(self._gradient_scale(w, grid))
         return fused_quantize(w, self.theta_dz, self.theta_bit, grid, slopes).to(weight.dtype)
@@ -215,7 +243,7 @@ class DeadZoneQuantizer(nn.Module):
             return value.to(weight.dtype)
         q = self._quantile()
         kept = self.training and weight.requires_grad
-        reach = self._ranges.get(weight, w, q) if kept else channel_range(w, q, self.axis)
+        reach = self._ranges.get(weight, w, q) if kept else self._read_ranges(w, q)
         unit, slopes = self._derive(1.0)
         slopes = slopes.scaled(self._gradient_scale(w, unit))
         channels = ChannelGrid.of(unit, reach, self.axis)
@@ -228,7 +256,7 @@ class DeadZoneQuantizer(nn.Module):
         """
         if not self.enabled:
             return weight
-        w = _as_float32(weight)
+        w = self._living(weight)
         if self.per_channel:
             return self._forward_channels_plain(weight, w)
         if bool(self.frozen):
@@ -237,7 +265,7 @@ class DeadZoneQuantizer(nn.Module):
             surrogate = w
         else:
             q = self._quantile()
-            reach = abs_range(w, q, plain_abs_quantile)
+            reach = abs_range(self._alive(w), q, plain_abs_quantile)
             grid, _ = self._derive(reach)
             levels, unrounded = levels_of(w.detach(), grid)
             step_size, shift = self._step_and_shift(reach, grid.quant_max)
@@ -252,8 +280,7 @@ class DeadZoneQuantizer(nn.Module):
         if bool(self.frozen):
             levels, _ = channel_levels(w.detach(), self._frozen_channels())
             return straight_through(channel_values(levels, self._frozen_channels()), w).to(weight.dtype)
-        q = self._quantile()
-        reach = channel_range(w, q, self.axis)
+        reach = self._read_ranges(w, self._quantile())
         unit, _ = self._derive(1.0)
         grid = ChannelGrid.of(unit, reach, self.axis)
         levels, unrounded = channel_levels(w.detach(), grid)
@@ -274,7 +301,7 @@ class DeadZoneQuantizer(nn.Module):
         Raises:
             ValueError: The weight has NaN or infinite entries.
         """
-        w = _as_float32(weight.detach())
+        w = self._living(weight.detach())
         if not bool(torch.isfinite(w).all()):
             raise ValueError(f"weight of shape {tuple(w.shape)} has NaN or infinite entries")
         grid = self.exact_grid(w)
@@ -309,9 +336,9 @@ class DeadZoneQuantizer(nn.Module):
     @torch.no_grad()
     def refreeze(self, weight: Tensor) -> None:
         """Freeze, or move a frozen grid to where `weight` and the thetas put it now."""
-        w = _as_float32(weight.detach())
+        w = self._living(weight.detach())
         if self.per_channel:
-            self.freeze_channels(channel_range(w, self._quantile(), self.axis))
+            self.freeze_channels(self._read_ranges(w, self._quantile()))
             return
         grid, _ = self._derive(self._exact_range(w))
         self._freeze_on(grid)
@@ -390,7 +417,7 @@ class DeadZoneQuantizer(nn.Module):
         """
         if bool(self.frozen):
             return self._frozen()
-        return self._derive(1.0 if self.per_channel else self._exact_range(_as_float32(weight)))[0]
+        return self._derive(1.0 if self.per_channel else self._exact_range(self._living(weight)))[0]
 
     def exact_channels(self, weight: Tensor) -> ChannelGrid:
         """Return the grid of a weight as it is now, with the scale of every channel.
@@ -403,19 +430,20 @@ class DeadZoneQuantizer(nn.Module):
         if bool(self.frozen):
             return self._frozen_channels()
         unit, _ = self._derive(1.0)
-        return ChannelGrid.of(unit, channel_range(_as_float32(weight), self._quantile(), self.axis), self.axis)
+        return ChannelGrid.of(unit, self._read_ranges(self._living(weight), self._quantile()), self.axis)
 
     @torch.no_grad()
     def in_units(self, weight: Tensor) -> Tensor:
         """Give a weight in the units of `grid_at` and `exact_grid`, in which one grid holds for all channels.
 
-        The weight itself with one range per tensor; else each channel over its range, float32.
+        The weight itself with one range per tensor; else each channel over its range, float32. Input channels that do
+        not live are 0.
         """
         if not self.per_channel:
-            return weight
+            return self._living(weight) if self.channels else weight
         grid = self.exact_channels(weight)
         top = grid.multiplier * grid.quant_max + grid.offset
-        return _as_float32(weight) / (grid.along(weight.ndim)[2] * top)
+        return self._living(weight) / (grid.along(weight.ndim)[2] * top)
 
     def validate_frozen(self, weight: Tensor) -> None:
         """Check a frozen grid that came from a file.
@@ -483,6 +511,26 @@ class DeadZoneQuantizer(nn.Module):
             for parameter in self.parameters():
                 parameter.requires_grad_(True)
 
+    def _living(self, weight: Tensor) -> Tensor:
+        """Give a weight in float32, with zeros in the input channels that do not live."""
+        w = _as_float32(weight)
+        if not self.channels:
+            return w
+        live = self.live.reshape([-1 if dimension == 1 - self.axis else 1 for dimension in range(w.ndim)])
+        return straight_through(w.detach() * live, w)
+
+    def _alive(self, w: Tensor) -> Tensor:
+        """Give the part of a weight whose input channels live, which its range is read of."""
+        if not self.channels or bool(self.live.all()):
+            return w
+        return w.detach().index_select(1 - self.axis, self.live.nonzero().reshape(-1))
+
+    def _read_range(self, w: Tensor, q: float) -> float:
+        return abs_range(self._alive(w), q)
+
+    def _read_ranges(self, w: Tensor, q: float) -> Tensor:
+        return channel_range(self._alive(w), q, self.axis)
+
     def _frozen(self) -> Grid:
         scale, multiplier, offset, quant_max, shift = self.frozen_grid.tolist()
         return Grid(scale, int(multiplier), int(offset), int(quant_max), shift)
@@ -495,7 +543,7 @@ class DeadZoneQuantizer(nn.Module):
         return self._range_quantile(self.effective_theta(), self.bit_width())
 
     def _exact_range(self, w: Tensor) -> float:
-        return abs_range(w, self._quantile())
+        return self._read_range(w, self._quantile())
 
     def _derive(self, reach: float) -> tuple[Grid, Slopes]:
         """Derive the grid of a weight of range `reach` under the present thetas, and how it moves with them."""

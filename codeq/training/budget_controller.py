@@ -355,12 +355,14 @@ class _Layer:
         sample = units.flatten()[:: 1 if exact else self.numel // SAMPLE_SIZE | 1].float()
         self.values: np.ndarray = sample.sort().values.cpu().numpy()
         self.magnitudes = np.sort(np.abs(self.values))
+        share = float(self.quantizer.live.float().mean()) if self.quantizer.channels else 1.0
+        self.alive = self.magnitudes[round((1 - share) * len(self.magnitudes)) :]  # the others are zeros
 
     def reach(self, q: float) -> float:
         """Compute `abs_range` from the sorted magnitudes, for weights with one range."""
-        position = q * (len(self.magnitudes) - 1)
-        below, above = self.magnitudes[math.floor(position)], self.magnitudes[math.ceil(position)]
-        reach = float(below + (above - below) * (position % 1)) or float(self.magnitudes[-1])
+        position = q * (len(self.alive) - 1)
+        below, above = self.alive[math.floor(position)], self.alive[math.ceil(position)]
+        reach = float(below + (above - below) * (position % 1)) or float(self.alive[-1])
         return max(reach, 1e-30) if reach else 1.0
 
     def cost(self, kind: Kind, grid: Grid, bits: int) -> float:

@@ -30,6 +30,8 @@ from codeq.training.trainer import EpochResult, Trainer, TrainResult
 
 PROGRESS_STEPS = 1000
 TRIED_STEPS = 3
+MACS_MARGIN = 0.02
+"""How near to its target a budget of multiply-adds ends, relative to it."""
 
 
 def run_training(arguments: dict[str, Any], asked: dict[str, Any], config: TrainConfig | None) -> int:
@@ -179,7 +181,8 @@ def _run(trainer: Trainer, arguments: dict[str, Any], output: Path, log: Path) -
     outcome = _budget_outcome(config, result)
     if main_process:
         _report(trainer, result, outcome, arguments, output, log)
-    return 0 if outcome is None or outcome["met"] else cli.EXIT_FAILED
+    met = [found["met"] for found in (outcome, _macs_outcome(config, result)) if found is not None]
+    return 0 if all(met) else cli.EXIT_FAILED
 
 
 def _budget_outcome(config: TrainConfig, result: TrainResult) -> dict[str, Any] | None:
@@ -189,6 +192,16 @@ def _budget_outcome(config: TrainConfig, result: TrainResult) -> dict[str, Any] 
     budget, reached = config.budget, config.budget.of(result.cost)
     met = abs(reached - budget.target) <= budget.margin
     return {"kind": budget.kind, "target": budget.target, "reached": reached, "margin": budget.margin, "met": met}
+
+
+def _macs_outcome(config: TrainConfig, result: TrainResult) -> dict[str, Any] | None:
+    """Say how many multiply-adds are left once `shrink` has taken dead channels out, next to the budget."""
+    if config.macs is None or result.shrunk is None:
+        return None
+    before, after = result.shrunk.macs
+    reached, margin = after / before if before else 1.0, MACS_MARGIN * config.macs
+    met = abs(reached - config.macs) <= margin
+    return {"target": config.macs, "reached": reached, "margin": margin, "met": met}
 
 
 def _report(
@@ -210,11 +223,20 @@ def _report(
         print(f"{achieved}, bits {result.cost.mean_bits:.2f}")
         if budget is not None and outcome is not None:
             print(f"budget {budget}: {budget.format(outcome['reached'])} reached")
+        if result.shrunk is not None:
+            print(fold_line(f"channels: {result.shrunk.line}", 2))
         print(fold_line(f"{output} written, log {log}", 2))
     report = {"config": asdict(config), "test_accuracy": result.test_accuracy, "cost": result.cost.to_dict()}
     history = [asdict(row) for row in result.history]
     attached = None if trainer.attached is None else trainer.attached.to_dict()
-    cli.write_json(arguments["json"], report | {"budget": outcome, "attached": attached, "history": history})
+    macs = _macs_outcome(config, result)
+    report |= {"budget": outcome, "macs": macs, "attached": attached, "history": history}
+    cli.write_json(arguments["json"], report)
+    if macs is not None and not macs["met"]:
+        print(
+            f"warning: {macs['target']:.1%} of the multiply-adds were asked for, {macs['reached']:.1%} are left",
+            file=sys.stderr,
+        )
     if budget is not None and outcome is not None and not outcome["met"]:
         other = "" if config.optimizer == "sgd" else ", use --optimizer sgd"
         print(
@@ -230,6 +252,7 @@ def _describe(trainer: Trainer, seconds: float) -> str:
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     grids = "no grids (float)" if config.is_float else f"grids frozen from step {trainer.freeze_step:,}"
     target = f"budget {config.budget}" if config.budget else f"lambda_dz {config.lambda_dz or 0:g}"
+    target += "" if config.macs is None else f", {config.macs:.1%} of the multiply-adds"
     shape = " x ".join(map(str, data.input_shape))
     return "\n".join(
         fold_line(line, 9)

@@ -25,6 +25,7 @@ class EpochResult:
         entropy_bytes: Shannon bound of the codes.
         lambda_dz: As it was at the end; the controller's with a budget, 0 once grids are frozen.
         zeros_range, bits_range: The least and the most of any layer.
+        macs: Multiply-adds that are left without the channels that do not live, in [0, 1].
     """
 
     epoch: int
@@ -37,6 +38,7 @@ class EpochResult:
     lambda_dz: float
     zeros_range: tuple[float, float]
     bits_range: tuple[int, int]
+    macs: float = 1.0
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> "EpochResult":
@@ -51,21 +53,29 @@ class EpochResult:
     def __str__(self) -> str:
         zeros, bits = self.zeros_range, self.bits_range
         widths = f"bits {self.bits:.2f}" + (f" ({bits[0]} to {bits[1]})" if bits[0] != bits[1] else "")
+        left = f"  multiply-adds {self.macs:.1%}" if self.macs < 1 else ""
         return (
             f"loss {self.loss:.4f}  accuracy {self.test_accuracy:.2%}  "
-            f"zeros {self.sparsity:.1%} ({zeros[0]:.0%} to {zeros[1]:.0%})  {widths}"
+            f"zeros {self.sparsity:.1%} ({zeros[0]:.0%} to {zeros[1]:.0%})  {widths}{left}"
         )
 
 
 def measure_epoch(
-    model: nn.Module, input_shape: tuple[int, ...], *, epoch: int, loss: float, test_accuracy: float, lambda_dz: float
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    *,
+    epoch: int,
+    loss: float,
+    test_accuracy: float,
+    lambda_dz: float,
+    macs: float = 1.0,
 ) -> tuple[EpochResult, list[dict[str, Any]]]:
     """Take the measures of a network at the end of an epoch.
 
     Args:
         model: The network, attached or a float twin.
         input_shape: Shape of one input without its batch dimension.
-        epoch, loss, test_accuracy, lambda_dz: As in `EpochResult`.
+        epoch, loss, test_accuracy, lambda_dz, macs: As in `EpochResult`.
 
     Returns:
         The result, and the `layers` of the epoch's record (run_log.py): one entry per quantized weight.
@@ -97,6 +107,7 @@ def measure_epoch(
         lambda_dz=lambda_dz,
         zeros_range=(min(zeros), max(zeros)),
         bits_range=(min(bits), max(bits)),
+        macs=macs,
     )
     return result, layers
 

@@ -64,6 +64,8 @@ class TrainConfig:
         lambda_dz: Instead of a budget: more means more zeros. With neither, the budget is 90 % zeros.
         lambda_bit: More means fewer bits, when they are learned; a budget of BOPs or bytes steers them itself.
         bit_ratio: With a budget, lambda_bit over lambda_dz.
+        macs: Multiply-adds that are left once channels have died, of the dense network's, in (0, 1); None lets all
+            live. Beside a budget or lambda_dz; alone, no zeros are asked for.
         theta_init: Start of theta_dz; None takes the quantizer's.
         grid, grid_limit, theta_gradient, granularity: As for `DeadZoneQuantizer`.
         shift, flip: Augmentation, as for `load_dataset`.
@@ -183,6 +185,17 @@ class TrainConfig:
         high=100.0,
         group=COST,
     )
+    macs: float | None = option(
+        None,
+        "beside any of these: let channels die until such a share of the multiply-adds is left",
+        shown="all live",
+        low=0.0,
+        high=1.0,
+        above=True,
+        below=True,
+        parse=parse_share,
+        group=COST,
+    )
     theta_init: float | None = option(
         None, "where theta_dz starts", shown="3, and 0.55 at 2 bits", low=MIN_THETA, high=MAX_THETA, group=QUANTIZER
     )
@@ -262,8 +275,11 @@ class TrainConfig:
         asked = [flag for flag in TARGETS if getattr(self, flag) is not None]
         if len(asked) > 1:
             raise DataError(f"{_flags(asked)} contradict each other; a run has one target, or lambda")
-        if asked and self.is_float:
-            raise DataError(f"{_flags(asked)} needs quantized weights; leave it or --bits 32 out")
+        needing = [*asked, *(["macs"] if self.macs is not None else [])]
+        if needing and self.is_float:
+            raise DataError(f"{_flags(needing)} needs quantized weights; leave it or --bits 32 out")
+        if self.macs is not None and self.freeze_fraction == 1:
+            raise DataError("--macs needs steps before grids freeze; use --freeze-fraction 0.2")
 
     @property
     def is_float(self) -> bool:
@@ -282,6 +298,8 @@ class TrainConfig:
             return None
         targets: dict[Kind, float | None] = {"sparsity": self.sparsity, "bops": self.bops, "size": self.size}
         asked = [Budget(kind, target) for kind, target in targets.items() if target is not None]
+        if not asked and self.macs is not None:
+            return None
         return asked[0] if asked else Budget("sparsity", DEFAULT_SPARSITY)
 
     @property

@@ -10,6 +10,7 @@ from codeq.activations.learned_step import QuantizedActivations
 from codeq.checkpoint import Checkpoint
 from codeq.errors import CheckpointError, first_line
 from codeq.training.budget_controller import BudgetController
+from codeq.training.channel_controller import ChannelController
 from codeq.training.divergence import LossGuard
 from codeq.training.metrics import EpochResult
 from codeq.training.optimizer import Schedule
@@ -25,6 +26,7 @@ class TrainingState:
         generator: Draws the order and the augmentation of every epoch.
         guard: Watches the loss.
         controller: Steers the run to its budget; None where lambda is fixed.
+        channels: Lets channels die until a budget of multiply-adds is met; None where all live.
         quantized: The network with its activations quantized; None where they are float32.
         teacher_sha256: Digest of the teacher's file; None without a teacher.
         history: The epochs that are done.
@@ -36,6 +38,7 @@ class TrainingState:
     generator: torch.Generator
     guard: LossGuard
     controller: BudgetController | None = None
+    channels: ChannelController | None = None
     quantized: QuantizedActivations | None = None
     teacher_sha256: str | None = None
     history: list[EpochResult] = field(default_factory=list)
@@ -51,6 +54,7 @@ class TrainingState:
             "smoothed_loss": self.guard.smoothed,
             "activation_quantizers": None if self.quantized is None else self.quantized.quantizers.state_dict(),
             "controller": None if self.controller is None else self.controller.state_dict(),
+            "channels": None if self.channels is None else self.channels.state_dict(),
         }
 
     def restore(self, resume: Checkpoint, config: TrainConfig, schedule: Schedule) -> None:
@@ -86,6 +90,8 @@ class TrainingState:
                 self.quantized.calibrated.fill_(self.step > schedule.freeze_step)  # type: ignore[operator]
             if self.controller is not None:
                 self.controller.load_state_dict(state["controller"])
+            if self.channels is not None:
+                self.channels.load_state_dict(state["channels"])
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise CheckpointError(f"{resume.path}: its training state is damaged ({first_line(error)})") from error
 

@@ -1,4 +1,4 @@
-"""Train one step: forward, loss, backward, clipping, optimizer, schedule, and the budget's controller."""
+"""Train one step: forward, loss, backward, clipping, optimizer, schedule, and the budgets' controllers."""
 
 import math
 from collections.abc import Callable
@@ -70,6 +70,8 @@ class TrainingStep:
         optimizer.step()
         self.state.scheduler.step()
         self.state.step += 1
+        if self.state.channels is not None:
+            self.state.channels.step()
         if self.state.controller is not None:
             self.state.controller.step()
         return value

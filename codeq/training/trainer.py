@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from codeq.activations.learned_step import QuantizedActivations
+from codeq.channels.shrink import ShrinkReport, shrink
 from codeq.checkpoint import Checkpoint
 from codeq.cost import CostSummary, summary
 from codeq.data import Split, load_dataset
@@ -26,6 +27,7 @@ from codeq.training.agreement import check_agreement, digest_of
 from codeq.training.batch_norm import reestimate_batch_norm
 from codeq.training.batching import Batch, TrainingBatches
 from codeq.training.budget_controller import BudgetController
+from codeq.training.channel_controller import ChannelController
 from codeq.training.compiled_network import CompiledNetwork
 from codeq.training.distillation import load_teacher
 from codeq.training.distributed import Ranks, wrap
@@ -55,12 +57,14 @@ Record = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, eq=False)
 class TrainResult:
-    """Holds the trained network in eval mode, its test accuracy after BatchNorm was re-estimated, and its costs."""
+    """Holds the trained network in eval mode, its test accuracy after BatchNorm was re-estimated, and its costs; and,
+    where channels were to die, what goes with them."""
 
     model: nn.Module
     test_accuracy: float
     cost: CostSummary
     history: tuple[EpochResult, ...]
+    shrunk: ShrinkReport | None = None
 
 
 class Trainer:
@@ -115,6 +119,10 @@ class Trainer:
             synchronize_batch_norm(self.model)
         self.batches = TrainingBatches(self.data.train, config.batch_size, ranks)
         self.schedule = Schedule.of(config, len(self.batches))
+        channels = None
+        if config.macs is not None:
+            traced = self.inputs.calibration[:2].to(self.device)
+            channels = ChannelController(self.model, config.macs, traced, self.schedule.freeze_step)
         controller = self._build_controller()
         quantized = None
         if config.activations == "int8":
@@ -127,7 +135,9 @@ class Trainer:
             teacher = load_teacher(Path(config.teacher), self.data.input_shape, self.data.num_classes, factory)
             self.teacher, teacher_sha256 = teacher.model.to(self.device), teacher.sha256
         guard = LossGuard(self.data.num_classes)
-        self.state = TrainingState(optimizer, scheduler, generator, guard, controller, quantized, teacher_sha256)
+        self.state = TrainingState(
+            optimizer, scheduler, generator, guard, controller, channels, quantized, teacher_sha256
+        )
         self.saved: Path | None = None
         if resume is not None:
             self.state.restore(resume, config, self.schedule)
@@ -289,8 +299,15 @@ class Trainer:
                 f"{found} after epoch {epoch + 1}; {self.saved} holds epoch {epoch}; try a smaller --lr"
             )
         test_accuracy, lambda_dz = self.evaluate(self.data.test), self._lambdas()[0]
+        channels = self.state.channels
         result, layers = measure_epoch(
-            self.model, self.data.input_shape, epoch=epoch, loss=loss, test_accuracy=test_accuracy, lambda_dz=lambda_dz
+            self.model,
+            self.data.input_shape,
+            epoch=epoch,
+            loss=loss,
+            test_accuracy=test_accuracy,
+            lambda_dz=lambda_dz,
+            macs=1.0 if channels is None else channels.reached,
         )
         self.history.append(result)
         if self.ranks.world_size > 1:
@@ -318,6 +335,8 @@ class Trainer:
         return summed / len(self.data.train)
 
     def _finish_grids(self) -> None:
+        if self.state.channels is not None:
+            self.state.channels.finish()
         if self.state.controller is not None:
             self.state.controller.finish()  # freezes
         else:
@@ -334,7 +353,10 @@ class Trainer:
         self.model.eval()
         test_accuracy = self.evaluate(self.data.test)
         cost = summary(self.model, self.data.input_shape)
-        return TrainResult(self.model, test_accuracy, cost, tuple(self.history))
+        shrunk = None
+        if self.state.channels is not None:
+            shrunk = shrink(self.model, self.inputs.calibration[:2].to(self.device)).report
+        return TrainResult(self.model, test_accuracy, cost, tuple(self.history), shrunk)
 
     def _is_best(self) -> bool:
         """Tell whether the last epoch is the best so far of those on frozen grids (of all, for a float twin)."""

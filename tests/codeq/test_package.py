@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,12 @@ def test_every_public_name_is_there_and_shown() -> None:
         assert getattr(codeq, name) is not None
     assert set(codeq.__all__) <= set(dir(codeq))
     assert set(codeq._HOME) == set(codeq.__all__)
+
+
+def test_no_public_name_is_a_module_s() -> None:
+    """An import of the module, by whomever, would put it in the place of a function."""
+    modules = {path.stem for path in Path(codeq.__file__).parent.iterdir()}
+    assert not modules & set(codeq.__all__)
 
 
 @pytest.mark.slow("a process of its own")

@@ -18,7 +18,7 @@ from export.metadata import KEY
 from export.onnx.backend import ONNX
 from export.report import Report
 from export.stored_network import stored_network
-from tests.codeq.shrink.networks import NETWORKS, Joined, Residual, network_with_dead_channels
+from tests.codeq.channels.networks import NETWORKS, Joined, Residual, network_with_dead_channels
 
 BACKENDS = ("onnx", "tflite")
 

@@ -49,6 +49,7 @@ RESUMED: dict[str, dict[str, Any]] = {
     "compiled": {"compile": "model"},
     "budget": {"lambda_dz": None, "sparsity": 0.7},
     "mixed_budget": {"lambda_dz": None, "bops": 0.06, "bits": None},
+    "channels": {"lambda_dz": None, "macs": 0.5, "sparsity": 0.6, "granularity": "channel"},
     "sgd": {"optimizer": "sgd", "lr": 0.05, "warmup_fraction": 0.4, "label_smoothing": 0.1, "clip_norm": 1.0},
 }
 
@@ -66,6 +67,8 @@ RESUMED: dict[str, dict[str, Any]] = {
         pytest.param("budget", 1, 0.5, marks=pytest.mark.full),
         pytest.param("budget", 3, 0.4, marks=pytest.mark.full),
         pytest.param("mixed_budget", 1, 0.5, marks=pytest.mark.slow("three trainings")),
+        pytest.param("channels", 1, 0.5, marks=pytest.mark.slow("three trainings")),
+        pytest.param("channels", 3, 0.4, marks=pytest.mark.full),
         pytest.param("sgd", 2, 0.4, marks=pytest.mark.full),
     ],
 )
@@ -207,9 +210,22 @@ def test_a_budget_is_met(changes: dict[str, Any], kind: str, tmp_path: Path) -> 
     assert result.history[-1].lambda_dz == 0 < max(row.lambda_dz for row in result.history[1:])
 
 
+@pytest.mark.slow("it trains")
+def test_channels_and_zeros_have_a_budget_each(tmp_path: Path) -> None:
+    config = replace(SHORT, epochs=12, batch_size=32, lambda_dz=None, freeze_fraction=0.25, macs=0.5, sparsity=0.7)
+    result = train(config, tmp_path / "a.pt")
+    assert result.shrunk is not None
+    assert result.shrunk.macs[1] / result.shrunk.macs[0] == pytest.approx(0.5, rel=0.02)
+    assert result.cost.sparsity == pytest.approx(0.7, abs=0.01)
+    assert result.test_accuracy > 0.9
+    assert result.history[0].macs > result.history[-1].macs == pytest.approx(0.5, rel=0.02)
+    small = codeq.shrink(codeq.load(tmp_path / "a.pt").model, torch.zeros(2, 1, 8, 8)).model
+    assert codeq.summary(small, (1, 8, 8)).macs == result.shrunk.macs[1]
+
+
 def test_without_budget_or_lambda_the_aim_is_90_percent_zeros() -> None:
     assert str(TrainConfig().budget) == "90.0% zeros"
-    assert TrainConfig(lambda_dz=0.1).budget is TrainConfig(bits=32).budget is None
+    assert TrainConfig(lambda_dz=0.1).budget is TrainConfig(bits=32).budget is TrainConfig(macs=0.5).budget is None
 
 
 @pytest.mark.slow("it trains")

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from codeq.channels.kept import KeptAxes
 from codeq.graph.nodes import operator_name
-from codeq.shrink.kept import KeptAxes
 
 aten = torch.ops.aten
 CONVOLUTIONS = frozenset({aten.conv1d.default, aten.conv2d.default, aten.conv3d.default})

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import codeq
-from codeq.shrink.network import shrink
-from tests.codeq.shrink.networks import NETWORKS, Attention, Depthwise, Residual, network_with_dead_channels
+from codeq.channels.shrink import shrink
+from tests.codeq.channels.networks import NETWORKS, Attention, Depthwise, Residual, network_with_dead_channels
 
 SEEDS = range(6)
 

@@ -1,26 +1,26 @@
 """These rules say, operator by operator, what of its operands stays when something of its result does, and back.
 
-A convolution or linear layer parts the channels that it reads from those that it makes: it reads a channel where a
-weight of a channel that stays is not zero, unless that channel is zero for all inputs. Everything else moves channels,
-or computes each from those of the same place, so that operands and result keep the same ones; what is not listed keeps
-all.
+A convolution or linear layer parts the channels that it reads from those that it makes; who asks says which it reads.
+Everything else moves channels, or computes each from those of the same place, so that operands and result keep the same
+ones; what is not listed keeps all.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import Node
 
+from codeq.channels.constants import TRANSPOSED, channels_of, groups_of, is_layer, layer_weight, parts_of
+from codeq.channels.kept import KeptAxes
 from codeq.graph.nodes import operator_name
-from codeq.shrink.constants import TRANSPOSED, Channels, channels_of, groups_of, is_layer, layer_weight, parts_of
-from codeq.shrink.kept import KeptAxes
 
 aten = torch.ops.aten
-Absorbs = Callable[[Node, Tensor], Tensor]
-"""Says which channels a layer can do without, since they are constant: of the layer, and values, NaN where not."""
+Reads = Callable[[Node, Tensor], Tensor | None]
+"""Says which channels a convolution or linear layer without groups reads: of the layer, and its weight, output channels
+first."""
 SPATIAL = frozenset(
     {
         *("max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d"),
@@ -36,22 +36,19 @@ ONE_AXIS = frozenset({"softmax", "log_softmax", "_softmax", "_log_softmax", "cum
 MEANS = frozenset({"mean", "sum", "amax", "amin", "var", "std"})
 
 
-def settle(
-    kept: KeptAxes, found: Mapping[Node, Channels], absorbs: Absorbs, fixed: frozenset[str] = frozenset()
-) -> None:
+def settle(kept: KeptAxes, reads: Reads, fixed: frozenset[str] = frozenset()) -> None:
     """Let everything stay that has to.
 
     Args:
         kept: In which nothing stays yet.
-        found: Constant channels.
-        absorbs: Says which constants a layer can do without.
+        reads: Says what layers read.
         fixed: Names of reshapes whose sizes cannot change.
     """
     nodes = [node for node in kept.exported.graph.nodes if node.op != "placeholder" or node in kept.axes]
     while True:
         kept.changed = False
         for node in reversed(nodes):
-            _apply(kept, node, found, absorbs, fixed)
+            _apply(kept, node, reads, fixed)
         for one, other in kept.ties:
             for axis in range(kept.rank(one)):
                 kept.link(one, axis, other, axis)
@@ -64,7 +61,7 @@ def settle(
             return
 
 
-def _apply(kept: KeptAxes, node: Node, found: Mapping[Node, Channels], absorbs: Absorbs, fixed: frozenset[str]) -> None:
+def _apply(kept: KeptAxes, node: Node, reads: Reads, fixed: frozenset[str]) -> None:
     name = operator_name(node)
     if node.op == "placeholder":
         if node not in kept.tensors or not (node.users or any(node in tie for tie in kept.ties)):
@@ -73,7 +70,7 @@ def _apply(kept: KeptAxes, node: Node, found: Mapping[Node, Channels], absorbs: 
         if isinstance(node.meta.get("val"), tuple | list):  # such as the parts of a split
             _keep_all(kept, node)
     elif is_layer(node):
-        _layer(kept, node, found, absorbs)
+        _layer(kept, node, reads)
     elif node.op == "output" or node.op != "call_function":
         _keep_all(kept, node)
     elif node.target is aten.batch_norm.default:
@@ -147,7 +144,7 @@ def _broadcast(kept: KeptAxes, operand: Node, node: Node) -> None:
             kept.link(operand, axis, node, axis + offset)
 
 
-def _layer(kept: KeptAxes, node: Node, found: Mapping[Node, Channels], absorbs: Absorbs) -> None:
+def _layer(kept: KeptAxes, node: Node, reads: Reads) -> None:
     x, weight, *rest = node.args[:3]
     bias = rest[0] if rest else None
     parameters = layer_weight(kept, node)
@@ -174,24 +171,18 @@ def _layer(kept: KeptAxes, node: Node, found: Mapping[Node, Channels], absorbs: 
         kept.whole(weight, (in_axis,))
         _groups(kept, x, node, groups)
         return
-    stays = kept.of(node, axis)
-    assert stays is not None
-    read = (values[stays] != 0).transpose(0, 1).flatten(1).any(1)
-    channels = found.get(x)
-    if channels is not None and channels.axis == axis:
-        read = read & ~absorbs(node, channels.values)
-    kept.grow(x, axis, read)
+    kept.grow(x, axis, reads(node, values))
     kept.link(weight, in_axis, x, axis)
 
 
 def _groups(kept: KeptAxes, x: Node, node: Node, groups: int) -> None:
     """Let a group stay whole, its inputs and outputs, where anything of it stays."""
     sides = [(x, kept.of(x, 1)), (node, kept.of(node, 1))]
-    masks = [mask.reshape(groups, -1).any(1) for _, mask in sides if mask is not None]
+    masks = [mask.reshape(groups, -1).amax(1) for _, mask in sides if mask is not None]
     if len(masks) < len(sides):
         _keep_all(kept, node)
         return
-    stays = masks[0] | masks[1]
+    stays = torch.maximum(*masks)
     for side, mask in sides:
         assert mask is not None
         kept.grow(side, 1, stays.repeat_interleave(len(mask) // groups))
@@ -296,28 +287,28 @@ def _link_blocks(kept: KeptAxes, x: Node, these: range, node: Node, those: range
             kept.whole(side, axes)
         return
     while True:
-        grids = [_outer([mask for mask in masks if mask is not None]) for _, _, masks in sides]
+        grids = [_outer(kept, [mask for mask in masks if mask is not None]) for _, _, masks in sides]
         if grids[0].numel() != grids[1].numel():
             for side, axes, _ in sides:
                 kept.whole(side, axes)
             return
-        stays = grids[0].reshape(-1) | grids[1].reshape(-1)
+        stays = torch.maximum(*(grid.reshape(-1) for grid in grids))
         grew = False
         for side, axes, masks in sides:
             grid = stays.reshape([len(mask) for mask in masks if mask is not None])
             for place, axis in enumerate(axes):
                 others = [other for other in range(grid.ndim) if other != place]
-                mask = grid.any(dim=others) if others else grid
+                mask = grid.amax(dim=others) if others else grid
                 mine = masks[place]
                 assert mine is not None
-                grew |= bool((mask & ~mine).any())
+                grew |= bool((mask > mine).any())
                 kept.grow(side, axis, mask)
         if not grew:
             return
 
 
-def _outer(masks: list[Tensor]) -> Tensor:
-    grid = torch.ones((), dtype=torch.bool)
+def _outer(kept: KeptAxes, masks: list[Tensor]) -> Tensor:
+    grid = kept.all_of(1).reshape(())
     for mask in masks:
-        grid = grid.unsqueeze(-1) & mask
+        grid = torch.minimum(grid.unsqueeze(-1), mask)
     return grid

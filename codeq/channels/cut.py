@@ -24,7 +24,7 @@ def cut(model: nn.Module, stays: Mapping[str, Axes], biases: Mapping[str, Tensor
         biases: What is added to a layer's bias, by the layer's name, float64 `(C,)` before it is cut; the layer has one
             afterwards.
     """
-    _cut_scales(model, stays)
+    _cut_quantizers(model, stays)
     owners = {name: (_owner(model, name), stays[name]) for name in stays}
     for layer, added in biases.items():
         module: Any = model.get_submodule(layer)
@@ -48,15 +48,19 @@ def cut(model: nn.Module, stays: Mapping[str, Axes], biases: Mapping[str, Tensor
         _resize(module)
 
 
-def _cut_scales(model: nn.Module, stays: Mapping[str, Axes]) -> None:
-    """Cut the scales of channels, which quantizers hold."""
+def _cut_quantizers(model: nn.Module, stays: Mapping[str, Axes]) -> None:
+    """Cut what quantizers hold of channels: scales of outputs, and which inputs live."""
     done: set[int] = set()
     for weight in quantized_weights(model):
         quantizer = weight.quantizer
-        mask = stays[weight.name][quantizer.axis] if weight.name in stays else None
-        if quantizer.per_channel and mask is not None and id(quantizer) not in done:
+        if id(quantizer) in done or weight.name not in stays:
+            continue
+        done.add(id(quantizer))
+        mask, reads = stays[weight.name][quantizer.axis], stays[weight.name][1 - quantizer.axis]
+        if quantizer.per_channel and mask is not None:
             quantizer.frozen_scale = quantizer.frozen_scale[mask.to(quantizer.frozen_scale.device)].clone()
-            done.add(id(quantizer))
+        if quantizer.channels and reads is not None:
+            quantizer.live = quantizer.live[reads.to(quantizer.live.device)].clone()
 
 
 def _sliced(tensor: Tensor, axes: Axes) -> Tensor:

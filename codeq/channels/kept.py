@@ -46,9 +46,15 @@ class KeptAxes:
                 self.ties += [(one, node)] if one is not node else []
             value = node.meta.get("val")
             if isinstance(value, Tensor):
-                self.axes[node] = [
-                    torch.zeros(size, dtype=torch.bool) if isinstance(size, int) else None for size in value.shape
-                ]
+                self.axes[node] = [self.none_of(size) if isinstance(size, int) else None for size in value.shape]
+
+    def none_of(self, size: int) -> Tensor:
+        """Give an axis of which nothing stays."""
+        return torch.zeros(size, dtype=torch.bool)
+
+    def all_of(self, size: int) -> Tensor:
+        """Give an axis of which all stays."""
+        return torch.ones(size, dtype=torch.bool)
 
     def of(self, node: Any, axis: int) -> Tensor | None:
         """Give what stays of an axis; None where its size is open."""
@@ -58,15 +64,15 @@ class KeptAxes:
     def grow(self, node: Any, axis: int, mask: Tensor | None) -> None:
         """Let some entries of an axis stay."""
         mine = self.of(node, axis)
-        if mine is not None and mask is not None and bool((mask & ~mine).any()):
-            mine |= mask
+        if mine is not None and mask is not None and bool((mask > mine).any()):
+            torch.maximum(mine, mask, out=mine)
             self.changed = True
 
     def whole(self, node: Any, axes: Sequence[int] | None = None) -> None:
         """Let some axes of a tensor stay as they are; None is all of them."""
         for axis, mine in enumerate(self.axes.get(node, ())):
             if mine is not None and (axes is None or axis in axes or axis - len(self.axes[node]) in axes):
-                self.grow(node, axis, torch.ones_like(mine))
+                self.grow(node, axis, self.all_of(len(mine)))
 
     def link(self, one: Any, axis: int, other: Any, other_axis: int) -> None:
         """Let two axes keep the same entries. One of them open, or their sizes different: both stay whole."""

@@ -11,21 +11,14 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.export import ExportedProgram
 from torch.fx import Node
 
-from codeq.cost import summary
-from codeq.errors import CodeqError, TraceError, first_line
-from codeq.graph.eval_mode import eval_mode
-from codeq.graph.inputs import Inputs, call, named_outputs, slice_inputs, split_inputs
-from codeq.graph.nodes import operator_name
-from codeq.graph.trace import trace
-from codeq.quantizer.attach import detach, encode, freeze
-from codeq.shrink.constants import (
+from codeq.channels.constants import (
     CONVOLUTIONS,
     Channels,
     channels_of,
@@ -34,16 +27,22 @@ from codeq.shrink.constants import (
     is_layer,
     layer_weight,
 )
-from codeq.shrink.cut import cut
-from codeq.shrink.kept import KeptAxes
-from codeq.shrink.rules import RESHAPES, settle
+from codeq.channels.cut import cut
+from codeq.channels.kept import KeptAxes
+from codeq.channels.rules import RESHAPES, settle
+from codeq.channels.tracing import trace_plain
+from codeq.cost import summary
+from codeq.errors import CodeqError, TraceError, first_line
+from codeq.graph.eval_mode import eval_mode
+from codeq.graph.inputs import Inputs, call, named_outputs
+from codeq.graph.nodes import operator_name
+from codeq.quantizer.attach import encode, freeze
 from codeq.toolkit.table import fold_line, format_count, render_table
 
 logger = logging.getLogger(__name__)
 aten = torch.ops.aten
 TOLERANCE = 1e-5
 """How far outputs may part, relative to the largest: float32 sums in another order."""
-PROOF_INPUTS = 4
 
 
 @dataclass(frozen=True)
@@ -161,9 +160,8 @@ def shrink(model: nn.Module, inputs: Inputs, *, fold_constants: bool = True) -> 
     """
     if not _may_shrink(model):
         return Shrunk(model, NOTHING_SHRUNK)
-    plain = detach(copy.deepcopy(model)).eval()
     try:
-        exported, tensors, names = _traced(plain, inputs)
+        exported, tensors, names = trace_plain(model, inputs)
     except TraceError as error:
         note = f"none removed, since the network cannot be traced ({first_line(error)})"
         return Shrunk(model, ShrinkReport(note=note))
@@ -173,7 +171,7 @@ def shrink(model: nn.Module, inputs: Inputs, *, fold_constants: bool = True) -> 
         kept = KeptAxes(exported)
         found = find_constants(kept)
         absorber = _Absorber(kept, fold_constants)
-        settle(kept, found, absorber, fixed)
+        settle(kept, partial(_read, kept, found, absorber), fixed)
         stays = {kept.names[node]: kept.axes[node] for node in kept.tensors if node in kept.axes}
         if all(mask is None or bool(mask.all()) for axes in stays.values() for mask in axes):
             break
@@ -190,16 +188,6 @@ def shrink(model: nn.Module, inputs: Inputs, *, fold_constants: bool = True) -> 
     return Shrunk(model, _report(kept, found, model, model, inputs))
 
 
-def _traced(plain: nn.Module, inputs: Inputs) -> tuple[ExportedProgram, tuple[Tensor, ...], tuple[str, ...]]:
-    """Trace a network of any batch size, or of the inputs' own where it takes no other; and give them."""
-    try:
-        few = split_inputs(plain, slice_inputs(inputs, slice(PROOF_INPUTS)))
-        return trace(plain, *few), *few
-    except TraceError:
-        given = split_inputs(plain, inputs)
-        return trace(plain, *given, dynamic_batch=False), *given
-
-
 def _may_shrink(model: nn.Module) -> bool:
     """Tell whether any layer has an output or input channel without a weight: what all else follows from."""
     values = {name: encoding.codes for name, encoding in encode(model).items()}
@@ -211,6 +199,18 @@ def _may_shrink(model: nn.Module) -> bool:
             if not bool(used.flatten(1).any(1).all()) or not bool(used.transpose(0, 1).flatten(1).any(1).all()):
                 return True
     return False
+
+
+def _read(kept: KeptAxes, found: Mapping[Node, Channels], absorber: "_Absorber", node: Node, weight: Tensor) -> Tensor:
+    """Tell which channels a layer reads: a weight of a channel that stays is not zero, and the layer needs it."""
+    axis = channels_of(kept, node)
+    stays = kept.of(node, axis)
+    assert stays is not None
+    read = (weight[stays] != 0).transpose(0, 1).flatten(1).any(1)
+    channels = found.get(node.args[0])  # type: ignore[arg-type]
+    if channels is not None and channels.axis == axis:
+        read = read & ~absorber(node, channels.values)
+    return read
 
 
 class _Absorber:

@@ -1,0 +1,209 @@
+"""Channels that live or die together are found here, in the traced graph and not by names.
+
+A channel is what a layer makes at one place and others read: the entries that batch norms, depthwise convolutions,
+residual sums and concatenations tie to it come along. It is dead once no layer reads it; `shrink` then takes it out, of
+every tensor. Entries get numbers, and tied ones share the largest by the rules of rules.py; what an output, a
+LayerNorm or an unknown operator needs has the largest of all and stays.
+"""
+
+import copy
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.fx import Node
+
+from codeq.channels.constants import TRANSPOSED, groups_of, is_layer
+from codeq.channels.kept import KeptAxes
+from codeq.channels.rules import RESHAPES, settle
+from codeq.channels.shrink import shrink
+from codeq.channels.tracing import trace_plain
+from codeq.cost import summary
+from codeq.graph.inputs import Inputs
+from codeq.graph.nodes import operator_name
+from codeq.quantizer.attach import QuantizedWeight, quantized_weights
+
+FIXED = 2**62
+NONE = -1
+
+
+class ChannelLabels(KeptAxes):
+    """Numbers the entries of all axes instead of saying which stay."""
+
+    def __init__(self, exported: ExportedProgram) -> None:
+        self.given = 0
+        super().__init__(exported)
+
+    def none_of(self, size: int) -> Tensor:
+        self.given += size
+        return torch.arange(self.given - size, self.given) + 1
+
+    def all_of(self, size: int) -> Tensor:
+        return torch.full((size,), FIXED)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerChannels:
+    """Says which channels a layer makes and reads.
+
+    Attributes:
+        name: The weight's.
+        macs: Multiply-adds for one input, with all channels.
+        outputs: Of every output the channel, NONE where it has to stay.
+        inputs: Likewise; None in groups, whose inputs go with their outputs.
+    """
+
+    name: str
+    macs: int
+    outputs: np.ndarray
+    inputs: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelSpaces:
+    """Holds the channels of a network that may die.
+
+    Attributes:
+        space: Of every channel, which space it belongs to: those that the same layers make and read.
+        names: Of every space the layer that makes it, the first where there are several.
+        layers: All convolutions and linear layers.
+        readers: By weight name, of every input the channel, NONE where it stays; of layers that can leave inputs out.
+    """
+
+    space: np.ndarray
+    names: tuple[str, ...]
+    layers: tuple[LayerChannels, ...]
+    readers: Mapping[str, np.ndarray]
+
+    @property
+    def count(self) -> int:
+        """Count the channels."""
+        return len(self.space)
+
+    def macs(self, live: np.ndarray) -> float:
+        """Count the multiply-adds that are left once the channels that do not live are taken out.
+
+        Args:
+            live: bool `(count,)`.
+        """
+        known = np.append(live, True)  # NONE is the last
+        return sum(
+            layer.macs
+            * float(known[layer.outputs].mean())
+            * (1.0 if layer.inputs is None else float(known[layer.inputs].mean()))
+            for layer in self.layers
+        )
+
+    def marginal_macs(self, live: np.ndarray) -> np.ndarray:
+        """Count what every channel alone costs beside those that live: float `(count,)`."""
+        known, cost = np.append(live, True), np.zeros(self.count + 1)
+        for layer in self.layers:
+            made = float(known[layer.outputs].mean())
+            read = 1.0 if layer.inputs is None else float(known[layer.inputs].mean())
+            np.add.at(cost, layer.outputs, layer.macs * read / len(layer.outputs))
+            if layer.inputs is not None:
+                np.add.at(cost, layer.inputs, layer.macs * made / len(layer.inputs))
+        return cost[:-1]
+
+    def masks(self, live: np.ndarray) -> dict[str, Tensor]:
+        """Give the inputs that every reader keeps, bool `(C,)`, by weight name."""
+        known = np.append(live, True)
+        return {name: torch.from_numpy(known[inputs]) for name, inputs in self.readers.items()}
+
+
+def find_spaces(model: nn.Module, inputs: Inputs) -> ChannelSpaces:
+    """Find the channels of an attached network that may die.
+
+    Args:
+        model: Its quantizers of convolutions and linear layers have `channels=True`.
+        inputs: One or more, batch first, as the network takes them.
+
+    Returns:
+        The channels that only layers with such quantizers read. That what `shrink` would take out of a copy is what is
+        counted here was tried.
+
+    Raises:
+        TraceError: The network cannot be traced.
+    """
+    exported, _, _ = trace_plain(model, inputs)
+    macs = {layer.name: layer.macs for layer in summary(model, inputs=inputs).layers}
+    masked = {weight.name: weight for weight in quantized_weights(model) if weight.quantizer.channels}
+    reshapes = frozenset(node.name for node in exported.graph.nodes if operator_name(node) in RESHAPES)
+    found = None
+    for fixed in (frozenset[str](), reshapes):
+        labels = ChannelLabels(exported)
+        settle(labels, lambda node, weight: None, fixed)
+        found = _spaces(labels, macs, masked)
+        if not found.count or _agrees(found, model, inputs):
+            break
+    assert found is not None
+    return found
+
+
+def _spaces(labels: ChannelLabels, macs: Mapping[str, int], masked: Mapping[str, QuantizedWeight]) -> ChannelSpaces:
+    made, read = {}, {}
+    for node in labels.exported.graph.nodes:
+        weight = node.args[1] if is_layer(node) else None
+        if not isinstance(weight, Node) or weight not in labels.names:
+            continue
+        out_axis, in_axis = (1, 0) if node.target in TRANSPOSED else (0, 1)
+        name = labels.names[weight]
+        made[name] = _entries(labels, weight, out_axis if groups_of(node) == 1 else 0)
+        read[name] = _entries(labels, weight, in_axis) if groups_of(node) == 1 else None
+    makers, readers, kept = defaultdict(set), defaultdict(set), {FIXED}
+    for name in made:
+        for label in made[name].tolist():
+            makers[label].add(name)
+        inputs = read[name]
+        if inputs is None:
+            continue
+        for label in inputs.tolist():
+            readers[label].add(name)
+        if name not in masked:
+            kept.update(inputs.tolist())
+    mortal = [label for label in makers if label in readers and label not in kept]
+    number = {label: place for place, label in enumerate(mortal)}
+    signatures: dict[tuple[frozenset[str], frozenset[str]], int] = {}
+    space = [signatures.setdefault((frozenset(makers[x]), frozenset(readers[x])), len(signatures)) for x in mortal]
+
+    def numbered(entries: np.ndarray) -> np.ndarray:
+        return np.array([number.get(label, NONE) for label in entries.tolist()])
+
+    order = list(made)
+    layers = []
+    for name in order:
+        inputs = read[name]
+        layers.append(
+            LayerChannels(name, macs.get(name, 0), numbered(made[name]), None if inputs is None else numbered(inputs))
+        )
+    names = tuple(min(makes, key=order.index).removesuffix(".weight") for makes, _ in signatures)
+    known = {layer.name: layer.inputs for layer in layers if layer.name in masked and layer.inputs is not None}
+    return ChannelSpaces(np.array(space, int), names, tuple(layers), known)
+
+
+def _entries(labels: ChannelLabels, node: Node, axis: int) -> np.ndarray:
+    found = labels.of(node, axis)
+    assert found is not None  # a parameter's sizes are numbers
+    return found.numpy()
+
+
+@torch.no_grad()
+def _agrees(spaces: ChannelSpaces, model: nn.Module, inputs: Inputs) -> bool:
+    """Try on a copy whether what goes, with every other channel dead, is what is counted."""
+    live = np.arange(spaces.count) % 2 == 0
+    for number in range(len(spaces.names)):
+        live[np.flatnonzero(spaces.space == number)[0]] = True
+    tried = copy.deepcopy(model)
+    for weight in quantized_weights(tried):
+        mask = spaces.masks(live).get(weight.name)
+        if mask is not None:
+            weight.quantizer.let_live(mask)
+            original = weight.original
+            original.copy_(torch.where(original < 0, -1.0, 1.0) * original.abs().mean())  # no other zeros
+    before, after = shrink(tried, inputs, fold_constants=False).report.macs
+    everything = spaces.macs(np.ones(spaces.count, bool))
+    return abs((before - after) - (everything - spaces.macs(live))) <= 0.5

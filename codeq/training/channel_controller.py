@@ -1,0 +1,194 @@
+"""Say how many multiply-adds a network may keep: a controller that lets channels die until so many are left.
+
+Every channel has a dead zone: it dies where what it is worth falls below lambda times the multiply-adds it costs. One
+lambda serves all layers, so that channels go where they cost much and matter little. Worth is magnitude as the loss
+sees it: the squared change of the loss, to first order, when all weights that read the channel become zero, (sum of
+gradient x weight)^2, averaged over steps. Channels that a residual sum, a depthwise convolution or a concatenation ties
+have one sum (spaces.py). Source: Liu et al. 2021, "Group Fisher Pruning for Practical Network Compression",
+arXiv:2108.00708, sections 3.1 and 3.3; Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning",
+arXiv:1906.10771. Gradients of dead weights pass straight through to the weights, as those of CoDeQ's dead zone do
+(arXiv:2512.12981), so that a channel returns where it is missed.
+
+Lambda follows from a planned curve of multiply-adds, the cubic ramp of Zhu & Gupta 2017, "To prune, or not to prune",
+arXiv:1710.01878, equation 1: what would be left at any lambda is counted, through all ties, as budget_controller.py
+counts zeros. Where grids freeze, the channels stay as they are.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from codeq.channels.spaces import ChannelSpaces, find_spaces
+from codeq.graph.inputs import Inputs
+from codeq.quantizer.attach import quantized_weights
+from codeq.quantizer.dead_zone import DeadZoneQuantizer
+from codeq.training.budget import BudgetError
+
+RAMP_SHARE = 0.5
+"""Part of the steps before freezing in which multiply-adds move to their target: what is left then has to train."""
+READINGS = 200
+"""How often gradients are read on the way."""
+SMOOTHING = 0.9
+"""Share of earlier readings in what a channel is worth."""
+LEAST_SHARE = 1 / 16
+"""Of the channels of a layer so many stay, and one at least: the collapse guard."""
+
+
+class ChannelController:
+    """A controller lets channels of a network in training die until its budget of multiply-adds is met.
+
+    Call `step()` after every optimizer step, while gradients are there, and `finish()` where grids freeze, before they
+    do. Everything is computed from weights and gradients, so ranks that hold the same take the same decisions.
+
+    Args:
+        model: Attached with `channels=True`.
+        macs: What is left of the dense network's multiply-adds in the end, in (0, 1).
+        inputs: One or more, batch first: the network is traced with them.
+        steps: Optimizer steps until `finish()`.
+
+    Attributes:
+        spaces: The channels.
+        live: Which live, bool `(spaces.count,)`.
+
+    Raises:
+        TraceError: The network cannot be traced.
+        BudgetError: It has no channel that could die, or too few.
+        ValueError: `macs` is out of range.
+    """
+
+    def __init__(self, model: nn.Module, macs: float, inputs: Inputs, steps: int) -> None:
+        if not 0 < macs < 1:
+            raise ValueError(f"macs must be above 0 and below 1, found {macs!r}")
+        self.macs = macs
+        self.steps = max(steps, 1)
+        self.interval = max(1, math.floor(RAMP_SHARE * self.steps) // READINGS)
+        self.taken = 0
+        self.finished = False
+        self.spaces: ChannelSpaces = find_spaces(model, inputs)
+        count = self.spaces.count
+        if not count:
+            raise BudgetError("the network has no channel that could go: what its layers read, outputs need too")
+        # A shared weight has one quantizer.
+        readers: dict[DeadZoneQuantizer, tuple[Tensor, np.ndarray]] = {}
+        for weight in quantized_weights(model):
+            if weight.name in self.spaces.readers:
+                readers[weight.quantizer] = (weight.original, self.spaces.readers[weight.name])
+        self._readers = readers
+        self.live = np.ones(count, bool)
+        self._worth = np.zeros(count)
+        self._readings = 0
+        self._all = self.spaces.macs(self.live)
+        sizes = np.bincount(self.spaces.space)
+        self._least = np.maximum(1, np.ceil(sizes * LEAST_SHARE)).astype(int)
+        least = self.spaces.macs(self._chosen(np.arange(count, dtype=float), count)) / self._all
+        if least > macs:
+            raise BudgetError(
+                f"{macs:.1%} of the multiply-adds cannot be met by this network: {least:.1%} is the least that its "
+                "channels allow"
+            )
+
+    @property
+    def reached(self) -> float:
+        """Say what is left of the dense network's multiply-adds, 0 to 1."""
+        return self.spaces.macs(self.live) / self._all
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `load_state_dict` needs to go on exactly; plain values."""
+        return {
+            "taken": self.taken,
+            "finished": self.finished,
+            "readings": self._readings,
+            "live": self.live.tolist(),
+            "worth": self._worth.tolist(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where another controller of the same network and budget stood.
+
+        Raises:
+            KeyError, TypeError, ValueError: It is no such state.
+        """
+        live, worth = np.array(state["live"], bool), np.array(state["worth"], float)
+        if live.shape != self.live.shape or worth.shape != self._worth.shape:
+            raise ValueError(f"states of {live.size} channels, expected {self.spaces.count}")
+        self.taken, self._readings = int(state["taken"]), int(state["readings"])
+        self.finished, self._worth = bool(state["finished"]), worth
+        self._mask(live)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Count one optimizer step; every few, read what channels are worth and let die what the plan says."""
+        if self.finished:
+            return
+        if self.taken % self.interval == 0 and self._read():
+            self._mask(self._affordable(self._planned(self.taken + self.interval)))
+        self.taken += 1
+
+    @torch.no_grad()
+    def finish(self) -> float:
+        """Put the multiply-adds on the target; the channels that live stay the same from here.
+
+        Returns:
+            What is left of them, 0 to 1.
+
+        Raises:
+            BudgetError: No gradient was read in any step.
+        """
+        if not self._readings:
+            raise BudgetError("no step had gradients to choose channels by; call step() before they are zeroed")
+        self._mask(self._affordable(self.macs))
+        self.finished = True
+        return self.reached
+
+    def _read(self) -> bool:
+        """Read what every channel is worth; False where gradients are missing or not finite."""
+        change = np.zeros(self.spaces.count + 1)
+        for quantizer, (weight, channels) in self._readers.items():
+            if weight.grad is None:
+                return False
+            products = (weight.grad.double() * weight.double()).transpose(0, 1 - quantizer.axis)
+            np.add.at(change, channels, products.flatten(1).sum(1).cpu().numpy())
+        squares = change[:-1] ** 2
+        if not np.isfinite(squares).all():
+            return False
+        self._readings += 1
+        share = min(SMOOTHING, 1 - 1 / self._readings)  # the first ones weigh alike
+        self._worth = squares + share * (self._worth - squares)
+        return True
+
+    def _planned(self, step: int) -> float:
+        left = max(0.0, 1 - step / (RAMP_SHARE * self.steps))
+        return self.macs + (1 - self.macs) * left**3
+
+    def _affordable(self, share: float) -> np.ndarray:
+        """Choose the channels that live at the lambda that leaves so many multiply-adds, the nearest there is."""
+        price = self._worth / np.maximum(self.spaces.marginal_macs(self.live), 1.0)
+        low, high = 0, self.spaces.count
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.spaces.macs(self._chosen(price, middle)) > share * self._all:
+                low = middle
+            else:
+                high = middle
+        candidates = [self._chosen(price, count) for count in (low, high)]
+        return min(candidates, key=lambda live: abs(self.spaces.macs(live) - share * self._all))
+
+    def _chosen(self, price: np.ndarray, dying: int) -> np.ndarray:
+        """Let so many of the cheapest channels die, but keep the dearest few of every space."""
+        live = np.ones(self.spaces.count, bool)
+        live[np.argsort(price, kind="stable")[:dying]] = False
+        for number, least in enumerate(self._least):
+            members = np.flatnonzero(self.spaces.space == number)
+            if live[members].sum() < least:
+                live[members[np.argsort(-price[members], kind="stable")[:least]]] = True
+        return live
+
+    def _mask(self, live: np.ndarray) -> None:
+        self.live = live
+        known = np.append(live, True)
+        for quantizer, (_, channels) in self._readers.items():
+            quantizer.let_live(torch.from_numpy(known[channels]))

@@ -1,0 +1,120 @@
+"""What is counted of channels is what `shrink` takes out, whatever ties them."""
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import codeq
+import models
+from codeq.channels.shrink import shrink
+from codeq.channels.spaces import NONE, ChannelSpaces, find_spaces
+from codeq.quantizer.attach import quantized_weights
+from tests.codeq.channels.networks import NETWORKS, Attention, Depthwise, Joined, Residual
+
+X = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def attached(network: nn.Module, **options: object) -> nn.Module:
+    for weight in network.parameters():
+        if weight.ndim > 1:  # no weight is small enough for a code of 0
+            nn.init.uniform_(weight, 0.1, 0.2)
+    codeq.attach(network, 8, channels=True, **options)  # type: ignore[arg-type]
+    return network.eval()
+
+
+def killed(network: nn.Module, spaces: ChannelSpaces, live: np.ndarray) -> nn.Module:
+    network = copy.deepcopy(network)
+    masks = spaces.masks(live)
+    for weight in quantized_weights(network):
+        if weight.name in masks:
+            weight.quantizer.let_live(masks[weight.name])
+    return network
+
+
+@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_what_is_counted_goes(kind: Callable[[], nn.Module], granularity: str) -> None:
+    torch.manual_seed(1)
+    network = attached(kind(), granularity=granularity)
+    spaces = find_spaces(network, X)
+    assert spaces.count
+    draw = np.random.default_rng(0)
+    for share in (0.2, 0.5, 0.8):
+        live = draw.random(spaces.count) < share
+        live[np.unique(spaces.space, return_index=True)[1]] = True
+        network_now = killed(network, spaces, live)
+        small, report = shrink(network_now, X, fold_constants=False)
+        everything = np.ones(spaces.count, bool)
+        assert report.macs[0] - report.macs[1] == pytest.approx(spaces.macs(everything) - spaces.macs(live))
+        with torch.no_grad():
+            expected = network_now(X)
+            torch.testing.assert_close(small(X), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
+
+
+def test_what_a_channel_costs_is_what_goes_with_it() -> None:
+    network = attached(Depthwise())
+    spaces = find_spaces(network, X)
+    live = np.ones(spaces.count, bool)
+    for channel, cost in enumerate(spaces.marginal_macs(live)):
+        alone = live.copy()
+        alone[channel] = False
+        # All but a product of two of its shares, where one layer makes it and reads it.
+        assert spaces.macs(live) - spaces.macs(alone) == pytest.approx(cost)
+
+
+def test_a_residual_sum_ties_what_it_adds() -> None:
+    spaces = find_spaces(attached(Residual()), X)
+    assert spaces.names == ("first", "middle")
+    assert np.bincount(spaces.space).tolist() == [12, 10]
+    assert set(spaces.readers) == {"first.weight", "middle.weight", "last.weight", "fc.weight"}
+    assert (spaces.readers["first.weight"] == NONE).all()  # the image's
+    np.testing.assert_array_equal(spaces.readers["middle.weight"], spaces.readers["fc.weight"])
+
+
+def test_a_concatenation_keeps_its_parts_apart() -> None:
+    spaces = find_spaces(attached(Joined()), X)
+    sizes = dict(zip(spaces.names, np.bincount(spaces.space).tolist(), strict=True))
+    assert sizes == {"down": 8, "deep": 12, "up": 8, "both": 6}
+
+
+def test_a_depthwise_pair_is_one_space_and_a_group_one_channel() -> None:
+    spaces = find_spaces(attached(Depthwise()), X)
+    sizes = dict(zip(spaces.names, np.bincount(spaces.space).tolist(), strict=True))
+    assert sizes == {"expand": 16, "project": 4}
+
+
+def test_attention_keeps_its_heads_and_gives_hidden_units() -> None:
+    assert find_spaces(attached(Attention()), X).names == ("up",)
+
+
+def test_what_a_float_layer_reads_stays() -> None:
+    spaces = find_spaces(attached(Residual(), exclude="fc"), X)
+    assert spaces.names == ("middle",)
+
+
+def test_a_size_in_forward_keeps_what_it_counts() -> None:
+    class Counted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 3)
+            self.fc = nn.Linear(4 * 6 * 6, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.last(F.relu(self.first(x))).reshape(-1, 4 * 6 * 6))
+
+    spaces = find_spaces(attached(Counted()), X)
+    assert spaces.names == ("first",)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "ds_cnn"])
+def test_networks_of_the_registry(name: str) -> None:
+    shape = {"resnet8": (1, 8, 8), "ds_cnn": (1, 49, 10)}[name]
+    network = models.create(name, **models.arguments_for(name, shape, 10))
+    codeq.attach(network, 8, channels=True)
+    spaces = find_spaces(network, torch.randn(2, *shape))
+    assert spaces.macs(np.ones(spaces.count, bool)) == codeq.summary(network, shape).macs
