@@ -59,6 +59,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     budget.add_argument("--bops", type=parse_share, metavar="SHARE", help="bit operations of the float network's: 0.05")
     budget.add_argument("--size", type=parse_size, metavar="BYTES", help="bytes by the entropy bound: 200kB")
+    budget.add_argument(
+        "--macs",
+        type=parse_share,
+        metavar="SHARE",
+        help="multiply-adds that are left once channels have died: 0.5; the files leave them out",
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what other budgets would leave, PNG or SVG")
     parser.add_argument(
         "--method",
@@ -159,6 +165,7 @@ def main(argv: list[str] | None = None) -> int:
             bits=arguments.bits,
             zeros=arguments.zeros,
             budget=_budget(arguments),
+            macs=arguments.macs,
             method=arguments.method,
             granularity=arguments.granularity,
             exclude=arguments.exclude or (),

@@ -9,6 +9,7 @@ from torch import Tensor
 from codeq.compress.allocation import Allocation
 from codeq.compress.choose import choose_codes
 from codeq.compress.columns import FEW_INPUTS, Layer, whole
+from codeq.compress.dead_channels import on_live_columns
 from codeq.compress.folded import Folded
 from codeq.compress.pick import pick
 from codeq.compress.problem import LayerProblem
@@ -59,6 +60,7 @@ class Decisions:
         folded: Channels of the BatchNorm behind a layer, by name.
         allocation: Chooses bits and zeros instead, under a budget; None without one.
         seed: Of stochastic rounding.
+        live: Of the weights that lose input channels, by name: which columns of their matrix live, bool `(columns,)`.
         rows: What was done, in the order in which it was.
     """
 
@@ -69,6 +71,7 @@ class Decisions:
     folded: Mapping[str, Folded]
     allocation: Allocation | None
     seed: int
+    live: Mapping[str, Tensor] = field(default_factory=dict)
     rows: dict[str, CompressedWeight] = field(default_factory=dict)
 
     def __call__(
@@ -92,11 +95,14 @@ class Decisions:
             quantizer.bits, zeros = KEPT_BITS, 0.0
         width = quantizer.bit_width()
         chosen = "rounding" if width == KEPT_BITS and not zeros else self.method
-        found = problems() if chosen != "rounding" and is_layer else []
+        live = self.live.get(name) if is_layer else None
+        found = problems() if is_layer and (chosen != "rounding" or live is not None) else []
+        if live is not None:
+            found = [on_live_columns(problem, live) for problem in found]
         if not found:
             chosen = "rounding"
             found = [LayerProblem(part, torch.empty(0)) for part in matrix]
-        picked = pick(chosen, (len(found), *matrix.shape[1:]), bits=width, zeros=zeros, seed=self.seed)
+        picked = pick(chosen, (len(found), *found[0].weight.shape), bits=width, zeros=zeros, seed=self.seed)
         if picked.bits != width:
             quantizer.bits = picked.bits
         least = self.folded[name].least_scale(largest()) if is_layer and name in self.folded else None
@@ -109,6 +115,8 @@ class Decisions:
             least_scale=least,
             reference=picked.reference,
         )
+        if live is not None:
+            values = torch.zeros_like(matrix).masked_scatter(live.expand_as(matrix), values)
         value = layer.restore(values, tuple(weight.original.shape))
         self.rows[name] = CompressedWeight(
             weight.name, tuple(value.shape), picked.index_bits, picked.name, reason, note=picked.note()

@@ -15,9 +15,12 @@ from torch.export import ExportedProgram
 
 from codeq.activations.learned_step import QuantizedActivations
 from codeq.activations.moves import roots
+from codeq.channels.shrink import shrink
+from codeq.channels.spaces import find_spaces
 from codeq.compress.advice import advise
 from codeq.compress.allocation import Allocation
 from codeq.compress.columns import layer_of
+from codeq.compress.dead_channels import choose_channels
 from codeq.compress.decide import KEPT_BITS, Decisions, Kept
 from codeq.compress.distill import distill as distill_network
 from codeq.compress.equalise import Equalised
@@ -27,7 +30,7 @@ from codeq.compress.folded import folded_channels
 from codeq.compress.layer_by_layer import Walked, walk
 from codeq.compress.names import ACTIVATIONS, EQUALISE
 from codeq.compress.pick import METHODS
-from codeq.compress.report import CompressReport
+from codeq.compress.report import ChannelsOutcome, CompressReport
 from codeq.compress.sensitivity import BITS, Sensitivity, measure
 from codeq.cost import FLOAT_BITS, summary
 from codeq.data.collect import CalibrationInputs, collect_calibration
@@ -65,6 +68,7 @@ def compress(
     bits: int | None = None,
     zeros: float = 0.0,
     budget: Budget | None = None,
+    macs: float | None = None,
     method: str | None = None,
     granularity: str = "channel",
     correct: bool = True,
@@ -92,6 +96,8 @@ def compress(
         zeros: Share of zeros in every weight that is not kept, in [0, 1): the dead zone is as wide as that needs.
         budget: What the network may cost instead: zeros, and bits where they are open, go where they cost the outputs
             least, by what is measured of each weight (sensitivity.py, allocation.py).
+        macs: Share of the multiply-adds that is left once channels have died, in (0, 1): those that the others make up
+            for best, for what they cost (dead_channels.py); exports leave them out. Not with a budget.
         method: One of `METHODS`; None takes "rounding" at 8 bits without `zeros`, where nothing is left to gain,
             "exact_obs" with `zeros`, and "obq" else. At 8 bits without `zeros` layers are rounded whatever it says.
         granularity: As for `attach`.
@@ -138,6 +144,10 @@ def compress(
         raise CompressError(f"zeros must be at least 0 and below 1, found {zeros!r}")
     if budget is not None and zeros:
         raise CompressError("zeros in every weight and a budget contradict each other; give one of them")
+    if macs is not None and not 0 < macs < 1:
+        raise CompressError(f"macs must be above 0 and below 1, found {macs!r}")
+    if macs is not None and budget is not None:
+        raise CompressError("multiply-adds to be left and a budget contradict each other; give one of them")
     prunes = bool(zeros) or budget is not None
     if method == ONE_BIT:
         if bits is not None or prunes:
@@ -185,7 +195,14 @@ def compress(
         )
         _write(original, equalised.tensors)  # which are the traced network's tensors too
 
-    attach(model, bits or KEPT_BITS, granularity=granularity, exclude=exclude, overrides=overrides)
+    attach(
+        model,
+        bits or KEPT_BITS,
+        granularity=granularity,
+        exclude=exclude,
+        overrides=overrides,
+        channels=macs is not None,
+    )
     weights: dict[str, QuantizedWeight] = {}
     for weight in quantized_weights(model):
         weights.setdefault(aliases[weight.name], weight)
@@ -218,12 +235,27 @@ def compress(
             )
             one = join_inputs(tuple(tensor[:1] for tensor in tensors), names)
             allocation = _allocate(budget, sensitivities, original, one, weights)
+        live = {}
+        if macs is not None:
+            spaces = find_spaces(model, join_inputs(tuple(tensor[:2] for tensor in tensors), names))
+            chosen = choose_channels(
+                spaces,
+                macs,
+                exported,
+                _batches(tensors),
+                names,
+                original,
+                aliases,
+                seed=seed,
+                on_progress=lambda share, detail: on_progress(choosing * MEASURING * share, detail),
+            )
+            live = _let_live(weights, {aliases[name]: mask for name, mask in spaces.masks(chosen).items()})
         frontier = () if allocation is None else allocation.frontier()
-        decisions = Decisions(weights, method, zeros, kept, folded, allocation, seed)
-        began = 0.0 if allocation is None else MEASURING
+        decisions = Decisions(weights, method, zeros, kept, folded, allocation, seed, live)
+        began = MEASURING if allocation is not None or macs is not None else 0.0
         # Rounding alone asks nothing of inputs: then the walk corrects, or only measures what is left of every layer.
         walked_inputs = tensors
-        if plain or (method == "rounding" and not correct):
+        if not live and (plain or (method == "rounding" and not correct)):
             walked_inputs = tuple(tensor[:CORRECTING] for tensor in tensors) if correct else held
         readers = {alias: name for alias, name in aliases.items() if name in weights}
         walked = walk(
@@ -285,8 +317,28 @@ def compress(
         frontier=frontier,
         distilled=distilled,
         activations=network.encodings() if isinstance(network, QuantizedActivations) else None,
+        channels=None if macs is None else _channels_outcome(macs, model, tensors, names),
         advice=advise(original, granularity=granularity, exclude=exclude),
     )
+
+
+def _let_live(weights: Mapping[str, QuantizedWeight], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Let input channels of weights live, and give the columns of those that lose some, by name."""
+    columns = {}
+    for name, mask in masks.items():
+        weight = weights[name]
+        weight.quantizer.let_live(mask)
+        if not bool(mask.all()):
+            reads = weight.original.numel() // (len(mask) * weight.original.shape[weight.quantizer.axis])
+            columns[name] = mask.repeat_interleave(reads)
+    return columns
+
+
+def _channels_outcome(
+    macs: float, model: nn.Module, tensors: tuple[Tensor, ...], names: tuple[str, ...]
+) -> ChannelsOutcome:
+    few = join_inputs(tuple(tensor[:2] for tensor in tensors), names)
+    return ChannelsOutcome(macs, shrink(model, few, fold_constants=False).report)
 
 
 def _join(tensors: tuple[Tensor, ...], more: tuple[tuple[Tensor, ...], tuple[str, ...]]) -> tuple[Tensor, ...]:

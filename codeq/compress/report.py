@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from codeq.activations.encoding import ActivationEncoding
+from codeq.channels.shrink import ShrinkReport
 from codeq.compress.advice import Advice
 from codeq.quantizer.choices import MAX_BITS
 from codeq.quantizer.grid import WeightEncoding
@@ -94,6 +95,25 @@ class BudgetOutcome:
 
 
 @dataclass(frozen=True)
+class ChannelsOutcome:
+    """Says what went with the channels that died: multiply-adds that were to be left, of the float network's, and the
+    report of `shrink`."""
+
+    target: float
+    shrunk: ShrinkReport
+
+    @property
+    def reached(self) -> float:
+        """Give the multiply-adds that are left, of the float network's."""
+        before, after = self.shrunk.macs
+        return after / before if before else 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it to machines, with plain types."""
+        return {"target": self.target, "reached": self.reached, "shrunk": self.shrunk.to_dict()}
+
+
+@dataclass(frozen=True)
 class Distilled:
     """Says what distillation did.
 
@@ -165,6 +185,7 @@ class CompressReport:
         frontier: What other budgets of the kind would leave, as predicted from single weights; empty without a budget.
         distilled: What distillation did; None without it.
         activations: The grid of every quantized activation, by name; None where they are float.
+        channels: What went with the channels that died; None where none was to.
         advice: What the float weights alone say; its sentence is printed, its table is in `report.advice`.
     """
 
@@ -180,6 +201,7 @@ class CompressReport:
     frontier: tuple[FrontierPoint, ...] = ()
     distilled: Distilled | None = None
     activations: Mapping[str, ActivationEncoding] | None = None
+    channels: ChannelsOutcome | None = None
     advice: Advice | None = None
 
     @property
@@ -245,7 +267,12 @@ class CompressReport:
         """Give everything to machines, with plain types."""
         budget = None if self.budget is None else self.budget.to_dict()
         advice = None if self.advice is None else self.advice.to_dict()
-        found = {"entropy_bytes": self.entropy_bytes, "largest_loss": self.largest_loss}
+        channels = None if self.channels is None else self.channels.to_dict()
+        found: dict[str, Any] = {
+            "channels": channels,
+            "entropy_bytes": self.entropy_bytes,
+            "largest_loss": self.largest_loss,
+        }
         return asdict(self) | found | {"budget": budget, "warnings": list(self.warnings), "advice": advice}
 
     def __str__(self) -> str:
@@ -284,6 +311,8 @@ class CompressReport:
         if self.advice is not None:
             whole = all(weight.bits == MAX_BITS for weight in self.weights) and self.budget is None
             lines.append(fold_line(f"{'for fewer bits' if whole else 'advice'}: {self.advice.sentence}", 2))
+        if self.channels is not None:
+            lines.append(fold_line(f"channels: {self.channels.shrunk.line}", 2))
         lines += self._budget()
         lines += [fold_line(f"WARNING  {text}", 9) for text in self.warnings]
         return "\n".join(lines)

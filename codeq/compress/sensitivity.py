@@ -27,8 +27,7 @@ from codeq.compress.layer_by_layer import walk
 from codeq.compress.methods.obq import inverse_factor
 from codeq.compress.problem import LayerProblem
 from codeq.quantizer.attach import QuantizedWeight
-from codeq.quantizer.outputs import add_powers, float_outputs
-from codeq.quantizer.power import Power
+from codeq.quantizer.outputs import float_outputs, noise
 
 BITS = (2, 3, 4, 5, 6, 8)
 ZEROS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -117,12 +116,12 @@ def measure_choices(
             values = torch.stack([grid.values(part) for grid, part in zip(grids, levels, strict=True)])
             error = values - matrix
             plain = _power(error, moments)
-            noise = sum(
+            left_noise = sum(
                 float((part.square() @ kept).sum()) if kept is not None else _power(part[None], [moment])
                 for part, kept, moment in zip(error, left, moments, strict=True)
             )
             asked = 0.0 if zeros == 0 else sparsity
-            shares = (min(noise, plain) / signal, plain / signal) if signal else (0.0, 0.0)
+            shares = (min(left_noise, plain) / signal, plain / signal) if signal else (0.0, 0.0)
             choice = GridChoice(placement.bits, asked, sparsity, _entropy_bytes(levels), shares[0])
             found.append(Measured(choice, values, shares[1]))
     return found
@@ -185,7 +184,7 @@ def measure(
             kept = parameter.detach().clone()
             parameter.data.copy_(seen.restore(probed.values, tuple(parameter.shape)))
             try:
-                gain = _noise(wanted, float_outputs(original, batches[0], names)) / probed.rounding_noise
+                gain = noise(wanted, float_outputs(original, batches[0], names)) / probed.rounding_noise
             finally:
                 parameter.data.copy_(kept)
         found[name] = Sensitivity(name, matrix.numel(), tuple(one.choice for one in at), gain)
@@ -197,13 +196,6 @@ def measure(
         if name not in found:  # no output reads it
             look(name, None, list, None)
     return found
-
-
-def _noise(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> float:
-    """Add up the noise of every output over its signal."""
-    powers: dict[str, Power] = {}
-    add_powers(powers, wanted, found)
-    return sum(power.noise / power.signal for power in powers.values() if power.signal)
 
 
 def _power(matrix: Tensor, moments: Sequence[Tensor]) -> float:

@@ -30,3 +30,10 @@ def add_powers(powers: dict[str, Power], wanted: Mapping[str, Tensor], found: Ma
     """Add the signal and the noise of every output to `powers`, by its name."""
     for name, value in wanted.items():
         powers.setdefault(name, Power()).add(value, found[name])
+
+
+def noise(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> float:
+    """Add up the noise of every output over its signal."""
+    powers: dict[str, Power] = {}
+    add_powers(powers, wanted, found)
+    return sum(power.noise / power.signal for power in powers.values() if power.signal)

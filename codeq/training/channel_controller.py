@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from codeq.channels.price import affordable, least_macs
 from codeq.channels.spaces import ChannelSpaces, find_spaces
 from codeq.graph.inputs import Inputs
 from codeq.quantizer.attach import quantized_weights
@@ -34,8 +35,6 @@ READINGS = 200
 """How often gradients are read on the way."""
 SMOOTHING = 0.9
 """Share of earlier readings in what a channel is worth."""
-LEAST_SHARE = 1 / 16
-"""Of the channels of a layer so many stay, and one at least: the collapse guard."""
 
 
 class ChannelController:
@@ -82,9 +81,7 @@ class ChannelController:
         self._worth = np.zeros(count)
         self._readings = 0
         self._all = self.spaces.macs(self.live)
-        sizes = np.bincount(self.spaces.space)
-        self._least = np.maximum(1, np.ceil(sizes * LEAST_SHARE)).astype(int)
-        least = self.spaces.macs(self._chosen(np.arange(count, dtype=float), count)) / self._all
+        least = least_macs(self.spaces) / self._all
         if least > macs:
             raise BudgetError(
                 f"{macs:.1%} of the multiply-adds cannot be met by this network: {least:.1%} is the least that its "
@@ -165,27 +162,8 @@ class ChannelController:
         return self.macs + (1 - self.macs) * left**3
 
     def _affordable(self, share: float) -> np.ndarray:
-        """Choose the channels that live at the lambda that leaves so many multiply-adds, the nearest there is."""
-        price = self._worth / np.maximum(self.spaces.marginal_macs(self.live), 1.0)
-        low, high = 0, self.spaces.count
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self.spaces.macs(self._chosen(price, middle)) > share * self._all:
-                low = middle
-            else:
-                high = middle
-        candidates = [self._chosen(price, count) for count in (low, high)]
-        return min(candidates, key=lambda live: abs(self.spaces.macs(live) - share * self._all))
-
-    def _chosen(self, price: np.ndarray, dying: int) -> np.ndarray:
-        """Let so many of the cheapest channels die, but keep the dearest few of every space."""
-        live = np.ones(self.spaces.count, bool)
-        live[np.argsort(price, kind="stable")[:dying]] = False
-        for number, least in enumerate(self._least):
-            members = np.flatnonzero(self.spaces.space == number)
-            if live[members].sum() < least:
-                live[members[np.argsort(-price[members], kind="stable")[:least]]] = True
-        return live
+        costs = self.spaces.marginal_macs(self.live)
+        return affordable(self.spaces, self._worth, share * self._all, costs=costs)
 
     def _mask(self, live: np.ndarray) -> None:
         self.live = live
