@@ -80,11 +80,11 @@ def run_export(backend: Backend, argv: list[str] | None) -> int:
 
     cli.set_threads(arguments.threads)
     loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model, arguments.model_args))
-    inputs, note = checked_inputs(loaded, arguments.check)
     with cli.spinner(f"reading {arguments.calibration or arguments.checkpoint}"):
         quantization = choose_quantization(
             loaded, options_of(arguments, Quantization), arguments.calibration, mean=arguments.mean, std=arguments.std
         )
+    inputs, note = checked_inputs(loaded, arguments.check, quantization if arguments.calibration else None)
     request = backend.request(
         **options_of(arguments, backend.request),
         quantization=quantization,

@@ -19,14 +19,21 @@ from export.options import OfCheckpoint, Quantization, default_calibration, defa
 IMAGENET = "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
 
 
-def checked_inputs(loaded: Checkpoint, count: int | None) -> tuple[StoredInputs, str]:
+def checked_inputs(
+    loaded: Checkpoint, count: int | None, given: Quantization | None = None
+) -> tuple[StoredInputs, str]:
     """Give the inputs to check with, and what the user should know of them.
 
     Args:
         loaded: The checkpoint.
         count: How many; None takes as many as is usual for their size.
+        given: With inputs of the user's, which are taken where the checkpoint holds none.
     """
-    return loaded.inputs_to_check(count or default_check(loaded.values_per_input))
+    count = count or default_check(loaded.values_per_input)
+    if given is not None and loaded.held_inputs is None and loaded.calibration_inputs is None:
+        inputs: Any = given.calibration
+        return slice_inputs(inputs, slice(count)), "the checkpoint holds no inputs: those of --calibration were used"
+    return loaded.inputs_to_check(count)
 
 
 def choose_quantization(

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codeq.errors import CodeqError
+from codeq.errors import CodeqError, first_line
 from codeq.toolkit import cli
 from codeq.toolkit.files import check_writable
 
@@ -67,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     if input_shape is None:
         raise CodeqError(f"--model {arguments.model}: does not say its input_shape; give --input-shape, e.g. 3,224,224")
     report = _adopt(model, arguments, tuple(input_shape))
+    _try(model, tuple(input_shape), f"--input-shape {','.join(map(str, input_shape))}")
     save(arguments.output, model, input_shape=tuple(input_shape), activations=report.activations, **saved_as)
     cli.show_report(report, arguments.json)
     if str(arguments.json) != "-":
@@ -91,6 +92,18 @@ def _adopt(model: "nn.Module", arguments: argparse.Namespace, input_shape: tuple
         load_quantized(model, state, arguments.init)
     example = torch.randn(TRACED_INPUTS, *input_shape, generator=torch.Generator().manual_seed(0))
     return recover(model, example, exclude=exclude, snap=arguments.snap)
+
+
+def _try(model: "nn.Module", input_shape: tuple[int, ...], given: str) -> None:
+    """See that the network takes the inputs that its checkpoint will name."""
+    import torch
+
+    from codeq.quantizer.outputs import float_outputs
+
+    try:
+        float_outputs(model, (torch.zeros(TRACED_INPUTS, *input_shape),), ())
+    except Exception as error:  # the network is the user's, and may raise anything
+        raise CodeqError(f"{given}: {type(model).__name__} does not take it ({first_line(error)})") from error
 
 
 def _shape(text: str) -> tuple[int, ...]:

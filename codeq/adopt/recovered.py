@@ -120,7 +120,12 @@ def recover(
         for weight in quantized_weights(model):
             _freeze_on(weight, found[weight.name])
         rows = tuple(AdoptedWeight.of(weight, found[weight.name].steps_off) for weight in quantized_weights(model))
-        scales = Scales() if example_inputs is None else read_scales(model, quantizers, example_inputs)
+        try:
+            scales = Scales() if example_inputs is None else read_scales(model, quantizers, example_inputs)
+        except BaseException:
+            for weight in list(quantized_weights(model)):  # as it came
+                remove_quantizer(weight)
+            raise
     finally:
         for quantizer in quantizers:
             quantizer.remove()

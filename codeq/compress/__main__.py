@@ -157,6 +157,7 @@ def main(argv: list[str] | None = None) -> int:
         return name_inputs(model, read, source)
 
     inputs = read_inputs(arguments.calibration, arguments.count)
+    preprocessing = _preprocessing(arguments, inputs)
     further = read_inputs(arguments.distill_inputs, None) if arguments.distill_inputs else None
     with cli.progress_bar("compress", 1000) as update:
         report = compress(
@@ -183,7 +184,6 @@ def main(argv: list[str] | None = None) -> int:
         shape: Any = {name: tuple(tensor.shape[1:]) for name, tensor in inputs.items()}
     else:
         shape = tuple(inputs.shape[1:])
-    preprocessing = _preprocessing(arguments, inputs)
     save(
         arguments.output,
         model,
@@ -212,14 +212,20 @@ def main(argv: list[str] | None = None) -> int:
 
 def _preprocessing(arguments: argparse.Namespace, inputs: Any) -> dict[str, list[float]]:
     """Say what was done to images, a number for each channel."""
-    if not arguments.mean or not arguments.std or isinstance(inputs, dict):
+    if arguments.mean is None and arguments.std is None:
         return {}
     from codeq.data.crop import TEST_CROP  # here, behind the parser
     from codeq.data.image_folder import MAX_PIXEL
+    from codeq.data.normalise import per_channel
 
-    given = {"mean": arguments.mean, "std": arguments.std}
-    made = {name: numbers * (inputs.shape[1] if len(numbers) == 1 else 1) for name, numbers in given.items()}
-    return made | {"max_pixel": [float(MAX_PIXEL)], "crop": [TEST_CROP]}
+    if arguments.mean is None or arguments.std is None:
+        raise CompressError("--mean and --std go together: images are normalised by both, or neither")
+    if isinstance(inputs, dict) or inputs.ndim < 3:
+        raise CompressError(f"--mean and --std are for images, and {arguments.calibration} has none; leave them out")
+    channels = inputs.shape[1]
+    wanted = f"1 or {channels} each for inputs of {channels} channels"
+    mean, std = per_channel(arguments.mean, arguments.std, channels, arguments.calibration, wanted)
+    return {"mean": mean, "std": std} | {"max_pixel": [float(MAX_PIXEL)], "crop": [TEST_CROP]}
 
 
 def _check_plot(arguments: argparse.Namespace) -> None:

@@ -104,6 +104,8 @@ def distill(
                 batch = _mixed(tuple(tensor[rows] for tensor in inputs), generator)
                 with torch.no_grad():
                     targets = _answers(teacher, batch, names)
+                if not all(bool(target.isfinite().all()) for target in targets):
+                    raise CompressError("distillation: the float network answers NaN or infinite; give other inputs")
                 loss = _distance(targets, _answers(student, batch, names))
                 if layers:
                     loss = loss + features * _distance(wanted.values(), [learned[name] for name in wanted])
@@ -152,8 +154,8 @@ def _groups(student: nn.Module, weights: Iterable[QuantizedWeight]) -> Iterator[
 
 
 def _mixed(batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
-    """Mix inputs in pairs; ids and masks stay as they are, and all of their batch."""
-    if not all(tensor.is_floating_point() for tensor in batch):
+    """Mix inputs in pairs; a batch with ids or masks stays as it is."""
+    if any(_is_mask(tensor) for tensor in batch):
         return batch
     count = len(batch[0])
     share, partner = 1 - torch.rand(count, generator=generator) / 2, torch.randperm(count, generator=generator)
@@ -162,6 +164,13 @@ def _mixed(batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tenso
         own = share.to(tensor).reshape(-1, *[1] * (tensor.ndim - 1))
         mixed.append(own * tensor + (1 - own) * tensor[partner])
     return tuple(mixed)
+
+
+def _is_mask(tensor: Tensor) -> bool:
+    """Tell whether a mean of two inputs is none: of whole numbers, of infinities, of zeros and ones alone."""
+    if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
+        return True
+    return bool(((tensor == 0) | (tensor == 1)).all())
 
 
 def _answers(network: nn.Module, batch: tuple[Tensor, ...], names: tuple[str, ...]) -> list[Tensor]:

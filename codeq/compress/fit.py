@@ -47,7 +47,8 @@ def answer(
         except CodeqError:
             raise
         except Exception as error:  # the network is the user's, and may raise anything
-            given = ", ".join(_describe(tensor) for tensor in batch)
+            named = zip(names or [""] * len(batch), batch, strict=True)
+            given = ", ".join(f"{name} {_describe(tensor)}".lstrip() for name, tensor in named)
             last = first + len(batch[0]) - 1
             numbers = f"input {first}" if last == first else f"inputs {first} to {last}"
             raise TraceError(

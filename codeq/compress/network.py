@@ -61,6 +61,8 @@ MEASURING = 0.3
 """Share of the progress that measuring sensitivities counts."""
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def compress(
     model: nn.Module,
     calibration: CalibrationInputs,
@@ -164,7 +166,7 @@ def compress(
         raise CompressError(f"equalise must be one of {', '.join(EQUALISE)}, found {equalise!r}")
     if activations not in ACTIVATIONS:
         raise CompressError(f"activations must be {' or '.join(ACTIVATIONS)}, found {activations!r}")
-    if distill < 0:
+    if isinstance(distill, bool) or not isinstance(distill, int) or distill < 0:
         raise CompressError(f"distill must be a number of epochs, found {distill!r}")
     if distill and method in TABLES:
         raise CompressError(f"distillation would lose what {method} chooses from; take another method, or distill=0")
@@ -343,10 +345,12 @@ def _channels_outcome(
 
 def _join(tensors: tuple[Tensor, ...], more: tuple[tuple[Tensor, ...], tuple[str, ...]]) -> tuple[Tensor, ...]:
     """Put further inputs behind the calibration inputs."""
-    for own, other in zip(tensors, more[0], strict=True):
-        if own.shape[1:] != other.shape[1:]:
-            shapes = f"shape {tuple(other.shape[1:])}, the calibration inputs {tuple(own.shape[1:])}"
-            raise CompressError(f"inputs to distil on have {shapes}")
+    found, wanted = (
+        ", ".join(f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape[1:])}" for tensor in given)
+        for given in (more[0], tensors)
+    )
+    if found != wanted:
+        raise CompressError(f"inputs to distil on are {found}, the calibration inputs {wanted}")
     return tuple(torch.cat(pair) for pair in zip(tensors, more[0], strict=True))
 
 

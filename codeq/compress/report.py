@@ -130,7 +130,8 @@ class Distilled:
 
     def __str__(self) -> str:
         kept = f"epoch {self.best_epoch} of {self.epochs} is kept" if self.best_epoch else "no epoch was better"
-        return f"distilled from {self.decibels_before:.1f} to {self.decibels_after:.1f} dB: {kept}"
+        digits = 1 if self.decibels_after - self.decibels_before >= 0.05 or not self.best_epoch else 2
+        return f"distilled from {self.decibels_before:.{digits}f} to {self.decibels_after:.{digits}f} dB: {kept}"
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,9 @@ class CompressReport:
         assert worst.decibels is not None
         text = f"most is lost at {worst.name}: {worst.decibels:.1f} dB of its layer's result are left"
         if alone is None or alone <= worst.decibels + 3:  # half of the noise or more is its own
-            more = "more bits, or exclude it" if worst.bits < MAX_BITS else "exclude it"
+            ways = ["more bits"] if worst.bits < MAX_BITS else []
+            ways += ["a larger budget"] if self.budget is not None else []
+            more = ", or ".join([*ways, "exclude it"])
             return f"{text}, by its own codes; {more}"
         return (
             f"{text}, {alone:.1f} dB by its own codes; it amplifies what is lost before it: "
@@ -326,6 +329,8 @@ class CompressReport:
         if rows:
             lines += ["", "what others would leave, as predicted from single weights:"]
             lines.append(render_table(("budget", "outputs keep"), rows))
+            measured = f"{self.measured_decibels:.1f} dB measured at {budget.format(self.budget.reached)}"
+            lines.append(fold_line(f"{measured}; predictions order budgets, and are low where zeros are many", 2))
         return lines
 
     def _kept(self) -> list[str]:

@@ -1,11 +1,12 @@
 """Turn pixels into inputs of mean 0 and deviation 1: input = (pixel / max_pixel - mean) / std, per channel."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from codeq.errors import DataError
+from codeq.errors import CalibrationError, DataError
 
 
 def normalise(pixels: Tensor, max_pixel: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -21,6 +22,27 @@ def normalise(pixels: Tensor, max_pixel: int, mean: Sequence[float], std: Sequen
     """
     shape = (-1, 1, 1)
     return pixels.float().div_(max_pixel).sub_(torch.tensor(mean).reshape(shape)).div_(torch.tensor(std).reshape(shape))
+
+
+def per_channel(
+    mean: Sequence[float], std: Sequence[float], channels: int, source: object, wanted: str
+) -> tuple[list[float], list[float]]:
+    """Check what pixels are normalised by, and give a number for each channel where there is one for all.
+
+    Args:
+        mean, std: As people gave them.
+        channels: Of the images.
+        source, wanted: Where they come from and how many are expected, for messages.
+
+    Raises:
+        CalibrationError: They do not fit, are not finite, or a deviation is not above 0.
+    """
+    if not {len(mean), len(std)} <= {1, channels}:
+        raise CalibrationError(f"{source}: mean has {len(mean)} and std {len(std)} numbers, expected {wanted}")
+    mean, std = (list(numbers) * (channels // len(numbers)) for numbers in (mean, std))
+    if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise CalibrationError(f"{source}: mean is {mean} and std {std}, expected finite numbers, of std above 0")
+    return mean, std
 
 
 def channel_statistics(pixels: Tensor, max_pixel: int, source: str) -> tuple[list[float], list[float]]:

@@ -9,7 +9,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from codeq.data.collect import check_values, default_count, to_tensor
 from codeq.data.crop import InputSize, height_and_width
 from codeq.data.expected import ExpectedInput
 from codeq.data.image_file import SUFFIXES
+from codeq.data.normalise import per_channel
 from codeq.data.plain_images import read_images
 from codeq.errors import CalibrationError
 
@@ -72,12 +72,10 @@ def read_image_inputs(
     normalised = mean is not None
     mean, std = mean or [0.0], std or [1.0]
     channels = expected.shape[0] if expected.shape else channels or (max(len(mean), len(std)) if normalised else 3)
-    if channels not in (1, 3) or not {len(mean), len(std)} <= {1, channels}:
-        wanted = f"{channels} each for {expected}" if expected.shape else "3 each for RGB or 1 for grey"
+    wanted = f"{channels} each for {expected}" if expected.shape else "3 each for RGB or 1 for grey"
+    if channels not in (1, 3):
         raise CalibrationError(f"{folder}: mean has {len(mean)} and std {len(std)} numbers, expected {wanted}")
-    mean, std = (list(numbers) * (channels // len(numbers)) for numbers in (mean, std))
-    if not np.isfinite([*mean, *std]).all() or min(std) <= 0:
-        raise CalibrationError(f"{folder}: mean is {mean} and std {std}, expected finite numbers, of std above 0")
+    mean, std = per_channel(mean, std, channels, folder, wanted)
     taken = _spread(folder, paths, count or default_count(channels * height * width))
     images = read_images(taken, (height, width), mean, std)
     expected.check(f"{folder}: a batch of its images", images)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -62,6 +63,11 @@ def test_a_network_of_torch_ao_exports_with_its_scales(folder: Path, run_command
     done = run_command("export.onnx", "ckpt.pt", *factory, "--json", "a.json", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert json.loads((folder / "a.json").read_text())["activations"]["ranges"] == "learned in training"
+    assert "the checkpoint holds no inputs: random normal ones were used" in done.stderr
+    np.save(folder / "inputs.npy", np.random.default_rng(0).random((40, 3, 8, 8), np.float32))
+    done = run_command("export.onnx", "ckpt.pt", *factory, "--calibration", "inputs.npy", "-o", "b.onnx", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "the checkpoint holds no inputs: those of --calibration were used" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -74,9 +80,20 @@ def test_a_network_of_torch_ao_exports_with_its_scales(folder: Path, run_command
         (["--model", "prepared_networks:nothing"], "prepared_networks"),
         (["--model", "prepared_networks:prepared"], "does not say its input_shape; give --input-shape"),
         ([*MODEL, "--input-shape", "3,x"], "expected sizes with commas between them, e.g. 3,224,224, found '3,x'"),
+        ([*MODEL, "--init", "published.pt", "--input-shape", "2,9,9"], "--input-shape 2,9,9: "),
         (["--model", "autoencoder", "--init", "published.pt"], "published.pt: shapes differ from those of"),
     ],
-    ids=["float", "no file", "exclude", "no network", "no factory", "no shape", "shape", "other network"],
+    ids=[
+        "float",
+        "no file",
+        "exclude",
+        "no network",
+        "no factory",
+        "no shape",
+        "shape",
+        "wrong shape",
+        "other network",
+    ],
 )
 def test_bad_input_is_one_line(words: list[str], message: str, folder: Path, run_command: Any) -> None:
     done = run_command("codeq.adopt", *words, cwd=folder)

@@ -168,6 +168,18 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     "no folder": ([*CODER, "-o", "none/ckpt.pt"], "cannot write none/ckpt.pt: there is no folder none"),
     "inputs for nothing": ([*CODER, "--distill-inputs", "inputs.npy"], "what --distill EPOCHS trains on; give both"),
     "a table to train": ([*CODER, "--method", "sqs", "--bits", "4", "--distill", "1"], "would lose what sqs chooses"),
+    "one statistic": ([*CODER, "--mean", "0.5"], "--mean and --std go together"),
+    "statistics of no image": ([*CODER, "--mean", "0", "--std", "1"], "are for images, and inputs.npy has none"),
+    "NaN for a mean": (
+        [*CONVOLUTION, "--calibration", "batches:images", "--mean", "nan", "--std", "1"],
+        "batches:images: mean is [nan, nan, nan] and std [1.0, 1.0, 1.0], expected finite numbers, of std above 0",
+    ),
+    "two means": (
+        [*CONVOLUTION, "--calibration", "batches:images", "--mean", "0,0", "--std", "1,1"],
+        "mean has 2 and std 2 numbers, expected 1 or 3 each for inputs of 3 channels",
+    ),
+    "multiply-adds": ([*CODER, "--macs", "0.0001"], "0.0% of the multiply-adds cannot be left: "),
+    "multiply-adds and bytes": ([*CODER, "--macs", "0.5", "--size", "1kB"], "not allowed with"),
     "no such way": ([*CODER, "--equalise", "all"], "--equalise"),
     "plot of nothing": ([*CODER, "--plot", "a.svg"], "give one with --sparsity, --bops or --size"),
     "plot's kind": ([*CODER, "--size", "9kB", "--plot", "a.gif"], "a name that ends in .png or .svg"),

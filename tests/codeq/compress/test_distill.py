@@ -133,7 +133,12 @@ def test_layers_that_are_not_called_by_themselves() -> None:
         ({"distill": -1}, "distill must be a number of epochs, found -1"),
         ({"distill": 1, "method": "sqs", "bits": 4}, "distillation would lose what sqs chooses from"),
         ({"activations": "int4"}, "activations must be float or int8, found 'int4'"),
-        ({"distill": 1, "distill_inputs": torch.zeros(4, 3, 6, 6)}, r"inputs to distil on have shape \(3, 6, 6\)"),
+        (
+            {"distill": 1, "distill_inputs": torch.zeros(4, 3, 6, 6)},
+            r"inputs to distil on are float32 \(3, 6, 6\), the calib",
+        ),
+        ({"distill": 1.5}, "distill must be a number of epochs, found 1.5"),
+        ({"distill": 1, "distill_inputs": torch.zeros(4, 3, 8, 8, dtype=torch.int64)}, r"on are int64 \(3, 8, 8\)"),
     ],
 )
 def test_bad_input_is_one_line(network: Net, options: dict[str, Any], message: str) -> None:
@@ -141,6 +146,63 @@ def test_bad_input_is_one_line(network: Net, options: dict[str, Any], message: s
     with pytest.raises(CompressError, match=message):
         compress(model, images(20), **options)
     assert not list(quantized_weights(model))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_trains_wherever_it_is_called(network: Net, mode: Callable[[], Any]) -> None:
+    expected, model = copy.deepcopy(network), copy.deepcopy(network)
+    compress(expected, images(40), bits=4, distill=1)
+    with mode():
+        compress(model, images(40), bits=4, distill=1)
+    for one, other in zip(expected.state_dict().values(), model.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+class Masked(nn.Module):
+    """Attention with a float mask, 0 or -inf: a mean of two of them would leave rows with nothing to look at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = self.first(x)
+        shares = (x @ x.transpose(1, 2) + mask[:, None]).softmax(-1)
+        return self.last(shares @ x)
+
+
+def test_masks_are_not_mixed() -> None:
+    torch.manual_seed(0)
+    model = Masked()
+    mask = torch.zeros(40, 6)
+    mask[::2, :3] = mask[1::2, 3:] = -torch.inf
+    seen: list[Tensor] = []
+    before = model.forward
+
+    def forward(x: Tensor, mask: Tensor) -> Tensor:
+        seen.append(mask.detach())
+        return before(x, mask)
+
+    report = compress(model, {"x": torch.randn(40, 6, 8), "mask": mask}, bits=4)
+    teacher = Masked()
+    teacher.forward = forward  # type: ignore[method-assign]
+    inputs = (torch.randn(40, 6, 8), mask)
+    distilled = distill(model, teacher, inputs, ("x", "mask"), held=inputs, epochs=1)
+    assert report.output_decibels[0] > 10
+    assert distilled.epochs == 1
+    assert all(bool(((part == 0) | part.isneginf()).all()) for part in seen)
+    ones = (torch.randn(40, 6, 8), torch.ones(40, 6))  # of zeros and ones neither, however many
+    distill(model, teacher, ones, ("x", "mask"), held=ones, epochs=1)
+    assert all(bool((part == 1).all()) for part in seen[-3:])
+
+
+def test_a_teacher_without_an_answer_ends_it(network: Net) -> None:
+    model = copy.deepcopy(network)
+    compress(model, images(40), bits=4)
+    broken = images(40)
+    broken[:] = torch.inf
+    with pytest.raises(CompressError, match="the float network answers NaN or infinite"):
+        distill(model, network, (broken,), (), held=(images(8),), epochs=1)
 
 
 def test_a_failure_leaves_the_float_network(network: Net, monkeypatch: pytest.MonkeyPatch) -> None:
