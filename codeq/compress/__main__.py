@@ -70,7 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--method",
         choices=METHODS,
         metavar="METHOD",
-        help=f"how codes are chosen: {', '.join(METHODS)} (default: exact_obs for zeros, rounding at 8 bits, or obq)",
+        help=f"how codes are chosen: {', '.join(METHODS)} (default: exact_obs for zeros, rounding from 7 bits on, or "
+        "obq)",
     )
     parser.add_argument("--granularity", choices=GRANULARITIES, default="channel", help="what has a range of its own")
     parser.add_argument("--exclude", action="append", metavar="PATTERN", help="layers that stay float; may be repeated")

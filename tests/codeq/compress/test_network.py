@@ -149,6 +149,19 @@ def test_zeros_are_as_many_as_wanted_where_layers_are_not_kept(float_network: nn
         compress(copy.deepcopy(float_network), inputs(8, 1), zeros=1.5)
 
 
+def test_seven_bits_saturate_nowhere(float_network: nn.Module, tmp_path: Path) -> None:
+    """Depthwise, first and shared layers too, whatever a session is opened with."""
+    model = copy.deepcopy(float_network)
+    report = compress(model, inputs(64, 1), bits=7)
+    assert (report.method, {weight.bits for weight in report.weights}) == ("rounding", {7})
+    assert report.output_decibels[0] > DECIBELS
+    assert max(int(encoding.codes.abs().max()) for encoding in codeq.encode(model).values()) <= 63
+    x = inputs(8, 2)
+    details = export_onnx(model, (x[:2],), tmp_path / "net.onnx", activations="int8", calibration=x).details
+    assert details.safe_without_vnni
+    assert compress(copy.deepcopy(float_network), inputs(64, 1), bits=7, method="obq").method == "obq"
+
+
 @pytest.mark.full
 def test_the_file_holds_what_was_chosen(float_network: nn.Module, tmp_path: Path) -> None:
     model = copy.deepcopy(float_network)
