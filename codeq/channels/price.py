@@ -8,6 +8,13 @@ LEAST_SHARE = 1 / 16
 """Of the channels of a space so many live, and one at least: the collapse guard."""
 
 
+TOLERANCE = 0.005
+"""Of the multiply-adds asked for: a quarter of what a budget may miss."""
+EXCHANGES = 8
+CANDIDATES = 48
+TRIED = 64
+
+
 def affordable(spaces: ChannelSpaces, worth: np.ndarray, macs: float, *, costs: np.ndarray | None = None) -> np.ndarray:
     """Choose the channels that live at the price that leaves so many multiply-adds, the nearest there is.
 
@@ -33,6 +40,46 @@ def affordable(spaces: ChannelSpaces, worth: np.ndarray, macs: float, *, costs: 
             high = middle
     candidates = [_without(spaces, price, order[:count]) for count in (low, high)]
     return min(candidates, key=lambda live: abs(spaces.macs(live) - macs))
+
+
+def landed(spaces: ChannelSpaces, worth: np.ndarray, live: np.ndarray, macs: float, costs: np.ndarray) -> np.ndarray:
+    """Exchange channels whose worth for their cost is nearest to the price, until multiply-adds are as asked.
+
+    Channels cost more or less, so that one price alone leaves up to one of them too many.
+
+    Args:
+        spaces, worth, macs, costs: As for `affordable`.
+        live: What it gave.
+
+    Returns:
+        Which live, within TOLERANCE where some exchange of one or two gives that, and never further than `live`.
+    """
+    price = worth / np.maximum(costs, 1.0)
+    counts = np.bincount(spaces.space)
+    least = np.maximum(1, np.ceil(counts * LEAST_SHARE)).astype(int)
+    live = live.copy()
+    for _ in range(EXCHANGES):
+        miss = spaces.macs(live) - macs
+        if abs(miss) <= TOLERANCE * macs:
+            break
+        border = price[live].min() if live.any() else 0.0
+        spare = np.bincount(spaces.space[live], minlength=len(counts))[spaces.space] > least[spaces.space]
+        may = np.flatnonzero(np.isfinite(price) & (~live | spare))
+        nearest = may[np.argsort(np.abs(price[may] - border), kind="stable")[:CANDIDATES]]
+        moves = np.where(live[nearest], -1.0, 1.0) * spaces.marginal_macs(live)[nearest]
+        pairs = np.add.outer(moves, moves)
+        np.fill_diagonal(pairs, moves)  # one alone
+        for flat in np.argsort(np.abs(pairs + miss), axis=None)[:TRIED]:
+            exchanged = live.copy()
+            chosen = np.unique(nearest[list(np.unravel_index(flat, pairs.shape))])
+            exchanged[chosen] ^= True
+            kept = np.bincount(spaces.space[exchanged], minlength=len(counts)) >= least
+            if kept.all() and abs(spaces.macs(exchanged) - macs) < abs(miss):
+                live = exchanged
+                break
+        else:
+            break
+    return live
 
 
 def least_macs(spaces: ChannelSpaces) -> float:

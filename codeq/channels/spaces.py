@@ -26,7 +26,7 @@ from codeq.channels.tracing import trace_plain
 from codeq.cost import summary
 from codeq.graph.inputs import Inputs
 from codeq.graph.nodes import operator_name
-from codeq.quantizer.attach import QuantizedWeight, quantized_weights
+from codeq.quantizer.attach import QuantizedWeight, detach, quantized_weights
 
 logger = logging.getLogger(__name__)
 
@@ -126,14 +126,14 @@ def find_spaces(model: nn.Module, inputs: Inputs) -> ChannelSpaces:
         inputs: One or more, batch first, as the network takes them.
 
     Returns:
-        The channels that only layers with such quantizers read. That what `shrink` would take out of a copy is what is
-        counted here was tried.
+        The channels that only layers with such quantizers read; none where `shrink` would not take out of a copy what
+        is counted here, which is tried.
 
     Raises:
         TraceError: The network cannot be traced.
     """
     exported, _, _ = trace_plain(model, inputs)
-    macs = {layer.name: layer.macs for layer in summary(model, inputs=inputs).layers}
+    macs = _macs(model, inputs)
     masked = {weight.name: weight for weight in quantized_weights(model) if weight.quantizer.channels}
     reshapes = frozenset(node.name for node in exported.graph.nodes if operator_name(node) in RESHAPES)
     for fixed in (frozenset[str](), reshapes):
@@ -142,18 +142,31 @@ def find_spaces(model: nn.Module, inputs: Inputs) -> ChannelSpaces:
         found = _spaces(labels, macs, masked)
         if not found.count or _agrees(found, model, inputs):
             return found
-    logger.warning("fewer channels of %s can be taken out than are counted here", type(model).__name__)
-    return found
+    logger.warning("channels of %s cannot be counted as they would be taken out, so none may go", type(model).__name__)
+    return ChannelSpaces(np.zeros(0, int), (), (), {})
+
+
+def _macs(model: nn.Module, inputs: Inputs) -> dict[str, int]:
+    """Give the multiply-adds of every layer by all names of its weight; those of a shared one once."""
+    counted = {layer.name: layer.macs for layer in summary(model, inputs=inputs).layers}
+    plain = detach(copy.deepcopy(model))
+    first: dict[int, str] = {}
+    for name, parameter in plain.named_parameters(remove_duplicate=False):
+        if name in counted:
+            first.setdefault(id(parameter), name)
+    names = {name: first.get(id(parameter)) for name, parameter in plain.named_parameters(remove_duplicate=False)}
+    return {name: counted[known] for name, known in names.items() if known is not None}
 
 
 def _spaces(labels: ChannelLabels, macs: Mapping[str, int], masked: Mapping[str, QuantizedWeight]) -> ChannelSpaces:
     made, read = {}, {}
+    first = {second: one for one, second in labels.ties}  # a shared weight counts once
     for node in labels.exported.graph.nodes:
         weight = node.args[1] if is_layer(node) else None
         if not isinstance(weight, Node) or weight not in labels.names:
             continue
         out_axis, in_axis = (1, 0) if node.target in TRANSPOSED else (0, 1)
-        name = labels.names[weight]
+        name = labels.names[first.get(weight, weight)]
         made[name] = _entries(labels, weight, out_axis if groups_of(node) == 1 else 0)
         read[name] = _entries(labels, weight, in_axis) if groups_of(node) == 1 else None
     makers, readers, kept = defaultdict(set), defaultdict(set), {FIXED}
@@ -205,7 +218,7 @@ def _agrees(spaces: ChannelSpaces, model: nn.Module, inputs: Inputs) -> bool:
         if mask is not None:
             weight.quantizer.let_live(mask)
             original = weight.original
-            original.copy_(torch.where(original < 0, -1.0, 1.0) * original.abs().mean())  # no other zeros
+            original.copy_(torch.where(original < 0, -0.1, 0.1))  # no other zeros
     before, after = shrink(tried, inputs, fold_constants=False).report.macs
     everything = spaces.macs(np.ones(spaces.count, bool))
     return abs((before - after) - (everything - spaces.macs(live))) <= 0.5

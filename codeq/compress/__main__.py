@@ -208,7 +208,7 @@ def main(argv: list[str] | None = None) -> int:
     cli.show_report(report, arguments.json)
     if str(arguments.json) != "-":
         print(f"{arguments.output} written")
-    return 0 if report.budget is None or report.budget.met else cli.EXIT_FAILED
+    return 0 if all(outcome is None or outcome.met for outcome in (report.budget, report.channels)) else cli.EXIT_FAILED
 
 
 def _preprocessing(arguments: argparse.Namespace, inputs: Any) -> dict[str, list[float]]:

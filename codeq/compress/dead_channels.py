@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from codeq.channels.price import affordable, least_macs
+from codeq.channels.price import affordable, landed, least_macs
 from codeq.channels.spaces import NONE, ChannelSpaces
 from codeq.compress.alignment import ALIGNING, damped
 from codeq.compress.columns import Layer
@@ -125,7 +125,12 @@ def choose_channels(
         losses = np.sum([reader.losses(spaces.count) for reader in readers], axis=0)
         losses[~live] = 0.0  # what has died stays dead
         wanted = everything * (1 - (1 - share) * number / ROUNDS)
-        live = live & affordable(spaces, losses, wanted, costs=spaces.marginal_macs(live))
+        costs = spaces.marginal_macs(live)
+        chosen = affordable(spaces, losses, wanted, costs=costs)
+        if number == ROUNDS:
+            losses = np.where(live, losses, np.inf)  # what has died stays dead
+            chosen = landed(spaces, losses, live & chosen, wanted, costs)
+        live = live & chosen
         for reader in readers:
             reader.lose(live)
     return live

@@ -245,7 +245,7 @@ class _Tracker(GraphRunner):
             if node.target in (aten.pad.default, aten.constant_pad_nd.default) and not _pads_zeros(node):
                 return None
             arguments = map_arg((node.args[1:], node.kwargs), lambda operand: self.env[operand])
-            moved: Tensor = node.target(numbers, *arguments[0], **arguments[1])
+            moved: Tensor = node.target(numbers.contiguous(), *arguments[0], **arguments[1])
             return moved
         if node.target in REDUCTIONS:
             keepdim = bool(node.args[2]) if len(node.args) > 2 else False

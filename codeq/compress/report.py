@@ -16,6 +16,8 @@ from codeq.training.budget import Budget, Kind
 
 FAIR_DB = 25.0
 """What 8 bits should leave of an output; below it, the report says where most is lost."""
+CHANNELS_MARGIN = 0.02
+"""How far beyond its target a share of multiply-adds may end, relative to it."""
 FEW = 16
 """Below so many inputs the report warns: ranges and corrections of a handful hold for that handful."""
 START_DB = 50.0
@@ -108,9 +110,14 @@ class ChannelsOutcome:
         before, after = self.shrunk.macs
         return after / before if before else 1.0
 
+    @property
+    def met(self) -> bool:
+        """Say whether no more are left than were asked for, within CHANNELS_MARGIN."""
+        return self.reached <= self.target * (1 + CHANNELS_MARGIN)
+
     def to_dict(self) -> dict[str, Any]:
         """Give it to machines, with plain types."""
-        return {"target": self.target, "reached": self.reached, "shrunk": self.shrunk.to_dict()}
+        return {"target": self.target, "reached": self.reached, "met": self.met, "shrunk": self.shrunk.to_dict()}
 
 
 @dataclass(frozen=True)
@@ -222,6 +229,9 @@ class CompressReport:
         if self.budget is not None and not self.budget.met:
             budget = Budget(self.budget.kind, self.budget.target)
             missed = [f"the budget was missed: {budget} asked for, {budget.format(self.budget.reached)} reached"]
+        if self.channels is not None and not self.channels.met:
+            asked, left = self.channels.target, self.channels.reached
+            missed.append(f"{asked:.1%} of the multiply-adds were asked for, and {left:.1%} are left")
         if self.inputs + self.held_inputs < FEW:
             few = format_count(self.inputs + self.held_inputs, "input")
             missed.append(f"calibration is {few}, and what fits them may fit no other; take some dozens")

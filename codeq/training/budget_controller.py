@@ -332,6 +332,8 @@ class BudgetController:
 
     def _out_of_reach(self, expected: float) -> BudgetError:
         advice = "train for longer, or ask for less" if self.steps > 1 else "freeze grids later, or ask for less"
+        if (expected - self.budget.target) * (1 if self.budget.kind == "sparsity" else -1) > 0:
+            advice = "channels that died make more zeros than that; ask for more, or leave more multiply-adds"
         return BudgetError(
             f"{self.budget} is out of reach after {self.taken} of {self.steps} steps: about "
             f"{self.budget.format(expected)} is what this run can do; {advice}"

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from codeq.channels.price import affordable, least_macs
+from codeq.channels.price import affordable, landed, least_macs
 from codeq.channels.spaces import ChannelSpaces, find_spaces
 from codeq.graph.inputs import Inputs
 from codeq.quantizer.attach import quantized_weights
@@ -67,6 +67,8 @@ class ChannelController:
         self.interval = max(1, math.floor(RAMP_SHARE * self.steps) // READINGS)
         self.taken = 0
         self.finished = False
+        if not any(weight.quantizer.channels for weight in quantized_weights(model)):
+            raise BudgetError("no weight is attached with channels=True; call codeq.attach(model, ..., channels=True)")
         self.spaces: ChannelSpaces = find_spaces(model, inputs)
         count = self.spaces.count
         if not count:
@@ -137,7 +139,8 @@ class ChannelController:
         """
         if not self._readings:
             raise BudgetError("no step had gradients to choose channels by; call step() before they are zeroed")
-        self._mask(self._affordable(self.macs))
+        costs = self.spaces.marginal_macs(self.live)
+        self._mask(landed(self.spaces, self._worth, self._affordable(self.macs), self.macs * self._all, costs))
         self.finished = True
         return self.reached
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import codeq
-from codeq.channels.price import LEAST_SHARE, affordable, least_macs
+import models
+from codeq.channels.price import LEAST_SHARE, affordable, landed, least_macs
 from codeq.channels.spaces import ChannelSpaces, find_spaces
 from tests.codeq.channels.networks import Depthwise, Residual
 
@@ -16,6 +17,14 @@ X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 def spaces() -> ChannelSpaces:
     torch.manual_seed(0)
     network = Residual()
+    codeq.attach(network, 8, channels=True)
+    return find_spaces(network, X)
+
+
+@pytest.fixture(scope="module")
+def resnet8_spaces() -> ChannelSpaces:
+    torch.manual_seed(0)
+    network = models.resnet8(in_channels=3, input_size=8)
     codeq.attach(network, 8, channels=True)
     return find_spaces(network, X)
 
@@ -48,6 +57,28 @@ def test_the_guard_keeps_some_of_every_space() -> None:
     assert np.bincount(spaces.space[live]).tolist() == np.maximum(1, np.ceil(sizes * LEAST_SHARE)).tolist()
     assert live[np.flatnonzero(spaces.space == 0)[-1]]  # the dearest
     assert spaces.macs(live) == least_macs(spaces)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ["few channels", "resnet8"])
+def test_exchanges_land_where_one_price_does_not(
+    kind: str, spaces: ChannelSpaces, resnet8_spaces: ChannelSpaces, share: float, seed: int
+) -> None:
+    margin = np.inf if kind == "few channels" else 0.02
+    spaces = spaces if kind == "few channels" else resnet8_spaces
+    everything = np.ones(spaces.count, bool)
+    wanted, costs = share * spaces.macs(everything), spaces.marginal_macs(everything)
+    worth = np.random.default_rng(seed).random(spaces.count)
+    before = affordable(spaces, worth, wanted, costs=costs)
+    live = landed(spaces, worth, before, wanted, costs)
+    assert abs(spaces.macs(live) - wanted) <= min(abs(spaces.macs(before) - wanted), margin * wanted)
+    assert (live != before).sum() <= 2 * 8
+    counts = np.bincount(spaces.space)
+    assert (np.bincount(spaces.space[live]) >= np.maximum(1, np.ceil(counts * LEAST_SHARE))).all()
+    worth[~before] = np.inf  # what may not return does not
+    again = landed(spaces, worth, before, wanted, costs)
+    assert not (again & ~before).any()
 
 
 def test_what_has_to_live_does(spaces: ChannelSpaces) -> None:

@@ -111,6 +111,46 @@ def test_a_size_in_forward_keeps_what_it_counts() -> None:
     assert spaces.names == ("first",)
 
 
+class Shared(nn.Module):
+    """Two layers of one weight, whose channels are therefore those in front of, between and behind them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 16, 3, padding=1), nn.Linear(16, 5)
+        self.one, self.two = nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.two.weight = self.one.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.two(F.relu(self.one(F.relu(self.first(x))))))
+        result: Tensor = self.last(x.mean((2, 3)))
+        return result
+
+
+def test_a_shared_weight_costs_what_all_its_layers_do() -> None:
+    network = attached(Shared())
+    spaces = find_spaces(network, X)
+    assert spaces.names == ("first",)
+    everything = np.ones(spaces.count, bool)
+    assert spaces.macs(everything) == codeq.summary(network, inputs=X).macs == 64 * (27 * 16 + 2 * 9 * 16 * 16) + 80
+    live = everything.copy()
+    live[::2] = False
+    small = shrink(killed(network, spaces, live), X, fold_constants=False).model
+    assert codeq.summary(small, inputs=X).macs == spaces.macs(live) == 64 * (27 * 8 + 2 * 9 * 8 * 8) + 40
+
+
+def test_a_layer_of_zeros_has_channels_like_any_other() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 64, 5))
+    nn.init.zeros_(network[3].weight)  # type: ignore[arg-type]
+    codeq.attach(network, 8, channels=True)
+    assert find_spaces(network, X).count == 8
+
+
+def test_what_cannot_be_counted_may_not_go(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("codeq.channels.spaces._agrees", lambda *arguments: False)
+    assert find_spaces(attached(Residual()), X).count == 0
+    assert "channels of Residual cannot be counted as they would be taken out" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["resnet8", "ds_cnn"])
 def test_networks_of_the_registry(name: str) -> None:
     shape = {"resnet8": (1, 8, 8), "ds_cnn": (1, 49, 10)}[name]

@@ -1,6 +1,7 @@
 """Channels die where the others make up for them, by an independent account of what a layer loses."""
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,14 @@ def test_distillation_keeps_the_dead_dead() -> None:
     assert report.distilled is not None
     assert report.channels.reached == pytest.approx(0.4, abs=0.04)
     assert report.distilled.decibels_after >= report.distilled.decibels_before
+
+
+def test_a_miss_is_said() -> None:
+    report = compress(wide(), X[:40], macs=0.5)
+    assert report.channels is not None
+    assert report.channels.met
+    missed = dataclasses.replace(report, channels=dataclasses.replace(report.channels, target=0.3))
+    assert any("30.0% of the multiply-adds were asked for, and" in text for text in missed.warnings)
 
 
 def test_what_it_refuses() -> None:

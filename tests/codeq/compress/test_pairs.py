@@ -93,6 +93,11 @@ def test_columns_are_followed_through_what_moves_channels() -> None:
     assert shuffled.readers[0].columns.tolist() == [0, 2, 1, 3]
 
 
+def test_sizes_that_forward_writes_out_are_followed() -> None:
+    found = pairs(lambda m, x: m.fc(m.one(x).relu().view(x.shape[0], 4 * 25)))
+    assert found == {"one.weight": ["fc.weight"]}
+
+
 def test_channels_that_something_else_reads_stay() -> None:
     (part,) = found(Net(lambda m, x: (lambda h: (m.two(h), h[:, :1]))(m.one(x).relu()))).pairs
     assert part.free.tolist() == [False, True, True, True]

@@ -162,5 +162,5 @@ def test_weights_without_channels_have_no_masks() -> None:
     network = Residual()
     codeq.attach(network, 8)
     assert not any(weight.quantizer.channels for weight in quantized_weights(network))
-    with pytest.raises(BudgetError, match="no channel"):
+    with pytest.raises(BudgetError, match=r"no weight is attached with channels=True; call codeq.attach\("):
         ChannelController(network, 0.5, X[:2], steps=10)
