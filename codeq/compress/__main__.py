@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     budget.add_argument("--bops", type=parse_share, metavar="SHARE", help="bit operations of the float network's: 0.05")
     budget.add_argument("--size", type=parse_size, metavar="BYTES", help="bytes by the entropy bound: 200kB")
-    budget.add_argument(
+    parser.add_argument(
         "--macs",
         type=parse_share,
         metavar="SHARE",

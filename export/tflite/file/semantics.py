@@ -50,9 +50,6 @@ def check_semantics(model: Any, file_bytes: int) -> None:
         raise ExportError("it lacks subgraphs, buffers or kinds of operators")
     if model.externalBuffers or model.externalBufferGroups:
         raise ExportError("it keeps data in other files")
-    for number, buffer in enumerate(model.buffers):
-        if buffer.offset > 1 or buffer.size > 1:
-            raise ExportError(f"buffer {number} keeps its data behind the file's end")
     for entry in model.metadata or ():
         _check_index(entry.buffer, model.buffers, f"the buffer of metadata {_shown(entry.name)}")
     names = {value: name for name, value in vars(schema().BuiltinOperator).items() if not name.startswith("_")}

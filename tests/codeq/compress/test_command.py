@@ -179,7 +179,7 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
         "mean has 2 and std 2 numbers, expected 1 or 3 each for inputs of 3 channels",
     ),
     "multiply-adds": ([*CODER, "--macs", "0.0001"], "0.0% of the multiply-adds cannot be left: "),
-    "multiply-adds and bytes": ([*CODER, "--macs", "0.5", "--size", "1kB"], "not allowed with"),
+    "multiply-adds and bytes": ([*CODER, "--macs", "0.5", "--size", "1kB"], "contradict each other"),
     "no such way": ([*CODER, "--equalise", "all"], "--equalise"),
     "plot of nothing": ([*CODER, "--plot", "a.svg"], "give one with --sparsity, --bops or --size"),
     "plot's kind": ([*CODER, "--size", "9kB", "--plot", "a.gif"], "a name that ends in .png or .svg"),
