@@ -116,6 +116,30 @@ def test_the_bytes_are_checked(samples: dict[str, bytes], tmp_path: Path) -> Non
             verify_file(tmp_path / "net.tflite", damaged)
 
 
+def data_behind(content: bytes, *, moved: int = 0, in_two_places: bool = False) -> bytes:
+    """Write a file as ai-edge-quantizer does: the largest buffer's data behind the tables, with its place in them."""
+    model = read(content)
+    largest = max(model.buffers, key=lambda buffer: 0 if buffer.data is None else len(buffer.data))
+    data = bytes(largest.data)
+    largest.data = largest.data[:4] if in_two_places else None
+    largest.offset, largest.size = 2, len(data)
+    tables = len(pack_model(model, len(content)))
+    start = -(-tables // 16) * 16
+    largest.offset = start + moved
+    return pack_model(model, len(content)).ljust(start, b"\0") + data
+
+
+def test_data_behind_the_tables_is_read(samples: dict[str, bytes], tmp_path: Path) -> None:
+    content = samples["float32-litert"]
+    found, expected = verify_file(tmp_path / "net.tflite", data_behind(content)), read(content)
+    for one, other in zip(found.buffers, expected.buffers, strict=True):
+        assert (one.offset, one.size) == (0, 0)
+        assert bytes(one.data if one.data is not None else b"") == bytes(other.data if other.data is not None else b"")
+    for options, message in (({"moved": 1}, "keeps bytes"), ({"in_two_places": True}, "in two places")):
+        with pytest.raises(ExportError, match=message):
+            verify_file(tmp_path / "net.tflite", data_behind(content, **options))  # type: ignore[arg-type]
+
+
 def test_our_own_files_pass(samples: dict[str, bytes], tmp_path: Path) -> None:
     for content in samples.values():
         assert verify_file(tmp_path / "net.tflite", content).subgraphs
