@@ -27,6 +27,7 @@ from codeq.quantizer.attach import (
     channel_axis,
     quantized_weights,
     remove_quantizer,
+    remove_quantizers,
 )
 from codeq.quantizer.choices import MIN_BITS
 from codeq.quantizer.fake_quantized import is_fake_quantized, is_quantizer, make_plain
@@ -123,8 +124,7 @@ def recover(
         try:
             scales = Scales() if example_inputs is None else read_scales(model, quantizers, example_inputs)
         except BaseException:
-            for weight in list(quantized_weights(model)):  # as it came
-                remove_quantizer(weight)
+            remove_quantizers(model)
             raise
     finally:
         for quantizer in quantizers:

@@ -6,13 +6,14 @@ from codeq.channels.spaces import ChannelSpaces
 
 LEAST_SHARE = 1 / 16
 """Of the channels of a space so many live, and one at least: the collapse guard."""
-
-
-TOLERANCE = 0.005
-"""Of the multiply-adds asked for: a quarter of what a budget may miss."""
+MARGIN = 0.02
+"""How far from the multiply-adds asked for a network may end, relative to them."""
+TOLERANCE = MARGIN / 4
+"""So near exchanges bring them; then no further one is made."""
 EXCHANGES = 8
 CANDIDATES = 48
 TRIED = 64
+"""So many exchanges at most, among so many channels next to the price; so many of each are counted exactly."""
 
 
 def affordable(spaces: ChannelSpaces, worth: np.ndarray, macs: float, *, costs: np.ndarray | None = None) -> np.ndarray:
@@ -55,15 +56,13 @@ def landed(spaces: ChannelSpaces, worth: np.ndarray, live: np.ndarray, macs: flo
         Which live, within TOLERANCE where some exchange of one or two gives that, and never further than `live`.
     """
     price = worth / np.maximum(costs, 1.0)
-    counts = np.bincount(spaces.space)
-    least = np.maximum(1, np.ceil(counts * LEAST_SHARE)).astype(int)
-    live = live.copy()
+    least = _guarded(spaces)
     for _ in range(EXCHANGES):
         miss = spaces.macs(live) - macs
         if abs(miss) <= TOLERANCE * macs:
             break
         border = price[live].min() if live.any() else 0.0
-        spare = np.bincount(spaces.space[live], minlength=len(counts))[spaces.space] > least[spaces.space]
+        spare = (_living(spaces, live) > least)[spaces.space]
         may = np.flatnonzero(np.isfinite(price) & (~live | spare))
         nearest = may[np.argsort(np.abs(price[may] - border), kind="stable")[:CANDIDATES]]
         moves = np.where(live[nearest], -1.0, 1.0) * spaces.marginal_macs(live)[nearest]
@@ -73,8 +72,7 @@ def landed(spaces: ChannelSpaces, worth: np.ndarray, live: np.ndarray, macs: flo
             exchanged = live.copy()
             chosen = np.unique(nearest[list(np.unravel_index(flat, pairs.shape))])
             exchanged[chosen] ^= True
-            kept = np.bincount(spaces.space[exchanged], minlength=len(counts)) >= least
-            if kept.all() and abs(spaces.macs(exchanged) - macs) < abs(miss):
+            if (_living(spaces, exchanged) >= least).all() and abs(spaces.macs(exchanged) - macs) < abs(miss):
                 live = exchanged
                 break
         else:
@@ -87,13 +85,23 @@ def least_macs(spaces: ChannelSpaces) -> float:
     return spaces.macs(_without(spaces, np.zeros(spaces.count), np.arange(spaces.count)))
 
 
+def _guarded(spaces: ChannelSpaces) -> np.ndarray:
+    """Count the channels of every space that the collapse guard keeps."""
+    counts = _living(spaces, np.ones(spaces.count, bool))
+    return np.maximum(1, np.ceil(counts * LEAST_SHARE)).astype(int)
+
+
+def _living(spaces: ChannelSpaces, live: np.ndarray) -> np.ndarray:
+    """Count the channels of every space that live."""
+    return np.bincount(spaces.space[live], minlength=len(spaces.names))
+
+
 def _without(spaces: ChannelSpaces, price: np.ndarray, dying: np.ndarray) -> np.ndarray:
     """Let some channels die, but keep the dearest few of every space."""
     live = np.ones(spaces.count, bool)
     live[dying] = False
-    counts = np.bincount(spaces.space)
-    least = np.maximum(1, np.ceil(counts * LEAST_SHARE)).astype(int)
-    for number in np.flatnonzero(np.bincount(spaces.space[live], minlength=len(counts)) < least):
+    least = _guarded(spaces)
+    for number in np.flatnonzero(_living(spaces, live) < least):
         members = np.flatnonzero(spaces.space == number)
         live[members[np.argsort(-price[members], kind="stable")[: least[number]]]] = True
     return live

@@ -92,6 +92,12 @@ class ShrinkReport:
         """Say whether anything went."""
         return any(layer.outputs[0] > layer.outputs[1] or layer.inputs[0] > layer.inputs[1] for layer in self.layers)
 
+    @property
+    def left(self) -> float:
+        """Give the multiply-adds that are left, of those before."""
+        before, after = self.macs
+        return after / before if before else 1.0
+
     def to_dict(self) -> dict[str, Any]:
         """Give everything with plain types."""
         return asdict(self) | {"removed": self.removed}

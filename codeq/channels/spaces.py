@@ -117,6 +117,13 @@ class ChannelSpaces:
         known = np.append(live, True)
         return {name: torch.from_numpy(known[inputs]) for name, inputs in self.readers.items()}
 
+    def let_live(self, model: nn.Module, live: np.ndarray) -> None:
+        """Set in the quantizers of a network which inputs live."""
+        masks = self.masks(live)
+        for weight in quantized_weights(model):
+            if weight.name in masks:
+                weight.quantizer.let_live(masks[weight.name])
+
 
 def find_spaces(model: nn.Module, inputs: Inputs) -> ChannelSpaces:
     """Find the channels of an attached network that may die.
@@ -213,10 +220,9 @@ def _agrees(spaces: ChannelSpaces, model: nn.Module, inputs: Inputs) -> bool:
     for number in range(len(spaces.names)):
         live[np.flatnonzero(spaces.space == number)[0]] = True
     tried = copy.deepcopy(model)
+    spaces.let_live(tried, live)
     for weight in quantized_weights(tried):
-        mask = spaces.masks(live).get(weight.name)
-        if mask is not None:
-            weight.quantizer.let_live(mask)
+        if weight.name in spaces.readers:
             original = weight.original
             original.copy_(torch.where(original < 0, -0.1, 0.1))  # no other zeros
     before, after = shrink(tried, inputs, fold_constants=False).report.macs

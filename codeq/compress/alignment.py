@@ -41,11 +41,23 @@ def aligned(problem: LayerProblem) -> Tensor:
     weight = problem.weight.double()
     if problem.cross is None:
         return weight.clone()
-    moments, cross = problem.moments.double().clone(), problem.cross.double().clone()
+    return answering(problem.moments, problem.cross, weight, torch.arange(weight.shape[1]))
+
+
+def answering(moments: Tensor, cross: Tensor, weight: Tensor, columns: Tensor) -> Tensor:
+    """Solve for the weights of some columns that answer as others do, float64 `(rows, n)`.
+
+    Args:
+        moments: Of what these columns read, `(n, n)`.
+        cross: Of that with what the others read, `(n, m)`.
+        weight: Of the others, `(rows, m)`.
+        columns: Which of the others each is, int64 `(n,)`.
+    """
+    moments, cross, places = moments.double().clone(), cross.double().clone(), torch.arange(len(moments))
     added = ALIGNING * float(moments.diagonal().mean())
-    moments.diagonal().add_(added)
-    cross.diagonal().add_(added)
-    found: Tensor = torch.linalg.solve(moments, cross @ weight.T).T.clone()
+    moments[places, places] += added
+    cross[places, columns] += added
+    found: Tensor = torch.linalg.solve(moments, cross @ weight.double().T).T.clone()
     return found
 
 

@@ -21,16 +21,15 @@ from torch.export import ExportedProgram
 
 from codeq.channels.price import affordable, landed, least_macs
 from codeq.channels.spaces import NONE, ChannelSpaces
-from codeq.compress.alignment import ALIGNING, damped
+from codeq.compress.alignment import answering, damped
 from codeq.compress.columns import Layer
 from codeq.compress.layer_by_layer import walk
 from codeq.compress.problem import LayerProblem
+from codeq.compress.sensitivity import PROBED_NOISE, noise_with
 from codeq.errors import CompressError
-from codeq.quantizer.outputs import float_outputs, noise
+from codeq.quantizer.outputs import float_outputs
 
 ROUNDS = 16
-PROBED_NOISE = 0.02
-"""Noise of a layer's result at which what reaches the outputs is measured: more than float rounding, still small."""
 PROBED_INPUTS = 32
 
 
@@ -165,16 +164,12 @@ def _readers(
         weight, signal = problem.weight.double(), _power(problem.weight.double(), problem.moments.double())
         error = torch.randn(weight.shape, generator=generator, dtype=torch.float64) * weight.square().mean().sqrt()
         error *= (PROBED_NOISE * signal / max(_power(error, problem.moments.double()), 1e-300)) ** 0.5
-        kept = parameter.detach().clone()
-        parameter.data.copy_(layer.restore((weight + error).float()[None], tuple(parameter.shape)))
-        try:
-            gain = noise(wanted, float_outputs(original, few, names)) / PROBED_NOISE
-        finally:
-            parameter.data.copy_(kept)
+        changed = layer.restore((weight + error).float()[None], tuple(parameter.shape))
+        gain = noise_with(parameter, changed, wanted, original, few, names) / PROBED_NOISE
         inputs = readers_of[name]
         channels = np.repeat(inputs, weight.shape[1] // len(inputs))
         found.append(_Reader(weight.clone(), torch.linalg.inv(moments), channels, gain / signal if signal else 0.0))
-        return kept
+        return parameter.detach()
 
     walked = {alias: name for alias, name in aliases.items() if name in readers_of}
     walk(exported, batches, walked, look, correct=False, seed=seed, on_progress=on_progress)
@@ -193,16 +188,11 @@ def on_live_columns(problem: LayerProblem, live: Tensor) -> LayerProblem:
         all of theirs, so that it has no cross moments.
     """
     moments = problem.moments[live][:, live]
-    mean = float(moments.diagonal().mean())
-    cross = (problem.moments if problem.cross is None else problem.cross)[live].double().clone()
-    if not mean > 0:  # the layer reads nothing but zeros
+    if not float(moments.diagonal().mean()) > 0:  # the layer reads nothing but zeros
         return LayerProblem(problem.weight[:, live], moments)
-    places = torch.arange(len(moments))
-    damping = moments.double().clone()
-    damping[places, places] += ALIGNING * mean
-    cross[places, live.nonzero().reshape(-1)] += ALIGNING * mean
-    weight = torch.linalg.solve(damping, cross @ problem.weight.double().T).T
-    return LayerProblem(weight.float().contiguous(), moments)
+    cross = (problem.moments if problem.cross is None else problem.cross)[live]
+    weight = answering(moments, cross, problem.weight, live.nonzero().reshape(-1))
+    return LayerProblem(weight.float(), moments)
 
 
 def _power(weight: Tensor, moments: Tensor) -> float:

@@ -39,7 +39,7 @@ from codeq.errors import CalibrationError, CompressError
 from codeq.graph.inputs import Inputs, join_inputs, split_inputs
 from codeq.graph.nodes import is_constant, state_name
 from codeq.graph.trace import trace
-from codeq.quantizer.attach import QuantizedWeight, attach, encode, quantized_weights, remove_quantizer
+from codeq.quantizer.attach import QuantizedWeight, attach, encode, quantized_weights, remove_quantizers
 from codeq.quantizer.choices import MAX_BITS, MIN_BITS
 from codeq.quantizer.outputs import add_powers, float_outputs
 from codeq.quantizer.power import Power
@@ -294,8 +294,7 @@ def compress(
             )
             walked = _look_again(exported, held, readers, model)
     except BaseException:
-        for weight in list(quantized_weights(model)):  # as it came
-            remove_quantizer(weight)
+        remove_quantizers(model)
         model.load_state_dict(reference.state_dict())
         raise
     encodings = encode(model)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from codeq.activations.encoding import ActivationEncoding
+from codeq.channels.price import MARGIN
 from codeq.channels.shrink import ShrinkReport
 from codeq.compress.advice import Advice
 from codeq.quantizer.choices import MAX_BITS
@@ -16,8 +17,6 @@ from codeq.training.budget import Budget, Kind
 
 FAIR_DB = 25.0
 """What 8 bits should leave of an output; below it, the report says where most is lost."""
-CHANNELS_MARGIN = 0.02
-"""How far beyond its target a share of multiply-adds may end, relative to it."""
 FEW = 16
 """Below so many inputs the report warns: ranges and corrections of a handful hold for that handful."""
 START_DB = 50.0
@@ -107,13 +106,12 @@ class ChannelsOutcome:
     @property
     def reached(self) -> float:
         """Give the multiply-adds that are left, of the float network's."""
-        before, after = self.shrunk.macs
-        return after / before if before else 1.0
+        return self.shrunk.left
 
     @property
     def met(self) -> bool:
-        """Say whether no more are left than were asked for, within CHANNELS_MARGIN."""
-        return self.reached <= self.target * (1 + CHANNELS_MARGIN)
+        """Say whether no more are left than were asked for, within MARGIN of price.py."""
+        return self.reached <= self.target * (1 + MARGIN)
 
     def to_dict(self) -> dict[str, Any]:
         """Give it to machines, with plain types."""

@@ -181,12 +181,8 @@ def measure(
         probed = min(at, key=lambda one: abs(one.rounding_noise - PROBED_NOISE))
         gain = 0.0
         if probed.rounding_noise:
-            kept = parameter.detach().clone()
-            parameter.data.copy_(seen.restore(probed.values, tuple(parameter.shape)))
-            try:
-                gain = noise(wanted, float_outputs(original, batches[0], names)) / probed.rounding_noise
-            finally:
-                parameter.data.copy_(kept)
+            changed = seen.restore(probed.values, tuple(parameter.shape))
+            gain = noise_with(parameter, changed, wanted, original, batches[0], names) / probed.rounding_noise
         found[name] = Sensitivity(name, matrix.numel(), tuple(one.choice for one in at), gain)
         return parameter.detach()
 
@@ -196,6 +192,29 @@ def measure(
         if name not in found:  # no output reads it
             look(name, None, list, None)
     return found
+
+
+def noise_with(
+    parameter: nn.Parameter,
+    value: Tensor,
+    wanted: Mapping[str, Tensor],
+    network: nn.Module,
+    tensors: tuple[Tensor, ...],
+    names: tuple[str, ...],
+) -> float:
+    """Measure the noise of a network's outputs over their signal while one parameter of it has another value.
+
+    Args:
+        parameter, value: Of the network; the parameter has its own value again afterwards.
+        wanted: The outputs with that.
+        network, tensors, names: As for `float_outputs`.
+    """
+    kept = parameter.detach().clone()
+    parameter.data.copy_(value)
+    try:
+        return noise(wanted, float_outputs(network, tensors, names))
+    finally:
+        parameter.data.copy_(kept)
 
 
 def _power(matrix: Tensor, moments: Sequence[Tensor]) -> float:

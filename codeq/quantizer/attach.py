@@ -235,8 +235,7 @@ def attach(
     try:
         return _describe(model, reasons, baked, inputs)
     except BaseException:
-        for weight in list(quantized_weights(model)):  # as it came
-            remove_quantizer(weight)
+        remove_quantizers(model)
         raise
 
 
@@ -383,6 +382,12 @@ def detach(model: nn.Module) -> nn.Module:
 def remove_quantizer(weight: QuantizedWeight) -> None:
     """Give a layer its float weight back, in place, without touching copies of the layer."""
     remove_parametrizations(weight.module, weight.tensor_name, leave_parametrized=False)
+
+
+def remove_quantizers(model: nn.Module) -> None:
+    """Give all layers their float weights back, in place: a network as it came, where attaching it has failed."""
+    for weight in list(quantized_weights(model)):
+        remove_quantizer(weight)
 
 
 def _refuse_hooks(model: nn.Module) -> None:

@@ -63,6 +63,7 @@ class ChannelController:
         if not 0 < macs < 1:
             raise ValueError(f"macs must be above 0 and below 1, found {macs!r}")
         self.macs = macs
+        self.model = model
         self.steps = max(steps, 1)
         self.interval = max(1, math.floor(RAMP_SHARE * self.steps) // READINGS)
         self.taken = 0
@@ -170,6 +171,4 @@ class ChannelController:
 
     def _mask(self, live: np.ndarray) -> None:
         self.live = live
-        known = np.append(live, True)
-        for quantizer, (_, channels) in self._readers.items():
-            quantizer.let_live(torch.from_numpy(known[channels]))
+        self.spaces.let_live(self.model, live)

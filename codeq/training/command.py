@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from codeq import checkpoint, figures
+from codeq.channels.price import MARGIN
 from codeq.errors import CheckpointError, DataError
 from codeq.quantizer import fused
 from codeq.run_log import RunLog, read_run
@@ -30,8 +31,6 @@ from codeq.training.trainer import EpochResult, Trainer, TrainResult
 
 PROGRESS_STEPS = 1000
 TRIED_STEPS = 3
-MACS_MARGIN = 0.02
-"""How near to its target a budget of multiply-adds ends, relative to it."""
 
 
 def run_training(arguments: dict[str, Any], asked: dict[str, Any], config: TrainConfig | None) -> int:
@@ -178,11 +177,10 @@ def _run(trainer: Trainer, arguments: dict[str, Any], output: Path, log: Path) -
             saved = trainer.saved
             print(f"stopped; {saved} holds the last whole epoch, continue with --resume {saved}", file=sys.stderr)
         return cli.EXIT_INTERRUPTED
-    outcome = _budget_outcome(config, result)
+    outcome, macs = _budget_outcome(config, result), _macs_outcome(config, result)
     if main_process:
-        _report(trainer, result, outcome, arguments, output, log)
-    met = [found["met"] for found in (outcome, _macs_outcome(config, result)) if found is not None]
-    return 0 if all(met) else cli.EXIT_FAILED
+        _report(trainer, result, outcome, macs, arguments, output, log)
+    return 0 if all(found is None or found["met"] for found in (outcome, macs)) else cli.EXIT_FAILED
 
 
 def _budget_outcome(config: TrainConfig, result: TrainResult) -> dict[str, Any] | None:
@@ -198,8 +196,7 @@ def _macs_outcome(config: TrainConfig, result: TrainResult) -> dict[str, Any] | 
     """Say how many multiply-adds are left once `shrink` has taken dead channels out, next to the budget."""
     if config.macs is None or result.shrunk is None:
         return None
-    before, after = result.shrunk.macs
-    reached, margin = after / before if before else 1.0, MACS_MARGIN * config.macs
+    reached, margin = result.shrunk.left, MARGIN * config.macs
     met = abs(reached - config.macs) <= margin
     return {"target": config.macs, "reached": reached, "margin": margin, "met": met}
 
@@ -208,6 +205,7 @@ def _report(
     trainer: Trainer,
     result: TrainResult,
     outcome: dict[str, Any] | None,
+    macs: dict[str, Any] | None,
     arguments: dict[str, Any],
     output: Path,
     log: Path,
@@ -229,7 +227,6 @@ def _report(
     report = {"config": asdict(config), "test_accuracy": result.test_accuracy, "cost": result.cost.to_dict()}
     history = [asdict(row) for row in result.history]
     attached = None if trainer.attached is None else trainer.attached.to_dict()
-    macs = _macs_outcome(config, result)
     report |= {"budget": outcome, "macs": macs, "attached": attached, "history": history}
     cli.write_json(arguments["json"], report)
     if macs is not None and not macs["met"]:

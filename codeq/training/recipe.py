@@ -43,6 +43,11 @@ GROUPS = (NETWORK, COST, QUANTIZER, TRAINING)
 """Headings of the flags in help, in order."""
 
 
+def _share(text: str, shown: str = "none") -> Any:
+    """Make an option that is a share of a cost, in (0, 1), or nothing."""
+    return option(None, text, shown=shown, low=0.0, high=1.0, above=True, below=True, parse=parse_share, group=COST)
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """This record determines a run: two runs of one config on one machine, with one number of threads and processes,
@@ -147,28 +152,8 @@ class TrainConfig:
         high=MAX_LR,
         group=COST,
     )
-    sparsity: float | None = option(
-        None,
-        "share of zeros, such as 0.9",
-        shown="none",
-        low=0.0,
-        high=1.0,
-        above=True,
-        below=True,
-        parse=parse_share,
-        group=COST,
-    )
-    bops: float | None = option(
-        None,
-        "bit operations of the dense float32 network's, such as 0.04",
-        shown="none",
-        low=0.0,
-        high=1.0,
-        above=True,
-        below=True,
-        parse=parse_share,
-        group=COST,
-    )
+    sparsity: float | None = _share("share of zeros, such as 0.9")
+    bops: float | None = _share("bit operations of the dense float32 network's, such as 0.04")
     size: float | None = option(
         None,
         "bytes by the entropy bound, such as 200kB",
@@ -185,16 +170,8 @@ class TrainConfig:
         high=100.0,
         group=COST,
     )
-    macs: float | None = option(
-        None,
-        "beside any of these: let channels die until such a share of the multiply-adds is left",
-        shown="all live",
-        low=0.0,
-        high=1.0,
-        above=True,
-        below=True,
-        parse=parse_share,
-        group=COST,
+    macs: float | None = _share(
+        "beside any of these: let channels die until such a share of the multiply-adds is left", shown="all live"
     )
     theta_init: float | None = option(
         None, "where theta_dz starts", shown="3, and 0.55 at 2 bits", low=MIN_THETA, high=MAX_THETA, group=QUANTIZER
