@@ -68,8 +68,7 @@ def publish(
     backend.require()
     request.check()
     output = check_writable(path, force=request.force)
-    if request.batch_size is not None:
-        example_inputs = _first(model, example_inputs, request.batch_size)
+    example_inputs = _take(model, example_inputs, request.batch_size)
     compressed = compress_plain(model, example_inputs, request.quantization)
     quantization = request.quantization
     if compressed is not None:
@@ -207,6 +206,7 @@ def check_parity(
     Example:
         assert check_parity("net.onnx", model, images).ok
     """
+    inputs = _take(model, inputs)
     source = Path(path)
     backend = backend_of(source)
     stored = backend.read(source)
@@ -228,7 +228,7 @@ def add_comparison(verdict: Verdict, stored: StoredFile, comparison: FileCompari
     return replace(verdict, file=comparison)
 
 
-def _first(model: nn.Module, inputs: Inputs, count: int) -> Inputs:
+def _take(model: nn.Module, inputs: Inputs, count: int | None = None) -> Inputs:
     tensors, names = take_inputs(model, inputs)
     return join_inputs(tuple(tensor[:count] for tensor in tensors), names)
 

@@ -34,7 +34,7 @@ from codeq.channels.tracing import trace_plain
 from codeq.cost import summary
 from codeq.errors import CodeqError, TraceError, first_line
 from codeq.graph.eval_mode import eval_mode
-from codeq.graph.inputs import Inputs, call, named_outputs
+from codeq.graph.inputs import Inputs, call, join_inputs, named_outputs, split_inputs
 from codeq.graph.nodes import operator_name
 from codeq.quantizer.attach import encode, freeze
 from codeq.toolkit.table import fold_line, format_count, render_table
@@ -162,12 +162,14 @@ def shrink(model: nn.Module, inputs: Inputs, *, fold_constants: bool = True) -> 
         same; `model` itself where nothing can go.
 
     Raises:
+        TraceError: These are no inputs of the network.
         CodeqError: The two networks part, which is a bug.
     """
+    given = join_inputs(*split_inputs(model, inputs))
     if not _may_shrink(model):
         return Shrunk(model, NOTHING_SHRUNK)
     try:
-        exported, tensors, names = trace_plain(model, inputs)
+        exported, tensors, names = trace_plain(model, given)
     except TraceError as error:
         note = f"none removed, since the network cannot be traced ({first_line(error)})"
         return Shrunk(model, ShrinkReport(note=note))
@@ -190,8 +192,8 @@ def shrink(model: nn.Module, inputs: Inputs, *, fold_constants: bool = True) -> 
             logger.debug("a smaller network does not run: %s", first_line(error))
             continue
         _compare(expected, answers)
-        return Shrunk(small, _report(kept, found, model, small, inputs))
-    return Shrunk(model, _report(kept, found, model, model, inputs))
+        return Shrunk(small, _report(kept, found, model, small, given))
+    return Shrunk(model, _report(kept, found, model, model, given))
 
 
 def _may_shrink(model: nn.Module) -> bool:

@@ -22,8 +22,8 @@ def split_inputs(model: nn.Module, inputs: Inputs) -> tuple[tuple[Tensor, ...], 
         inputs: Entries of a mapping that are None count as not given.
 
     Raises:
-        TraceError: No input, one that is no tensor or whose first dimension is not that of the first, or a name that
-            the network does not have.
+        TraceError: No input, an empty batch, one that is no tensor or whose first dimension is not that of the first,
+            or a name that the network does not have.
     """
     network = type(model).__name__
     given: dict[Any, Any] = {0: inputs} if isinstance(inputs, Tensor) else {}
@@ -51,6 +51,8 @@ def split_inputs(model: nn.Module, inputs: Inputs) -> tuple[tuple[Tensor, ...], 
                 f"{'' if batch is None else f' of {batch}'} as its first dimension"
             )
         batch = value.shape[0]
+    if batch == 0:
+        raise TraceError(f"{network} is given a batch of no inputs, expected at least one input")
     return tuple(given.values()), tuple(given) if isinstance(inputs, Mapping) else ()
 
 

@@ -59,8 +59,6 @@ def hold_inputs(model: nn.Module, inputs: Inputs, *, fixed_batch: int | None = N
     tensors, names = take_inputs(model, inputs)
     held = tuple(tensor.detach() for tensor in tensors)
     count = len(held[0])
-    if count == 0:
-        raise ExportError("parity needs at least one input")
     batch_sizes = BATCH_SIZES if fixed_batch is None else (fixed_batch,)
     calls = max(-(-count // max(batch_sizes)), SEQUENCE_CALLS if state else 1)
     numbers = torch.arange(max(batch_sizes) * calls)

@@ -73,6 +73,7 @@ def test_inputs_by_position_have_no_names(inputs: Any) -> None:
         (torch.tensor(1.0), r"input 0 of Encoder has shape \(\), expected the batch as its first dimension"),
         ((), "Encoder is given no input, expected at least one tensor"),
         ({"ids": None}, "Encoder is given no input, expected at least one tensor"),
+        ((X[:0], X[:0]), "Encoder is given a batch of no inputs, expected at least one input"),
     ],
 )
 def test_inputs_that_are_none(inputs: Any, message: str) -> None:

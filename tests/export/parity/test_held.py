@@ -108,5 +108,5 @@ def test_a_sequence_of_calls_takes_up_what_the_call_before_left() -> None:
 
 
 def test_no_inputs_are_refused() -> None:
-    with pytest.raises(ExportError, match="parity needs at least one input"):
+    with pytest.raises(ExportError, match="given a batch of no inputs, expected at least one"):
         hold_inputs(nn.ReLU(), torch.ones(0, 1))
