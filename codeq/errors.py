@@ -36,6 +36,10 @@ class RecoverError(CodeqError):
     """Raised for weights of another tool that lie on no grid of ours."""
 
 
+class KernelTimesError(CodeqError):
+    """Raised for a table of kernel times that cannot be read, or is of another network."""
+
+
 class OutputError(CodeqError):
     """Raised for an output path that cannot, or must not, be written."""
 

@@ -12,7 +12,7 @@ every second pixel, missing channels zero). Input 3 x 32 x 32.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.arguments import check_image_arguments
+from models.arguments import check_image_arguments, check_width
 
 
 class Block(nn.Module):
@@ -39,19 +39,26 @@ class Block(nn.Module):
 
 
 class ResNet20(nn.Module):
-    """Maps (N, in_channels, input_size, input_size) float32 to (N, num_classes) logits."""
+    """Maps (N, in_channels, input_size, input_size) float32 to (N, num_classes) logits.
 
-    def __init__(self, in_channels: int = 3, num_classes: int = 10, input_size: int = 32) -> None:
+    Args:
+        in_channels, num_classes, input_size: As everywhere.
+        width: Multiplies all channels; each stage has twice those of the one before.
+    """
+
+    def __init__(self, in_channels: int = 3, num_classes: int = 10, input_size: int = 32, width: float = 1.0) -> None:
         super().__init__()
         check_image_arguments(in_channels, num_classes, input_size, smallest=4)
+        check_width(width)
+        first, second, third = (count * max(1, round(16 * width)) for count in (1, 2, 4))
         self.input_shape = (in_channels, input_size, input_size)
-        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.stage1 = nn.Sequential(Block(16, 16, 1), Block(16, 16, 1), Block(16, 16, 1))
-        self.stage2 = nn.Sequential(Block(16, 32, 2), Block(32, 32, 1), Block(32, 32, 1))
-        self.stage3 = nn.Sequential(Block(32, 64, 2), Block(64, 64, 1), Block(64, 64, 1))
+        self.conv1 = nn.Conv2d(in_channels, first, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(first)
+        self.stage1 = nn.Sequential(Block(first, first, 1), Block(first, first, 1), Block(first, first, 1))
+        self.stage2 = nn.Sequential(Block(first, second, 2), Block(second, second, 1), Block(second, second, 1))
+        self.stage3 = nn.Sequential(Block(second, third, 2), Block(third, third, 1), Block(third, third, 1))
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(64, num_classes)
+        self.fc = nn.Linear(third, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
@@ -62,6 +69,6 @@ class ResNet20(nn.Module):
         return self.fc(self.pool(x).flatten(1))
 
 
-def resnet20(in_channels: int = 3, num_classes: int = 10, input_size: int = 32) -> ResNet20:
+def resnet20(in_channels: int = 3, num_classes: int = 10, input_size: int = 32, width: float = 1.0) -> ResNet20:
     """Build ResNet-20 for CIFAR; see the module's docstring."""
-    return ResNet20(in_channels, num_classes, input_size)
+    return ResNet20(in_channels, num_classes, input_size, width)

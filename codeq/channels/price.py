@@ -1,4 +1,7 @@
-"""Channels live that are worth more than they cost, at one price for a multiply-add in all layers."""
+"""Channels live that are worth more than they cost, at one price for a multiply-add, or a millisecond, in all layers.
+
+Where kernels take tiles of channels, channels of a space live or die by tiles: the best ones together, and so on.
+"""
 
 import numpy as np
 
@@ -8,6 +11,8 @@ LEAST_SHARE = 1 / 16
 """Of the channels of a space so many live, and one at least: the collapse guard."""
 MARGIN = 0.02
 """How far from the multiply-adds asked for a network may end, relative to them."""
+LATENCY_MARGIN = 0.1
+"""How far from the latency asked for."""
 TOLERANCE = MARGIN / 4
 """So near exchanges bring them; then no further one is made."""
 EXCHANGES = 8
@@ -16,63 +21,67 @@ TRIED = 64
 """So many exchanges at most, among so many channels next to the price; so many of each are counted exactly."""
 
 
-def affordable(spaces: ChannelSpaces, worth: np.ndarray, macs: float, *, costs: np.ndarray | None = None) -> np.ndarray:
-    """Choose the channels that live at the price that leaves so many multiply-adds, the nearest there is.
+def affordable(spaces: ChannelSpaces, worth: np.ndarray, most: float, *, costs: np.ndarray | None = None) -> np.ndarray:
+    """Choose the channels that live at the price that leaves what is asked for, the nearest there is.
 
     Args:
         spaces: The channels.
         worth: Of every channel, float `(count,)`; infinite where it has to live.
-        macs: That are to be left.
-        costs: What every channel costs, `(count,)`; None takes `marginal_macs` of all that live.
+        most: What is to be left of their cost: multiply-adds, or milliseconds.
+        costs: What every channel costs, `(count,)`; None takes `marginal_cost` of all that live.
 
     Returns:
         Which live, bool `(count,)`.
     """
     everything = np.ones(spaces.count, bool)
-    costs = spaces.marginal_macs(everything) if costs is None else costs
-    price = worth / np.maximum(costs, 1.0)
-    order = np.argsort(price, kind="stable")
-    low, high = 0, spaces.count
+    costs = spaces.marginal_cost(everything) if costs is None else costs
+    price, tiles = _by_tiles(spaces, _price(worth, costs))
+    order = np.lexsort((tiles, price))
+    ends = np.append(np.flatnonzero(np.diff(tiles[order])) + 1, spaces.count)  # where a whole tile has died
+    low, high = 0, len(ends)
     while high - low > 1:
         middle = (low + high) // 2
-        if spaces.macs(_without(spaces, price, order[:middle])) > macs:
+        if spaces.cost(_without(spaces, price, order[: ends[middle - 1]])) > most:
             low = middle
         else:
             high = middle
-    candidates = [_without(spaces, price, order[:count]) for count in (low, high)]
-    return min(candidates, key=lambda live: abs(spaces.macs(live) - macs))
+    candidates = [_without(spaces, price, order[: ends[count - 1] if count else 0]) for count in (low, high)]
+    return min(candidates, key=lambda live: abs(spaces.cost(live) - most))
 
 
-def landed(spaces: ChannelSpaces, worth: np.ndarray, live: np.ndarray, macs: float, costs: np.ndarray) -> np.ndarray:
-    """Exchange channels whose worth for their cost is nearest to the price, until multiply-adds are as asked.
+def landed(spaces: ChannelSpaces, worth: np.ndarray, live: np.ndarray, most: float, costs: np.ndarray) -> np.ndarray:
+    """Exchange channels whose worth for their cost is nearest to the price, until what is left is as asked.
 
-    Channels cost more or less, so that one price alone leaves up to one of them too many.
+    Channels cost more or less, so that one price alone leaves up to one of them too many. Tiles are not exchanged:
+    latency has the wider margin.
 
     Args:
-        spaces, worth, macs, costs: As for `affordable`.
+        spaces, worth, most, costs: As for `affordable`.
         live: What it gave.
 
     Returns:
         Which live, within TOLERANCE where some exchange of one or two gives that, and never further than `live`.
     """
-    price = worth / np.maximum(costs, 1.0)
+    if spaces.times is not None:
+        return live
+    price = _price(worth, costs)
     least = _guarded(spaces)
     for _ in range(EXCHANGES):
-        miss = spaces.macs(live) - macs
-        if abs(miss) <= TOLERANCE * macs:
+        miss = spaces.cost(live) - most
+        if abs(miss) <= TOLERANCE * most:
             break
         border = price[live].min() if live.any() else 0.0
         spare = (_living(spaces, live) > least)[spaces.space]
         may = np.flatnonzero(np.isfinite(price) & (~live | spare))
         nearest = may[np.argsort(np.abs(price[may] - border), kind="stable")[:CANDIDATES]]
-        moves = np.where(live[nearest], -1.0, 1.0) * spaces.marginal_macs(live)[nearest]
+        moves = np.where(live[nearest], -1.0, 1.0) * spaces.marginal_cost(live)[nearest]
         pairs = np.add.outer(moves, moves)
         np.fill_diagonal(pairs, moves)  # one alone
         for flat in np.argsort(np.abs(pairs + miss), axis=None)[:TRIED]:
             exchanged = live.copy()
             chosen = np.unique(nearest[list(np.unravel_index(flat, pairs.shape))])
             exchanged[chosen] ^= True
-            if (_living(spaces, exchanged) >= least).all() and abs(spaces.macs(exchanged) - macs) < abs(miss):
+            if (_living(spaces, exchanged) >= least).all() and abs(spaces.cost(exchanged) - most) < abs(miss):
                 live = exchanged
                 break
         else:
@@ -80,15 +89,36 @@ def landed(spaces: ChannelSpaces, worth: np.ndarray, live: np.ndarray, macs: flo
     return live
 
 
-def least_macs(spaces: ChannelSpaces) -> float:
-    """Count the multiply-adds that are left where the collapse guard holds every space."""
-    return spaces.macs(_without(spaces, np.zeros(spaces.count), np.arange(spaces.count)))
+def least_cost(spaces: ChannelSpaces) -> float:
+    """Count what is left where the collapse guard holds every space."""
+    return spaces.cost(_without(spaces, np.zeros(spaces.count), np.arange(spaces.count)))
+
+
+def _price(worth: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """Give what every channel is worth for what it costs; one that costs nothing stays."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(costs > 0, worth / costs, np.inf)
+
+
+def _by_tiles(spaces: ChannelSpaces, price: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give every channel the mean price of its tile, and the number of it: a space's best are in its first."""
+    if spaces.times is None:
+        return price, np.arange(spaces.count)
+    shared, tiles, given = price.copy(), np.zeros(spaces.count, int), 0
+    for number, size in enumerate(spaces.tiles):
+        members = np.flatnonzero(spaces.space == number)
+        members = members[np.argsort(-price[members], kind="stable")]
+        for start in range(0, len(members), size):
+            tile = members[start : start + size]
+            shared[tile], tiles[tile] = price[tile].mean(), given
+            given += 1
+    return shared, tiles
 
 
 def _guarded(spaces: ChannelSpaces) -> np.ndarray:
     """Count the channels of every space that the collapse guard keeps."""
-    counts = _living(spaces, np.ones(spaces.count, bool))
-    return np.maximum(1, np.ceil(counts * LEAST_SHARE)).astype(int)
+    tiles = np.maximum(1, np.ceil(spaces.sizes * LEAST_SHARE / spaces.tiles)).astype(int)
+    return np.minimum(tiles * spaces.tiles, spaces.sizes)
 
 
 def _living(spaces: ChannelSpaces, live: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import copy
 import logging
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,10 +20,12 @@ from torch.fx import Node
 
 from codeq.channels.constants import TRANSPOSED, groups_of, is_layer
 from codeq.channels.kept import KeptAxes
+from codeq.channels.kernel_times import KernelTimes, LayerTimes, tile_of
 from codeq.channels.rules import RESHAPES, settle
 from codeq.channels.shrink import shrink
 from codeq.channels.tracing import trace_plain
 from codeq.cost import summary
+from codeq.errors import KernelTimesError
 from codeq.graph.inputs import Inputs
 from codeq.graph.nodes import operator_name
 from codeq.quantizer.attach import QuantizedWeight, detach, quantized_weights
@@ -32,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 FIXED = 2**62
 NONE = -1
+UNTIMED = LayerTimes((1,), (1,), ((0.0,),))
+"""What a layer takes of which a table has no times: it is among what does not change."""
 
 
 class ChannelLabels(KeptAxes):
@@ -58,12 +62,26 @@ class LayerChannels:
         macs: Multiply-adds for one input, with all channels.
         outputs: Of every output the channel, NONE where it has to stay.
         inputs: Likewise; None in groups, whose inputs go with their outputs.
+        times: What it takes, where latency is counted.
     """
 
     name: str
     macs: int
     outputs: np.ndarray
     inputs: np.ndarray | None
+    times: LayerTimes | None = None
+
+    def shares(self, known: np.ndarray) -> tuple[float, float]:
+        """Give the shares of its outputs and inputs that live.
+
+        Args:
+            known: Which channels live, bool, and True last, for NONE.
+        """
+        return float(known[self.outputs].mean()), 1.0 if self.inputs is None else float(known[self.inputs].mean())
+
+    def cost(self, made: float, read: float) -> float:
+        """Count what it costs with such shares of its outputs and inputs."""
+        return self.macs * made * read if self.times is None else self.times.at(made, read)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,17 +93,48 @@ class ChannelSpaces:
         names: Of every space the layer that makes it, the first where there are several.
         layers: All convolutions and linear layers.
         readers: By weight name, of every input the channel, NONE where it stays; of layers that can leave inputs out.
+        times: Of the kernels; None counts multiply-adds as costs.
     """
 
     space: np.ndarray
     names: tuple[str, ...]
     layers: tuple[LayerChannels, ...]
     readers: Mapping[str, np.ndarray]
+    times: KernelTimes | None = None
 
     @property
     def count(self) -> int:
         """Count the channels."""
         return len(self.space)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Count the channels of every space."""
+        return np.bincount(self.space, minlength=len(self.names))
+
+    @property
+    def tiles(self) -> np.ndarray:
+        """Say for every space how many of its channels live or die at once."""
+        tile = 1 if self.times is None else self.times.tile
+        return np.array([tile_of(size, tile) for size in self.sizes.tolist()], int)
+
+    def timed(self, times: KernelTimes) -> "ChannelSpaces":
+        """Count what kernels take, in place of multiply-adds.
+
+        Raises:
+            KernelTimesError: The table is of another network.
+        """
+        sizes = {layer.name: len(layer.outputs) for layer in self.layers}
+        for name, layer in times.layers.items():
+            if name not in sizes:
+                raise KernelTimesError(f"the kernel times are of another network: this one has no layer {name}")
+            if sizes[name] != layer.outputs[-1]:
+                raise KernelTimesError(
+                    f"the kernel times are of another network: {name} has {sizes[name]} outputs here and "
+                    f"{layer.outputs[-1]} there"
+                )
+        layers = tuple(replace(layer, times=times.layers.get(layer.name, UNTIMED)) for layer in self.layers)
+        return replace(self, layers=layers, times=times)
 
     def macs(self, live: np.ndarray) -> float:
         """Count the multiply-adds that are left once the channels that do not live are taken out.
@@ -94,22 +143,31 @@ class ChannelSpaces:
             live: bool `(count,)`.
         """
         known = np.append(live, True)  # NONE is the last
-        return sum(
-            layer.macs
-            * float(known[layer.outputs].mean())
-            * (1.0 if layer.inputs is None else float(known[layer.inputs].mean()))
-            for layer in self.layers
-        )
+        return sum(layer.macs * made * read for layer in self.layers for made, read in [layer.shares(known)])
 
-    def marginal_macs(self, live: np.ndarray) -> np.ndarray:
-        """Count what every channel alone costs beside those that live: float `(count,)`."""
+    def cost(self, live: np.ndarray) -> float:
+        """Count what is left: multiply-adds, or milliseconds where kernels were timed."""
+        known = np.append(live, True)
+        fixed = 0.0 if self.times is None else self.times.fixed_ms
+        return fixed + sum(layer.cost(*layer.shares(known)) for layer in self.layers)
+
+    def marginal_cost(self, live: np.ndarray) -> np.ndarray:
+        """Count what every channel alone costs beside those that live: float `(count,)`.
+
+        Of kernels that were timed it is a part of what a whole tile costs.
+        """
         known, cost = np.append(live, True), np.zeros(self.count + 1)
+        tile = 1 if self.times is None else self.times.tile
         for layer in self.layers:
-            made = float(known[layer.outputs].mean())
-            read = 1.0 if layer.inputs is None else float(known[layer.inputs].mean())
-            np.add.at(cost, layer.outputs, layer.macs * read / len(layer.outputs))
-            if layer.inputs is not None:
-                np.add.at(cost, layer.inputs, layer.macs * made / len(layer.inputs))
+            made, read = layer.shares(known)
+            for entries, share, one in ((layer.outputs, made, True), (layer.inputs, read, False)):
+                if entries is None:
+                    continue
+                step = tile_of(len(entries), tile) / len(entries)
+                low, high = max(0.0, share - step / 2), min(1.0, share + step / 2)
+                first, second = ((low, read), (high, read)) if one else ((made, low), (made, high))
+                slope = (layer.cost(*second) - layer.cost(*first)) / (high - low)
+                np.add.at(cost, entries, max(slope, 0.0) / len(entries))
         return cost[:-1]
 
     def masks(self, live: np.ndarray) -> dict[str, Tensor]:

@@ -65,6 +65,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="multiply-adds that are left once channels have died: 0.5; the files leave them out",
     )
+    parser.add_argument(
+        "--latency", type=parse_share, metavar="SHARE", help="likewise of what the int8 file takes, by --kernel-times"
+    )
+    parser.add_argument(
+        "--kernel-times", type=Path, metavar="FILE", help="a table that runtime_tests.kernel_times measured"
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what other budgets would leave, PNG or SVG")
     parser.add_argument(
         "--method",
@@ -128,7 +134,10 @@ def main(argv: list[str] | None = None) -> int:
     _check_plot(arguments)
     if arguments.distill_inputs and not arguments.distill:
         raise CompressError("--distill-inputs are what --distill EPOCHS trains on; give both")
-    others = [arguments.output, *(path for path in (arguments.init, arguments.plot) if path is not None)]
+    others = [
+        arguments.output,
+        *(path for path in (arguments.init, arguments.plot, arguments.kernel_times) if path is not None),
+    ]
     cli.check_json(arguments.json, *others, force=arguments.force)
     with cli.loading():  # here, so that the parser answers without torch
         from codeq import figures
@@ -168,6 +177,8 @@ def main(argv: list[str] | None = None) -> int:
             zeros=arguments.zeros,
             budget=_budget(arguments),
             macs=arguments.macs,
+            latency=arguments.latency,
+            kernel_times=arguments.kernel_times,
             method=arguments.method,
             granularity=arguments.granularity,
             exclude=arguments.exclude or (),

@@ -7,8 +7,9 @@ channel, once the columns that are left have made up for it,
 
 of its squared result: Frantar and Alistarh 2022, "Optimal Brain Compression", arXiv:2208.11580, section 4 (block
 pruning), after Hassibi and Stork 1992. Of that a share reaches the outputs, which is measured once for every layer, as
-in sensitivity.py. Channels die in rounds, each at one price for a multiply-add in all layers (price.py), and after each
-what is left of every layer makes up for those that have died. A channel that several layers read costs what all lose.
+in sensitivity.py. Channels die in rounds, each at one price for a multiply-add, or a millisecond, in all layers
+(price.py), and after each what is left of every layer makes up for those that have died. A channel that several layers
+read costs what all lose.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from codeq.channels.price import affordable, landed, least_macs
+from codeq.channels.price import affordable, landed, least_cost
 from codeq.channels.spaces import NONE, ChannelSpaces
 from codeq.compress.alignment import answering, damped
 from codeq.compress.columns import Layer
@@ -96,7 +97,7 @@ def choose_channels(
 
     Args:
         spaces: The channels.
-        share: Of the multiply-adds that is to be left, in (0, 1).
+        share: Of the cost that is to be left, in (0, 1): of multiply-adds, or of latency where `spaces` have times.
         exported: The float network, traced.
         batches: Calibration inputs, each in the order of the network's arguments.
         names: By which names the network takes them.
@@ -109,22 +110,22 @@ def choose_channels(
         bool `(spaces.count,)`.
 
     Raises:
-        CompressError: So few multiply-adds cannot be left.
+        CompressError: So little cannot be left.
     """
     live = np.ones(spaces.count, bool)
-    everything = spaces.macs(live)
-    least = least_macs(spaces) / everything if spaces.count else 1.0
+    everything = spaces.cost(live)
+    least = least_cost(spaces) / everything if spaces.count else 1.0
     if least > share:
+        what = "multiply-adds" if spaces.times is None else "latency"
         raise CompressError(
-            f"{share:.1%} of the multiply-adds cannot be left: {least:.1%} is the least that this network's channels "
-            "allow"
+            f"{share:.1%} of the {what} cannot be left: {least:.1%} is the least that this network's channels allow"
         )
     readers = _readers(spaces, exported, batches, names, original, aliases, seed, on_progress)
     for number in range(1, ROUNDS + 1):
         losses = np.sum([reader.losses(spaces.count) for reader in readers], axis=0)
         losses[~live] = 0.0  # what has died stays dead
         wanted = everything * (1 - (1 - share) * number / ROUNDS)
-        costs = spaces.marginal_macs(live)
+        costs = spaces.marginal_cost(live)
         chosen = affordable(spaces, losses, wanted, costs=costs)
         if number == ROUNDS:
             losses = np.where(live, losses, np.inf)  # what has died stays dead

@@ -7,6 +7,7 @@ The result is an attached network as training would leave it: `codeq.save`, the 
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch.export import ExportedProgram
 
 from codeq.activations.learned_step import QuantizedActivations
 from codeq.activations.moves import roots
+from codeq.channels.kernel_times import KernelTimes, read_kernel_times
 from codeq.channels.shrink import shrink
 from codeq.channels.spaces import find_spaces
 from codeq.compress.advice import advise
@@ -74,6 +76,8 @@ def compress(
     zeros: float = 0.0,
     budget: Budget | None = None,
     macs: float | None = None,
+    latency: float | None = None,
+    kernel_times: KernelTimes | str | PathLike[str] | None = None,
     method: str | None = None,
     granularity: str = "channel",
     correct: bool = True,
@@ -136,6 +140,7 @@ def compress(
         CalibrationError: Fewer than two calibration inputs, or such as differ, hold NaN, or make the network answer
             NaN.
         AttachError: It has quantizers already, or no layer to quantize.
+        KernelTimesError: The table cannot be read, or is of another network.
         TraceError: It cannot be called with the inputs, or has no graph.
 
     Example:
@@ -150,10 +155,20 @@ def compress(
         raise CompressError(f"zeros must be at least 0 and below 1, found {zeros!r}")
     if budget is not None and zeros:
         raise CompressError("zeros in every weight and a budget contradict each other; give one of them")
-    if macs is not None and not 0 < macs < 1:
-        raise CompressError(f"macs must be above 0 and below 1, found {macs!r}")
-    if macs is not None and budget is not None:
-        raise CompressError("multiply-adds to be left and a budget contradict each other; give one of them")
+    for name, asked in (("macs", macs), ("latency", latency)):
+        if asked is not None and not 0 < asked < 1:
+            raise CompressError(f"{name} must be above 0 and below 1, found {asked!r}")
+    left = macs if latency is None else latency
+    if left is not None and budget is not None:
+        raise CompressError("multiply-adds or latency to be left and a budget contradict each other; give one of them")
+    if macs is not None and latency is not None:
+        raise CompressError("multiply-adds and latency to be left contradict each other; give one of them")
+    if (latency is None) != (kernel_times is None):
+        raise CompressError(
+            "latency and kernel_times go together; python -m runtime_tests.kernel_times measures a table"
+        )
+    if kernel_times is not None and not isinstance(kernel_times, KernelTimes):
+        kernel_times = read_kernel_times(kernel_times)
     prunes = bool(zeros) or budget is not None
     if method == ONE_BIT:
         if bits is not None or prunes:
@@ -207,7 +222,7 @@ def compress(
         granularity=granularity,
         exclude=exclude,
         overrides=overrides,
-        channels=macs is not None,
+        channels=left is not None,
     )
     weights: dict[str, QuantizedWeight] = {}
     for weight in quantized_weights(model):
@@ -242,11 +257,12 @@ def compress(
             one = join_inputs(tuple(tensor[:1] for tensor in tensors), names)
             allocation = _allocate(budget, sensitivities, original, one, weights)
         live = {}
-        if macs is not None:
+        if left is not None:
             spaces = find_spaces(model, join_inputs(tuple(tensor[:2] for tensor in tensors), names))
+            spaces = spaces if kernel_times is None else spaces.timed(kernel_times)
             chosen = choose_channels(
                 spaces,
-                macs,
+                left,
                 exported,
                 _batches(tensors),
                 names,
@@ -258,7 +274,7 @@ def compress(
             live = _let_live(weights, {aliases[name]: mask for name, mask in spaces.masks(chosen).items()})
         frontier = () if allocation is None else allocation.frontier()
         decisions = Decisions(weights, method, zeros, kept, folded, allocation, seed, live)
-        began = MEASURING if allocation is not None or macs is not None else 0.0
+        began = MEASURING if allocation is not None or left is not None else 0.0
         # Rounding alone asks nothing of inputs: then the walk corrects, or only measures what is left of every layer.
         walked_inputs = tensors
         if not live and (plain or (method == "rounding" and not correct)):
@@ -322,7 +338,7 @@ def compress(
         frontier=frontier,
         distilled=distilled,
         activations=network.encodings() if isinstance(network, QuantizedActivations) else None,
-        channels=None if macs is None else _channels_outcome(macs, model, tensors, names),
+        channels=None if left is None else _channels_outcome(left, kernel_times, model, tensors, names),
         advice=advise(original, granularity=granularity, exclude=exclude),
     )
 
@@ -340,10 +356,11 @@ def _let_live(weights: Mapping[str, QuantizedWeight], masks: Mapping[str, Tensor
 
 
 def _channels_outcome(
-    macs: float, model: nn.Module, tensors: tuple[Tensor, ...], names: tuple[str, ...]
+    left: float, times: KernelTimes | None, model: nn.Module, tensors: tuple[Tensor, ...], names: tuple[str, ...]
 ) -> ChannelsOutcome:
     few = join_inputs(tuple(tensor[:2] for tensor in tensors), names)
-    return ChannelsOutcome(macs, shrink(model, few, fold_constants=False).report)
+    small, report = shrink(model, few, fold_constants=False)
+    return ChannelsOutcome(left, report, None if times is None else times.of_network(small))
 
 
 def _join(tensors: tuple[Tensor, ...], more: tuple[tuple[Tensor, ...], tuple[str, ...]]) -> tuple[Tensor, ...]:

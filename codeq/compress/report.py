@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from codeq.activations.encoding import ActivationEncoding
-from codeq.channels.price import MARGIN
+from codeq.channels.kernel_times import Latency
+from codeq.channels.price import LATENCY_MARGIN, MARGIN
 from codeq.channels.shrink import ShrinkReport
 from codeq.compress.advice import Advice
 from codeq.quantizer.choices import MAX_BITS
@@ -97,25 +98,39 @@ class BudgetOutcome:
 
 @dataclass(frozen=True)
 class ChannelsOutcome:
-    """Says what went with the channels that died: multiply-adds that were to be left, of the float network's, and the
-    report of `shrink`."""
+    """Says what went with the channels that died: the share of multiply-adds or latency that was to be left, the report
+    of `shrink`, and what the file will take where latency was asked for."""
 
     target: float
     shrunk: ShrinkReport
+    latency: Latency | None = None
+
+    @property
+    def what(self) -> str:
+        """Name what was to be left."""
+        return "multiply-adds" if self.latency is None else "latency"
 
     @property
     def reached(self) -> float:
-        """Give the multiply-adds that are left, of the float network's."""
-        return self.shrunk.left
+        """Give what is left of it."""
+        return self.shrunk.left if self.latency is None else self.latency.share
 
     @property
     def met(self) -> bool:
-        """Say whether no more are left than were asked for, within MARGIN of price.py."""
-        return self.reached <= self.target * (1 + MARGIN)
+        """Say whether no more is left than was asked for, within the margins of price.py."""
+        return self.reached <= self.target * (1 + (MARGIN if self.latency is None else LATENCY_MARGIN))
 
     def to_dict(self) -> dict[str, Any]:
         """Give it to machines, with plain types."""
-        return {"target": self.target, "reached": self.reached, "met": self.met, "shrunk": self.shrunk.to_dict()}
+        latency = None if self.latency is None else asdict(self.latency)
+        return {
+            "kind": "macs" if latency is None else "latency",
+            "target": self.target,
+            "reached": self.reached,
+            "met": self.met,
+            "latency": latency,
+            "shrunk": self.shrunk.to_dict(),
+        }
 
 
 @dataclass(frozen=True)
@@ -229,7 +244,7 @@ class CompressReport:
             missed = [f"the budget was missed: {budget} asked for, {budget.format(self.budget.reached)} reached"]
         if self.channels is not None and not self.channels.met:
             asked, left = self.channels.target, self.channels.reached
-            missed.append(f"{asked:.1%} of the multiply-adds were asked for, and {left:.1%} are left")
+            missed.append(f"of the {self.channels.what} {asked:.1%} was to be left, and {left:.1%} is")
         if self.inputs + self.held_inputs < FEW:
             few = format_count(self.inputs + self.held_inputs, "input")
             missed.append(f"calibration is {few}, and what fits them may fit no other; take some dozens")
@@ -324,6 +339,8 @@ class CompressReport:
             lines.append(fold_line(f"{'for fewer bits' if whole else 'advice'}: {self.advice.sentence}", 2))
         if self.channels is not None:
             lines.append(fold_line(f"channels: {self.channels.shrunk.line}", 2))
+            if self.channels.latency is not None:
+                lines.append(fold_line(f"latency: {self.channels.latency}", 2))
         lines += self._budget()
         lines += [fold_line(f"WARNING  {text}", 9) for text in self.warnings]
         return "\n".join(lines)

@@ -1,15 +1,18 @@
-"""Say how many multiply-adds a network may keep: a controller that lets channels die until so many are left.
+"""Say what a network may cost: a controller that lets channels die until so much is left of its multiply-adds or time.
 
-Every channel has a dead zone: it dies where what it is worth falls below lambda times the multiply-adds it costs. One
-lambda serves all layers, so that channels go where they cost much and matter little. Worth is magnitude as the loss
-sees it: the squared change of the loss, to first order, when all weights that read the channel become zero, (sum of
-gradient x weight)^2, averaged over steps. Channels that a residual sum, a depthwise convolution or a concatenation ties
-have one sum (spaces.py). Source: Liu et al. 2021, "Group Fisher Pruning for Practical Network Compression",
-arXiv:2108.00708, sections 3.1 and 3.3; Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning",
-arXiv:1906.10771. Gradients of dead weights pass straight through to the weights, as those of CoDeQ's dead zone do
-(arXiv:2512.12981), so that a channel returns where it is missed.
+Every channel has a dead zone: it dies where what it is worth falls below lambda times what it costs. One lambda serves
+all layers, so that channels go where they cost much and matter little. Worth is magnitude as the loss sees it: the
+squared change of the loss, to first order, when all weights that read the channel become zero, (sum of gradient x
+weight)^2, averaged over steps. Channels that a residual sum, a depthwise convolution or a concatenation ties have one
+sum (spaces.py). Source: Liu et al. 2021, "Group Fisher Pruning for Practical Network Compression", arXiv:2108.00708,
+sections 3.1 and 3.3; Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning", arXiv:1906.10771.
+Gradients of dead weights pass straight through to the weights, as those of CoDeQ's dead zone do (arXiv:2512.12981), so
+that a channel returns where it is missed.
 
-Lambda follows from a planned curve of multiply-adds, the cubic ramp of Zhu & Gupta 2017, "To prune, or not to prune",
+Time is that of a runtime's kernels, measured where the network will run (kernel_times.py): channels then live and die
+by the tiles that kernels compute.
+
+Lambda follows from a planned curve of the cost, the cubic ramp of Zhu & Gupta 2017, "To prune, or not to prune",
 arXiv:1710.01878, equation 1: what would be left at any lambda is counted, through all ties, as budget_controller.py
 counts zeros. Where grids freeze, the channels stay as they are.
 """
@@ -22,7 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from codeq.channels.price import affordable, landed, least_macs
+from codeq.channels.kernel_times import KernelTimes
+from codeq.channels.price import affordable, landed, least_cost
 from codeq.channels.spaces import ChannelSpaces, find_spaces
 from codeq.graph.inputs import Inputs
 from codeq.quantizer.attach import quantized_weights
@@ -30,7 +34,7 @@ from codeq.quantizer.dead_zone import DeadZoneQuantizer
 from codeq.training.budget import BudgetError
 
 RAMP_SHARE = 0.5
-"""Part of the steps before freezing in which multiply-adds move to their target: what is left then has to train."""
+"""Part of the steps before freezing in which the cost moves to its target: what is left then has to train."""
 READINGS = 200
 """How often gradients are read on the way."""
 SMOOTHING = 0.9
@@ -38,16 +42,17 @@ SMOOTHING = 0.9
 
 
 class ChannelController:
-    """A controller lets channels of a network in training die until its budget of multiply-adds is met.
+    """A controller lets channels of a network in training die until its budget is met.
 
     Call `step()` after every optimizer step, while gradients are there, and `finish()` where grids freeze, before they
     do. Everything is computed from weights and gradients, so ranks that hold the same take the same decisions.
 
     Args:
         model: Attached with `channels=True`.
-        macs: What is left of the dense network's multiply-adds in the end, in (0, 1).
+        share: What is left of the dense network's cost in the end, in (0, 1).
         inputs: One or more, batch first: the network is traced with them.
         steps: Optimizer steps until `finish()`.
+        times: Of the kernels; None counts multiply-adds.
 
     Attributes:
         spaces: The channels.
@@ -56,13 +61,16 @@ class ChannelController:
     Raises:
         TraceError: The network cannot be traced.
         BudgetError: It has no channel that could die, or too few.
-        ValueError: `macs` is out of range.
+        KernelTimesError: They are of another network.
+        ValueError: `share` is out of range.
     """
 
-    def __init__(self, model: nn.Module, macs: float, inputs: Inputs, steps: int) -> None:
-        if not 0 < macs < 1:
-            raise ValueError(f"macs must be above 0 and below 1, found {macs!r}")
-        self.macs = macs
+    def __init__(
+        self, model: nn.Module, share: float, inputs: Inputs, steps: int, *, times: KernelTimes | None = None
+    ) -> None:
+        if not 0 < share < 1:
+            raise ValueError(f"share must be above 0 and below 1, found {share!r}")
+        self.share = share
         self.model = model
         self.steps = max(steps, 1)
         self.interval = max(1, math.floor(RAMP_SHARE * self.steps) // READINGS)
@@ -70,7 +78,8 @@ class ChannelController:
         self.finished = False
         if not any(weight.quantizer.channels for weight in quantized_weights(model)):
             raise BudgetError("no weight is attached with channels=True; call codeq.attach(model, ..., channels=True)")
-        self.spaces: ChannelSpaces = find_spaces(model, inputs)
+        spaces = find_spaces(model, inputs)
+        self.spaces: ChannelSpaces = spaces if times is None else spaces.timed(times)
         count = self.spaces.count
         if not count:
             raise BudgetError("the network has no channel that could go: what its layers read, outputs need too")
@@ -83,18 +92,24 @@ class ChannelController:
         self.live = np.ones(count, bool)
         self._worth = np.zeros(count)
         self._readings = 0
-        self._all = self.spaces.macs(self.live)
-        least = least_macs(self.spaces) / self._all
-        if least > macs:
+        self._all = self.spaces.cost(self.live)
+        least = least_cost(self.spaces) / self._all
+        if least > share:
+            what = "multiply-adds" if times is None else "latency"
             raise BudgetError(
-                f"{macs:.1%} of the multiply-adds cannot be met by this network: {least:.1%} is the least that its "
-                "channels allow"
+                f"{share:.1%} of the {what} cannot be met by this network: {least:.1%} is the least that its channels "
+                "allow"
             )
 
     @property
     def reached(self) -> float:
+        """Say what is left of the dense network's cost, 0 to 1."""
+        return self.spaces.cost(self.live) / self._all
+
+    @property
+    def macs(self) -> float:
         """Say what is left of the dense network's multiply-adds, 0 to 1."""
-        return self.spaces.macs(self.live) / self._all
+        return self.spaces.macs(self.live) / self.spaces.macs(np.ones_like(self.live))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to go on exactly; plain values."""
@@ -130,18 +145,18 @@ class ChannelController:
 
     @torch.no_grad()
     def finish(self) -> float:
-        """Put the multiply-adds on the target; the channels that live stay the same from here.
+        """Put the cost on the target; the channels that live stay the same from here.
 
         Returns:
-            What is left of them, 0 to 1.
+            What is left of it, 0 to 1.
 
         Raises:
             BudgetError: No gradient was read in any step.
         """
         if not self._readings:
             raise BudgetError("no step had gradients to choose channels by; call step() before they are zeroed")
-        costs = self.spaces.marginal_macs(self.live)
-        self._mask(landed(self.spaces, self._worth, self._affordable(self.macs), self.macs * self._all, costs))
+        costs = self.spaces.marginal_cost(self.live)
+        self._mask(landed(self.spaces, self._worth, self._affordable(self.share), self.share * self._all, costs))
         self.finished = True
         return self.reached
 
@@ -163,10 +178,10 @@ class ChannelController:
 
     def _planned(self, step: int) -> float:
         left = max(0.0, 1 - step / (RAMP_SHARE * self.steps))
-        return self.macs + (1 - self.macs) * left**3
+        return self.share + (1 - self.share) * left**3
 
     def _affordable(self, share: float) -> np.ndarray:
-        costs = self.spaces.marginal_macs(self.live)
+        costs = self.spaces.marginal_cost(self.live)
         return affordable(self.spaces, self._worth, share * self._all, costs=costs)
 
     def _mask(self, live: np.ndarray) -> None:

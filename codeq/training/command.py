@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from codeq import checkpoint, figures
-from codeq.channels.price import MARGIN
+from codeq.channels.price import LATENCY_MARGIN, MARGIN
 from codeq.errors import CheckpointError, DataError
 from codeq.quantizer import fused
 from codeq.run_log import RunLog, read_run
@@ -126,7 +126,7 @@ def _check_outputs(arguments: dict[str, Any], config: TrainConfig, output: Path,
     check_run_files(outputs, config, resume=resume, force=force)
     if arguments["plot"] is not None:
         figures.check_figure(arguments["plot"], force=force)
-    files = (*outputs.values(), resume, config.teacher, config.init)
+    files = (*outputs.values(), resume, config.teacher, config.init, config.kernel_times)
     cli.check_json(arguments["json"], *(Path(path) for path in files if path is not None), force=force)
 
 
@@ -177,10 +177,10 @@ def _run(trainer: Trainer, arguments: dict[str, Any], output: Path, log: Path) -
             saved = trainer.saved
             print(f"stopped; {saved} holds the last whole epoch, continue with --resume {saved}", file=sys.stderr)
         return cli.EXIT_INTERRUPTED
-    outcome, macs = _budget_outcome(config, result), _macs_outcome(config, result)
+    outcome, channels = _budget_outcome(config, result), _channels_outcome(config, result)
     if main_process:
-        _report(trainer, result, outcome, macs, arguments, output, log)
-    return 0 if all(found is None or found["met"] for found in (outcome, macs)) else cli.EXIT_FAILED
+        _report(trainer, result, outcome, channels, arguments, output, log)
+    return 0 if all(found is None or found["met"] for found in (outcome, channels)) else cli.EXIT_FAILED
 
 
 def _budget_outcome(config: TrainConfig, result: TrainResult) -> dict[str, Any] | None:
@@ -192,20 +192,24 @@ def _budget_outcome(config: TrainConfig, result: TrainResult) -> dict[str, Any] 
     return {"kind": budget.kind, "target": budget.target, "reached": reached, "margin": budget.margin, "met": met}
 
 
-def _macs_outcome(config: TrainConfig, result: TrainResult) -> dict[str, Any] | None:
-    """Say how many multiply-adds are left once `shrink` has taken dead channels out, next to the budget."""
-    if config.macs is None or result.shrunk is None:
+def _channels_outcome(config: TrainConfig, result: TrainResult) -> dict[str, Any] | None:
+    """Say what is left once `shrink` has taken dead channels out, next to the budget."""
+    if config.channels is None or result.shrunk is None:
         return None
-    reached, margin = result.shrunk.left, MARGIN * config.macs
-    met = abs(reached - config.macs) <= margin
-    return {"target": config.macs, "reached": reached, "margin": margin, "met": met}
+    kind, reached, margin = "macs", result.shrunk.left, MARGIN * config.channels
+    about: dict[str, Any] = {}
+    if result.latency is not None:
+        kind, reached, margin = "latency", result.latency.share, LATENCY_MARGIN * config.channels
+        about = asdict(result.latency)
+    met = abs(reached - config.channels) <= margin
+    return {"kind": kind, "target": config.channels, "reached": reached, "margin": margin, "met": met} | about
 
 
 def _report(
     trainer: Trainer,
     result: TrainResult,
     outcome: dict[str, Any] | None,
-    macs: dict[str, Any] | None,
+    channels: dict[str, Any] | None,
     arguments: dict[str, Any],
     output: Path,
     log: Path,
@@ -223,17 +227,18 @@ def _report(
             print(f"budget {budget}: {budget.format(outcome['reached'])} reached")
         if result.shrunk is not None:
             print(fold_line(f"channels: {result.shrunk.line}", 2))
+        if result.latency is not None:
+            print(fold_line(f"latency: {result.latency}", 2))
         print(fold_line(f"{output} written, log {log}", 2))
     report = {"config": asdict(config), "test_accuracy": result.test_accuracy, "cost": result.cost.to_dict()}
     history = [asdict(row) for row in result.history]
     attached = None if trainer.attached is None else trainer.attached.to_dict()
-    report |= {"budget": outcome, "macs": macs, "attached": attached, "history": history}
+    report |= {"budget": outcome, "channels": channels, "attached": attached, "history": history}
     cli.write_json(arguments["json"], report)
-    if macs is not None and not macs["met"]:
-        print(
-            f"warning: {macs['target']:.1%} of the multiply-adds were asked for, {macs['reached']:.1%} are left",
-            file=sys.stderr,
-        )
+    if channels is not None and not channels["met"]:
+        what = "multiply-adds" if channels["kind"] == "macs" else "latency"
+        asked, reached = (f"{channels[name]:.1%}" for name in ("target", "reached"))
+        print(f"warning: of the {what} {asked} was to be left, and {reached} is", file=sys.stderr)
     if budget is not None and outcome is not None and not outcome["met"]:
         other = "" if config.optimizer == "sgd" else ", use --optimizer sgd"
         print(
@@ -249,7 +254,8 @@ def _describe(trainer: Trainer, seconds: float) -> str:
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     grids = "no grids (float)" if config.is_float else f"grids frozen from step {trainer.freeze_step:,}"
     target = f"budget {config.budget}" if config.budget else f"lambda_dz {config.lambda_dz or 0:g}"
-    target += "" if config.macs is None else f", {config.macs:.1%} of the multiply-adds"
+    what = "multiply-adds" if config.latency is None else "latency"
+    target += "" if config.channels is None else f", {config.channels:.1%} of the {what}"
     shape = " x ".join(map(str, data.input_shape))
     return "\n".join(
         fold_line(line, 9)

@@ -26,6 +26,7 @@ class EpochResult:
         lambda_dz: As it was at the end; the controller's with a budget, 0 once grids are frozen.
         zeros_range, bits_range: The least and the most of any layer.
         macs: Multiply-adds that are left without the channels that do not live, in [0, 1].
+        latency: Likewise of what the int8 file takes, where kernels were timed.
     """
 
     epoch: int
@@ -39,6 +40,7 @@ class EpochResult:
     zeros_range: tuple[float, float]
     bits_range: tuple[int, int]
     macs: float = 1.0
+    latency: float = 1.0
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> "EpochResult":
@@ -54,6 +56,7 @@ class EpochResult:
         zeros, bits = self.zeros_range, self.bits_range
         widths = f"bits {self.bits:.2f}" + (f" ({bits[0]} to {bits[1]})" if bits[0] != bits[1] else "")
         left = f"  multiply-adds {self.macs:.1%}" if self.macs < 1 else ""
+        left += f"  latency {self.latency:.1%}" if self.latency < 1 else ""
         return (
             f"loss {self.loss:.4f}  accuracy {self.test_accuracy:.2%}  "
             f"zeros {self.sparsity:.1%} ({zeros[0]:.0%} to {zeros[1]:.0%})  {widths}{left}"
@@ -69,13 +72,14 @@ def measure_epoch(
     test_accuracy: float,
     lambda_dz: float,
     macs: float = 1.0,
+    latency: float = 1.0,
 ) -> tuple[EpochResult, list[dict[str, Any]]]:
     """Take the measures of a network at the end of an epoch.
 
     Args:
         model: The network, attached or a float twin.
         input_shape: Shape of one input without its batch dimension.
-        epoch, loss, test_accuracy, lambda_dz, macs: As in `EpochResult`.
+        epoch, loss, test_accuracy, lambda_dz, macs, latency: As in `EpochResult`.
 
     Returns:
         The result, and the `layers` of the epoch's record (run_log.py): one entry per quantized weight.
@@ -108,6 +112,7 @@ def measure_epoch(
         zeros_range=(min(zeros), max(zeros)),
         bits_range=(min(bits), max(bits)),
         macs=macs,
+        latency=latency,
     )
     return result, layers
 

@@ -112,7 +112,7 @@ def _build_foreign(
 
 def _attach(model: nn.Module, config: TrainConfig, inputs: Tensor) -> AttachReport:
     names = ("grid", "grid_limit", "theta_gradient", "granularity")
-    attach(model, config.bits, channels=config.macs is not None, **{name: getattr(config, name) for name in names})
+    attach(model, config.bits, channels=config.channels is not None, **{name: getattr(config, name) for name in names})
     if config.theta_init is not None:
         for weight in quantized_weights(model):
             nn.init.constant_(weight.quantizer.theta_dz, config.theta_init)

@@ -71,6 +71,7 @@ class TrainConfig:
         bit_ratio: With a budget, lambda_bit over lambda_dz.
         macs: Multiply-adds that are left once channels have died, of the dense network's, in (0, 1); None lets all
             live. Beside a budget or lambda_dz; alone, no zeros are asked for.
+        latency: Likewise what the int8 file takes, of the dense one's, by the table in the file `kernel_times`.
         theta_init: Start of theta_dz; None takes the quantizer's.
         grid, grid_limit, theta_gradient, granularity: As for `DeadZoneQuantizer`.
         shift, flip: Augmentation, as for `load_dataset`.
@@ -173,6 +174,16 @@ class TrainConfig:
     macs: float | None = _share(
         "beside any of these: let channels die until such a share of the multiply-adds is left", shown="all live"
     )
+    latency: float | None = _share(
+        "likewise, of what the int8 file takes in the runtime that --kernel-times was measured with", shown="all live"
+    )
+    kernel_times: str | None = option(
+        None,
+        "with --latency: a table that runtime_tests.kernel_times measured where the network will run",
+        shown="none",
+        metavar="FILE",
+        group=COST,
+    )
     theta_init: float | None = option(
         None, "where theta_dz starts", shown="3, and 0.55 at 2 bits", low=MIN_THETA, high=MAX_THETA, group=QUANTIZER
     )
@@ -252,16 +263,28 @@ class TrainConfig:
         asked = [flag for flag in TARGETS if getattr(self, flag) is not None]
         if len(asked) > 1:
             raise DataError(f"{_flags(asked)} contradict each other; a run has one target, or lambda")
-        needing = [*asked, *(["macs"] if self.macs is not None else [])]
+        dying = [flag for flag in ("macs", "latency") if getattr(self, flag) is not None]
+        if len(dying) > 1:
+            raise DataError(f"{_flags(dying)} contradict each other; channels die for one of them")
+        needing = [*asked, *dying]
         if needing and self.is_float:
             raise DataError(f"{_flags(needing)} needs quantized weights; leave it or --bits 32 out")
-        if self.macs is not None and self.freeze_fraction == 1:
-            raise DataError("--macs needs steps before grids freeze; use --freeze-fraction 0.2")
+        if dying and self.freeze_fraction == 1:
+            raise DataError(f"--{dying[0]} needs steps before grids freeze; use --freeze-fraction 0.2")
+        if (self.latency is None) != (self.kernel_times is None):
+            raise DataError(
+                "--latency and --kernel-times go together; python -m runtime_tests.kernel_times measures a table"
+            )
 
     @property
     def is_float(self) -> bool:
         """Say whether this is the float twin."""
         return self.bits == FLOAT_BITS
+
+    @property
+    def channels(self) -> float | None:
+        """Say what is left of the dense network's multiply-adds or latency; None where all channels live."""
+        return self.latency if self.macs is None else self.macs
 
     @property
     def is_foreign(self) -> bool:
@@ -275,7 +298,7 @@ class TrainConfig:
             return None
         targets: dict[Kind, float | None] = {"sparsity": self.sparsity, "bops": self.bops, "size": self.size}
         asked = [Budget(kind, target) for kind, target in targets.items() if target is not None]
-        if not asked and self.macs is not None:
+        if not asked and self.channels is not None:
             return None
         return asked[0] if asked else Budget("sparsity", DEFAULT_SPARSITY)
 

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from codeq.activations.learned_step import QuantizedActivations
+from codeq.channels.kernel_times import KernelTimes, Latency, read_kernel_times
 from codeq.channels.shrink import ShrinkReport, shrink
 from codeq.checkpoint import Checkpoint
 from codeq.cost import CostSummary, summary
@@ -58,13 +59,14 @@ Record = Callable[[dict[str, Any]], None]
 @dataclass(frozen=True, eq=False)
 class TrainResult:
     """Holds the trained network in eval mode, its test accuracy after BatchNorm was re-estimated, and its costs; and,
-    where channels were to die, what goes with them."""
+    where channels were to die, what goes with them, and what its file will take."""
 
     model: nn.Module
     test_accuracy: float
     cost: CostSummary
     history: tuple[EpochResult, ...]
     shrunk: ShrinkReport | None = None
+    latency: Latency | None = None
 
 
 class Trainer:
@@ -120,9 +122,12 @@ class Trainer:
         self.batches = TrainingBatches(self.data.train, config.batch_size, ranks)
         self.schedule = Schedule.of(config, len(self.batches))
         channels = None
-        if config.macs is not None:
+        self.times: KernelTimes | None = None
+        if config.channels is not None:
             traced = self.inputs.calibration[:2].to(self.device)
-            channels = ChannelController(self.model, config.macs, traced, self.schedule.freeze_step)
+            self.times = None if config.kernel_times is None else read_kernel_times(config.kernel_times)
+            steps = self.schedule.freeze_step
+            channels = ChannelController(self.model, config.channels, traced, steps, times=self.times)
         controller = self._build_controller()
         quantized = None
         if config.activations == "int8":
@@ -307,7 +312,8 @@ class Trainer:
             loss=loss,
             test_accuracy=test_accuracy,
             lambda_dz=lambda_dz,
-            macs=1.0 if channels is None else channels.reached,
+            macs=1.0 if channels is None else channels.macs,
+            latency=1.0 if channels is None or self.times is None else channels.reached,
         )
         self.history.append(result)
         if self.ranks.world_size > 1:
@@ -353,10 +359,11 @@ class Trainer:
         self.model.eval()
         test_accuracy = self.evaluate(self.data.test)
         cost = summary(self.model, self.data.input_shape)
-        shrunk = None
+        shrunk = latency = None
         if self.state.channels is not None:
-            shrunk = shrink(self.model, self.inputs.calibration[:2].to(self.device)).report
-        return TrainResult(self.model, test_accuracy, cost, tuple(self.history), shrunk)
+            small, shrunk = shrink(self.model, self.inputs.calibration[:2].to(self.device))
+            latency = None if self.times is None else self.times.of_network(small)
+        return TrainResult(self.model, test_accuracy, cost, tuple(self.history), shrunk, latency)
 
     def _is_best(self) -> bool:
         """Tell whether the last epoch is the best so far of those on frozen grids (of all, for a float twin)."""

@@ -60,7 +60,7 @@ def test_what_a_channel_costs_is_what_goes_with_it() -> None:
     network = attached(Depthwise())
     spaces = find_spaces(network, X)
     live = np.ones(spaces.count, bool)
-    for channel, cost in enumerate(spaces.marginal_macs(live)):
+    for channel, cost in enumerate(spaces.marginal_cost(live)):
         alone = live.copy()
         alone[channel] = False
         # All but a product of two of its shares, where one layer makes it and reads it.

@@ -47,7 +47,7 @@ def test_the_budget_is_met_by_what_shrink_takes_out(kind: type[nn.Module], targe
     controller = ChannelController(network, target, X[:2], steps=20)
     train(network, controller, 20)
     # A channel of so small a network is a lot.
-    step = controller.spaces.marginal_macs(controller.live).max() / everything
+    step = controller.spaces.marginal_cost(controller.live).max() / everything
     assert controller.finish() == pytest.approx(target, abs=step)
     macs = shrink(network, X, fold_constants=False).report.macs
     assert macs[1] / macs[0] == pytest.approx(controller.reached, rel=0.02)

@@ -1,0 +1,224 @@
+"""A table says what the kernels of a runtime take for every layer of a network, at some numbers of its channels.
+
+It is measured where the network will run (runtime_tests/kernel_times) and read where it is trained. Between the numbers
+that were measured it is interpolated; what a file takes beside its layers counts with the outputs that these make.
+"""
+
+import itertools
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from codeq.errors import KernelTimesError, first_line
+from codeq.quantizer.attach import quantized_weights
+from codeq.toolkit.files import check_ordinary, replace_atomically
+from codeq.toolkit.table import fold_line, render_table
+
+FORMAT = "codeq kernel times"
+VERSION = 1
+LARGEST = 2**31
+QUARTERS = 4
+EXPECTED = "a table that python -m runtime_tests.kernel_times wrote"
+
+
+@dataclass(frozen=True)
+class LayerTimes:
+    """Holds what one layer takes.
+
+    Attributes:
+        outputs, inputs: Numbers of channels that it was measured with, rising; the last ones are all there are. Inputs
+            of convolutions in groups go with their outputs: one number.
+        milliseconds: By outputs and inputs.
+        others: Milliseconds of what follows the layer, with all outputs: sums, activation functions, normalisation.
+    """
+
+    outputs: tuple[int, ...]
+    inputs: tuple[int, ...]
+    milliseconds: tuple[tuple[float, ...], ...]
+    others: float = 0.0
+
+    def at(self, outputs: float, inputs: float) -> float:
+        """Interpolate what it takes, in milliseconds.
+
+        Args:
+            outputs, inputs: Shares of the channels that live, in [0, 1].
+        """
+        reads, makes = inputs * self.inputs[-1], outputs * self.outputs[-1]
+        columns = [float(np.interp(reads, self.inputs, row)) for row in self.milliseconds]
+        return float(np.interp(makes, self.outputs, columns)) + self.others * outputs
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Says what a file will take by a table, in milliseconds, next to the file with all channels.
+
+    Attributes:
+        predicted_ms, dense_ms: Of both files; the second was measured.
+        where: By whose kernels.
+    """
+
+    predicted_ms: float
+    dense_ms: float
+    where: str
+
+    @property
+    def share(self) -> float:
+        """Give the first over the second."""
+        return self.predicted_ms / self.dense_ms
+
+    def __str__(self) -> str:
+        return f"{self.share:.1%} of the dense file's, {self.predicted_ms:.3g} of {self.dense_ms:.3g} ms ({self.where})"
+
+
+@dataclass(frozen=True)
+class KernelTimes:
+    """Holds a network's table.
+
+    Attributes:
+        layers: By the names of their weights.
+        dense_ms: What the int8 file with all channels takes.
+        fixed_ms: What it takes whatever lives.
+        tile: So many channels a kernel computes at once: numbers between take about as long as the next multiple.
+        runtime, runtime_version, processor, threads, bits: What was measured.
+    """
+
+    layers: Mapping[str, LayerTimes]
+    dense_ms: float
+    fixed_ms: float
+    tile: int
+    runtime: str
+    runtime_version: str
+    processor: str
+    threads: int
+    bits: int
+
+    @property
+    def where(self) -> str:
+        """Say what was measured, in a few words."""
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{self.runtime} {self.runtime_version}, {threads}, {self.processor}"
+
+    def predict(self, shapes: Mapping[str, tuple[int, int]]) -> Latency:
+        """Say what a file will take.
+
+        Args:
+            shapes: By weight name, output and input channels that are left.
+
+        Raises:
+            KernelTimesError: A layer of the table is missing.
+        """
+        total = self.fixed_ms
+        for name, layer in self.layers.items():
+            if name not in shapes:
+                raise KernelTimesError(f"the kernel times are of another network: this one has no weight {name}")
+            made, read = shapes[name]
+            total += layer.at(made / layer.outputs[-1], read / layer.inputs[-1])
+        return Latency(total, self.dense_ms, self.where)
+
+    def of_network(self, model: nn.Module) -> Latency:
+        """Say what the file of an attached network will take, whose dead channels were taken out."""
+        shapes = {}
+        for weight in quantized_weights(model):
+            sizes, axis = weight.original.shape, weight.quantizer.axis
+            shapes[weight.name] = (sizes[axis], sizes[1 - axis]) if len(sizes) > 1 else (sizes[0], 1)
+        return self.predict(shapes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything with plain types."""
+        return {"format": FORMAT, "version": VERSION, **asdict(self)}
+
+    def __str__(self) -> str:
+        header = ("layer", "outputs", "inputs", "takes", "with half of them", "what follows")
+        rows = [
+            (
+                name.removesuffix(".weight"),
+                str(layer.outputs[-1]),
+                str(layer.inputs[-1]),
+                f"{layer.milliseconds[-1][-1]:.3f} ms",
+                f"{layer.at(0.5, 0.5) - layer.others / 2:.3f} ms",
+                f"{layer.others:.3f} ms",
+            )
+            for name, layer in self.layers.items()
+        ]
+        total = f"all of it takes {self.dense_ms:.3f} ms: {self.where}, {self.bits} bits"
+        return f"{render_table(header, rows)}\n{fold_line(total, 2)}"
+
+    def write(self, path: Path) -> None:
+        """Write the table as JSON."""
+        with replace_atomically(path) as temporary:
+            temporary.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+
+
+def tile_of(channels: int, tile: int) -> int:
+    """Say by how many the channels of a layer go: by those a kernel computes at once, and by a quarter of few."""
+    return max(1, min(tile, 2 ** int(math.log2(max(channels // QUARTERS, 1)))))
+
+
+def read_kernel_times(path: str | os.PathLike[str]) -> KernelTimes:
+    """Read a table.
+
+    Raises:
+        KernelTimesError: It cannot be read, or is none.
+    """
+    source = Path(path)
+    check_ordinary(source, EXPECTED, KernelTimesError)
+    try:
+        table = json.loads(source.read_text())
+    except (OSError, ValueError) as error:
+        raise KernelTimesError(f"cannot read {source}: {getattr(error, 'strerror', None) or 'no JSON'}") from error
+    if not isinstance(table, dict) or table.get("format") != FORMAT:
+        raise KernelTimesError(f"{source} is not {EXPECTED}")
+    if table.get("version") != VERSION:
+        raise KernelTimesError(f"{source} has version {table.get('version')!r}, expected {VERSION}; measure it again")
+    try:
+        return _parse(table)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise KernelTimesError(f"{source} is damaged ({first_line(error)}); measure it again") from error
+
+
+def _parse(table: dict[str, Any]) -> KernelTimes:
+    layers = {}
+    for name, layer in table["layers"].items():
+        outputs, inputs = (tuple(map(_count, layer[side])) for side in ("outputs", "inputs"))
+        milliseconds = tuple(tuple(map(_time, row)) for row in layer["milliseconds"])
+        if not _rises(outputs) or not _rises(inputs) or not milliseconds:
+            raise ValueError(f"{name}: numbers of channels that do not rise")
+        if len(milliseconds) != len(outputs) or {len(row) for row in milliseconds} != {len(inputs)}:
+            raise ValueError(f"{name}: expected {len(outputs)} x {len(inputs)} times")
+        layers[name] = LayerTimes(outputs, inputs, milliseconds, _time(layer["others"]))
+    if not layers:
+        raise ValueError("no layers")
+    return KernelTimes(
+        layers,
+        _time(table["dense_ms"]),
+        _time(table["fixed_ms"]),
+        tile=_count(table["tile"]),
+        runtime=str(table["runtime"]),
+        runtime_version=str(table["runtime_version"]),
+        processor=str(table["processor"]),
+        threads=_count(table["threads"]),
+        bits=_count(table["bits"]),
+    )
+
+
+def _rises(counts: tuple[int, ...]) -> bool:
+    return bool(counts) and all(one < other for one, other in itertools.pairwise(counts))
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < LARGEST:
+        raise ValueError(f"{value!r} is no number of channels, threads or bits")
+    return value
+
+
+def _time(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < LARGEST:
+        raise ValueError(f"{value!r} is no time in milliseconds")
+    return float(value)
