@@ -21,7 +21,10 @@ class Block(nn.Module):
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        self.new_channels = channels - in_channels
+        new_channels = channels - in_channels
+        before = new_channels // 2
+        # A module, so that its numbers follow where channels are taken out; of the three last axes it pads the first.
+        self.pad = nn.ZeroPad3d((0, 0, 0, 0, before, new_channels - before)) if new_channels else nn.Identity()
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
@@ -32,10 +35,7 @@ class Block(nn.Module):
         y = self.bn2(self.conv2(y))
         if self.stride != 1:
             x = x[:, :, :: self.stride, :: self.stride]
-        if self.new_channels:
-            before = self.new_channels // 2
-            x = F.pad(x, (0, 0, 0, 0, before, self.new_channels - before))
-        return F.relu(y + x)
+        return F.relu(y + self.pad(x))
 
 
 class ResNet20(nn.Module):

@@ -1,6 +1,7 @@
 """Cut a network to the entries of its parameters and buffers that stay, in place."""
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,7 +16,12 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @torch.no_grad()
-def cut(model: nn.Module, stays: Mapping[str, Axes], biases: Mapping[str, Tensor]) -> None:
+def cut(
+    model: nn.Module,
+    stays: Mapping[str, Axes],
+    biases: Mapping[str, Tensor],
+    paddings: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+) -> None:
     """Cut a network.
 
     Args:
@@ -23,6 +29,7 @@ def cut(model: nn.Module, stays: Mapping[str, Axes], biases: Mapping[str, Tensor
         stays: By the tensor's name, as in the state_dict of the plain network.
         biases: What is added to a layer's bias, by the layer's name, float64 `(C,)` before it is cut; the layer has one
             afterwards.
+        paddings: Channels in front and behind, by the name of the module that pads with them.
     """
     _cut_quantizers(model, stays)
     owners = {name: (_owner(model, name), stays[name]) for name in stays}
@@ -46,6 +53,9 @@ def cut(model: nn.Module, stays: Mapping[str, Axes], biases: Mapping[str, Tensor
             setattr(place, key, new)
     for module in model.modules():
         _resize(module)
+    for name, channels in paddings.items():
+        padding: Any = model.get_submodule(name)
+        padding.padding = (*padding.padding[:-2], *channels)
 
 
 def _cut_quantizers(model: nn.Module, stays: Mapping[str, Axes]) -> None:

@@ -15,7 +15,7 @@ from torch.fx import Node
 
 from codeq.channels.constants import TRANSPOSED, channels_of, groups_of, is_layer, layer_weight, parts_of
 from codeq.channels.kept import KeptAxes
-from codeq.graph.nodes import operator_name
+from codeq.graph.nodes import operator_name, scope
 
 aten = torch.ops.aten
 Reads = Callable[[Node, Tensor], Tensor | None]
@@ -31,6 +31,9 @@ SPATIAL = frozenset(
 )
 """Operators that mix places of a channel and no channels, which are axis 1."""
 RESHAPES = frozenset({"view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "_unsafe_view", "view_as"})
+PADS = frozenset({"pad", "constant_pad_nd"})
+CHANNEL_PADS = ("ZeroPad", "ConstantPad")
+"""What classes of torch.nn are called whose paddings can change with the channels; numbers in a forward cannot."""
 ONE_AXIS = frozenset({"softmax", "log_softmax", "_softmax", "_log_softmax", "cumsum"})
 """Operators that mix the entries of one axis, their second argument."""
 MEANS = frozenset({"mean", "sum", "amax", "amin", "var", "std"})
@@ -94,6 +97,10 @@ def _apply(kept: KeptAxes, node: Node, reads: Reads, fixed: frozenset[str]) -> N
             kept.whole(slopes)
     elif node.target is aten.cat.default:
         _concatenate(kept, node)
+    elif name in PADS and kept.rank(node) > 2 and any(padded_channels(node)):
+        _pad_channels(kept, node)
+    elif name == "slice":
+        _slice(kept, node)
     elif name in SPATIAL and kept.rank(node) > 2:
         _same(kept, node.args[0], node, axes=(0, 1))
     elif name in ONE_AXIS:
@@ -206,6 +213,54 @@ def _concatenate(kept: KeptAxes, node: Node) -> None:
             if other != axis:
                 kept.link(part, other, node, other)
     kept.grow(node, axis, joined)
+
+
+def padded_channels(node: Node) -> tuple[int, int]:
+    """Say how many channels padding puts in front and behind."""
+    sizes = [*map(int, _arguments(node)[1]), *[0] * 2 * len(_sizes(node))]
+    place = 2 * (len(_sizes(node)) - 2)
+    return sizes[place], sizes[place + 1]
+
+
+def _pad_channels(kept: KeptAxes, node: Node) -> None:
+    """Link what was padded to its place in the result: new channels stay where they are needed."""
+    x = _arguments(node)[0]
+    front, back = padded_channels(node)
+    whole, mine = kept.of(node, 1), kept.of(x, 1)
+    path, kind = scope(node)
+    alone = sum(scope(other)[0] == path for other in kept.exported.graph.nodes if operator_name(other) in PADS) == 1
+    can_change = alone and kind.startswith("torch.nn.") and kind.rpartition(".")[2].startswith(CHANNEL_PADS)
+    if not can_change or min(front, back) < 0 or whole is None or mine is None:
+        _keep_all(kept, node)
+        return
+    kept.grow(x, 1, whole[front : front + len(mine)])
+    kept.grow(node, 1, torch.cat([torch.zeros(front, dtype=mine.dtype), mine, torch.zeros(back, dtype=mine.dtype)]))
+    for axis in range(kept.rank(node)):
+        if axis == 0:
+            kept.link(x, axis, node, axis)
+        elif axis > 1:
+            kept.whole(x, (axis,))
+            kept.whole(node, (axis,))
+
+
+def changed_paddings(kept: KeptAxes) -> dict[str, tuple[int, int]]:
+    """Give what modules that pad channels put in front and behind, by their names, where that has changed."""
+    found = {}
+    for node in kept.exported.graph.nodes:
+        if operator_name(node) not in PADS or len(_sizes(node)) < 3 or not any(padded_channels(node)):
+            continue
+        stays, mine = kept.of(node, 1), kept.of(node.args[0], 1)
+        if stays is not None and mine is not None and not bool(stays.all()):
+            front, _ = padded_channels(node)
+            found[scope(node)[0]] = int(stays[:front].sum()), int(stays[front + len(mine) :].sum())
+    return found
+
+
+def _slice(kept: KeptAxes, node: Node) -> None:
+    """Link the axes that are not sliced; the one that is stays whole."""
+    x, *rest = _arguments(node)
+    sliced = int(rest[0]) % kept.rank(node) if rest else 0
+    _same(kept, x, node, axes=[axis for axis in range(kept.rank(node)) if axis != sliced])
 
 
 def _reduce(kept: KeptAxes, node: Node) -> None:

@@ -29,7 +29,7 @@ from codeq.channels.constants import (
 )
 from codeq.channels.cut import cut
 from codeq.channels.kept import KeptAxes
-from codeq.channels.rules import RESHAPES, settle
+from codeq.channels.rules import RESHAPES, changed_paddings, settle
 from codeq.channels.tracing import trace_plain
 from codeq.cost import summary
 from codeq.errors import CodeqError, TraceError, first_line
@@ -185,7 +185,7 @@ def shrink(model: nn.Module, inputs: Inputs, *, fold_constants: bool = True) -> 
             break
         small = copy.deepcopy(model)
         freeze(small)
-        cut(small, stays, absorber.biases(found))
+        cut(small, stays, absorber.biases(found), changed_paddings(kept))
         try:
             answers = _outputs(small, tensors, names)
         except (RuntimeError, ValueError) as error:  # a size that forward has as a number
