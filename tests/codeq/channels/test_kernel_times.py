@@ -22,7 +22,7 @@ X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 def table_of(spaces: ChannelSpaces, *, tile: int = 4) -> KernelTimes:
-    """A table in which a layer takes its share of the multiply-adds, rounded up to tiles of outputs, and a call 0.1 ms."""
+    """A table in which a layer takes its share of the multiply-adds, and a call 0.1 ms."""
     layers = {}
     for layer in spaces.layers:
         outputs = tuple(sorted({*range(tile, len(layer.outputs), tile), len(layer.outputs)}))
@@ -167,5 +167,5 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KernelTimesError, match="is a folder, expected a table"):
         read_kernel_times(tmp_path)
     (tmp_path / "junk").write_bytes(b"\xff\x00junk")
-    with pytest.raises(KernelTimesError, match="cannot read .*junk: no JSON"):
+    with pytest.raises(KernelTimesError, match=r"cannot read .*junk: no JSON"):
         read_kernel_times(tmp_path / "junk")

@@ -10,10 +10,9 @@ import torch
 from torch import nn
 
 import codeq
-from codeq.channels.kernel_times import KernelTimes, read_kernel_times
+from codeq.channels.kernel_times import KernelTimes, LayerTimes, read_kernel_times
 from codeq.channels.spaces import find_spaces
 from codeq.errors import KernelTimesError
-from codeq.quantizer.attach import quantized_weights
 from export.backend import get_backend
 from runtime_tests.bench.kernel_times import check_kernel_times, measure_kernel_times
 from runtime_tests.bench.latency import BenchReport
@@ -31,7 +30,16 @@ def network() -> nn.Module:
 X = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("backend", ["onnx", "tflite"])
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure a layer with one tile, half and all of its channels."""
+    monkeypatch.setattr("runtime_tests.bench.kernel_times.SHARES", (0.5, 1.0))
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize(
+    "backend", [pytest.param("onnx", marks=pytest.mark.slow("exports fifteen layers by torch.onnx")), "tflite"]
+)
 def test_every_layer_is_measured_with_fewer_channels(backend: str) -> None:
     model = network()
     before = copy.deepcopy(model.state_dict())
@@ -41,11 +49,11 @@ def test_every_layer_is_measured_with_fewer_channels(backend: str) -> None:
     )
     assert list(times.layers) == ["0.weight", "2.weight", "5.weight"]
     first, second, last = times.layers.values()
-    assert (first.outputs, first.inputs) == ((4, 8, 12, 16), (3,))
-    assert (second.outputs, second.inputs) == ((8, 16, 24, 32), (4, 8, 12, 16))
+    assert (first.outputs, first.inputs) == ((4, 8, 16), (3,))
+    assert (second.outputs, second.inputs) == ((8, 16, 32), (4, 8, 16))
     assert (last.outputs, last.inputs[-1]) == ((4,), 32 * 36)
-    assert len(second.milliseconds) == 4
-    assert all(len(row) == 4 for row in second.milliseconds)
+    assert len(second.milliseconds) == 3
+    assert all(len(row) == 3 for row in second.milliseconds)
     assert second.milliseconds[-1][-1] > 0
     total = sum(layer.milliseconds[-1][-1] + layer.others for layer in times.layers.values())
     assert total == pytest.approx(times.dense_ms)
@@ -66,10 +74,9 @@ def test_nothing_to_lose_is_refused() -> None:
 
 def test_a_prediction_is_held_against_both_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Latencies are made up: what is tested is what is compared."""
-    times = measure_kernel_times(network(), X, get_backend("onnx"), passes=1)
-    flat = {name: replace(layer, milliseconds=((1.0,),), outputs=layer.outputs[-1:], inputs=layer.inputs[-1:], others=1.0)
-            for name, layer in times.layers.items()}  # fmt: skip
-    times = replace(times, layers=flat, dense_ms=6.0)
+    sizes_of = {"0.weight": (16, 3), "2.weight": (32, 16), "5.weight": (4, 32 * 36)}
+    layers = {name: LayerTimes((made,), (read,), ((1.0,),), others=1.0) for name, (made, read) in sizes_of.items()}
+    times = KernelTimes(layers, 6.0, 0.0, 16, "onnxruntime", "1.31.1", "a processor", 1, 8)
     model = network()
     codeq.attach(model, 8, channels=True)
     spaces = find_spaces(model, X)
@@ -93,17 +100,17 @@ def test_a_prediction_is_held_against_both_files(monkeypatch: pytest.MonkeyPatch
     assert check.ok == (abs(check.error) <= 0.1)
     assert sizes[0] > sizes[1]  # the second one has lost channels
     assert "8 of 10 ms" in str(check)
-    assert len([weight for weight in quantized_weights(model)]) == 3
 
 
+@pytest.mark.slow("exports every layer of a network with several numbers of channels")
 def test_the_command(run_command: Any, checkpoint_path: Path, tmp_path: Path) -> None:
     table = tmp_path / "times.json"
-    done = run_command("runtime_tests.kernel_times", checkpoint_path, "-o", table, "--passes", 1)
+    done = run_command("runtime_tests.kernel_times", checkpoint_path, "-o", table, "--passes", 1, "--backend", "tflite")
     assert done.returncode == 0, done.stderr
     assert "stage" in done.stdout or "conv1" in done.stdout
     times = read_kernel_times(table)
     assert isinstance(times, KernelTimes)
-    assert times.runtime == "onnxruntime"
+    assert times.runtime == "litert"
     again = run_command("runtime_tests.kernel_times", checkpoint_path, "-o", table)
     assert again.returncode == 2
     assert "exists; use --force" in again.stderr
