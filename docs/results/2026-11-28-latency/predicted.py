@@ -1,6 +1,6 @@
 """Predict what files of networks with half their multiply-adds take, and measure it.
 
-python docs/results/2026-11-28-latency/predicted.py OUT onnx:7 onnx:8 tflite:8 -- resnet18 resnet20 mobilenet_v2 tiny_vit
+python docs/results/2026-11-28-latency/predicted.py OUT onnx:7 onnx:8 tflite:8 -- resnet18 resnet20 tiny_vit
 
 For every network and every backend with bits: a table of kernel times; channels chosen at random, tile by tile, until
 half of the multiply-adds are left; int8 files of the dense network and of that one, each held to PyTorch as every
@@ -68,7 +68,8 @@ def measure(name: str, kinds: list[str], folder: Path) -> None:
             codeq.freeze(network)
             suffix = get_backend(backend).suffix
             paths.append(folder / f"{name}-{what}-{bits}{suffix}")
-            EXPORT[backend](network, (x[:2],), paths[-1], activations="int8", calibration=x, check_inputs=(x[:2],), force=True)
+            options = {"activations": "int8", "calibration": x, "check_inputs": (x[:2],), "force": True}
+            EXPORT[backend](network, (x[:2],), paths[-1], **options)
         found = bench(paths, seconds=10)
         of_static, of_dense, of_small = (result.latency_ms for result in found.results)
         predicted = times.of_network(codeq.shrink(small, x[:2], fold_constants=False).model)
