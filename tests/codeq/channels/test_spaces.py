@@ -14,7 +14,7 @@ import models
 from codeq.channels.shrink import shrink
 from codeq.channels.spaces import NONE, ChannelSpaces, find_spaces
 from codeq.quantizer.attach import quantized_weights
-from tests.codeq.channels.networks import NETWORKS, Attention, Depthwise, Joined, Residual
+from tests.codeq.channels.networks import NETWORKS, Attention, Depthwise, Joined, Padded, Residual
 
 X = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -74,6 +74,34 @@ def test_a_residual_sum_ties_what_it_adds() -> None:
     assert set(spaces.readers) == {"first.weight", "middle.weight", "last.weight", "fc.weight"}
     assert (spaces.readers["first.weight"] == NONE).all()  # the image's
     np.testing.assert_array_equal(spaces.readers["middle.weight"], spaces.readers["fc.weight"])
+
+
+def test_a_module_that_pads_ties_channels_to_their_places() -> None:
+    spaces = find_spaces(attached(Padded()), X)
+    assert spaces.names == ("first", "one", "other")
+    assert np.bincount(spaces.space).tolist() == [8, 16, 8]  # new channels of the sum are its own
+    made = {layer.name: layer.outputs for layer in spaces.layers}
+    np.testing.assert_array_equal(made["other.weight"][3:11], made["first.weight"])
+    by_numbers = find_spaces(attached(Padded(by_numbers=True)), X)
+    assert by_numbers.names == ("one",)  # what forward pads by numbers stays
+
+
+def test_a_module_that_pads_shrinks_along() -> None:
+    network = attached(Padded())
+    spaces = find_spaces(network, X)
+    live = np.ones(spaces.count, bool)
+    made = {layer.name: layer.outputs for layer in spaces.layers}["other.weight"]
+    live[made[[0, 4, 5, 14, 15]]] = False  # one in front, two in the middle, two behind
+    small, report = shrink(killed(network, spaces, live), X, fold_constants=False)
+    assert small.pad.padding == (0, 0, 0, 0, 2, 3)  # type: ignore[union-attr]
+    assert network.pad.padding == (0, 0, 0, 0, 3, 5)  # type: ignore[union-attr]
+    assert report.removed == 2 + 5  # of first and of other
+
+
+def test_resnet20_loses_channels_everywhere() -> None:
+    spaces = find_spaces(attached(models.resnet20(input_size=8)), X)
+    assert spaces.sizes.sum() == 16 + 16 + 32 + 3 * (16 + 32 + 64)
+    assert all((layer.outputs != NONE).all() for layer in spaces.layers if layer.name != "fc.weight")
 
 
 def test_a_concatenation_keeps_its_parts_apart() -> None:
