@@ -49,6 +49,7 @@ FILES: Mapping[str, tuple[str, str]] = {
     "probe-file": ("runtime_tests.probe_file", "write what proves a file on another device"),
     "runtimes": ("runtime_tests.runtimes", "compare what several runtimes make of exported files"),
     "bench": ("runtime_tests.bench.__main__", "measure latency, memory and size of files side by side"),
+    "kernel-times": ("runtime_tests.kernel_times", "measure what layers take with fewer channels, for --latency"),
 }
 """Command to its module and what help says of it; between the two stands an export for each backend."""
 FLAGS = ("--help", "--version")

@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--check", type=Path, metavar="TABLE", help="hold its prediction for a trained network against files instead"
     )
     parser.add_argument(
-        "--backend", choices=tuple(BACKENDS), default="onnx", help="onnx is onnxruntime, tflite is LiteRT"
+        "--backend", choices=tuple(BACKENDS), default=next(iter(BACKENDS)), help="whose files, and so whose runtime"
     )
     parser.add_argument("--bits", type=cli.integer(2, 8), default=8, metavar="N", help="bits of the weights")
     parser.add_argument(

@@ -28,6 +28,7 @@ TESTED_BY: Mapping[str, str] = {
     "codeq/channels/kept.py": SHRINK,
     "codeq/channels/rules.py": SHRINK,
     "codeq/channels/tracing.py": SHRINK,
+    "runtime_tests/kernel_times.py": "tests/runtime_tests/bench/test_kernel_times.py",
     "export/stored_network.py": "tests/export/test_dead_channels.py",
     "runtime_tests/devices/browser.py": DEVICES,
     "runtime_tests/devices/__main__.py": "tests/test_json_reports.py calls it; tests/runtime_tests/devices/test_run.py",

@@ -7,6 +7,7 @@ from typing import Any
 
 from codeq.activations.encoding import ActivationEncoding
 from codeq.adopt.report import AdoptedWeight, AdoptReport
+from codeq.channels.kernel_times import KernelTimes, Latency, LayerTimes
 from codeq.compress.advice import BITS, Advice, AdvisedBits, AdvisedWeight
 from codeq.cost import CostSummary, LayerCost
 from codeq.figures.comparison import ParetoReport
@@ -30,6 +31,7 @@ from runtime_tests.agreement.parity import FileParity
 from runtime_tests.agreement.runtimes_report import LayerPair, Pair, Row, RuntimesReport
 from runtime_tests.bench.export_cost import ExportCost
 from runtime_tests.bench.four_files import FourFilesReport
+from runtime_tests.bench.kernel_times import LatencyCheck
 from runtime_tests.bench.latency import BenchReport, BenchResult
 from runtime_tests.bench.scaling import ExportGrowth, ScalingReport
 from runtime_tests.bench.storage import StorageReport, StorageResult
@@ -189,6 +191,15 @@ def timed(path: str = FILES[0]) -> BenchResult:
     return BenchResult(path, "onnx", 46_712_345, 123.456, 100.12, 234.56, 12.34, 1_234.0, 912_345_678)
 
 
+PROCESSOR = "onnxruntime 1.31.1, 12 threads, Some Processor With A Long Name (TM) @ 2.60GHz"
+
+
+def kernel_times() -> KernelTimes:
+    layer = LayerTimes((16, 12_345), (16, 98_765), ((0.1, 1.0), (10.0, 1_234.5678)), others=654.321)
+    layers = {f"{name}.weight": layer for name in LAYERS}
+    return KernelTimes(layers, 98_765.4321, 0.0, 16, "onnxruntime", "1.31.1", PROCESSOR, 12, 8)
+
+
 def benched() -> BenchReport:
     versions = {"onnxruntime": "1.31.1", "LiteRT": "2.3.0", "OpenVINO": "2026.4.0"}
     return BenchReport(tuple(map(timed, FILES)), 12, 128, 2000, versions)
@@ -297,6 +308,14 @@ REPORTS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "materialize": (lambda: Materialized(Path("exports/transformer-dense.onnx"), 9, 9, 12), ("12 weights decoded",)),
     "runtimes": (runtimes, (*FILES, *LAYERS, "98.61%", "8.6e-01", "0 of 1.4 M", "1,234,567", "12345", KERNELS[0])),
     "bench": (benched, (*FILES, "46.7 MB", "123.456 ms", "100.12 to 234.56", "12.34x", "1234 ms", "912.3 MB")),
+    "kernel_times": (
+        kernel_times,
+        ("12345", "1234.568 ms", "654.321 ms", "all of it takes 98765.432 ms", "12 threads", "8 bits"),
+    ),
+    "kernel_times --check": (
+        lambda: LatencyCheck(Latency(1_234.5, 98_765.4, PROCESSOR), 1_200.1, 98_000.2, 2000),
+        ("predicted", "measured", "+2.1% off", "2000 runs in turn"),
+    ),
     "compare": (
         lambda: FourFilesReport("resnet18", 46_712_345, benched(), COST, COST),
         (*FILES, "123.4 s", "912.3 MB", "export_onnx, int8, parity included"),

@@ -55,7 +55,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "devices",
         "agreement bench",
         "fuzz kills matrix",
-        "parity runtimes compare zoo storage scaling tflite_modes training_step probe_file",
+        "parity runtimes compare zoo storage scaling tflite_modes training_step probe_file kernel_times",
     ),
 }
 """Per folder its rooms and files from the bottom up; each imports from lower ones and its own. Those on one line do not
@@ -76,6 +76,8 @@ OF_ONE_BACKEND = {
     "runtime_tests.runners.openvino": "OpenVINO reads ONNX files",
     "runtime_tests.runners.openvino_runner": "OpenVINO reads ONNX files",
     "runtime_tests.bench.baselines": "is torch's ONNX exporter and onnxruntime's quantize_static, to compare with",
+    "runtime_tests.bench.kernel_clock": "reads onnxruntime's own profile; LiteRT has none",
+    "runtime_tests.bench.kernel_times": "asks each runtime's files for a layer that its clock can tell from the rest",
     "runtime_tests.bench.export_cost": "compares export_onnx with torch's own exporter",
     "runtime_tests.bench.four_files": "compares export_onnx with torch's own exporter and quantize_static",
     "runtime_tests.bench.storage": "compares the storages of ONNX files",

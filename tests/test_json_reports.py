@@ -42,6 +42,7 @@ IN_RUNS = {
     "export.onnx.__main__": "tests/export/onnx/test_command.py",
     "export.tflite.__main__": "tests/export/tflite/test_command.py",
     "runtime_tests.probe_file": "tests/runtime_tests/test_probe_file.py",
+    "runtime_tests.kernel_times": "tests/runtime_tests/bench/test_kernel_times.py",
 }
 """Those that these tests run for good."""
 

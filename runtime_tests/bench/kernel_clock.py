@@ -41,7 +41,7 @@ def onnxruntime_clock(options: Mapping[str, str], threads: int) -> Clock:
             for _ in range(WARM_UP + times):
                 runner.run(inputs)
             events = json.loads(Path(runner.session.end_profiling()).read_text())
-        return _kernel_times(events)[WARM_UP:]
+        return sum_kernels(events)[WARM_UP:]
 
     return clock
 
@@ -72,7 +72,7 @@ def whole_clock(threads: int, empty: Path) -> Clock:
     return clock
 
 
-def _kernel_times(events: list[dict[str, Any]]) -> list[float]:
+def sum_kernels(events: list[dict[str, Any]]) -> list[float]:
     """Add up what the kernels of every run took, in milliseconds."""
     by_node: dict[str, list[float]] = defaultdict(list)
     for event in events:

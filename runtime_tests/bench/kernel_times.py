@@ -27,6 +27,7 @@ from codeq.channels.spaces import NONE, ChannelSpaces, find_spaces
 from codeq.errors import KernelTimesError, first_line
 from codeq.graph.inputs import Inputs, slice_inputs
 from codeq.quantizer.attach import attach, detach, freeze
+from codeq.toolkit.table import fold_line
 from export.backend import BACKENDS, Backend, get_backend
 from export.errors import ExportError
 from export.options import Quantization
@@ -77,11 +78,13 @@ class LatencyCheck:
         return asdict(self) | {"measured_share": self.measured_share, "error": self.error, "ok": self.ok}
 
     def __str__(self) -> str:
-        return (
-            f"predicted {self.predicted}\n"
-            f"measured  {self.measured_share:.1%} of the dense file's, {self.small_ms:.3g} of {self.dense_ms:.3g} ms "
-            f"(medians of {self.rounds} runs in turn): the prediction is {self.error:+.1%} off"
-        )
+        of_all = f"{self.measured_share:.1%} of the dense file's, {self.small_ms:.3g} of {self.dense_ms:.3g} ms"
+        lines = [
+            f"predicted {self.predicted}",
+            f"measured  {of_all} (medians of {self.rounds} runs in turn)",
+            f"so that the prediction is {self.error:+.1%} off",
+        ]
+        return "\n".join(fold_line(line, 10) for line in lines)
 
 
 @dataclass(eq=False)

@@ -1,6 +1,7 @@
 """What kernels take is measured for every layer that has channels to lose, and held against whole files."""
 
 import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,11 @@ def test_the_command(run_command: Any, checkpoint_path: Path, tmp_path: Path) ->
     again = run_command("runtime_tests.kernel_times", checkpoint_path, "-o", table)
     assert again.returncode == 2
     assert "exists; use --force" in again.stderr
-    checked = run_command("runtime_tests.kernel_times", checkpoint_path, "--check", table, "--seconds", 0)
+    checked = run_command(
+        "runtime_tests.kernel_times", checkpoint_path, "--check", table, "--seconds", 0, "--json", "-"
+    )
     assert checked.returncode in (0, 1), checked.stderr
-    assert "predicted" in checked.stdout
-    assert "measured" in checked.stdout
+    values = json.loads(checked.stdout)
+    assert values["format_version"] == 1
+    assert values["ok"] == (checked.returncode == 0)
+    assert values["measured_share"] == values["small_ms"] / values["dense_ms"]
