@@ -17,21 +17,9 @@ from codeq.channels.shrink import shrink
 from codeq.channels.spaces import ChannelSpaces, find_spaces
 from codeq.errors import KernelTimesError
 from tests.codeq.channels.networks import Residual
+from tests.codeq.channels.tables import table_of
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-def table_of(spaces: ChannelSpaces, *, tile: int = 4) -> KernelTimes:
-    """A table in which a layer takes its share of the multiply-adds, and a call 0.1 ms."""
-    layers = {}
-    for layer in spaces.layers:
-        outputs = tuple(sorted({*range(tile, len(layer.outputs), tile), len(layer.outputs)}))
-        inputs = (1,) if layer.inputs is None else tuple(sorted({1, len(layer.inputs)}))
-        full = layer.macs / 1e4
-        times = tuple(tuple(full * one / outputs[-1] * other / inputs[-1] for other in inputs) for one in outputs)
-        layers[layer.name] = LayerTimes(outputs, inputs, times, others=full / 10)
-    total = 0.1 + sum(layer.milliseconds[-1][-1] + layer.others for layer in layers.values())
-    return KernelTimes(layers, total, 0.1, tile, "onnxruntime", "1.31.1", "a processor", 1, 8)
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import codeq
-from codeq.channels.spaces import NONE
+from codeq.channels.spaces import NONE, find_spaces
 from codeq.compress import compress
 from codeq.compress.dead_channels import _Reader, on_live_columns
 from codeq.compress.problem import LayerProblem
-from codeq.errors import CompressError
+from codeq.errors import CompressError, KernelTimesError
 from codeq.quantizer.attach import quantized_weights
 from export import export_onnx
+from tests.codeq.channels.tables import table_of
 
 X = torch.randn(160, 3, 8, 8, generator=torch.Generator().manual_seed(4))
 
@@ -144,7 +145,24 @@ def test_a_miss_is_said() -> None:
     assert report.channels is not None
     assert report.channels.met
     missed = dataclasses.replace(report, channels=dataclasses.replace(report.channels, target=0.3))
-    assert any("30.0% of the multiply-adds were asked for, and" in text for text in missed.warnings)
+    assert any("of the multiply-adds 30.0% was to be left, and" in text for text in missed.warnings)
+
+
+def test_latency_is_what_a_table_says(tmp_path: Path) -> None:
+    attached = wide()
+    codeq.attach(attached, 8, channels=True)
+    times = table_of(find_spaces(attached, X[:2]))
+    times.write(tmp_path / "times.json")
+    network = wide()
+    report = compress(network, X[:40], latency=0.6, kernel_times=tmp_path / "times.json")
+    assert report.channels is not None
+    assert report.channels.met
+    assert report.channels.reached == pytest.approx(0.6, rel=0.1)
+    assert report.channels.latency == times.of_network(codeq.shrink(network, X[:2], fold_constants=False).model)
+    assert f"latency: {report.channels.reached:.1%} of the dense file's" in str(report)
+    assert report.to_dict()["channels"]["kind"] == "latency"
+    missed = dataclasses.replace(report, channels=dataclasses.replace(report.channels, target=0.3))
+    assert any("of the latency 30.0% was to be left, and" in text for text in missed.warnings)
 
 
 def test_what_it_refuses() -> None:
@@ -155,6 +173,13 @@ def test_what_it_refuses() -> None:
             compress(network, X, macs=macs)
     with pytest.raises(CompressError, match="contradict each other"):
         compress(network, X, macs=0.5, budget=codeq.Budget("sparsity", 0.5))
+    with pytest.raises(CompressError, match="multiply-adds and latency to be left contradict each other"):
+        compress(network, X, macs=0.5, latency=0.5, kernel_times="times.json")
+    for half in ({"latency": 0.5}, {"kernel_times": "times.json"}):
+        with pytest.raises(CompressError, match="latency and kernel_times go together"):
+            compress(network, X, **half)  # type: ignore[arg-type]
+    with pytest.raises(KernelTimesError, match=r"cannot read times\.json"):
+        compress(network, X, latency=0.5, kernel_times="times.json")
     with pytest.raises(CompressError, match=r"0.1% of the multiply-adds cannot be left: \d+.\d% is the least"):
         compress(network, X, macs=0.001)
     assert before.keys() == network.state_dict().keys()

@@ -12,15 +12,18 @@ import pytest
 import torch
 
 import codeq
+import models
 from codeq import checkpoint
 from codeq.activations.learned_step import QuantizedActivations
-from codeq.errors import CheckpointError
+from codeq.channels.spaces import find_spaces
+from codeq.errors import CheckpointError, KernelTimesError
 from codeq.quantizer.attach import quantized_weights
 from codeq.run_log import RunLog, read_run
 from codeq.training.batching import Batch
 from codeq.training.budget import BudgetError
 from codeq.training.recipe import RECIPES, TrainConfig
 from codeq.training.trainer import DivergedError, EpochResult, Trainer, train
+from tests.codeq.channels.tables import table_of
 
 ADAMW: dict[str, Any] = {"optimizer": "adamw", "lr": 6e-3, "weight_decay": 1e-2}
 SHORT = TrainConfig(**ADAMW, epochs=3, batch_size=128, lambda_dz=1.0, freeze_fraction=0.34)
@@ -221,6 +224,28 @@ def test_channels_and_zeros_have_a_budget_each(tmp_path: Path) -> None:
     assert result.history[0].macs > result.history[-1].macs == pytest.approx(0.5, rel=0.02)
     small = codeq.shrink(codeq.load(tmp_path / "a.pt").model, torch.zeros(2, 1, 8, 8)).model
     assert codeq.summary(small, (1, 8, 8)).macs == result.shrunk.macs[1]
+
+
+@pytest.mark.slow("it trains")
+def test_latency_has_a_budget(tmp_path: Path) -> None:
+    config = replace(SHORT, epochs=12, batch_size=32, lambda_dz=None, freeze_fraction=0.25)
+    model = models.resnet8(in_channels=1, input_size=8)
+    codeq.attach(model, 4, channels=True)
+    times = table_of(find_spaces(model, torch.zeros(2, 1, 8, 8)))
+    times.write(tmp_path / "times.json")
+    config = replace(config, latency=0.6, kernel_times=str(tmp_path / "times.json"))
+    result = train(config, tmp_path / "a.pt")
+    assert result.latency is not None
+    assert result.latency.share == pytest.approx(0.6, rel=0.1)
+    assert result.latency.dense_ms == times.dense_ms
+    assert result.test_accuracy > 0.9
+    assert result.history[0].latency > result.history[-1].latency == pytest.approx(result.latency.share, abs=0.01)
+    assert result.history[-1].macs < 1
+    small = codeq.shrink(codeq.load(tmp_path / "a.pt").model, torch.zeros(2, 1, 8, 8)).model
+    assert times.of_network(small) == result.latency
+    (tmp_path / "times.json").write_text("{}")
+    with pytest.raises(KernelTimesError, match=r"times\.json is not a table"):
+        train(config, tmp_path / "b.pt")
 
 
 def test_without_budget_or_lambda_the_aim_is_90_percent_zeros() -> None:
