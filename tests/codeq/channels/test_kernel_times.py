@@ -14,20 +14,12 @@ import codeq
 from codeq.channels.kernel_times import KernelTimes, LayerTimes, read_kernel_times, tile_of
 from codeq.channels.price import LEAST_SHARE, affordable, least_cost
 from codeq.channels.shrink import shrink
-from codeq.channels.spaces import ChannelSpaces, find_spaces
+from codeq.channels.spaces import ChannelSpaces
 from codeq.errors import KernelTimesError
 from tests.codeq.channels.networks import Residual
 from tests.codeq.channels.tables import table_of
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(scope="module")
-def spaces() -> ChannelSpaces:
-    torch.manual_seed(0)
-    network = Residual()
-    codeq.attach(network, 8, channels=True)
-    return find_spaces(network, X)
 
 
 def test_it_is_read_as_it_was_written(spaces: ChannelSpaces, tmp_path: Path) -> None:

@@ -8,17 +8,9 @@ import codeq
 import models
 from codeq.channels.price import LEAST_SHARE, affordable, landed, least_cost
 from codeq.channels.spaces import ChannelSpaces, find_spaces
-from tests.codeq.channels.networks import Depthwise, Residual
+from tests.codeq.channels.networks import Depthwise
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(scope="module")
-def spaces() -> ChannelSpaces:
-    torch.manual_seed(0)
-    network = Residual()
-    codeq.attach(network, 8, channels=True)
-    return find_spaces(network, X)
 
 
 @pytest.fixture(scope="module")
