@@ -56,6 +56,11 @@ class LayerCost:
         return 1 - self.nnz / self.numel
 
     @property
+    def is_pointwise(self) -> bool:
+        """Say whether it is a convolution of one pixel, which LiteRT computes without its zeros (docs/glossary.md)."""
+        return len(self.shape) == 4 and self.shape[2:] == (1, 1)
+
+    @property
     def bops(self) -> float:
         """Count bit operations with float32 activations, the paper's definition."""
         return self.nnz / self.numel * self.macs * self.weight_bits * FLOAT_BITS
@@ -76,6 +81,12 @@ class CostSummary:
     def sparsity(self) -> float:
         """Return the share of zeros in all listed weights, in [0, 1]."""
         return 1 - sum(layer.nnz for layer in self.layers) / self.numel
+
+    @property
+    def pointwise_sparsity(self) -> float:
+        """Return the share of zeros in 1x1 convolutions, in [0, 1]; 0 where there are none."""
+        layers = [layer for layer in self.layers if layer.is_pointwise]
+        return 1 - sum(layer.nnz for layer in layers) / sum(layer.numel for layer in layers) if layers else 0.0
 
     @property
     def macs(self) -> int:

@@ -255,7 +255,7 @@ def _check_plot(arguments: argparse.Namespace) -> None:
 
 
 def _budget(arguments: argparse.Namespace) -> Budget | None:
-    asked = {kind: getattr(arguments, kind) for kind in MARGINS}
+    asked = {kind: getattr(arguments, kind, None) for kind in MARGINS}
     return next((Budget(kind, target) for kind, target in asked.items() if target is not None), None)
 
 

@@ -153,6 +153,8 @@ def compress(
     exclude = exclude if isinstance(exclude, str) else tuple(exclude)
     if not 0 <= zeros < 1:
         raise CompressError(f"zeros must be at least 0 and below 1, found {zeros!r}")
+    if budget is not None and budget.kind == "pointwise_sparsity":
+        raise CompressError("zeros of 1x1 convolutions alone are a budget of training; give one of all weights")
     if budget is not None and zeros:
         raise CompressError("zeros in every weight and a budget contradict each other; give one of them")
     for name, asked in (("macs", macs), ("latency", latency)):

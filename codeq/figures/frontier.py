@@ -9,8 +9,8 @@ from codeq.figures.style import BLUE, GREY, VERMILION, figure_style, fix_layout,
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CostOf = Literal["sparsity", "bops", "size"]
-"""Zeros over all weights, bit operations of the float network's, or bytes: the kinds of `codeq.training.budget`."""
+CostOf = Literal["sparsity", "pointwise_sparsity", "bops", "size"]
+"""Zeros over all weights or those of 1x1 convolutions, bit operations of the float network's, or bytes: the kinds of `codeq.training.budget`."""
 
 
 def draw_frontier(
@@ -19,7 +19,7 @@ def draw_frontier(
     """Draw signal to noise of the outputs against the budget.
 
     Args:
-        kind: Of the budget; its cost is a share in [0, 1] for "sparsity" and "bops", bytes for "size".
+        kind: Of the budget; its cost is bytes for "size", and else a share in [0, 1].
         points: Cost and predicted dB of other budgets, in any order.
         asked: Cost that was asked for.
         reached: Cost, and dB as they were measured, where compression ended.
@@ -36,7 +36,7 @@ def draw_frontier(
         figure = new_figure(6.4, 4.2)
         axes = figure.add_subplot()
         positive = all(cost > 0 for cost in (*(cost for cost, _ in points), asked, reached[0]))
-        if kind != "sparsity" and positive:
+        if kind in ("bops", "size") and positive:
             axes.set_xscale("log")
         x, y = [factor * cost for cost, _ in ordered], [decibels for _, decibels in ordered]
         axes.plot(x, y, color=BLUE, marker="o", markersize=4, linewidth=1.2, label="predicted for other budgets")
@@ -64,6 +64,6 @@ def draw_frontier(
 
 def _axis(kind: CostOf, largest: float) -> tuple[str, float]:
     """The label of the cost axis with its unit, and what to multiply a cost by."""
-    if kind == "sparsity":
-        return "zeros (% of all weights)", 100.0
+    if kind in ("sparsity", "pointwise_sparsity"):
+        return f"zeros (% of {'all weights' if kind == 'sparsity' else '1x1 convolutions'})", 100.0
     return cost_unit("relative_bops" if kind == "bops" else "entropy_bytes", largest)

@@ -96,7 +96,7 @@ class BudgetController:
         self.hold_interval = max(1, hold_steps // HOLDS)
         self.hold_end = self.steps + hold_steps
         self.theta_lr = theta_lr
-        self.bit_ratio = 0.0 if budget.kind == "sparsity" else bit_ratio
+        self.bit_ratio = 0.0 if budget.counts_zeros else bit_ratio
         self.taken = 0
         self.rate = 0.0
         self.finished = False
@@ -107,15 +107,21 @@ class BudgetController:
         weights = {weight.quantizer: weight for weight in reversed(list(quantized_weights(model)))}
         if not weights:
             raise BudgetError("the network has no quantized weight that a budget could steer; attach it first")
-        self._weights = [(weight, macs[weight.name]) for weight in reversed(weights.values())]
+        counted = [layer for layer in cost.layers if layer.is_pointwise or budget.kind != "pointwise_sparsity"]
+        self._kind: Kind = "sparsity" if budget.counts_zeros else budget.kind  # of what it counts
+        among = {layer.name for layer in counted}
+        self._weights = [(weight, macs[weight.name]) for weight in reversed(weights.values()) if weight.name in among]
+        if not self._weights:
+            raise BudgetError("the network has no quantized 1x1 convolution to put zeros into; use --sparsity")
         names = {weight.name for weight, _ in self._weights}
-        floats = [layer for layer in cost.layers if layer.name not in names]
+        floats = [layer for layer in counted if layer.name not in names]
         self._fixed = {
             "sparsity": sum(layer.numel - layer.nnz for layer in floats),
             "bops": sum(layer.bops for layer in floats),
             "size": sum(layer.entropy_bytes for layer in floats),
-        }[budget.kind]
-        self._unit = {"sparsity": cost.numel, "bops": cost.macs * FLOAT_BITS**2 or 1, "size": 1}[budget.kind]
+        }[self._kind]
+        numel = sum(layer.numel for layer in counted)
+        self._unit = {"sparsity": numel, "bops": cost.macs * FLOAT_BITS**2 or 1, "size": 1}[self._kind]
         self._fisher, self._bit_speeds = [0.0] * len(self._weights), [1.0] * len(self._weights)
         layers = self._read()
         self._start = self._cost(layers)
@@ -223,7 +229,7 @@ class BudgetController:
         """Move frozen grids a little, if weights have crossed their borders."""
         layers = self._read(exact=True)
         frozen = (
-            layer.cost(self.budget.kind, layer.quantizer.exact_grid(weight.original), layer.quantizer.bit_width())
+            layer.cost(self._kind, layer.quantizer.exact_grid(weight.original), layer.quantizer.bit_width())
             for layer, (weight, _) in zip(layers, self._weights, strict=True)
         )
         cost = (sum(frozen) + self._fixed) / self._unit
@@ -257,7 +263,7 @@ class BudgetController:
             # MIN_THETA_BIT gives 2 as 0 does
             bits = quantizer.bit_width(self._bit_factor(number, factor) if bits_too else 1.0)
             theta = min(max(abs(quantizer.theta_dz.item()) * factor, MIN_THETA), MAX_THETA)
-            costs.append(layer.cost(self.budget.kind, quantizer.grid_at(layer.reach, theta, bits), bits))
+            costs.append(layer.cost(self._kind, quantizer.grid_at(layer.reach, theta, bits), bits))
         return costs
 
     def _bit_factor(self, number: int, factor: float, speed: float | None = None) -> float:
@@ -298,7 +304,7 @@ class BudgetController:
             middle = (low + high) / 2
             cost = (sum(self._costs(layers, math.exp(middle), bits_too)) + self._fixed) / self._unit
             # Zeros grow where theta falls, bit operations and bytes shrink.
-            if (cost > wanted) == (self.budget.kind == "sparsity"):
+            if (cost > wanted) == self.budget.counts_zeros:
                 low = middle
             else:
                 high = middle
@@ -315,12 +321,12 @@ class BudgetController:
                 "sparsity": MAX_ZEROS * numel,
                 "bops": kept * macs * bits * FLOAT_BITS,
                 "size": entropy * numel / 8,
-            }[self.budget.kind]
+            }[self._kind]
         return total / self._unit
 
     def _refuse_unreachable(self, layers: list["_Layer"]) -> None:
         """Raise where the collapse guard will hold every layer before the budget is met, as weights go now."""
-        sign = 1 if self.budget.kind == "sparsity" else -1
+        sign = 1 if self.budget.counts_zeros else -1
         self._reachable.append(self._cost(layers, math.exp(-LOG_SEARCH)))
         past = READINGS // 10
         if self.taken < self.steps / 2 or len(self._reachable) <= past:
@@ -332,7 +338,7 @@ class BudgetController:
 
     def _out_of_reach(self, expected: float) -> BudgetError:
         advice = "train for longer, or ask for less" if self.steps > 1 else "freeze grids later, or ask for less"
-        if (expected - self.budget.target) * (1 if self.budget.kind == "sparsity" else -1) > 0:
+        if (expected - self.budget.target) * (1 if self.budget.counts_zeros else -1) > 0:
             advice = "channels that died make more zeros than that; ask for more, or leave more multiply-adds"
         return BudgetError(
             f"{self.budget} is out of reach after {self.taken} of {self.steps} steps: about "

@@ -24,7 +24,7 @@ from codeq.training.flag_values import FLOAT_BITS, MAX_SIZE, parse_bits, parse_m
 from models.names import NAMES
 
 DEFAULT_SPARSITY = 0.9
-TARGETS = ("lambda_dz", "sparsity", "bops", "size")
+TARGETS = ("lambda_dz", "sparsity", "pointwise_sparsity", "bops", "size")
 ACTIVATIONS = ("float32", "int8")
 AUTOCAST = ("off", "bfloat16")
 COMPILE = ("auto", "off", "model")
@@ -65,7 +65,8 @@ class TrainConfig:
         label_smoothing: Szegedy et al. 2016, arXiv:1512.00567. clip_norm: largest norm of the weights'
             gradients and of the thetas', 0 for no limit; None is 1 for depthwise convolutions under
             SGD, 0 else.
-        sparsity, bops, size: The budget, at most one of them (budget.py): zeros and relative BOPs in (0, 1), bytes.
+        sparsity, pointwise_sparsity, bops, size: The budget, at most one of them (budget.py): zeros, zeros in 1x1
+            convolutions and relative BOPs in (0, 1), bytes.
         lambda_dz: Instead of a budget: more means more zeros. With neither, the budget is 90 % zeros.
         lambda_bit: More means fewer bits, when they are learned; a budget of BOPs or bytes steers them itself.
         bit_ratio: With a budget, lambda_bit over lambda_dz.
@@ -154,6 +155,7 @@ class TrainConfig:
         group=COST,
     )
     sparsity: float | None = _share("share of zeros, such as 0.9")
+    pointwise_sparsity: float | None = _share("zeros in 1x1 convolutions alone, which LiteRT skips in float files")
     bops: float | None = _share("bit operations of the dense float32 network's, such as 0.04")
     size: float | None = option(
         None,
@@ -296,7 +298,12 @@ class TrainConfig:
         """Say what the network may cost; None where lambda says how strong the pull is, and for a float twin."""
         if self.lambda_dz is not None or self.is_float:
             return None
-        targets: dict[Kind, float | None] = {"sparsity": self.sparsity, "bops": self.bops, "size": self.size}
+        targets: dict[Kind, float | None] = {
+            "sparsity": self.sparsity,
+            "pointwise_sparsity": self.pointwise_sparsity,
+            "bops": self.bops,
+            "size": self.size,
+        }
         asked = [Budget(kind, target) for kind, target in targets.items() if target is not None]
         if not asked and self.channels is not None:
             return None
@@ -310,7 +317,7 @@ class TrainConfig:
     @property
     def steers_bits(self) -> bool:
         """Say whether a budget moves learned bits; one of zeros leaves them alone."""
-        return self.budget is not None and self.budget.kind != "sparsity"
+        return self.budget is not None and not self.budget.counts_zeros
 
     def freeze_step(self, steps: int) -> int:
         """Return the first of `steps` optimizer steps, counted from 0, that trains on frozen grids; `steps` if none

@@ -173,6 +173,8 @@ def test_what_it_refuses() -> None:
             compress(network, X, macs=macs)
     with pytest.raises(CompressError, match="contradict each other"):
         compress(network, X, macs=0.5, budget=codeq.Budget("sparsity", 0.5))
+    with pytest.raises(CompressError, match="zeros of 1x1 convolutions alone are a budget of training"):
+        compress(network, X, budget=codeq.Budget("pointwise_sparsity", 0.5))
     with pytest.raises(CompressError, match="multiply-adds and latency to be left contradict each other"):
         compress(network, X, macs=0.5, latency=0.5, kernel_times="times.json")
     for half in ({"latency": 0.5}, {"kernel_times": "times.json"}):

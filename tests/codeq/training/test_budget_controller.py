@@ -37,15 +37,32 @@ def controller(model: nn.Module, kind: str, target: float, steps: int = 400, **o
     return BudgetController(model, Budget(kind, target), INPUT_SHAPE, steps, **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", ["sparsity", "bops", "size"])
+@pytest.mark.parametrize("kind", ["sparsity", "pointwise_sparsity", "bops", "size"])
 @pytest.mark.parametrize("bits", [2, 4, 8, None])
 @pytest.mark.parametrize("grid", ["integer", "paper"])
 def test_the_controller_counts_what_the_summary_says(kind: str, bits: int | None, grid: str) -> None:
     model = attached(bits, theta=0.6, grid=grid, exclude="fc")
-    counted = controller(model, kind, {"sparsity": 0.8, "bops": 0.03, "size": 8_000}[kind])
+    counted = controller(model, kind, {"bops": 0.03, "size": 8_000}.get(kind, 0.8))
     expected = counted.budget.of(codeq.summary(model, INPUT_SHAPE))
     assert counted._cost(counted._read(exact=True)) == pytest.approx(expected, rel=2e-3)
     assert counted._cost(counted._read()) == pytest.approx(expected, rel=0.03)
+
+
+def test_zeros_go_into_1x1_convolutions_alone() -> None:
+    model = attached()
+    steered = controller(model, "pointwise_sparsity", 0.8)
+    take_steps(steered, 400)
+    steered.finish()
+    cost = codeq.summary(model, INPUT_SHAPE)
+    assert cost.pointwise_sparsity == pytest.approx(0.8, abs=0.01)
+    shares = {layer.name: layer.sparsity for layer in cost.layers}
+    pointwise = {layer.name for layer in cost.layers if layer.is_pointwise}
+    assert pointwise == {"block2.shortcut.weight", "block3.shortcut.weight"}
+    assert min(shares[name] for name in pointwise) > 0.5
+    assert max(share for name, share in shares.items() if name not in pointwise) < 0.25
+    assert all(bool(weight.quantizer.frozen) for weight in quantized_weights(model))
+    with pytest.raises(BudgetError, match="no quantized 1x1 convolution to put zeros into; use --sparsity"):
+        controller(attached(exclude="*.shortcut"), "pointwise_sparsity", 0.8)
 
 
 def test_a_shared_weight_counts_once() -> None:
