@@ -32,11 +32,10 @@ class Attention(nn.Module):
         self.proj = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = x.shape[1]
-        heads = self.qkv(x).reshape(-1, tokens, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
-        query, key, value = heads.unbind(0)
+        # No number of heads here, so that heads can be taken out.
+        query, key, value = self.qkv(x).unflatten(-1, (3, -1, WIDTH // HEADS)).permute(2, 0, 3, 1, 4).unbind(0)
         gathered = F.scaled_dot_product_attention(query, key, value)
-        return self.proj(gathered.transpose(1, 2).reshape(-1, tokens, WIDTH))
+        return self.proj(gathered.transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):

@@ -6,11 +6,13 @@ ones; what is not listed keeps all.
 """
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.export import ExportedProgram
 from torch.fx import Node
 
 from codeq.channels.constants import TRANSPOSED, channels_of, groups_of, is_layer, layer_weight, parts_of
@@ -34,9 +36,23 @@ RESHAPES = frozenset({"view", "reshape", "flatten", "unflatten", "squeeze", "uns
 PADS = frozenset({"pad", "constant_pad_nd"})
 CHANNEL_PADS = ("ZeroPad", "ConstantPad")
 """What classes of torch.nn are called whose paddings can change with the channels; numbers in a forward cannot."""
+ATTENTION = "scaled_dot_product_attention"
 ONE_AXIS = frozenset({"softmax", "log_softmax", "_softmax", "_log_softmax", "cumsum"})
 """Operators that mix the entries of one axis, their second argument."""
 MEANS = frozenset({"mean", "sum", "amax", "amin", "var", "std"})
+
+
+def fixed_numbers(exported: ExportedProgram) -> tuple[frozenset[str], ...]:
+    """Say what may have to stay as it is, less first: what a forward has as a number cannot be seen in its graph.
+
+    Returns:
+        For `settle`: nothing, then the heads of attentions, then the sizes of reshapes too.
+    """
+    heads, reshapes = (
+        frozenset(node.name for node in exported.graph.nodes if operator_name(node) in names)
+        for names in ({ATTENTION}, RESHAPES)
+    )
+    return tuple(dict.fromkeys((frozenset[str](), heads, heads | reshapes)))
 
 
 def settle(kept: KeptAxes, reads: Reads, fixed: frozenset[str] = frozenset()) -> None:
@@ -45,7 +61,7 @@ def settle(kept: KeptAxes, reads: Reads, fixed: frozenset[str] = frozenset()) ->
     Args:
         kept: In which nothing stays yet.
         reads: Says what layers read.
-        fixed: Names of reshapes whose sizes cannot change.
+        fixed: Names of reshapes whose sizes cannot change, and of attentions whose heads cannot.
     """
     nodes = [node for node in kept.exported.graph.nodes if node.op != "placeholder" or node in kept.axes]
     while True:
@@ -70,8 +86,12 @@ def _apply(kept: KeptAxes, node: Node, reads: Reads, fixed: frozenset[str]) -> N
         if node not in kept.tensors or not (node.users or any(node in tie for tie in kept.ties)):
             kept.whole(node)
     elif node.op == "call_function" and node not in kept.axes:
-        if isinstance(node.meta.get("val"), tuple | list):  # such as the parts of a split
+        if isinstance(node.meta.get("val"), tuple | list) and name != "unbind":  # such as the parts of a split
             _keep_all(kept, node)
+    elif node.target is operator.getitem and operator_name(_arguments(node)[0]) == "unbind":
+        _unbound(kept, node, *_arguments(_arguments(node)[0]))
+    elif name == ATTENTION and node.name not in fixed:
+        _attention(kept, node)
     elif is_layer(node):
         _layer(kept, node, reads)
     elif node.op == "output" or node.op != "call_function":
@@ -261,6 +281,31 @@ def _slice(kept: KeptAxes, node: Node) -> None:
     x, *rest = _arguments(node)
     sliced = int(rest[0]) % kept.rank(node) if rest else 0
     _same(kept, x, node, axes=[axis for axis in range(kept.rank(node)) if axis != sliced])
+
+
+def _unbound(kept: KeptAxes, node: Node, x: Any, axis: Any = 0) -> None:
+    """Link a part of a tensor that was taken apart along an axis, which stays whole."""
+    axis = int(axis) % kept.rank(x)
+    kept.whole(x, (axis,))
+    for place in range(kept.rank(node)):
+        kept.link(x, place + (place >= axis), node, place)
+
+
+def _attention(kept: KeptAxes, node: Node) -> None:
+    """Link the heads of queries, keys, values and result; a part of a head changes its scale, so that all of it stays.
+
+    Operands are (N, heads, tokens, size); a mask stays whole.
+    """
+    query, key, value, *others = node.all_input_nodes
+    if kept.rank(node) != 4 or any(kept.rank(operand) != 4 for operand in (query, key, value)):
+        _keep_all(kept, node)
+        return
+    for operand in (query, key, value):
+        kept.link(operand, 1, node, 1)
+        kept.whole(operand, (0, 2, 3))
+    kept.whole(node, (0, 2, 3))
+    for other in others:
+        kept.whole(other)
 
 
 def _reduce(kept: KeptAxes, node: Node) -> None:

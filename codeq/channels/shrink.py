@@ -29,13 +29,12 @@ from codeq.channels.constants import (
 )
 from codeq.channels.cut import cut
 from codeq.channels.kept import KeptAxes
-from codeq.channels.rules import RESHAPES, changed_paddings, settle
+from codeq.channels.rules import changed_paddings, fixed_numbers, settle
 from codeq.channels.tracing import trace_plain
 from codeq.cost import summary
 from codeq.errors import CodeqError, TraceError, first_line
 from codeq.graph.eval_mode import eval_mode
 from codeq.graph.inputs import Inputs, call, join_inputs, named_outputs, split_inputs
-from codeq.graph.nodes import operator_name
 from codeq.quantizer.attach import encode, freeze
 from codeq.toolkit.table import fold_line, format_count, render_table
 
@@ -174,8 +173,7 @@ def shrink(model: nn.Module, inputs: Inputs, *, fold_constants: bool = True) -> 
         note = f"none removed, since the network cannot be traced ({first_line(error)})"
         return Shrunk(model, ShrinkReport(note=note))
     expected = _outputs(model, tensors, names)
-    reshapes = frozenset(node.name for node in exported.graph.nodes if operator_name(node) in RESHAPES)
-    for fixed in (frozenset[str](), reshapes):
+    for fixed in fixed_numbers(exported):
         kept = KeptAxes(exported)
         found = find_constants(kept)
         absorber = _Absorber(kept, fold_constants)

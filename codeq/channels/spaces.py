@@ -21,13 +21,12 @@ from torch.fx import Node
 from codeq.channels.constants import TRANSPOSED, groups_of, is_layer
 from codeq.channels.kept import KeptAxes
 from codeq.channels.kernel_times import KernelTimes, LayerTimes, tile_of
-from codeq.channels.rules import RESHAPES, settle
+from codeq.channels.rules import fixed_numbers, settle
 from codeq.channels.shrink import shrink
 from codeq.channels.tracing import trace_plain
 from codeq.cost import summary
 from codeq.errors import KernelTimesError
 from codeq.graph.inputs import Inputs
-from codeq.graph.nodes import operator_name
 from codeq.quantizer.attach import QuantizedWeight, detach, quantized_weights
 
 logger = logging.getLogger(__name__)
@@ -200,8 +199,7 @@ def find_spaces(model: nn.Module, inputs: Inputs) -> ChannelSpaces:
     exported, _, _ = trace_plain(model, inputs)
     macs = _macs(model, inputs)
     masked = {weight.name: weight for weight in quantized_weights(model) if weight.quantizer.channels}
-    reshapes = frozenset(node.name for node in exported.graph.nodes if operator_name(node) in RESHAPES)
-    for fixed in (frozenset[str](), reshapes):
+    for fixed in fixed_numbers(exported):
         labels = ChannelLabels(exported)
         settle(labels, lambda node, weight: None, fixed)
         found = _spaces(labels, macs, masked)

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CostOf = Literal["sparsity", "pointwise_sparsity", "bops", "size"]
-"""Zeros over all weights or those of 1x1 convolutions, bit operations of the float network's, or bytes: the kinds of `codeq.training.budget`."""
+"""Zeros over all weights or those of 1x1 convolutions, bit operations of the float network's, or bytes: the kinds of
+`codeq.training.budget`."""
 
 
 def draw_frontier(

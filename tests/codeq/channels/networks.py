@@ -79,6 +79,25 @@ class Attention(nn.Module):
         return self.fc(x.mean(1))
 
 
+class Heads(nn.Module):
+    """Attention whose forward has no number of heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 24, 2, stride=2)
+        self.norm = nn.LayerNorm(24)
+        self.qkv = nn.Linear(24, 72)
+        self.project = nn.Linear(24, 24)
+        self.up = nn.Linear(24, 16)
+        self.fc = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(self.norm(x)).unflatten(-1, (3, -1, 8)).permute(2, 0, 3, 1, 4).unbind(0)
+        x = x + self.project(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.fc(F.relu(self.up(x)).mean(1))
+
+
 class Shuffled(nn.Module):
     """Split, channel shuffle, pixel shuffle and a gate."""
 
@@ -121,7 +140,15 @@ class Padded(nn.Module):
         return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
-NETWORKS: tuple[Callable[[], nn.Module], ...] = (Residual, Joined, Depthwise, Attention, Shuffled, Padded)
+NETWORKS: tuple[Callable[[], nn.Module], ...] = (
+    Residual,
+    Joined,
+    Depthwise,
+    Attention,
+    Heads,
+    Shuffled,
+    Padded,
+)
 
 
 def network_with_dead_channels(kind: Callable[[], nn.Module], seed: int) -> tuple[nn.Module, Tensor]:
@@ -146,4 +173,6 @@ def network_with_dead_channels(kind: Callable[[], nn.Module], seed: int) -> tupl
                 module.weight.transpose(0, axis)[dead] = 0.0
                 if axis == out and module.bias is not None:
                     module.bias[dead & (torch.rand(size) < 0.7)] = 0.0
+        if isinstance(network, Heads):
+            network.project.weight[:, 8:16] = 0.0  # the second head
     return network, torch.randn(6, 3, 8, 8)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import codeq
 from codeq.channels.shrink import shrink
-from tests.codeq.channels.networks import NETWORKS, Attention, Depthwise, Residual, network_with_dead_channels
+from tests.codeq.channels.networks import NETWORKS, Attention, Depthwise, Heads, Residual, network_with_dead_channels
 
 SEEDS = range(6)
 
@@ -64,6 +64,32 @@ def test_codes_are_those_of_the_network(kind: Callable[[], nn.Module], granulari
 
 def _form(encoding: codeq.WeightEncoding) -> list[int]:
     return [-1 if axis == encoding.axis else 1 for axis in range(encoding.codes.ndim)]
+
+
+def test_a_head_goes_as_a_whole() -> None:
+    torch.manual_seed(0)
+    network, x = Heads().eval(), torch.randn(3, 3, 8, 8)
+    with torch.no_grad():
+        network.project.weight[:, 8:16] = 0.0
+        network.project.weight[:, 3] = 0.0  # a part of another
+    small, report = shrink(network, x)
+    assert torch.allclose(outputs(small, x), outputs(network, x), atol=1e-6)
+    assert report.removed == 3 * 8
+    assert small.qkv.weight.shape == (48, 24)  # type: ignore[union-attr]
+    kept = [index for index in range(72) if index // 8 % 3 != 1]
+    assert torch.equal(small.qkv.weight, network.qkv.weight[kept])  # type: ignore[union-attr]
+
+
+def test_heads_that_forward_has_as_a_number_stay() -> None:
+    torch.manual_seed(0)
+    network, x = Attention().eval(), torch.randn(3, 3, 8, 8)
+    with torch.no_grad():
+        network.project.weight[:, 8:16] = 0.0
+        network.down.weight[:, :5] = 0.0
+    small, report = shrink(network, x)
+    assert torch.allclose(outputs(small, x), outputs(network, x), atol=1e-6)
+    assert report.removed == 5  # hidden units, which no number holds
+    assert small.qkv.weight.shape == network.qkv.weight.shape  # type: ignore[union-attr]
 
 
 def test_a_network_without_dead_channels_is_itself() -> None:
