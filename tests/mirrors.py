@@ -54,7 +54,6 @@ TESTED_BY: Mapping[str, str] = {
     "models/mobilenet_v1.py": BUILT_FROM_ITS_NAME,
     "models/mobilenet_v2.py": BUILT_FROM_ITS_NAME,
     "models/resnet18.py": "tests/models/test_imagenet_resnet.py",
-    "models/resnet20.py": BUILT_FROM_ITS_NAME,
     "models/resnet50.py": BUILT_FROM_ITS_NAME,
     "models/resnet8.py": BUILT_FROM_ITS_NAME,
     "models/tiny_vit.py": BUILT_FROM_ITS_NAME,
