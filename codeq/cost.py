@@ -36,6 +36,8 @@ class LayerCost:
         nnz: Non-zero entries.
         macs: Multiply-adds with it for one input.
         entropy_bytes: Shannon bound of its codes; 4 bytes for each entry of a float weight.
+        is_pointwise: Whether it is a 1x1 convolution of every pixel, without groups: LiteRT can compute those of floats
+            without their zeros (docs/glossary.md, sparse inference).
     """
 
     name: str
@@ -44,6 +46,7 @@ class LayerCost:
     nnz: int
     macs: int
     entropy_bytes: float
+    is_pointwise: bool = False
 
     @property
     def numel(self) -> int:
@@ -54,11 +57,6 @@ class LayerCost:
     def sparsity(self) -> float:
         """Return the share of exact zeros, in [0, 1]."""
         return 1 - self.nnz / self.numel
-
-    @property
-    def is_pointwise(self) -> bool:
-        """Say whether it is a convolution of one pixel, which LiteRT computes without its zeros (docs/glossary.md)."""
-        return len(self.shape) == 4 and self.shape[2:] == (1, 1)
 
     @property
     def bops(self) -> float:
@@ -164,19 +162,29 @@ def summary(
     """
     macs = _count_macs(model, *_one_input(model, input_shape, inputs))
     encodings = encode(model)
+    pointwise = {weight_name(name, "weight") for name, module in model.named_modules() if _is_pointwise(module)}
     layers = []
     for name, weight in _weights(model).items():
         shape, count = tuple(weight.shape), macs.get(name, 0)
         encoding = encodings.get(name)
         if encoding is None:
             nnz = int(torch.count_nonzero(weight))
-            layers.append(LayerCost(name, shape, FLOAT_BITS, nnz, count, math.prod(shape) * FLOAT_BITS / 8))
+            bound = math.prod(shape) * FLOAT_BITS / 8
+            layers.append(LayerCost(name, shape, FLOAT_BITS, nnz, count, bound, name in pointwise))
         else:
             entropy_bytes = encoding.entropy_bits() / 8
-            layers.append(LayerCost(name, shape, encoding.bit_width, encoding.nnz, count, entropy_bytes))
+            layers.append(
+                LayerCost(name, shape, encoding.bit_width, encoding.nnz, count, entropy_bytes, name in pointwise)
+            )
     if not layers:
         raise ValueError(f"{type(model).__name__} has no convolution, linear or recurrent layer")
     return CostSummary(tuple(layers))
+
+
+def _is_pointwise(module: nn.Module) -> bool:
+    if not isinstance(module, nn.Conv2d) or module.groups != 1:
+        return False
+    return module.kernel_size == module.stride == (1, 1)
 
 
 def _one_input(

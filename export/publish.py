@@ -131,10 +131,9 @@ def publish(
 def _without_dead_channels(model: nn.Module, inputs: Inputs, request: ExportRequest) -> Shrunk:
     if request.keep_dead_channels or request.keep_state:
         return Shrunk(model, NOTHING_SHRUNK)
-    try:
-        return shrink(model, inputs, fold_constants=request.quantization.activations != "int8")
-    except ValueError:  # weights that are no numbers, of which `prepare_program` says more
-        return Shrunk(model, NOTHING_SHRUNK)
+    if not all(bool(weight.original.isfinite().all()) for weight in quantized_weights(model)):
+        return Shrunk(model, NOTHING_SHRUNK)  # `prepare_program` says more
+    return shrink(model, inputs, fold_constants=request.quantization.activations != "int8")
 
 
 def check_stored(

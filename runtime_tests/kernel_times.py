@@ -6,8 +6,10 @@ there   python -m runtime_tests.kernel_times small.pt --check times.json        
 """
 
 import argparse
+import sys
 from pathlib import Path
 
+from codeq.errors import KernelTimesError
 from codeq.toolkit import cli
 from export.backend import BACKENDS
 from runtime_tests.options import BENCH_SECONDS, add_timing_options
@@ -32,11 +34,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--check", type=Path, metavar="TABLE", help="hold its prediction for a trained network against files instead"
     )
     parser.add_argument(
-        "--backend", choices=tuple(BACKENDS), default=next(iter(BACKENDS)), help="whose files, and so whose runtime"
+        "--backend",
+        choices=tuple(BACKENDS),
+        help=f"whose files, and so whose runtime (default: {next(iter(BACKENDS))}; with --check the table's)",
     )
-    parser.add_argument("--bits", type=cli.integer(2, 8), default=8, metavar="N", help="bits of the weights")
+    parser.add_argument("--bits", type=cli.integer(2, 8), metavar="N", help="bits of the weights (default: 8)")
     parser.add_argument(
-        "--passes", type=cli.integer(1, 100), default=PASSES, metavar="N", help="how often everything is run"
+        "--passes", type=cli.integer(1, 100), metavar="N", help=f"how often everything is run (default: {PASSES})"
     )
     add_timing_options(parser, BENCH_SECONDS)
     cli.add_model_option(parser)
@@ -55,16 +59,28 @@ def main(argv: list[str] | None = None) -> int:
         from codeq.graph.autocast import autocast_off
         from codeq.toolkit.files import check_writable
         from export.backend import get_backend
-        from runtime_tests.bench.kernel_times import backend_of_table, check_kernel_times, measure_kernel_times
+        from runtime_tests.bench.kernel_times import (
+            backend_of_table,
+            check_kernel_times,
+            measure_kernel_times,
+            processor_name,
+        )
 
+    if arguments.check is not None:
+        for name in ("backend", "bits", "passes"):
+            if getattr(arguments, name) is not None:
+                raise KernelTimesError(f"--check takes the table's runtime and the network's bits; leave --{name} out")
     table = None if arguments.check is None else read_kernel_times(arguments.check)
     if table is None:
         check_writable(arguments.output, force=arguments.force)
-    backend = get_backend(arguments.backend) if table is None else backend_of_table(table)
+    backend = get_backend(arguments.backend or next(iter(BACKENDS))) if table is None else backend_of_table(table)
     backend.require()
     loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model, arguments.model_args))
     inputs, _ = loaded.inputs_to_check(COUNT)
     if table is not None:
+        here = processor_name()
+        if table.processor != here:
+            print(f"note: the table is of {table.processor}, and this is {here}", file=sys.stderr)
         with cli.spinner("measuring"), autocast_off():
             check = check_kernel_times(table, loaded.model, inputs, backend, seconds=arguments.seconds)
         cli.show_report(check, arguments.json)
@@ -74,9 +90,9 @@ def main(argv: list[str] | None = None) -> int:
             loaded.model,
             inputs,
             backend,
-            bits=arguments.bits,
+            bits=arguments.bits or 8,
             threads=arguments.threads,
-            passes=arguments.passes,
+            passes=arguments.passes or PASSES,
             on_progress=lambda share, detail: update(int(1000 * share), detail),
         )
     times.write(arguments.output)

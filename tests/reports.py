@@ -197,7 +197,7 @@ PROCESSOR = "onnxruntime 1.31.1, 12 threads, Some Processor With A Long Name (TM
 def kernel_times() -> KernelTimes:
     layer = LayerTimes((16, 12_345), (16, 98_765), ((0.1, 1.0), (10.0, 1_234.5678)), others=654.321)
     layers = {f"{name}.weight": layer for name in LAYERS}
-    return KernelTimes(layers, 98_765.4321, 0.0, 16, "onnxruntime", "1.31.1", PROCESSOR, 12, 8)
+    return KernelTimes(layers, 98_765.4321, (), 16, "onnxruntime", "1.31.1", PROCESSOR, 12, 8)
 
 
 def benched() -> BenchReport:

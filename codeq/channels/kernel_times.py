@@ -4,6 +4,7 @@ It is measured where the network will run (runtime_tests/kernel_times) and read 
 that were measured it is interpolated; what a file takes beside its layers counts with the outputs that these make.
 """
 
+import hashlib
 import itertools
 import json
 import math
@@ -17,13 +18,14 @@ import numpy as np
 from torch import nn
 
 from codeq.errors import KernelTimesError, first_line
-from codeq.quantizer.attach import quantized_weights
+from codeq.quantizer.attach import weight_name
 from codeq.toolkit.files import check_ordinary, replace_atomically
 from codeq.toolkit.table import fold_line, render_table
 
 FORMAT = "codeq kernel times"
 VERSION = 1
 LARGEST = 2**31
+MAX_THREADS = 1024
 QUARTERS = 4
 EXPECTED = "a table that python -m runtime_tests.kernel_times wrote"
 
@@ -84,14 +86,14 @@ class KernelTimes:
     Attributes:
         layers: By the names of their weights.
         dense_ms: What the int8 file with all channels takes.
-        fixed_ms: What it takes whatever lives.
+        untimed: Names of the weights that have no times: what those layers take is shared out among the others.
         tile: So many channels a kernel computes at once: numbers between take about as long as the next multiple.
         runtime, runtime_version, processor, threads, bits: What was measured.
     """
 
     layers: Mapping[str, LayerTimes]
     dense_ms: float
-    fixed_ms: float
+    untimed: tuple[str, ...]
     tile: int
     runtime: str
     runtime_version: str
@@ -105,30 +107,53 @@ class KernelTimes:
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         return f"{self.runtime} {self.runtime_version}, {threads}, {self.processor}"
 
-    def predict(self, shapes: Mapping[str, tuple[int, int]]) -> Latency:
+    @property
+    def digest(self) -> str:
+        """Give a SHA-256 of all of it."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def check_sizes(self, sizes: Mapping[str, tuple[int, int | None]]) -> None:
+        """See that the table is of a network with all its channels.
+
+        Args:
+            sizes: By weight name, output and input channels; None for inputs that go with the outputs.
+
+        Raises:
+            KernelTimesError: It is of another one.
+        """
+        another = "the kernel times are of another network"
+        known = {*self.layers, *self.untimed}
+        for name in (*sorted(known - set(sizes)), *sorted(set(sizes) - known)):
+            raise KernelTimesError(f"{another}: {name} is in {'the table' if name in known else 'the network'} alone")
+        for name, layer in self.layers.items():
+            made, read = sizes[name]
+            for what, found, measured in (("outputs", made, layer.outputs), ("inputs", read, layer.inputs)):
+                if found not in (None, measured[-1]):
+                    raise KernelTimesError(f"{another}: {name} has {found} {what} here and {measured[-1]} there")
+
+    def predict(self, sizes: Mapping[str, tuple[int, int | None]]) -> Latency:
         """Say what a file will take.
 
         Args:
-            shapes: By weight name, output and input channels that are left.
+            sizes: By weight name, output and input channels that are left; as for `check_sizes`.
 
         Raises:
-            KernelTimesError: A layer of the table is missing.
+            KernelTimesError: A layer of the table is missing, or larger.
         """
-        total = self.fixed_ms
+        total = 0.0
         for name, layer in self.layers.items():
-            if name not in shapes:
-                raise KernelTimesError(f"the kernel times are of another network: this one has no weight {name}")
-            made, read = shapes[name]
+            made, read = sizes.get(name, (0, None))
+            read = layer.inputs[-1] if read is None else read
+            if not 0 < made <= layer.outputs[-1] or read > layer.inputs[-1]:
+                raise KernelTimesError(
+                    f"the kernel times are of another network: this one has no such weight {name}"
+                )
             total += layer.at(made / layer.outputs[-1], read / layer.inputs[-1])
         return Latency(total, self.dense_ms, self.where)
 
     def of_network(self, model: nn.Module) -> Latency:
-        """Say what the file of an attached network will take, whose dead channels were taken out."""
-        shapes = {}
-        for weight in quantized_weights(model):
-            sizes, axis = weight.original.shape, weight.quantizer.axis
-            shapes[weight.name] = (sizes[axis], sizes[1 - axis]) if len(sizes) > 1 else (sizes[0], 1)
-        return self.predict(shapes)
+        """Say what the file of a network will take, attached or plain, whose dead channels were taken out."""
+        return self.predict(layer_sizes(model))
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything with plain types."""
@@ -156,6 +181,18 @@ class KernelTimes:
             temporary.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
 
 
+def layer_sizes(model: nn.Module) -> dict[str, tuple[int, int | None]]:
+    """Give the output and input channels of a network's layers by the names of their weights, for `predict`."""
+    sizes: dict[str, tuple[int, int | None]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            sizes[weight_name(name, "weight")] = module.out_features, module.in_features
+        elif isinstance(module, nn.modules.conv._ConvNd):
+            inputs = module.in_channels if module.groups == 1 else None
+            sizes[weight_name(name, "weight")] = module.out_channels, inputs
+    return sizes
+
+
 def tile_of(channels: int, tile: int) -> int:
     """Say by how many the channels of a layer go: by those a kernel computes at once, and by a quarter of few."""
     return max(1, min(tile, 2 ** int(math.log2(max(channels // QUARTERS, 1)))))
@@ -171,7 +208,7 @@ def read_kernel_times(path: str | os.PathLike[str]) -> KernelTimes:
     check_ordinary(source, EXPECTED, KernelTimesError)
     try:
         table = json.loads(source.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise KernelTimesError(f"cannot read {source}: {getattr(error, 'strerror', None) or 'no JSON'}") from error
     if not isinstance(table, dict) or table.get("format") != FORMAT:
         raise KernelTimesError(f"{source} is not {EXPECTED}")
@@ -193,17 +230,19 @@ def _parse(table: dict[str, Any]) -> KernelTimes:
         if len(milliseconds) != len(outputs) or {len(row) for row in milliseconds} != {len(inputs)}:
             raise ValueError(f"{name}: expected {len(outputs)} x {len(inputs)} times")
         layers[name] = LayerTimes(outputs, inputs, milliseconds, _time(layer["others"]))
-    if not layers:
-        raise ValueError("no layers")
+    if not any(layer.at(1.0, 1.0) for layer in layers.values()):
+        raise ValueError("no layer takes time")
+    if not table["dense_ms"]:
+        raise ValueError("the network takes no time")
     return KernelTimes(
         layers,
         _time(table["dense_ms"]),
-        _time(table["fixed_ms"]),
+        untimed=tuple(map(str, table["untimed"])),
         tile=_count(table["tile"]),
         runtime=str(table["runtime"]),
         runtime_version=str(table["runtime_version"]),
         processor=str(table["processor"]),
-        threads=_count(table["threads"]),
+        threads=_count(table["threads"], MAX_THREADS),
         bits=_count(table["bits"]),
     )
 
@@ -212,8 +251,8 @@ def _rises(counts: tuple[int, ...]) -> bool:
     return bool(counts) and all(one < other for one, other in itertools.pairwise(counts))
 
 
-def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < LARGEST:
+def _count(value: Any, most: int = LARGEST) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= most:
         raise ValueError(f"{value!r} is no number of channels, threads or bits")
     return value
 

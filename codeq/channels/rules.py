@@ -296,7 +296,8 @@ def _attention(kept: KeptAxes, node: Node) -> None:
 
     Operands are (N, heads, tokens, size); a mask stays whole.
     """
-    query, key, value, *others = node.all_input_nodes
+    query, key, value = _arguments(node)[:3]
+    others = [operand for operand in node.all_input_nodes if operand not in (query, key, value)]
     if kept.rank(node) != 4 or any(kept.rank(operand) != 4 for operand in (query, key, value)):
         _keep_all(kept, node)
         return

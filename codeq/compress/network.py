@@ -107,6 +107,8 @@ def compress(
             least, by what is measured of each weight (sensitivity.py, allocation.py).
         macs: Share of the multiply-adds that is left once channels have died, in (0, 1): those that the others make up
             for best, for what they cost (dead_channels.py); exports leave them out. Not with a budget.
+        latency: Likewise of what the int8 file takes, by `kernel_times`.
+        kernel_times: A table that was measured where the network will run (runtime_tests/kernel_times.py), or its file.
         method: One of `METHODS`; None takes "rounding" at 7 and 8 bits without `zeros`, where little is left to
             gain, "exact_obs" with `zeros`, and "obq" else. At 8 bits without `zeros` layers are rounded whatever it
             says.
@@ -261,7 +263,7 @@ def compress(
         live = {}
         if left is not None:
             spaces = find_spaces(model, join_inputs(tuple(tensor[:2] for tensor in tensors), names))
-            spaces = spaces if kernel_times is None else spaces.timed(kernel_times)
+            spaces = spaces if kernel_times is None or not spaces.count else spaces.timed(kernel_times)
             chosen = choose_channels(
                 spaces,
                 left,

@@ -38,7 +38,9 @@ RAMP_SHARE = 0.5
 READINGS = 200
 """How often gradients are read on the way."""
 SMOOTHING = 0.9
-"""Share of earlier readings in what a channel is worth."""
+"""Share of earlier readings in what a channel is worth, and in what it costs."""
+HYSTERESIS = 2.0
+"""A channel that lives is worth so much more than a dead one like it, so that they do not change places by noise."""
 
 
 class ChannelController:
@@ -79,10 +81,10 @@ class ChannelController:
         if not any(weight.quantizer.channels for weight in quantized_weights(model)):
             raise BudgetError("no weight is attached with channels=True; call codeq.attach(model, ..., channels=True)")
         spaces = find_spaces(model, inputs)
-        self.spaces: ChannelSpaces = spaces if times is None else spaces.timed(times)
-        count = self.spaces.count
+        count = spaces.count
         if not count:
             raise BudgetError("the network has no channel that could go: what its layers read, outputs need too")
+        self.spaces: ChannelSpaces = spaces if times is None else spaces.timed(times)
         # A shared weight has one quantizer.
         readers: dict[DeadZoneQuantizer, tuple[Tensor, np.ndarray]] = {}
         for weight in quantized_weights(model):
@@ -90,7 +92,9 @@ class ChannelController:
                 readers[weight.quantizer] = (weight.original, self.spaces.readers[weight.name])
         self._readers = readers
         self.live = np.ones(count, bool)
+        self._digest = None if times is None else times.digest
         self._worth = np.zeros(count)
+        self._costs = self.spaces.marginal_cost(self.live)
         self._readings = 0
         self._all = self.spaces.cost(self.live)
         least = least_cost(self.spaces) / self._all
@@ -119,6 +123,8 @@ class ChannelController:
             "readings": self._readings,
             "live": self.live.tolist(),
             "worth": self._worth.tolist(),
+            "costs": self._costs.tolist(),
+            "times": self._digest,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -127,11 +133,14 @@ class ChannelController:
         Raises:
             KeyError, TypeError, ValueError: It is no such state.
         """
-        live, worth = np.array(state["live"], bool), np.array(state["worth"], float)
-        if live.shape != self.live.shape or worth.shape != self._worth.shape:
+        live = np.array(state["live"], bool)
+        worth, costs = (np.array(state[name], float) for name in ("worth", "costs"))
+        if not live.shape == worth.shape == costs.shape == self.live.shape:
             raise ValueError(f"states of {live.size} channels, expected {self.spaces.count}")
+        if state["times"] != self._digest:
+            raise ValueError("the run began with another table of kernel times")
         self.taken, self._readings = int(state["taken"]), int(state["readings"])
-        self.finished, self._worth = bool(state["finished"]), worth
+        self.finished, self._worth, self._costs = bool(state["finished"]), worth, costs
         self._mask(live)
 
     @torch.no_grad()
@@ -155,8 +164,8 @@ class ChannelController:
         """
         if not self._readings:
             raise BudgetError("no step had gradients to choose channels by; call step() before they are zeroed")
-        costs = self.spaces.marginal_cost(self.live)
-        self._mask(landed(self.spaces, self._worth, self._affordable(self.share), self.share * self._all, costs))
+        live = self._affordable(self.share)
+        self._mask(landed(self.spaces, self._worth, live, self.share * self._all, self._costs))
         self.finished = True
         return self.reached
 
@@ -174,6 +183,9 @@ class ChannelController:
         self._readings += 1
         share = min(SMOOTHING, 1 - 1 / self._readings)  # the first ones weigh alike
         self._worth = squares + share * (self._worth - squares)
+        # What a channel costs depends on which others live: unsmoothed, whole layers would come and go by turns.
+        costs = self.spaces.marginal_cost(self.live)
+        self._costs = costs + share * (self._costs - costs)
         return True
 
     def _planned(self, step: int) -> float:
@@ -181,8 +193,8 @@ class ChannelController:
         return self.share + (1 - self.share) * left**3
 
     def _affordable(self, share: float) -> np.ndarray:
-        costs = self.spaces.marginal_cost(self.live)
-        return affordable(self.spaces, self._worth, share * self._all, costs=costs)
+        worth = np.where(self.live, HYSTERESIS, 1.0) * self._worth
+        return affordable(self.spaces, worth, share * self._all, costs=self._costs)
 
     def _mask(self, live: np.ndarray) -> None:
         self.live = live

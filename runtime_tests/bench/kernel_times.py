@@ -26,7 +26,7 @@ from codeq.channels.shrink import shrink
 from codeq.channels.spaces import NONE, ChannelSpaces, find_spaces
 from codeq.errors import KernelTimesError, first_line
 from codeq.graph.inputs import Inputs, slice_inputs
-from codeq.quantizer.attach import attach, detach, freeze
+from codeq.quantizer.attach import attach, detach, freeze, quantized_weights
 from codeq.toolkit.table import fold_line
 from export.backend import BACKENDS, Backend, get_backend
 from export.errors import ExportError
@@ -34,7 +34,7 @@ from export.options import Quantization
 from export.program.prepare import prepare_program
 from export.runner import Runner
 from runtime_tests.bench.inputs import random_inputs
-from runtime_tests.bench.kernel_clock import Clock, onnxruntime_clock, whole_clock
+from runtime_tests.bench.kernel_clock import WARM_UP, Clock, onnxruntime_clock, whole_clock
 from runtime_tests.bench.latency import bench
 from runtime_tests.bench.lone_layer import LoneLayer, lone_layers
 from runtime_tests.options import BENCH_SECONDS
@@ -89,7 +89,7 @@ class LatencyCheck:
 
 @dataclass(eq=False)
 class _Files:
-    """Holds the files of one layer: by outputs and inputs where each is, and what its runs took."""
+    """Holds the files of one call of a layer: by outputs and inputs where each is, and what its runs took."""
 
     layer: LoneLayer
     outputs: tuple[int, ...]
@@ -147,18 +147,18 @@ def measure_kernel_times(
         runner.open()
         given = random_inputs(runner, 1)
         whole_times: list[float] = []
-        unique = list({id(found): found for found in files.values()}.values())
-        steps = [(found, counts) for _ in range(passes) for found in unique for counts in found.paths]
-        for done, (found, counts) in enumerate(steps):
-            found.times[counts] += clock(found.paths[counts], found.layer.shape[0], RUNS)
-            whole_times.append(_time(runner, given))
+        unique = list({id(call): call for calls in files.values() for call in calls}.values())
+        steps = [call for _ in range(passes) for call in unique]
+        for done, call in enumerate(steps):
+            for counts, place in call.paths.items():
+                call.times[counts] += clock(place, call.layer.shape[0], RUNS)
+            whole_times += [_time(runner, given) for _ in range(WARM_UP + RUNS)][WARM_UP:]  # warm, as the layers are
             on_progress(WRITING + (1 - WRITING) * (done + 1) / len(steps), "measuring")
-        dense_ms = statistics.median(whole_times[1:])
-    tables = {name: found.table() for name, found in files.items()}
+        dense_ms = statistics.median(whole_times)
     return KernelTimes(
-        layers=_share_out(dense_ms, files, tables),
+        layers=_share_out(dense_ms, files),
         dense_ms=dense_ms,
-        fixed_ms=0.0,
+        untimed=tuple(layer.name for layer in spaces.layers if layer.name not in files),
         tile=TILE,
         runtime=backend.runtime.lower(),
         runtime_version=runner.version,
@@ -193,9 +193,14 @@ def check_kernel_times(
         seconds: About how long both are run.
 
     Raises:
-        KernelTimesError: The table is of another network.
+        KernelTimesError: The table is of another network, or this one is not attached.
         ExportError: It cannot be exported with int8 activations.
     """
+    if not any(True for _ in quantized_weights(model)):
+        raise KernelTimesError(
+            f"{type(model).__name__} is not attached: a table is held against a network that was trained or compressed"
+        )
+    find_spaces(model, slice_inputs(inputs, slice(2))).timed(times)  # it is of this network
     small = shrink(model, slice_inputs(inputs, slice(2)), fold_constants=False).model
     predicted = times.of_network(small)
     with tempfile.TemporaryDirectory(prefix="codeq-") as folder:
@@ -211,22 +216,18 @@ WRITING = 0.3
 """Share of the progress that writing files counts."""
 
 
-def _share_out(
-    dense_ms: float, files: Mapping[str, _Files], tables: Mapping[str, tuple[tuple[float, ...], ...]]
-) -> dict[str, LayerTimes]:
+def _share_out(dense_ms: float, files: Mapping[str, list[_Files]]) -> dict[str, LayerTimes]:
     """Share out what the network takes beside its layers, by the values that these make."""
-    alone = sum(table[-1][-1] for table in tables.values())
+    tables = {name: np.sum([call.table() for call in calls], axis=0) for name, calls in files.items()}
+    alone = sum(float(table[-1, -1]) for table in tables.values())
     fits = min(1.0, dense_ms / alone) if alone else 1.0  # layers alone cannot take longer than all of it
-    values = {name: found.layer.values for name, found in files.items()}
+    values = {name: sum(call.layer.values for call in calls) for name, calls in files.items()}
     rest = max(dense_ms - alone, 0.0) / sum(values.values())
     return {
         name: LayerTimes(
-            found.outputs,
-            found.inputs,
-            tuple(tuple(fits * taken for taken in row) for row in tables[name]),
-            rest * values[name],
+            calls[0].outputs, calls[0].inputs, tuple(map(tuple, (fits * tables[name]).tolist())), rest * values[name]
         )
-        for name, found in files.items()
+        for name, calls in files.items()
     }
 
 
@@ -238,23 +239,25 @@ def _write_layers(
     bits: int,
     folder: Path,
     on_progress: Callable[[float, str], None],
-) -> dict[str, _Files]:
-    """Write the files of all layers, once for those of one shape, by the weights' names."""
+) -> dict[str, list[_Files]]:
+    """Write the files of all layers, once for those of one shape: by the weights' names, of every call."""
     layers = lone_layers(dense, inputs)
     known: dict[tuple[Any, ...], _Files | None] = {}
     found = {}
     for number, places in enumerate(spaces.layers):
         on_progress(WRITING * number / len(spaces.layers), f"exporting {places.name}")
-        layer = layers[places.name]
-        outputs = _numbers(layer.outputs, (places.outputs != NONE).any(), TILE, layer)
-        reads = places.inputs is not None and (places.inputs != NONE).any()
-        numbers = _numbers(layer.inputs, reads, TILE, None)
-        key = (layer, outputs, numbers)
-        if key not in known:
-            known[key] = _write_layer(layer, outputs, numbers, backend, bits, folder / str(len(known)))
-        files = known[key]
-        if files is not None:
-            found[places.name] = files
+        calls = []
+        for layer in layers[places.name]:
+            outputs = _numbers(layer.outputs, (places.outputs != NONE).any(), TILE, layer)
+            reads = places.inputs is not None and (places.inputs != NONE).any()
+            numbers = _numbers(layer.inputs, reads, TILE, None)
+            key = (layer, outputs, numbers)
+            if key not in known:
+                known[key] = _write_layer(layer, outputs, numbers, backend, bits, folder / str(len(known)))
+            calls.append(known[key])
+        timed = [call for call in calls if call is not None]
+        if len(timed) == len(calls):
+            found[places.name] = timed
     return found
 
 

@@ -83,8 +83,8 @@ class LoneLayer:
         return self.kind(inputs, outputs, **arguments).eval(), torch.randn(shape)
 
 
-def lone_layers(model: nn.Module, inputs: Inputs) -> dict[str, LoneLayer]:
-    """Describe the convolutions and linear layers of a network, by the names of their weights.
+def lone_layers(model: nn.Module, inputs: Inputs) -> dict[str, list[LoneLayer]]:
+    """Describe the convolutions and linear layers of a network, by the names of their weights: one for each call.
 
     Args:
         model: Attached or plain; not changed.
@@ -96,12 +96,12 @@ def lone_layers(model: nn.Module, inputs: Inputs) -> dict[str, LoneLayer]:
     plain = detach(copy.deepcopy(model)).eval()
     tensors, names = split_inputs(plain, inputs)
     exported = trace(plain, tuple(tensor[:1] for tensor in tensors), names, dynamic_batch=False)
-    found: dict[str, LoneLayer] = {}
+    found: dict[str, list[LoneLayer]] = {}
     for node in exported.graph.nodes:
         weight = node.args[1] if is_layer(node) else None
         name = state_name(exported, weight) if isinstance(weight, Node) else None
         if name is not None and isinstance(weight, Node):
-            found[name] = _describe(node, weight)
+            found.setdefault(name, []).append(_describe(node, weight))
     return found
 
 

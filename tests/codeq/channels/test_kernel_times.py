@@ -95,10 +95,29 @@ def test_tables_of_other_networks_are_refused(spaces: ChannelSpaces) -> None:
     wider = replace(layer, outputs=(*layer.outputs[:-1], layer.outputs[-1] + 1))
     with pytest.raises(KernelTimesError, match=r"another network: .* has \d+ outputs here and \d+ there"):
         spaces.timed(replace(times, layers={**times.layers, name: wider}))
-    with pytest.raises(KernelTimesError, match=r"this one has no layer elsewhere\.weight"):
+    wider = replace(layer, inputs=(*layer.inputs[:-1], layer.inputs[-1] + 1))
+    with pytest.raises(KernelTimesError, match=r"another network: .* has \d+ inputs here and \d+ there"):
+        spaces.timed(replace(times, layers={**times.layers, name: wider}))
+    with pytest.raises(KernelTimesError, match=r"another network: elsewhere\.weight is in the table alone"):
         spaces.timed(replace(times, layers={**times.layers, "elsewhere.weight": layer}))
-    with pytest.raises(KernelTimesError, match=r"this one has no weight "):
+    with pytest.raises(KernelTimesError, match=f"another network: {name} is in the network alone"):
+        spaces.timed(replace(times, layers={key: value for key, value in times.layers.items() if key != name}))
+    without = {key: value for key, value in times.layers.items() if key != name}
+    assert spaces.timed(replace(times, layers=without, untimed=(name,))).count == spaces.count
+    with pytest.raises(KernelTimesError, match=r"this one has no such weight "):
         times.predict({})
+    sizes = {key: (value.outputs[-1], value.inputs[-1]) for key, value in times.layers.items()}
+    assert times.predict(sizes).share == pytest.approx(1.0)
+    with pytest.raises(KernelTimesError, match=f"this one has no such weight {name}"):
+        times.predict(sizes | {name: (layer.outputs[-1] + 1, layer.inputs[-1])})
+
+
+def test_layers_that_are_not_quantized_count_too(spaces: ChannelSpaces) -> None:
+    times = table_of(spaces)
+    network = Residual()
+    assert times.of_network(network).share == pytest.approx(1.0)
+    codeq.attach(network, 8, exclude="fc", channels=True)
+    assert times.of_network(network).share == pytest.approx(1.0)
 
 
 def _changed(path: tuple[Any, ...], value: Any) -> Any:
@@ -120,11 +139,14 @@ DAMAGED = {
         "is not a table that python -m runtime_tests.kernel_times wrote",
     ),
     "a later version": (_changed(("version",), 2), "has version 2, expected 1; measure it again"),
-    "no layers": (_changed(("layers",), {}), r"is damaged \(no layers\)"),
+    "no layers": (_changed(("layers",), {}), r"is damaged \(no layer takes time\)"),
     "no table": (_changed(("layers",), 3), "is damaged"),
     "NaN": (_changed(("layers", NAME, "milliseconds"), [[float("nan")]]), "nan is no time in milliseconds"),
     "a time too few": (_changed(("layers", NAME, "milliseconds"), [[1.0]]), "expected 2 x 2 times"),
     "falling": (_changed(("layers", NAME, "outputs"), [8, 4]), "do not rise"),
+    "nothing takes time": (_changed(("layers", NAME, "milliseconds"), [[0, 0], [0, 0]]), "no layer takes time"),
+    "the network takes none": (_changed(("dense_ms",), 0), "the network takes no time"),
+    "threads": (_changed(("threads",), 100_000), "100000 is no number of channels, threads or bits"),
     "negative": (_changed(("dense_ms",), -1), "-1 is no time in milliseconds"),
     "no tile": (_changed(("tile",), 0), "0 is no number of channels"),
 }
@@ -133,7 +155,7 @@ DAMAGED = {
 @pytest.mark.parametrize(("change", "message"), DAMAGED.values(), ids=DAMAGED)
 def test_damaged_tables_are_refused(change: Any, message: str, tmp_path: Path) -> None:
     layer = LayerTimes((4, 8), (4, 8), ((1.0, 2.0), (3.0, 6.0)))
-    times = KernelTimes({NAME: layer}, 6.0, 0.0, 4, "onnxruntime", "1.31.1", "a processor", 1, 8)
+    times = KernelTimes({NAME: layer}, 6.0, (), 4, "onnxruntime", "1.31.1", "a processor", 1, 8)
     path = tmp_path / "times.json"
     path.write_text(json.dumps(change(times.to_dict())))
     with pytest.raises(KernelTimesError, match=message) as caught:
@@ -147,5 +169,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KernelTimesError, match="is a folder, expected a table"):
         read_kernel_times(tmp_path)
     (tmp_path / "junk").write_bytes(b"\xff\x00junk")
-    with pytest.raises(KernelTimesError, match=r"cannot read .*junk: no JSON"):
-        read_kernel_times(tmp_path / "junk")
+    (tmp_path / "deep").write_text("[" * 200_000)
+    for name in ("junk", "deep"):
+        with pytest.raises(KernelTimesError, match=f"cannot read .*{name}: no JSON"):
+            read_kernel_times(tmp_path / name)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import codeq
 from codeq.channels.shrink import shrink
+from codeq.channels.spaces import find_spaces
 from tests.codeq.channels.networks import NETWORKS, Attention, Depthwise, Heads, Residual, network_with_dead_channels
 
 SEEDS = range(6)
@@ -90,6 +91,42 @@ def test_heads_that_forward_has_as_a_number_stay() -> None:
     assert torch.allclose(outputs(small, x), outputs(network, x), atol=1e-6)
     assert report.removed == 5  # hidden units, which no number holds
     assert small.qkv.weight.shape == network.qkv.weight.shape  # type: ignore[union-attr]
+
+
+class Tokens(nn.Module):
+    """Attention in several spellings, four heads of 4, of which the second and third are read by nothing."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.kind, self.heads = kind, 4
+        self.qkv = nn.Linear(6, 48)
+        self.project = nn.Linear(16, 5)
+        nn.init.zeros_(self.project.weight[:, 4:12])
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, tokens, _ = x.shape
+        if self.kind == "batch of -1":  # which swallows heads that are missing
+            heads = self.qkv(x).reshape(-1, tokens, 3, 4, 4)
+        else:
+            heads = self.qkv(x).unflatten(-1, (3, -1, 4))
+        q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)
+        if self.kind == "shared":
+            q, v = k, k
+        y = F.scaled_dot_product_attention(q, k, v)
+        if self.kind == "asserts":
+            assert y.shape[1] == self.heads
+        return self.project(y.transpose(1, 2).reshape(n, tokens, -1))
+
+
+@pytest.mark.parametrize(("kind", "left"), [("parts", 24), ("shared", 24), ("batch of -1", 48), ("asserts", 48)])
+def test_heads_go_where_forward_allows_it(kind: str, left: int) -> None:
+    network, x = Tokens(kind).eval(), torch.randn(2, 3, 6)
+    small = shrink(network, x).model
+    assert torch.allclose(outputs(small, x), outputs(network, x), atol=1e-6)
+    assert small.qkv.weight.shape[0] == left  # type: ignore[union-attr]
+    codeq.attach(network, 8, channels=True)
+    assert find_spaces(network, x).count == (0 if left == 48 else 4)
 
 
 def test_a_network_without_dead_channels_is_itself() -> None:

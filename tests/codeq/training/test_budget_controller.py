@@ -37,7 +37,7 @@ def controller(model: nn.Module, kind: str, target: float, steps: int = 400, **o
     return BudgetController(model, Budget(kind, target), INPUT_SHAPE, steps, **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", ["sparsity", "pointwise_sparsity", "bops", "size"])
+@pytest.mark.parametrize("kind", ["sparsity", "bops", "size"])
 @pytest.mark.parametrize("bits", [2, 4, 8, None])
 @pytest.mark.parametrize("grid", ["integer", "paper"])
 def test_the_controller_counts_what_the_summary_says(kind: str, bits: int | None, grid: str) -> None:
@@ -48,21 +48,36 @@ def test_the_controller_counts_what_the_summary_says(kind: str, bits: int | None
     assert counted._cost(counted._read()) == pytest.approx(expected, rel=0.03)
 
 
+def mobile() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, stride=2, padding=1),
+        nn.Conv2d(16, 64, 1),
+        nn.Conv2d(64, 64, 3, padding=1, groups=64),
+        nn.Conv2d(64, 32, 1),
+        nn.Conv2d(32, 32, 1, stride=2),
+        nn.Conv2d(32, 32, 1, groups=4),
+        nn.Flatten(),
+        nn.Linear(32 * 16, 10),
+    )
+
+
 def test_zeros_go_into_1x1_convolutions_alone() -> None:
-    model = attached()
-    steered = controller(model, "pointwise_sparsity", 0.8)
+    model = mobile()
+    codeq.attach(model, 4)
+    steered = controller(model, "pointwise_sparsity", 0.6)
     take_steps(steered, 400)
     steered.finish()
     cost = codeq.summary(model, INPUT_SHAPE)
-    assert cost.pointwise_sparsity == pytest.approx(0.8, abs=0.01)
+    assert cost.pointwise_sparsity == pytest.approx(0.6, abs=0.01)
     shares = {layer.name: layer.sparsity for layer in cost.layers}
     pointwise = {layer.name for layer in cost.layers if layer.is_pointwise}
-    assert pointwise == {"block2.shortcut.weight", "block3.shortcut.weight"}
+    assert pointwise == {"1.weight", "3.weight"}  # of every pixel, without groups
     assert min(shares[name] for name in pointwise) > 0.5
-    assert max(share for name, share in shares.items() if name not in pointwise) < 0.25
+    assert max(share for name, share in shares.items() if name not in pointwise) < 0.3
     assert all(bool(weight.quantizer.frozen) for weight in quantized_weights(model))
     with pytest.raises(BudgetError, match="no quantized 1x1 convolution to put zeros into; use --sparsity"):
-        controller(attached(exclude="*.shortcut"), "pointwise_sparsity", 0.8)
+        controller(attached(), "pointwise_sparsity", 0.8)
 
 
 def test_a_shared_weight_counts_once() -> None:

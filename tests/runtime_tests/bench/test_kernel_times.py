@@ -68,6 +68,17 @@ def test_every_layer_is_measured_with_fewer_channels(backend: str) -> None:
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+def test_other_networks_are_refused() -> None:
+    layers = {"0.weight": LayerTimes((16,), (3,), ((1.0,),))}
+    times = KernelTimes(layers, 6.0, ("2.weight", "5.weight"), 16, "onnxruntime", "1.31.1", "a processor", 1, 8)
+    with pytest.raises(KernelTimesError, match="Sequential is not attached: a table is held against"):
+        check_kernel_times(times, network(), X, get_backend("onnx"))
+    other = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
+    codeq.attach(other, 8)
+    with pytest.raises(KernelTimesError, match=r"of another network: 5\.weight is in the table alone"):
+        check_kernel_times(times, other, X, get_backend("onnx"))
+
+
 def test_nothing_to_lose_is_refused() -> None:
     with pytest.raises(KernelTimesError, match="Sequential has no channel that could go"):
         measure_kernel_times(nn.Sequential(nn.Flatten(), nn.Linear(108, 4)), X, get_backend("onnx"))
@@ -77,7 +88,7 @@ def test_a_prediction_is_held_against_both_files(monkeypatch: pytest.MonkeyPatch
     """Latencies are made up: what is tested is what is compared."""
     sizes_of = {"0.weight": (16, 3), "2.weight": (32, 16), "5.weight": (4, 32 * 36)}
     layers = {name: LayerTimes((made,), (read,), ((1.0,),), others=1.0) for name, (made, read) in sizes_of.items()}
-    times = KernelTimes(layers, 6.0, 0.0, 16, "onnxruntime", "1.31.1", "a processor", 1, 8)
+    times = KernelTimes(layers, 6.0, (), 16, "onnxruntime", "1.31.1", "a processor", 1, 8)
     model = network()
     codeq.attach(model, 8, channels=True)
     spaces = find_spaces(model, X)

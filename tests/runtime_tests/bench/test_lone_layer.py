@@ -43,7 +43,7 @@ def shapes() -> dict[str, tuple[torch.Size, torch.Size]]:
 
 @pytest.fixture(scope="module")
 def layers() -> dict[str, LoneLayer]:
-    return lone_layers(Layers(), torch.randn(3, 3, 12, 12))
+    return {name: layer for name, (layer,) in lone_layers(Layers(), torch.randn(3, 3, 12, 12)).items()}
 
 
 def test_all_are_found(layers: dict[str, LoneLayer], shapes: dict[str, Any]) -> None:
@@ -77,3 +77,17 @@ def test_channels_go(layers: dict[str, LoneLayer]) -> None:
     module, x = depthwise.build(6, depthwise.inputs)
     assert x.shape[1] == module.groups == 3
     assert module(x).shape[1] == 6
+
+
+def test_a_layer_is_there_for_every_call() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(3, 3, 3, stride=2, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(self.layer(x))  # type: ignore[no-any-return]
+
+    first, second = lone_layers(Twice(), torch.randn(2, 3, 8, 8))["layer.weight"]
+    assert first.shape == (1, 3, 8, 8)
+    assert second.shape == (1, 3, 4, 4)
