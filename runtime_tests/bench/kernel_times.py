@@ -153,7 +153,7 @@ def measure_kernel_times(
             for counts, place in call.paths.items():
                 call.times[counts] += clock(place, call.layer.shape[0], RUNS)
             whole_times += [_time(runner, given) for _ in range(WARM_UP + RUNS)][WARM_UP:]  # warm, as the layers are
-            on_progress(WRITING + (1 - WRITING) * (done + 1) / len(steps), "measuring")
+            on_progress(1 - (1 - WRITING) * (1 - (done + 1) / len(steps)), "measuring")
         dense_ms = statistics.median(whole_times)
     return KernelTimes(
         layers=_share_out(dense_ms, files),
