@@ -145,9 +145,7 @@ class KernelTimes:
             made, read = sizes.get(name, (0, None))
             read = layer.inputs[-1] if read is None else read
             if not 0 < made <= layer.outputs[-1] or read > layer.inputs[-1]:
-                raise KernelTimesError(
-                    f"the kernel times are of another network: this one has no such weight {name}"
-                )
+                raise KernelTimesError(f"the kernel times are of another network: this one has no such weight {name}")
             total += layer.at(made / layer.outputs[-1], read / layer.inputs[-1])
         return Latency(total, self.dense_ms, self.where)
 
