@@ -197,7 +197,7 @@ PROCESSOR = "onnxruntime 1.31.1, 12 threads, Some Processor With A Long Name (TM
 def kernel_times() -> KernelTimes:
     layer = LayerTimes((16, 12_345), (16, 98_765), ((0.1, 1.0), (10.0, 1_234.5678)), others=654.321)
     layers = {f"{name}.weight": layer for name in LAYERS}
-    return KernelTimes(layers, 98_765.4321, (), 16, "onnxruntime", "1.31.1", PROCESSOR, 12, 8)
+    return KernelTimes(layers, 98_765.4321, 1.5, (), 16, "onnxruntime", "1.31.1", PROCESSOR, 12, 8)
 
 
 def benched() -> BenchReport:
@@ -310,7 +310,14 @@ REPORTS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "bench": (benched, (*FILES, "46.7 MB", "123.456 ms", "100.12 to 234.56", "12.34x", "1234 ms", "912.3 MB")),
     "kernel_times": (
         kernel_times,
-        ("12345", "1234.568 ms", "654.321 ms", "all of it takes 98765.432 ms", "12 threads", "8 bits"),
+        (
+            "12345",
+            "1234.568 ms",
+            "654.321 ms",
+            "all of it takes 98765.432 ms, a call alone 1.500 ms",
+            "12 threads",
+            "8 bits",
+        ),
     ),
     "kernel_times --check": (
         lambda: LatencyCheck(Latency(1_234.5, 98_765.4, PROCESSOR), 1_200.1, 98_000.2, 2000),

@@ -86,6 +86,7 @@ class KernelTimes:
     Attributes:
         layers: By the names of their weights.
         dense_ms: What the int8 file with all channels takes.
+        fixed_ms: What a call of a file with next to no work takes: that much is left whatever dies.
         untimed: Names of the weights that have no times: what those layers take is shared out among the others.
         tile: So many channels a kernel computes at once: numbers between take about as long as the next multiple.
         runtime, runtime_version, processor, threads, bits: What was measured.
@@ -93,6 +94,7 @@ class KernelTimes:
 
     layers: Mapping[str, LayerTimes]
     dense_ms: float
+    fixed_ms: float
     untimed: tuple[str, ...]
     tile: int
     runtime: str
@@ -140,7 +142,7 @@ class KernelTimes:
         Raises:
             KernelTimesError: A layer of the table is missing, or larger.
         """
-        total = 0.0
+        total = self.fixed_ms
         for name, layer in self.layers.items():
             made, read = sizes.get(name, (0, None))
             read = layer.inputs[-1] if read is None else read
@@ -170,7 +172,8 @@ class KernelTimes:
             )
             for name, layer in self.layers.items()
         ]
-        total = f"all of it takes {self.dense_ms:.3f} ms: {self.where}, {self.bits} bits"
+        of_it = f"all of it takes {self.dense_ms:.3f} ms, a call alone {self.fixed_ms:.3f} ms"
+        total = f"{of_it}: {self.where}, {self.bits} bits"
         return f"{render_table(header, rows)}\n{fold_line(total, 2)}"
 
     def write(self, path: Path) -> None:
@@ -235,6 +238,7 @@ def _parse(table: dict[str, Any]) -> KernelTimes:
     return KernelTimes(
         layers,
         _time(table["dense_ms"]),
+        _time(table["fixed_ms"]),
         untimed=tuple(map(str, table["untimed"])),
         tile=_count(table["tile"]),
         runtime=str(table["runtime"]),

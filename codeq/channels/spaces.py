@@ -139,7 +139,8 @@ class ChannelSpaces:
     def cost(self, live: np.ndarray) -> float:
         """Count what is left: multiply-adds, or milliseconds where kernels were timed."""
         known = np.append(live, True)
-        return sum(layer.cost(*layer.shares(known)) for layer in self.layers)
+        fixed = 0.0 if self.times is None else self.times.fixed_ms
+        return fixed + sum(layer.cost(*layer.shares(known)) for layer in self.layers)
 
     def marginal_cost(self, live: np.ndarray) -> np.ndarray:
         """Count what every channel alone costs beside those that live: float `(count,)`.

@@ -139,13 +139,17 @@ def measure_kernel_times(
         whole = Path(folder) / f"dense{backend.suffix}"
         on_progress(0.0, "exporting the network")
         _write(backend, dense, inputs, whole, {})
+        empty, idle_times = Path(folder) / f"idle{backend.suffix}", list[float]()
+        _write_empty(backend, empty, {})
         clock = _clock(backend, whole, threads, Path(folder))
         files = _write_layers(dense, inputs, spaces, backend, bits, Path(folder), on_progress)
         if not files:
             raise KernelTimesError(f"{backend.runtime} computes no layer of {type(model).__name__} in integers")
         runner = backend.open_runner(whole, threads=threads)
         runner.open()
-        given = random_inputs(runner, 1)
+        idle = backend.open_runner(empty, threads=threads)
+        idle.open()
+        given, nothing = random_inputs(runner, 1), random_inputs(idle, 1)
         whole_times: list[float] = []
         unique = list({id(call): call for calls in files.values() for call in calls}.values())
         steps = [call for _ in range(passes) for call in unique]
@@ -153,11 +157,14 @@ def measure_kernel_times(
             for counts, place in call.paths.items():
                 call.times[counts] += clock(place, call.layer.shape[0], RUNS)
             whole_times += [_time(runner, given) for _ in range(WARM_UP + RUNS)][WARM_UP:]  # warm, as the layers are
+            idle_times += [_time(idle, nothing) for _ in range(WARM_UP + RUNS)][WARM_UP:]
             on_progress(1 - (1 - WRITING) * (1 - (done + 1) / len(steps)), "measuring")
         dense_ms = statistics.median(whole_times)
+        fixed_ms = min(statistics.median(idle_times), dense_ms)
     return KernelTimes(
-        layers=_share_out(dense_ms, files),
+        layers=_share_out(dense_ms - fixed_ms, files),
         dense_ms=dense_ms,
+        fixed_ms=fixed_ms,
         untimed=tuple(layer.name for layer in spaces.layers if layer.name not in files),
         tile=TILE,
         runtime=backend.runtime.lower(),
@@ -216,13 +223,13 @@ WRITING = 0.3
 """Share of the progress that writing files counts."""
 
 
-def _share_out(dense_ms: float, files: Mapping[str, list[_Files]]) -> dict[str, LayerTimes]:
+def _share_out(taken_ms: float, files: Mapping[str, list[_Files]]) -> dict[str, LayerTimes]:
     """Share out what the network takes beside its layers, by the values that these make."""
     tables = {name: np.sum([call.table() for call in calls], axis=0) for name, calls in files.items()}
     alone = sum(float(table[-1, -1]) for table in tables.values())
-    fits = min(1.0, dense_ms / alone) if alone else 1.0  # layers alone cannot take longer than all of it
+    fits = min(1.0, taken_ms / alone) if alone else 1.0  # layers alone cannot take longer than all of it
     values = {name: sum(call.layer.values for call in calls) for name, calls in files.items()}
-    rest = max(dense_ms - alone, 0.0) / sum(values.values())
+    rest = max(taken_ms - alone, 0.0) / sum(values.values())
     return {
         name: LayerTimes(
             calls[0].outputs, calls[0].inputs, tuple(map(tuple, (fits * tables[name]).tolist())), rest * values[name]
@@ -306,12 +313,17 @@ def _numbers(size: int, mortal: bool, tile: int, layer: LoneLayer | None) -> tup
 def _clock(backend: Backend, whole: Path, threads: int, folder: Path) -> Clock:
     if backend.name == "onnx":
         return onnxruntime_clock(backend.read(whole).metadata.session_options or {}, threads)
+    empty = folder / f"empty{backend.suffix}"
+    _write_empty(backend, empty, LONE[backend.name])
+    return whole_clock(threads, empty)
+
+
+def _write_empty(backend: Backend, path: Path, options: Mapping[str, Any]) -> None:
+    """Write a file with next to no work."""
     module = nn.Conv2d(1, 1, 1).eval()
     attach(module)
     freeze(module)
-    empty = folder / f"empty{backend.suffix}"
-    _write(backend, module, torch.randn(2, 1, 1, 1), empty, LONE[backend.name])
-    return whole_clock(threads, empty)
+    _write(backend, module, torch.randn(2, 1, 1, 1), path, options)
 
 
 def _time(runner: Runner, inputs: Any) -> float:

@@ -155,7 +155,7 @@ DAMAGED = {
 @pytest.mark.parametrize(("change", "message"), DAMAGED.values(), ids=DAMAGED)
 def test_damaged_tables_are_refused(change: Any, message: str, tmp_path: Path) -> None:
     layer = LayerTimes((4, 8), (4, 8), ((1.0, 2.0), (3.0, 6.0)))
-    times = KernelTimes({NAME: layer}, 6.0, (), 4, "onnxruntime", "1.31.1", "a processor", 1, 8)
+    times = KernelTimes({NAME: layer}, 6.0, 0.0, (), 4, "onnxruntime", "1.31.1", "a processor", 1, 8)
     path = tmp_path / "times.json"
     path.write_text(json.dumps(change(times.to_dict())))
     with pytest.raises(KernelTimesError, match=message) as caught:

@@ -56,7 +56,8 @@ def test_every_layer_is_measured_with_fewer_channels(backend: str) -> None:
     assert len(second.milliseconds) == 3
     assert all(len(row) == 3 for row in second.milliseconds)
     assert second.milliseconds[-1][-1] > 0
-    total = sum(layer.milliseconds[-1][-1] + layer.others for layer in times.layers.values())
+    assert 0 < times.fixed_ms <= times.dense_ms
+    total = times.fixed_ms + sum(layer.milliseconds[-1][-1] + layer.others for layer in times.layers.values())
     assert total == pytest.approx(times.dense_ms)
     assert times.predict({name: (x.outputs[-1], x.inputs[-1]) for name, x in times.layers.items()}).share == (
         pytest.approx(1.0)
@@ -70,7 +71,7 @@ def test_every_layer_is_measured_with_fewer_channels(backend: str) -> None:
 
 def test_other_networks_are_refused() -> None:
     layers = {"0.weight": LayerTimes((16,), (3,), ((1.0,),))}
-    times = KernelTimes(layers, 6.0, ("2.weight", "5.weight"), 16, "onnxruntime", "1.31.1", "a processor", 1, 8)
+    times = KernelTimes(layers, 6.0, 0.0, ("2.weight", "5.weight"), 16, "onnxruntime", "1.31.1", "a processor", 1, 8)
     with pytest.raises(KernelTimesError, match="Sequential is not attached: a table is held against"):
         check_kernel_times(times, network(), X, get_backend("onnx"))
     other = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
@@ -88,7 +89,7 @@ def test_a_prediction_is_held_against_both_files(monkeypatch: pytest.MonkeyPatch
     """Latencies are made up: what is tested is what is compared."""
     sizes_of = {"0.weight": (16, 3), "2.weight": (32, 16), "5.weight": (4, 32 * 36)}
     layers = {name: LayerTimes((made,), (read,), ((1.0,),), others=1.0) for name, (made, read) in sizes_of.items()}
-    times = KernelTimes(layers, 6.0, (), 16, "onnxruntime", "1.31.1", "a processor", 1, 8)
+    times = KernelTimes(layers, 6.0, 0.0, (), 16, "onnxruntime", "1.31.1", "a processor", 1, 8)
     model = network()
     codeq.attach(model, 8, channels=True)
     spaces = find_spaces(model, X)
