@@ -20,7 +20,7 @@ from torch import nn
 from codeq.errors import KernelTimesError, first_line
 from codeq.quantizer.attach import weight_name
 from codeq.toolkit.files import check_ordinary, replace_atomically
-from codeq.toolkit.table import fold_line, render_table
+from codeq.toolkit.table import fold_line, format_count, render_table
 
 FORMAT = "codeq kernel times"
 VERSION = 1
@@ -106,7 +106,7 @@ class KernelTimes:
     @property
     def where(self) -> str:
         """Say what was measured, in a few words."""
-        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        threads = format_count(self.threads, "thread")
         return f"{self.runtime} {self.runtime_version}, {threads}, {self.processor}"
 
     @property

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from export.backend import backend_of
+from export.runner import Runner
 from runtime_tests.bench.inputs import random_inputs
 
 Clock = Callable[[Path, int, int], list[float]]
@@ -57,19 +58,23 @@ def whole_clock(threads: int, empty: Path) -> Clock:
     def run(path: Path, batch: int, times: int) -> list[float]:
         runner = backend_of(path).open_runner(path, threads=threads)
         runner.open()
-        inputs = random_inputs(runner, batch)
-        taken = []
-        for _ in range(WARM_UP + times):
-            start = time.perf_counter()
-            runner.run(inputs)
-            taken.append(1e3 * (time.perf_counter() - start))
-        return taken[WARM_UP:]
+        return time_runs(runner, random_inputs(runner, batch), times)
 
     def clock(path: Path, batch: int, times: int) -> list[float]:
         idle = statistics.median(run(empty, 1, times))
         return [max(taken - idle, 0.0) for taken in run(path, batch, times)]
 
     return clock
+
+
+def time_runs(runner: Runner, inputs: Any, times: int) -> list[float]:
+    """Run a file that was opened, and say what every run took, in milliseconds; the first ones do not count."""
+    taken = []
+    for _ in range(WARM_UP + times):
+        start = time.perf_counter()
+        runner.run(inputs)
+        taken.append(1e3 * (time.perf_counter() - start))
+    return taken[WARM_UP:]
 
 
 def sum_kernels(events: list[dict[str, Any]]) -> list[float]:

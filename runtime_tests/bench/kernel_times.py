@@ -10,7 +10,6 @@ import logging
 import platform
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,9 +31,8 @@ from export.backend import BACKENDS, Backend, get_backend
 from export.errors import ExportError
 from export.options import Quantization
 from export.program.prepare import prepare_program
-from export.runner import Runner
 from runtime_tests.bench.inputs import random_inputs
-from runtime_tests.bench.kernel_clock import WARM_UP, Clock, onnxruntime_clock, whole_clock
+from runtime_tests.bench.kernel_clock import Clock, onnxruntime_clock, time_runs, whole_clock
 from runtime_tests.bench.latency import bench
 from runtime_tests.bench.lone_layer import LoneLayer, lone_layers
 from runtime_tests.options import BENCH_SECONDS
@@ -47,6 +45,10 @@ SHARES = (0.25, 0.5, 0.75, 1.0)
 """Of a layer's channels, rounded to tiles; one tile beside them."""
 PASSES, RUNS = 5, 8
 """So often every file is opened, and run each time."""
+WRITING = 0.3
+"""Share of the progress that writing files counts."""
+LONE: Mapping[str, Mapping[str, Any]] = {"onnx": {}, "tflite": {"io": "int8", "layout": "nhwc"}}
+"""How the file of a single layer is asked for, so that a clock can tell the layer from the rest."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,8 @@ def measure_kernel_times(
         for done, call in enumerate(steps):
             for counts, place in call.paths.items():
                 call.times[counts] += clock(place, call.layer.shape[0], RUNS)
-            whole_times += [_time(runner, given) for _ in range(WARM_UP + RUNS)][WARM_UP:]  # warm, as the layers are
-            idle_times += [_time(idle, nothing) for _ in range(WARM_UP + RUNS)][WARM_UP:]
+            whole_times += time_runs(runner, given, RUNS)  # warm, as the layers are
+            idle_times += time_runs(idle, nothing, RUNS)
             on_progress(1 - (1 - WRITING) * (1 - (done + 1) / len(steps)), "measuring")
         dense_ms = statistics.median(whole_times)
         fixed_ms = min(statistics.median(idle_times), dense_ms)
@@ -217,10 +219,6 @@ def check_kernel_times(
         found = bench(paths, threads=times.threads, seconds=seconds)
     dense, little = (result.latency_ms for result in found.results)
     return LatencyCheck(predicted, little, dense, found.rounds)
-
-
-WRITING = 0.3
-"""Share of the progress that writing files counts."""
 
 
 def _share_out(taken_ms: float, files: Mapping[str, list[_Files]]) -> dict[str, LayerTimes]:
@@ -288,10 +286,6 @@ def _write_layer(
     return _Files(layer, outputs, inputs, paths, {counts: [] for counts in paths})
 
 
-LONE: Mapping[str, Mapping[str, Any]] = {"onnx": {}, "tflite": {"io": "int8", "layout": "nhwc"}}
-"""How the file of a single layer is asked for, so that a clock can tell the layer from the rest."""
-
-
 def _write(backend: Backend, model: nn.Module, inputs: Inputs, path: Path, options: Mapping[str, Any]) -> None:
     quantization = Quantization(activations="int8", calibration=inputs)
     request = backend.request(quantization=quantization, **options)
@@ -324,12 +318,6 @@ def _write_empty(backend: Backend, path: Path, options: Mapping[str, Any]) -> No
     attach(module)
     freeze(module)
     _write(backend, module, torch.randn(2, 1, 1, 1), path, options)
-
-
-def _time(runner: Runner, inputs: Any) -> float:
-    start = time.perf_counter()
-    runner.run(inputs)
-    return 1e3 * (time.perf_counter() - start)
 
 
 def processor_name() -> str:
