@@ -11,6 +11,7 @@
 # make arm    int8 files on emulated Cortex-A53, A72, A76 and i8mm;  make x86  on levels below this processor's;  make mcu  in TFLite Micro: docs/devices.md
 # make browser  int8 files in Node and in headless Chromium, and the page of examples/browser in it
 # All set up .venv first; the times are those of two cores without that. tests/plugins/tiers.py says which test runs where.
+# make site   the documentation as a site, in site/: links and names are held, or it fails
 # make lock   the lock files of CI anew;  make sbom  what a release depends on, as a CycloneDX file
 # On Linux without a GPU, TORCH_INDEX=https://download.pytorch.org/whl/cpu saves gigabytes: torch alone comes from there.
 # LOCKED=1 installs the files of .ci/lock*.txt and no others (Linux on x86-64, CPython 3.11).
@@ -21,7 +22,7 @@ READY := .venv/ready
 DEMO := demo
 
 .DEFAULT_GOAL := demo
-.PHONY: demo quick test full check lint format fuzz arm x86 mcu browser fashion-mnist bench zoo litert storage training lock sbom clean
+.PHONY: demo quick test full check lint format fuzz site arm x86 mcu browser fashion-mnist bench zoo litert storage training lock sbom clean
 
 # An index for torch and not one more for all packages: a name that is free on either could be taken there by a stranger.
 TORCH_FROM = $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
@@ -68,7 +69,7 @@ quick: lint
 test: check
 	$(PYTEST)
 
-full: check
+full: check site
 	$(PYTEST) --tier full
 
 # Files of three formats, changed at random, for so many minutes in all; what is found is kept in demo/found.
@@ -171,6 +172,13 @@ sbom:
 	$(SBOM)/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible \
 	    --output-file $(DEMO)/sbom.json .venv-release/bin/python
 	rm -rf .venv-sbom .venv-release
+
+# It reads the code and does not import it; its tool has an environment of its own.
+SITE := .venv-site/bin
+site:
+	[ -x $(SITE)/mkdocs ] || { $(PYTHON) -m venv .venv-site && \
+	    $(SITE)/python -m pip install --quiet mkdocs-material==9.8.2 'mkdocstrings[python]==1.0.8' ruff; }
+	NO_MKDOCS_2_WARNING=1 $(SITE)/mkdocs build --strict
 
 clean:
 	rm -rf .venv $(DEMO) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -186,7 +186,7 @@ def save(
         CheckpointError: A value that `load` would refuse: neither plain nor a tensor, or not fitting the others.
         OutputError: The file cannot be written.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> model = models.create("resnet8", in_channels=1)
         >>> folder = tempfile.TemporaryDirectory()

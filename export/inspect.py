@@ -18,7 +18,7 @@ def inspect_file(path: Path) -> cli.Reportable:
     Raises:
         ExportError: Missing, not one of ours, or damaged.
 
-    Example:
+    Examples:
         print(inspect_file(Path("model.onnx")))
     """
     return backend_of(path).inspect(path)

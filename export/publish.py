@@ -202,7 +202,7 @@ def check_parity(
         ExportError: The file cannot be opened, is not ours, or does not take these inputs; the network's outputs have
             no batch dimension or depend on the batch; or there are no inputs.
 
-    Example:
+    Examples:
         assert check_parity("net.onnx", model, images).ok
     """
     inputs = _take(model, inputs)

@@ -11,7 +11,7 @@ def check_integers(**arguments: tuple[int, int, int]) -> None:
     Raises:
         ValueError: Naming the argument, its range and the value found.
 
-    Example:
+    Examples:
         >>> check_integers(in_features=(0, 1, 65536))
         Traceback (most recent call last):
         ValueError: in_features must be an integer from 1 to 65536, found 0

@@ -64,7 +64,7 @@ def create(name: str, **arguments: int | float) -> nn.Module:
         UnknownModelError: No such name, or an argument that the factory does not take.
         ValueError: An argument outside the factory's range.
 
-    Example:
+    Examples:
         >>> create("resnet8", in_channels=1, num_classes=10, input_size=8).input_shape
         (1, 8, 8)
     """
@@ -93,7 +93,7 @@ def arguments_for(name: str, input_shape: tuple[int, ...], num_classes: int) -> 
         UnknownModelError: No such name.
         ValueError: The network takes inputs of another kind, or it has no classes.
 
-    Example:
+    Examples:
         >>> arguments_for("ds_cnn", (1, 49, 10), 12)
         {'in_channels': 1, 'height': 49, 'width': 10, 'num_classes': 12}
     """

@@ -10,7 +10,7 @@ from torch import nn
 def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
     """Count the zeros before and after one axis.
 
-    Example:
+    Examples:
         >>> same_padding(96, 3, 2), same_padding(49, 10, 2), same_padding(10, 4, 2)
         ((0, 1), (4, 5), (1, 1))
     """

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+import codeq
+import export
+from codeq import compress
+
 pytestmark = pytest.mark.quick
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +52,18 @@ def test_names_that_do_not_exist_are_seen() -> None:
     assert _exists("codeq.set_compile")
     assert not _exists("codeq.quantizer.attach.froze")
     assert not _exists("export.verify")
+
+
+def test_the_site_has_every_page() -> None:
+    named = re.findall(r"([\w.]+\.md)", (ROOT / "mkdocs.yml").read_text())
+    assert sorted(named) == sorted(path.name for path in ROOT.glob("docs/*.md"))
+
+
+def test_the_site_has_every_public_name() -> None:
+    shown = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
+    assert all(map(_exists, shown))
+    public = {name for package in (codeq, compress, export) for name in package.__all__} - {"__version__"}
+    assert sorted(name.rpartition(".")[2] for name in shown) == sorted(public)
 
 
 def _exists(name: str) -> bool:

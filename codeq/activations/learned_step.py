@@ -103,7 +103,7 @@ class QuantizedActivations(nn.Module):
             next.
         AttachError: No layer of it can compute in integers.
 
-    Example:
+    Examples:
         quantized = QuantizedActivations(model, (images[:2],))
         quantized.calibrate((images,))
         loss = F.cross_entropy(quantized(images), labels)  # optimize model and quantized.quantizers

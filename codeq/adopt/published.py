@@ -121,7 +121,7 @@ def from_published(
             training leaves. The network is then as it was.
         AttachError: The network has quantizers already.
 
-    Example:
+    Examples:
         >>> layer = nn.Sequential(nn.Linear(8, 4, bias=False))
         >>> quantizer = {name: torch.tensor(3.0) for name in FIELDS}
         >>> state = {f"0.parametrizations.weight.0.quantizer.{name}": value for name, value in quantizer.items()}

@@ -104,7 +104,7 @@ def recover(
             left without quantizers.
         AttachError: As for `attach`.
 
-    Example:
+    Examples:
         >>> layer = nn.Sequential(nn.Linear(64, 4))
         >>> layer[0].weight.data = (layer[0].weight.data / 0.01).round().clamp(-7, 7) * 0.01
         >>> recover(layer).weights[0].bits

@@ -202,7 +202,7 @@ def advise(model: nn.Module, *, granularity: str = "channel", exclude: str | Ite
         AttachError: The network has no layer to quantize, or a pattern matches none.
         CompressError: No such granularity, or a weight is not finite.
 
-    Example:
+    Examples:
         >>> network = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
         >>> [weight.name for weight in advise(network).weights]
         ['0.weight', '2.weight']

@@ -145,7 +145,7 @@ def compress(
         KernelTimesError: The table cannot be read, or is of another network.
         TraceError: It cannot be called with the inputs, or has no graph.
 
-    Example:
+    Examples:
         >>> network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
         >>> compress(network, torch.randn(64, 8), bits=4).method
         'obq'

@@ -68,7 +68,7 @@ def collect_calibration(
         CalibrationError: No inputs; batches that differ in kind, shape or dtype; a dtype that no network takes; NaN, or
             infinite values where the network takes one input (beside others it may be a mask).
 
-    Example:
+    Examples:
         >>> collect_calibration([(torch.zeros(2, 3), torch.tensor([0, 1])), (torch.ones(2, 3), torch.tensor([1, 0]))])
         tensor([[0., 0., 0.],
                 [0., 0., 0.],

@@ -114,7 +114,7 @@ def named_outputs(model: nn.Module, outputs: Any) -> dict[str, Tensor]:
     Raises:
         TraceError: An output that is no tensor, two of one name, or no output at all.
 
-    Example:
+    Examples:
         >>> list(named_outputs(nn.Identity(), {"logits": Tensor(3), "hidden": (Tensor(2), None, Tensor(1))}))
         ['logits', 'hidden_0', 'hidden_2']
     """

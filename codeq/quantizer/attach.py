@@ -183,7 +183,7 @@ def attach(
             has no layer to quantize, has quantizers already, or a weight that a hook computes (without `bake`).
         ValueError: A quantizer argument is out of range.
 
-    Example:
+    Examples:
         >>> model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 2))
         >>> attach(model, bits=4, overrides={"2": {"bits": 8}}).quantized
         ('0.weight', '2.weight')

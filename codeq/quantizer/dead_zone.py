@@ -83,7 +83,7 @@ class DeadZoneQuantizer(nn.Module):
     Raises:
         ValueError: An argument outside its range.
 
-    Example:
+    Examples:
         >>> quantizer = DeadZoneQuantizer(bits=4)
         >>> w = torch.randn(16, 8, 3, 3)
         >>> encoding = quantizer.encode(w)

@@ -13,7 +13,7 @@ def matches(pattern: str, names: Sequence[str]) -> bool:
     Raises:
         AttachError: What follows `re:` is no regular expression.
 
-    Example:
+    Examples:
         >>> matches("layer1.*", ["layer1.0.conv1"]), matches("re:fc|head", ["fc"])
         (True, True)
     """
@@ -31,7 +31,7 @@ def find_patterns(chosen: Sequence[str], others: Collection[str]) -> list[str]:
 
     Tried of each name are its last part behind any layer, and its numbers as any; else it is named exactly.
 
-    Example:
+    Examples:
         >>> find_patterns(["stem", "blocks.0.depthwise", "blocks.1.depthwise"], ["blocks.0.expand", "blocks.1.expand"])
         ['stem', '*.depthwise']
     """

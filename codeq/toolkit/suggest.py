@@ -15,7 +15,7 @@ def did_you_mean(word: str, known: Iterable[str], shown: Mapping[str, str] | Non
     Returns:
         E.g. "; did you mean --activations?", or "" where nothing is near.
 
-    Example:
+    Examples:
         >>> did_you_mean("--activatons", ["--activations", "--opset"])
         '; did you mean --activations?'
     """

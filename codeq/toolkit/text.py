@@ -25,7 +25,7 @@ def printable(text: str, limit: int = 200) -> str:
     Returns:
         One line of printable characters.
 
-    Example:
+    Examples:
         >>> printable("conv1\x1b[2J")
         'conv1\\x1b[2J'
     """

@@ -158,7 +158,7 @@ def share(index: Tensor, ranks: Ranks) -> Tensor:
     Raises:
         RanksError: The batch has fewer inputs than there are ranks. Every rank raises it.
 
-    Example:
+    Examples:
         >>> [share(torch.arange(5), Ranks(rank, 2)).tolist() for rank in range(2)]
         [[0, 1, 2], [3, 4]]
     """
@@ -181,7 +181,7 @@ def loss_weight(local_size: int, batch_size: int, ranks: Ranks) -> float:
     Returns:
         local_size * world_size / batch_size; exactly 1 for equal parts.
 
-    Example:
+    Examples:
         >>> loss_weight(3, 5, Ranks(0, 2)), loss_weight(2, 5, Ranks(1, 2))
         (1.2, 0.8)
     """

@@ -53,7 +53,7 @@ def param_groups(
         ValueError: An optimizer whose weight decay passes through a normalised gradient, so that lambda would mean
             nothing there (RMSprop, Adagrad, ...), or an argument out of range.
 
-    Example:
+    Examples:
         >>> from models import resnet8
         >>> import codeq
         >>> model = resnet8()

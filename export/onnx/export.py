@@ -85,7 +85,7 @@ def export_onnx(
         ParityError: The file does not compute what the network does; nothing was published, unless it
             was accepted.
 
-    Example:
+    Examples:
         report = export_onnx(model, (torch.zeros(1, 3, 32, 32),), "net.onnx")
         print(report)
     """

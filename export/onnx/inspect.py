@@ -149,7 +149,7 @@ def inspect_file(path: Path) -> Inspection:
     Raises:
         ExportError: Missing, not an ONNX file, not one of ours, or damaged.
 
-    Example:
+    Examples:
         print(inspect_file(Path("model.onnx")))
     """
     model = load_model(path)

@@ -69,7 +69,7 @@ def load_session(
     Raises:
         ExportError: Missing, not an ONNX file, or not one of ours.
 
-    Example:
+    Examples:
         session = load_session("resnet8.onnx")
         (logits,) = session.run(None, {"input": images})
     """

@@ -10,7 +10,7 @@ Pair = tuple[int, int]
 def fill(node: Node, *defaults: Any) -> list[Any]:
     """Give as many arguments as there are defaults; the first ones, which a node always has, may be given as None.
 
-    Example:
+    Examples:
         x, axis = fill(node, None, 0)
     """
     return [*node.args, *defaults[len(node.args) :]][: len(defaults)]
@@ -19,7 +19,7 @@ def fill(node: Node, *defaults: Any) -> list[Any]:
 def pair(value: Any) -> Pair:
     """Give an argument for height and width, which PyTorch takes once for both axes or for each.
 
-    Example:
+    Examples:
         >>> pair(3), pair([3]), pair([1, 2])
         ((3, 3), (3, 3), (1, 2))
     """

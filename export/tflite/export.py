@@ -77,7 +77,7 @@ def export_tflite(
         ParityError: The file does not compute what the network does; nothing was published, unless it
             was accepted.
 
-    Example:
+    Examples:
         report = export_tflite(model, (torch.zeros(1, 3, 32, 32),), "net.tflite")
         print(report)
     """

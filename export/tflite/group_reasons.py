@@ -10,7 +10,7 @@ SHOWN = 3
 def group_reasons(reasons: Mapping[str, str]) -> list[str]:
     """Give one line per reason, with the first names that it holds for.
 
-    Example:
+    Examples:
         >>> group_reasons({"a": "too long", "b": "too long"})
         ['a, b: too long']
     """

@@ -46,7 +46,7 @@ def _rewrite(exported: ExportedProgram, node: Node) -> bool:
 def assign_letters(equation: str) -> tuple[str, str, str, str, str, str, str] | None:
     """Split an equation: left, right, result, and the letters of batch, row, column and sum; None for another form.
 
-    Example:
+    Examples:
         >>> assign_letters("bqhd,bkhd->bhqk")
         ('bqhd', 'bkhd', 'bhqk', 'bh', 'q', 'k', 'd')
     """
