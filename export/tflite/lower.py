@@ -143,7 +143,10 @@ def _add_outputs(build: Builder, graph: Graph, names: Sequence[str], *, channels
 def describe_layout(build: Build) -> Mapping[str, Any]:
     """Describe what a reader needs to find codes in the file, in plain types."""
     return {
-        "weights": {name: [layout.view, layout.order] for name, layout in build.weights.items()},
+        "weights": {
+            name: [layout.view, layout.order, *([layout.mirrored] if layout.mirrored else [])]
+            for name, layout in build.weights.items()
+        },
         "activations": dict(build.codes),
         "channels_last_io": build.channels_last_io,
         "codes_io": build.codes_io,

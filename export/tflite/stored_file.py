@@ -173,8 +173,9 @@ def record_mismatch(path: Path, failure: str) -> None:
 def _read_orders(path: Path, layout: Any) -> tuple[dict[str, StoredLayout], dict[str, Order]]:
     try:
         weights = {}
-        for name, (view, order) in layout["weights"].items():
-            weights[name] = StoredLayout(tuple(view), tuple(order), tuple(view[axis] for axis in order))
+        for name, (view, order, *mirrored) in layout["weights"].items():
+            shape = tuple(view[axis] for axis in order)
+            weights[name] = StoredLayout(tuple(view), tuple(order), shape, tuple(*mirrored))
         return weights, {name: tuple(order) for name, order in layout["activations"].items()}
     except DAMAGED as error:
         raise ExportError(f"{path}: its {KEY!r} metadata is damaged ({error})") from error

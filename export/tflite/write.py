@@ -27,6 +27,7 @@ from export.tflite.runtime import PACKAGE, installed_version
 from export.tflite.stored_file import LITERT
 from export.tflite.trusted import trust
 from export.tflite.weights.form import DEQUANTIZE, StoredForm, WeightForms, form_notes
+from export.tflite.weights.layout import StoredLayout
 
 FORMS = {"dense": "int8", "csr": "CSR", "int4": "int4"}
 """What reports call the forms of export/tflite/weights/form.py."""
@@ -55,8 +56,7 @@ def write_tflite(prepared: Prepared, request: TfliteRequest, staged: Path) -> Wr
         sparse = None
         if prepared.program.activations is None and not request.hybrid:
             sparse = plan_sparse_inference(build.graph, wanted=request.sparse_inference == "auto")
-            if sparse.hazard:
-                build = _stored_dense(build)
+            build = _stored_dense(build) if sparse.hazard else _mirrored(build, sparse.mirrored)
         pack = partial(write, build.graph)
         operators = [operator.code for operator in build.graph.operators]
         if request.is_micro:
@@ -103,6 +103,17 @@ def _stored_dense(build: Build) -> Build:
 
     return replace(
         build, stored={n: dense(n, form) if form.form == "csr" else form for n, form in build.stored.items()}
+    )
+
+
+def _mirrored(build: Build, kernels: Collection[str]) -> Build:
+    """Say of kernels that their rows and columns, the last two axes, lie from behind."""
+
+    def turned(layout: StoredLayout) -> StoredLayout:
+        return replace(layout, mirrored=(len(layout.view) - 2, len(layout.view) - 1))
+
+    return replace(
+        build, weights={n: turned(how) if codes_name(n) in kernels else how for n, how in build.weights.items()}
     )
 
 

@@ -19,7 +19,7 @@ COUNTS: Mapping[str, tuple[int, int, int]] = {
     **dict.fromkeys(("EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL"), (2, 2, 1)),
     **dict.fromkeys(("LOGICAL_AND", "LOGICAL_OR", "ARG_MAX", "ARG_MIN", "BATCH_MATMUL", "CUMSUM", "GATHER"), (2, 2, 1)),
     **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "PAD", "PRELU", "TRANSPOSE"), (2, 2, 1)),
-    **dict.fromkeys(("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"), (2, 2, 1)),
+    **dict.fromkeys(("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "REVERSE_V2"), (2, 2, 1)),
     **dict.fromkeys(("CONV_2D", "FULLY_CONNECTED"), (2, 3, 1)),
     **dict.fromkeys(("DEPTHWISE_CONV_2D", "PADV2", "SELECT_V2"), (3, 3, 1)),
     "CONCATENATION": (1, MANY, 1),
@@ -42,6 +42,7 @@ RANKS: Mapping[str, Mapping[int, tuple[int, ...]]] = {
     "DEPTH_TO_SPACE": {0: (4,)},
     "PAD": {1: (2,)},
     "PADV2": {1: (2,)},
+    "REVERSE_V2": {1: (1,)},
     "TRANSPOSE": {1: (1,)},
     "STRIDED_SLICE": {1: (1,), 2: (1,), 3: (1,)},
 }

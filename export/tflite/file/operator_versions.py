@@ -79,6 +79,7 @@ OPERATORS: Mapping[str, OperatorKind] = {
     "RESHAPE": OperatorKind("ReshapeOptions", 1, 1),
     "RESIZE_BILINEAR": OperatorKind("ResizeBilinearOptions", 1, 2),
     "RESIZE_NEAREST_NEIGHBOR": OperatorKind("ResizeNearestNeighborOptions", 1, 2),
+    "REVERSE_V2": OperatorKind("ReverseV2Options"),
     "ROUND": OperatorKind(""),
     "RSQRT": OperatorKind(""),
     "SELECT_V2": OperatorKind("SelectV2Options"),

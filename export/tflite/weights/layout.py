@@ -1,6 +1,6 @@
 """A tensor of PyTorch lies in the file in another order: channels last, where the runtime's operators want it so.
 
-    stored = tensor.reshape(view).transpose(order).reshape(shape)
+    stored = flip(tensor.reshape(view), mirrored).transpose(order).reshape(shape)
 
 Moving values only: exact, and undone without loss.
 """
@@ -30,21 +30,29 @@ def flat_order(shape: Sequence[int], order: Order) -> Order:
 
 @dataclass(frozen=True)
 class StoredLayout:
-    """Says how one weight lies in a file: `view` has as many dimensions as `order`, `shape` is the stored one."""
+    """Says how one weight lies in a file: `view` has as many dimensions as `order`, `shape` is the stored one.
+
+    `mirrored` are axes of the view that are stored from behind (passes/sparse_inference.py).
+    """
 
     view: tuple[int, ...]
     order: Order
     shape: tuple[int, ...]
+    mirrored: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if sorted(self.order) != list(range(len(self.view))) or math.prod(self.view) != math.prod(self.shape):
             raise ValueError(f"layout of view {self.view}, order {self.order} and shape {self.shape}")
+        if not set(self.mirrored) <= set(self.order):
+            raise ValueError(f"layout of view {self.view} has no axes {self.mirrored}")
 
     def store(self, tensor: np.ndarray) -> np.ndarray:
         """Give PyTorch's tensor as the file holds it."""
-        return np.ascontiguousarray(tensor.reshape(self.view).transpose(self.order).reshape(self.shape))
+        viewed = np.flip(tensor.reshape(self.view), self.mirrored)
+        return np.ascontiguousarray(viewed.transpose(self.order).reshape(self.shape))
 
     def restore(self, stored: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Undo `store`: a tensor of PyTorch's `shape`."""
         permuted = stored.reshape([self.view[axis] for axis in self.order])
-        return np.ascontiguousarray(permuted.transpose(np.argsort(self.order)).reshape(shape))
+        viewed = np.flip(permuted.transpose(np.argsort(self.order)), self.mirrored)
+        return np.ascontiguousarray(viewed.reshape(shape))

@@ -1,5 +1,6 @@
 """A graph that XNNPACK would multiply sparsely is written whole in that form, or in one that nothing takes for it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ pytest.importorskip("ai_edge_litert", reason="LiteRT is an extra: pip install '.
 
 import codeq
 from export import check_parity
+from export.metadata import KEY
 from export.report import Report
 from export.tflite import export_tflite
-from export.tflite.file.flatbuffer import read
+from export.tflite.file.flatbuffer import read, with_metadata
+from export.tflite.inspect import inspect_file
 from export.tflite.runner import LiteRtRunner
+from models.same_padding import same_pad2d
 
 SIZE = 24
 
@@ -73,10 +77,25 @@ class PaddedByHand(Network):
 
 
 class Keras(Network):
-    """Zeros behind alone, as Keras pads."""
+    """Zeros behind alone in one window, as Keras pads."""
 
     def begin(self, x: Tensor) -> Tensor:
         return F.relu6(F.conv2d(F.pad(x, (0, 1, 0, 1)), self.first.weight, self.first.bias, stride=2))
+
+
+class AllKeras(Network):
+    """Zeros as Keras puts them: of even sizes behind alone, of odd ones around; a window of 5 x 5 among them."""
+
+    def __init__(self, size: int, middle: nn.Module | None = None) -> None:
+        super().__init__(middle=middle)
+        self.first.padding = (0, 0)
+        self.first = nn.Sequential(same_pad2d((size, size), (3, 3), 2), self.first)
+        half = -(-size // 2)
+        each = nn.Conv2d(48, 48, 5, stride=2, groups=48)
+        self.each = nn.Sequential(same_pad2d((half, half), (5, 5), 2), each)
+
+    def begin(self, x: Tensor) -> Tensor:
+        return F.relu6(self.first(x))
 
 
 def export(model: nn.Module, path: Path, size: int = SIZE, **options: Any) -> tuple[Report[Any], Tensor]:
@@ -132,7 +151,8 @@ def test_a_network_that_qualifies_is_padded_around(size: int, tmp_path: Path) ->
         (lambda: Network(middle=nn.Softmax(1)), "SOFTMAX"),
         (lambda: Network(middle=nn.Conv2d(8, 8, 5, padding=1, groups=8)), r"^middle has not 2 zeros on every side$"),
         (ExtraOutput, r"reads what is computed before the last mean$"),
-        (Keras, r"^the padding of first is on one side$"),
+        (Keras, r"^each has not 1 zeros behind, as that of other windows$"),
+        (lambda: AllKeras(SIZE, nn.Upsample(scale_factor=2, mode="bilinear")), r"on one side, and .* is resized$"),
     ],
 )
 def test_what_does_not_qualify_stays_as_it_was(model: Any, reason: str, tmp_path: Path) -> None:
@@ -143,7 +163,46 @@ def test_what_does_not_qualify_stays_as_it_was(model: Any, reason: str, tmp_path
     found = report.details.sparse_inference
     assert not found.engages
     assert re.search(reason, found.reason), found.reason
-    assert pads(report.path)[0] != [[0, 0], [1, 1], [1, 1], [0, 0]]
+    assert pads(report.path)[:1] != [[[0, 0], [1, 1], [1, 1], [0, 0]]]
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("size", [24, 25, 26, 27])
+def test_padding_behind_is_turned_to_the_front(size: int, layout: str, tmp_path: Path) -> None:
+    """Of 24 both windows are padded behind, of 26 and 27 one, and of 25 none."""
+    torch.manual_seed(0)
+    model = AllKeras(size)
+    report, x = export(model, tmp_path / "on.tflite", size, layout=layout)
+    found = report.details.sparse_inference
+    assert found.engages
+    mirrored = size != 25
+    assert report.details.operators.get("REVERSE_V2", 0) == (2 if mirrored else 0)
+    assert len(found.mirrored) == (2 if mirrored else 0)
+    assert pads(report.path) == [[[0, 0], [half, half], [half, half], [0, 0]] for half in (1, 2)]
+    torch.manual_seed(0)
+    off, _ = export(AllKeras(size), tmp_path / "off.tflite", size, sparse_inference="off", layout=layout)
+    assert "REVERSE_V2" not in off.details.operators
+    on, plain = outputs(report.path, x), outputs(off.path, x)
+    assert np.abs(on - plain).max() <= 1e-5 * np.abs(plain).max()
+    assert {weight.name for weight in inspect_file(report.path).weights} == {
+        w.name for w in inspect_file(off.path).weights
+    }
+
+
+def test_a_file_that_says_nothing_of_its_mirrored_kernels_is_caught(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = AllKeras(SIZE)
+    report, x = export(model, tmp_path / "on.tflite")
+    data = report.path.read_bytes()
+
+    def unsaid(text: str) -> str:
+        content = json.loads(text)
+        for layout in content["layout"]["weights"].values():
+            del layout[2:]
+        return json.dumps(content)
+
+    report.path.write_bytes(with_metadata(data, KEY, unsaid))
+    assert not check_parity(report.path, model, x).ok
 
 
 def test_what_begins_as_if_and_does_not_qualify_has_dense_weights(tmp_path: Path) -> None:
