@@ -34,8 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         choices=NETWORKS,
         metavar="NAME",
-        help=f"of the registry, or {STRESS}: codes to both ends of 8 bits, or {SPARSE}: a mobilenet_v2 of floats whose "
-        f"zeros LiteRT skips (default: {', '.join(DEFAULT_NETWORKS)})",
+        help=f"of the registry, {STRESS}: codes to both ends of 8 bits, or {' and '.join(SPARSE)}: networks of floats "
+        f"whose zeros LiteRT skips (default: {', '.join(DEFAULT_NETWORKS)})",
     )
     parser.add_argument(
         "--backends",

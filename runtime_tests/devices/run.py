@@ -40,7 +40,8 @@ BEYOND = 4
 """A network whose FEWEST_INPUTS ask for so many times a processor's multiply-adds is not run there."""
 MOST_INPUTS, FEWEST_INPUTS = 12, 3
 NOT_READ = "it reads no such file"
-SPARSE_NETWORK, SPARSE_BACKEND = ("mobilenet_v2", {"input_size": 32}), "tflite"
+SPARSE_NETWORKS = dict(zip(SPARSE, (("mobilenet_v2", {"input_size": 32}), ("mobilenet_v1", {})), strict=True))
+SPARSE_BACKEND = "tflite"
 STRESS_CHANNELS, STRESS_SIZE = 32, 8
 
 
@@ -137,7 +138,7 @@ def run_devices(
     Args:
         target: For the report.
         processors: From `arm.prepare` or `x86.prepare`.
-        networks: Names of the registry, `STRESS`, or `SPARSE`.
+        networks: Names of the registry, `STRESS`, or of `SPARSE`.
         backends: "onnx", "tflite".
         options: Further ones of their requests, by backend.
         patient: Run networks too that take minutes on a processor.
@@ -150,9 +151,9 @@ def run_devices(
             if network == STRESS:
                 model, inputs = stress_network()
             else:
-                model, inputs = zoo_network(*SPARSE_NETWORK if network == SPARSE else (network, SMALLER.get(network)))
+                model, inputs = zoo_network(*SPARSE_NETWORKS.get(network, (network, SMALLER.get(network))))
             for backend in map(get_backend, backends):
-                if network == SPARSE and backend.name != SPARSE_BACKEND:
+                if network in SPARSE and backend.name != SPARSE_BACKEND:
                     continue
                 for row in _file_rows(
                     network, model, inputs, backend, processors, Path(folder), options or {}, patient
@@ -175,7 +176,7 @@ def _file_rows(
     """Export one file and take it to every processor."""
     path, name = folder / f"{network}{backend.suffix}", f"int8{backend.suffix}"
     quantization = Quantization(activations="int8", calibration=inputs)
-    if network == SPARSE:
+    if network in SPARSE:
         name, quantization = f"float32{backend.suffix}", Quantization()
     macs = summary(model, tuple(inputs.shape[1:])).macs
     slow = [item for item in processors if item.missing or (FEWEST_INPUTS * macs > BEYOND * item.macs and not patient)]
@@ -198,7 +199,7 @@ def _file_rows(
             **options.get(backend.name, {}),
         )
         report = publish(backend, model, (inputs[:2],), path, request)
-        if network == SPARSE and not report.details.sparse_inference.engages:
+        if network in SPARSE and not report.details.sparse_inference.engages:
             raise ExportError(f"{name}: its zeros are not skipped: {report.details.sparse_inference.reason}")
         verdict = report.verdict
         stored = backend.read(path)

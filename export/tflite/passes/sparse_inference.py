@@ -10,8 +10,7 @@ places (XNNPACK, src/subgraph.c; measured: 3.4x at 90 % zeros on mobilenet_v2). 
     weights  more than two thirds of those of 1 x 1 convolutions are zeros, and one weight comes out of a DENSIFY
 
 Where windows of stride 2 are padded behind alone, as Keras pads images of even size, image and kernels are mirrored,
-height and width: zeros then stand in front, the padding can be put around, and a mean over all places sees no
-difference. Exact but for the order of sums. (Half-pixel resizing would commute with it too; it is left out.)
+rows and columns (mirror.py): zeros then stand in front, and the padding can be put around.
 
 A graph that begins so and has ONE operator inside that does not qualify computes wrong numbers there, without an error,
 and x86 with AVX, which never does this, cannot show it. So it is all or nothing: a graph that qualifies gets its
@@ -24,6 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from export.tflite.file.graph import SAME, VALID, Graph, Operator, Tensor
+from export.tflite.passes.mirror import mirror
 
 NEEDED_ZEROS = 2 / 3
 IMAGES = frozenset({"ADD", "MUL", "SUB"})
@@ -181,28 +181,13 @@ class _Parts:
             self.graph.operators.insert(place, written)
 
     def mirror(self) -> tuple[str, ...]:
-        """Turn the image, and every kernel of more than one place, from behind; the names of the stored kernels."""
+        """Turn the image and all windows from behind; the names of the stored kernels."""
         assert self.first is not None
-        kernels = sorted({self._stored(operator.inputs[1]) for operator in self.inside if self._is_wide(operator)})
-        for number in kernels:
-            kernel = self.graph.tensors[number]
-            assert kernel.data is not None
-            turned = np.ascontiguousarray(np.flip(kernel.data, (1, 2)))
-            self.graph.tensors[number] = replace(kernel, data=turned)
-        source = self._image(self.first)
-        place = next(at for at, operator in enumerate(self.graph.operators) if source in operator.inputs)
-        reader = self.graph.operators[place]
-        written = []
-        made = source
-        for axis, name in ((1, "rows"), (2, "columns")):  # one at a time: older interpreters turn no two
-            image = self.graph.tensors[made]
-            number = self.graph.add_tensor(Tensor(f"mirrored/{name}/axis", (1,), np.dtype(np.int32), np.int32([axis])))
-            turned = self.graph.add_tensor(replace(image, name=f"mirrored/{name}", data=None))
-            written.append(Operator("REVERSE_V2", 1, (made, number), (turned,), {}))
-            made = turned
-        inputs = tuple(made if number == source else number for number in reader.inputs)
-        self.graph.operators[place : place + 1] = [*written, replace(reader, inputs=inputs)]
-        return tuple(self.graph.tensors[number].name for number in kernels)
+        return mirror(self.graph, self._image(self.first), sorted(self._kernels()))
+
+    def _kernels(self) -> set[int]:
+        """Find the stored kernels of more than one place."""
+        return {self._stored(operator.inputs[1]) for operator in self.inside if self._is_wide(operator)}
 
     def _stored(self, number: int) -> int:
         """Find the tensor that holds what a constant is decoded from."""
@@ -236,7 +221,7 @@ class _Parts:
         assert self.first is not None
         if sum(self._image(self.first) in operator.inputs for operator in self.graph.operators) > 1:
             return "the padding of a window is on one side, and two operators read the image"
-        turned = {self._stored(operator.inputs[1]) for operator in self.inside if self._is_wide(operator)}
+        turned = self._kernels()
         for operator in self.graph.operators:
             if not self._is_wide(operator) or operator not in self.inside:
                 shared = {self._stored(number) for number in operator.inputs if number in self.constant} & turned
