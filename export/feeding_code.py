@@ -51,21 +51,37 @@ CROPPED = """    rows, columns = {rows}, {columns}  # the smallest image that co
 IMAGES = """
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("give pictures, as in: python " + sys.argv[0] + " cat.png")
     for path in sys.argv[1:]:
-        outputs = run([prepare(read(path))])
+        try:
+            pixels = read(path)
+        except OSError as error:
+            sys.exit("%s: %s" % (path, error))
+        outputs = run([prepare(pixels)])
 {show}"""
 BEST = """        best = int(outputs[0][0].argmax())
         print(path, LABELS[best], float(outputs[0][0, best]))
 """
-SHAPES = """        print(path, *(output.shape for output in outputs))
+SHAPES = """        for output in outputs:  # the file does not name its classes
+            print(path, output.shape, "largest at", int(output[0].argmax()))
 """
 OTHERS = """
+INPUTS = [  # name, shape of one, type; what they are made of the file does not say
+{inputs}]
+
 
 if __name__ == "__main__":
-    # The file does not say what its inputs are made of; these have their shapes and types.
-    outputs = run([
-{inputs}    ])
-    print(*(output.shape for output in outputs))
+    if len(sys.argv) != 1 + len(INPUTS):
+        sys.exit("give an .npy file for each input: " + ", ".join(name for name, _, _ in INPUTS))
+    arrays = []
+    for path, (_, shape, dtype) in zip(sys.argv[1:], INPUTS):
+        try:
+            arrays.append(np.load(path).astype(dtype).reshape(shape))
+        except (OSError, ValueError) as error:
+            sys.exit("%s: %s" % (path, error))
+    for output in run(arrays):
+        print(output.shape, *output.reshape(-1)[:10])
 """
 
 
@@ -85,7 +101,7 @@ def feeding_code(path: Path) -> str:
     stored = backend.read(path)
     if stored.metadata.state:
         raise ExportError(
-            f"{path}: keeps state between calls, which this program would not; README says how to feed it"
+            f"{path}: keeps state between calls, which this program would not; what comes out has to go in again"
         )
     opening = backend.opening_code(stored)
     slots = opening.inputs
@@ -93,8 +109,15 @@ def feeding_code(path: Path) -> str:
     images = len(slots) == 1 and _takes_images(slots[0], preprocessing)
     packages = ["numpy", *["pillow"] * images, opening.package]
     lines = [f"# Feed {printable(path.name)} as its network was trained. pip install {' '.join(packages)}", ""]
-    lines += ["import sys", ""] if images else []
-    lines += ["import numpy as np", *opening.imports, *["from PIL import Image"] * images, "", opening.code]
+    lines += [
+        "import sys",
+        "",
+        "import numpy as np",
+        *opening.imports,
+        *["from PIL import Image"] * images,
+        "",
+        opening.code,
+    ]
     text = "\n".join(lines)
     return text + (_feed_images(stored, slots[0]) if images else _feed_anything(slots))
 
@@ -136,7 +159,5 @@ def _feed_images(stored: StoredFile, slot: InputSlot) -> str:
 
 
 def _feed_anything(slots: Sequence[InputSlot]) -> str:
-    inputs = "".join(
-        f"        np.zeros({slot.at_batch(1)}, np.{slot.dtype.name}),  # {printable(slot.name)}\n" for slot in slots
-    )
+    inputs = "".join(f"    ({printable(slot.name)!r}, {slot.at_batch(1)}, np.{slot.dtype.name}),\n" for slot in slots)
     return OTHERS.format(inputs=inputs)

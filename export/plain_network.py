@@ -69,7 +69,7 @@ def compress_plain(model: nn.Module, example_inputs: Inputs, quantization: Quant
         "codeq.compress does that with a choice of bits and zeros"
     )
     results = {weight.name: weight.decibels for weight in report.weights if weight.decibels is not None}
-    signal = NetworkSignal(report.held_inputs, results, report.output_decibels)
+    signal = NetworkSignal(report.held_inputs, results, report.output_decibels, report.classes)
     return Compressed(network, replace(quantization, calibration=inputs), note, signal)
 
 

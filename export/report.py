@@ -165,7 +165,10 @@ class Report(Generic[DetailsT]):
     def warnings(self) -> tuple[str, ...]:
         """Say what quantization ruins, one line each: weights that nobody trained, then 8-bit activations."""
         ruined = () if self.verdict.signal is None else self.verdict.signal.warnings
-        return (*([self.untrained] if self.untrained else []), *ruined)
+        lost = [self.untrained] if self.untrained else []
+        if not lost and self.weight_signal is not None and self.weight_signal.classes.is_loud:
+            lost = [f"next to the float network {self.weight_signal.classes}: take more bits, or fewer zeros"]
+        return (*lost, *ruined)
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything to machines, with plain types; the same keys for every backend but in `details`."""
@@ -233,17 +236,18 @@ class Report(Generic[DetailsT]):
             remarks += [("signal to noise", item.text) for item in self.verdict.signal.outputs]
             remarks += [("worst layers", worst)] if worst else []
         for item in self.verdict.reported[-1:]:
-            text = f"argmax differs on {item.argmax_differences} of {self.verdict.inputs} inputs"
-            remarks.append(("next to float32", f"{text}, outputs by up to {item.max_abs_error:.2g}"))
+            text = f"outputs differ by up to {item.max_abs_error:.2g}"
+            if self.verdict.signal is not None and any(output.argmax_places for output in self.verdict.signal.outputs):
+                text += f", argmax on {item.argmax_differences} of {self.verdict.inputs} inputs"
+            remarks.append(("next to weight-only", text))
         return remarks
 
     def _weight_signal_remarks(self) -> list[tuple[str, str]]:
         if self.weight_signal is None:
             return []
-        left = ", ".join(map(decibels_text, self.weight_signal.outputs))
         layers = [(name.removesuffix(".weight"), decibels) for name, decibels in self.weight_signal.results.items()]
         worst = ", ".join(f"{name} {decibels_text(found)}" for name, found in worst_of(layers))
-        text = f"outputs keep {left}{f'; worst layers {worst}' if worst else ''}"
+        text = f"{self.weight_signal.text}{f'; worst layers {worst}' if worst else ''}"
         return [("next to float weights", text)]
 
     def _table(self) -> str:

@@ -1,11 +1,13 @@
 """`python -m codeq.compress` turns a trained float network into a checkpoint of codes, without training."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from codeq.compress.names import ACTIVATIONS, EQUALISE, METHODS
-from codeq.errors import CompressError
+from codeq.errors import CalibrationError, CompressError, TraceError
 from codeq.quantizer.choices import GRANULARITIES, MAX_BITS, MIN_BITS
 from codeq.toolkit import cli
 from codeq.toolkit.files import check_writable
@@ -40,6 +42,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--std", type=cli.numbers, metavar="A,B,C", help="likewise")
     parser.add_argument("--count", type=cli.integer(1), metavar="N", help="inputs to take (default: at most 256)")
+    parser.add_argument(
+        "--labels", type=Path, metavar="FILE", help="names of the classes, one a line: files will tell them"
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("ckpt.pt"), help="checkpoint to write")
     parser.add_argument(
         "--bits",
@@ -99,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--distill",
-        type=cli.integer(0),
+        type=cli.integer(1),
         default=0,
         metavar="EPOCHS",
         help="then train towards the float network's outputs: no labels",
@@ -136,12 +141,17 @@ def main(argv: list[str] | None = None) -> int:
         raise CompressError("--distill-inputs are what --distill EPOCHS trains on; give both")
     others = [
         arguments.output,
-        *(path for path in (arguments.init, arguments.plot, arguments.kernel_times) if path is not None),
+        *(
+            path
+            for path in (arguments.init, arguments.plot, arguments.kernel_times, arguments.labels)
+            if path is not None
+        ),
     ]
     cli.check_json(arguments.json, *others, force=arguments.force)
     with cli.loading():  # here, so that the parser answers without torch
         from codeq import figures
         from codeq.checkpoint import save
+        from codeq.compress.labels import read_labels
         from codeq.compress.network import compress
         from codeq.data.calibration import read_calibration
         from codeq.data.network_inputs import data_arguments, image_channels, known_arity, name_inputs
@@ -168,8 +178,9 @@ def main(argv: list[str] | None = None) -> int:
 
     inputs = read_inputs(arguments.calibration, arguments.count)
     preprocessing = _preprocessing(arguments, inputs)
+    labels = () if arguments.labels is None else read_labels(arguments.labels, model, inputs)
     further = read_inputs(arguments.distill_inputs, None) if arguments.distill_inputs else None
-    with cli.progress_bar("compress", 1000) as update:
+    with cli.progress_bar("compress", 1000) as update, _naming(arguments.calibration):
         report = compress(
             model,
             inputs,
@@ -201,6 +212,7 @@ def main(argv: list[str] | None = None) -> int:
         model,
         input_shape=shape,
         preprocessing=preprocessing,
+        labels=labels,
         calibration_inputs=slice_inputs(inputs, slice(report.inputs)),
         held_inputs=slice_inputs(inputs, slice(count_inputs(inputs) - report.held_inputs, None)),
         activations=report.activations,
@@ -220,6 +232,15 @@ def main(argv: list[str] | None = None) -> int:
     if str(arguments.json) != "-":
         print(f"{arguments.output} written")
     return 0 if all(outcome is None or outcome.met for outcome in (report.budget, report.channels)) else cli.EXIT_FAILED
+
+
+@contextmanager
+def _naming(source: str) -> Iterator[None]:
+    """Say of wrong inputs where they are from."""
+    try:
+        yield
+    except (CalibrationError, TraceError) as error:
+        raise type(error)(f"{source}: {error}") from error
 
 
 def _preprocessing(arguments: argparse.Namespace, inputs: Any) -> dict[str, list[float]]:

@@ -10,7 +10,7 @@ f quantizes to b bits on the grid that `compress` begins with, or prunes to the 
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -130,6 +130,10 @@ class Advice:
     @property
     def sentence(self) -> str:
         """Say what to do."""
+        return self.sentence_beyond(())
+
+    def sentence_beyond(self, at_most_bits: Collection[str]) -> str:
+        """Say what to do where these weights have 8 bits already."""
         if not self.weights:
             return "there is no weight to compress"
         parts = []
@@ -137,8 +141,8 @@ class Advice:
             (self.few_inputs, f"each output reads fewer than {FEW_INPUTS} values"),
             (self.noisy, f"{LOW_BITS} bits leave {FAR_DB:g} dB less than of most weights, or worse"),
         ):
-            if names:
-                parts.append(f"leave {', '.join(self._patterns(names))} at 8 bits ({why})")
+            if open_names := [name for name in names if name not in at_most_bits]:
+                parts.append(f"leave {', '.join(self._patterns(open_names))} at 8 bits ({why})")
         stay = {*self.few_inputs, *self.noisy}
         if len(stay) < len(self.weights):
             others = "every other weight" if stay else "every weight"

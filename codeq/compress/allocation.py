@@ -58,7 +58,8 @@ class Allocation:
             most, ask = ("most", "at most") if budget.kind == "sparsity" else ("least", "at least")
             raise CompressError(
                 f"{budget} is out of reach: the {most} that can be done here is {budget.format(total)}, with about "
-                f"{Power(1.0, loss).decibels:.1f} dB of the outputs' signal left; ask for {ask} that"
+                f"{Power(1.0, loss).decibels:.1f} dB of the outputs' signal left as predicted, which is low where "
+                f"zeros are many; ask for {ask} that"
             )
 
     def choose(self, name: str) -> GridChoice:

@@ -12,6 +12,7 @@ in sensitivity.py. Channels die in rounds, each at one price for a multiply-add,
 read costs what all lose.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ from codeq.compress.problem import LayerProblem
 from codeq.compress.sensitivity import PROBED_NOISE, noise_with
 from codeq.errors import CompressError
 from codeq.quantizer.outputs import float_outputs
+from codeq.quantizer.power import Power
 
 ROUNDS = 16
 PROBED_INPUTS = 32
@@ -112,14 +114,14 @@ def choose_channels(
     Raises:
         CompressError: So little cannot be left.
     """
+    what = "multiply-adds" if spaces.times is None else "latency"
+    if not spaces.count:
+        raise CompressError(f"{share:.1%} of the {what} cannot be left: this network has no channel that could go")
     live = np.ones(spaces.count, bool)
     everything = spaces.cost(live)
-    least = least_cost(spaces) / everything if spaces.count else 1.0
-    if least > share:
-        what = "multiply-adds" if spaces.times is None else "latency"
-        raise CompressError(
-            f"{share:.1%} of the {what} cannot be left: {least:.1%} is the least that this network's channels allow"
-        )
+    # Rounded up, so that whoever asks for what a message says gets it.
+    least = min(math.ceil(1000 * least_cost(spaces) / everything) / 1000, 1.0)
+    asked, share, lost = share, max(share, least), 0.0
     readers = _readers(spaces, exported, batches, names, original, aliases, seed, on_progress)
     for number in range(1, ROUNDS + 1):
         losses = np.sum([reader.losses(spaces.count) for reader in readers], axis=0)
@@ -130,9 +132,16 @@ def choose_channels(
         if number == ROUNDS:
             losses = np.where(live, losses, np.inf)  # what has died stays dead
             chosen = landed(spaces, losses, live & chosen, wanted, costs)
+        lost += float(losses[live & ~chosen].sum())
         live = live & chosen
         for reader in readers:
             reader.lose(live)
+    if asked < share:
+        raise CompressError(
+            f"{asked:.1%} of the {what} cannot be left: {least:.1%} is the least that this network's channels allow, "
+            f"with about {Power(1.0, lost).decibels:.1f} dB of the outputs' signal left as predicted; ask for at least "
+            "that"
+        )
     return live
 
 

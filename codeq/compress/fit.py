@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from codeq.errors import AttachError, CalibrationError, CodeqError, CompressError, TraceError, first_line
 from codeq.quantizer.attach import quantized_weights
 from codeq.quantizer.outputs import float_outputs
+
+PIXELS = "; pixels go in as float32, divided and normalised as in training"
 
 
 def check_network(model: nn.Module) -> None:
@@ -54,6 +57,7 @@ def answer(
             raise TraceError(
                 f"{type(network).__name__} cannot be called with calibration {numbers}, {given} like all of them: "
                 f"{type(error).__name__} ({first_line(error)}); give them in the shape and dtype that its forward takes"
+                f"{PIXELS if batch[0].dtype == torch.uint8 else ''}"
             ) from error
         for name, value in outputs.items():
             bad = ~value.isfinite().flatten(1).all(1) if value.ndim > 1 else ~value.isfinite()

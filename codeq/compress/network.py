@@ -43,6 +43,7 @@ from codeq.graph.nodes import is_constant, state_name
 from codeq.graph.trace import trace
 from codeq.quantizer.attach import QuantizedWeight, attach, encode, quantized_weights, remove_quantizers
 from codeq.quantizer.choices import MAX_BITS, MIN_BITS
+from codeq.quantizer.classes import Classes
 from codeq.quantizer.outputs import add_powers, float_outputs
 from codeq.quantizer.power import Power
 from codeq.quantizer.signal import BATCH_SIZE
@@ -158,7 +159,10 @@ def compress(
     if budget is not None and budget.kind == "pointwise_sparsity":
         raise CompressError("zeros of 1x1 convolutions alone are a budget of training; give one of all weights")
     if budget is not None and zeros:
-        raise CompressError("zeros in every weight and a budget contradict each other; give one of them")
+        raise CompressError(
+            "zeros in every weight (--zeros) and a budget (--sparsity, --bops, --size) contradict each other; give one "
+            "of them"
+        )
     for name, asked in (("macs", macs), ("latency", latency)):
         if asked is not None and not 0 < asked < 1:
             raise CompressError(f"{name} must be above 0 and below 1, found {asked!r}")
@@ -199,6 +203,7 @@ def compress(
     total = len(tensors[0])
     if total < 2:
         raise CalibrationError("calibration is one input, which cannot choose codes and judge them; give some dozens")
+    are_alike = all(bool((tensor == tensor[:1]).all()) for tensor in tensors)
     held = tuple(tensor[total - max(1, total // HELD) :] for tensor in tensors)
     tensors = tuple(tensor[: total - len(held[0])] for tensor in tensors)
     trained = tensors
@@ -208,6 +213,8 @@ def compress(
     reference = copy.deepcopy(model).eval()
     original = reference if equalise == "none" and not absorb else copy.deepcopy(reference)
     wanted = answer(reference, _batches(held), names, first=total - len(held[0]))
+    if are_alike:
+        raise CalibrationError(f"calibration is {total} times the same input, which says nothing of others")
     if not all(tensor.is_floating_point() for tensor in tensors):  # ids may lie outside a table: only a call tells
         answer(reference, _batches(tensors), names)
     exported = trace(original, tuple(tensor[:2] for tensor in tensors), names)
@@ -329,6 +336,7 @@ def compress(
         )
         for name, row in decisions.rows.items()
     )
+    decibels, classes = _compare(wanted, network, held, names)
     return CompressReport(
         method=method,
         bits=bits,
@@ -336,8 +344,9 @@ def compress(
         inputs=len(tensors[0]),
         held_inputs=len(held[0]),
         weights=layers,
-        output_decibels=_compare(wanted, network, held, names),
-        equalisation=None if original is reference else equalised.report(_compare(wanted, original, held, names)),
+        output_decibels=decibels,
+        classes=classes,
+        equalisation=None if original is reference else equalised.report(_compare(wanted, original, held, names)[0]),
         budget=None if allocation is None else allocation.outcome(),
         frontier=frontier,
         distilled=distilled,
@@ -417,14 +426,17 @@ def _batches(tensors: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
 
 def _compare(
     wanted: Sequence[Mapping[str, Tensor]], model: nn.Module, held: tuple[Tensor, ...], names: tuple[str, ...]
-) -> tuple[float, ...]:
-    """Measure what is left of each output, in dB: signal to noise against the float network on held inputs."""
+) -> tuple[tuple[float, ...], Classes]:
+    """Measure what is left of each output next to the float network on held inputs: dB, and other classes."""
     powers: dict[str, Power] = {}
+    classes = Classes()
     for floats, batch in zip(wanted, _batches(held), strict=True):
         found = float_outputs(model, batch, names)
         # In their order: a network whose activations are quantized has no names for them.
         add_powers(powers, floats, dict(zip(floats, found.values(), strict=True)))
-    return tuple(power.decibels for power in powers.values())
+        for value, left in zip(floats.values(), found.values(), strict=True):
+            classes.add(value, left)
+    return tuple(power.decibels for power in powers.values()), classes
 
 
 def _given(model: nn.Module, overrides: Mapping[str, Mapping[str, Any]] | None) -> set[str]:

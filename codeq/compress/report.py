@@ -1,7 +1,7 @@
 """A report of compression says what was done to every weight, and what is left of the network's outputs."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from codeq.activations.encoding import ActivationEncoding
@@ -10,6 +10,7 @@ from codeq.channels.price import LATENCY_MARGIN, MARGIN
 from codeq.channels.shrink import ShrinkReport
 from codeq.compress.advice import Advice
 from codeq.quantizer.choices import MAX_BITS
+from codeq.quantizer.classes import Classes
 from codeq.quantizer.grid import WeightEncoding
 from codeq.quantizer.power import GOOD_DB, LIMIT_DB, Power
 from codeq.quantizer.signal import NetworkSignal
@@ -201,6 +202,7 @@ class CompressReport:
         held_inputs: Further ones, that the outputs are judged on.
         weights: In the order in which the network reads them.
         output_decibels: Signal to noise of every output against the float network, over the held inputs.
+        classes: How often all outputs together choose another class than the float network.
         equalisation: What was done to the float network first; None where nothing was asked for.
         budget: Where it ended next to its budget; None without one.
         frontier: What other budgets of the kind would leave, as predicted from single weights; empty without a budget.
@@ -217,6 +219,7 @@ class CompressReport:
     held_inputs: int
     weights: tuple[CompressedWeight, ...]
     output_decibels: tuple[float, ...]
+    classes: Classes = field(default_factory=Classes)
     equalisation: Equalisation | None = None
     budget: BudgetOutcome | None = None
     frontier: tuple[FrontierPoint, ...] = ()
@@ -279,6 +282,8 @@ class CompressReport:
             for number, decibels in enumerate(self.output_decibels)
             if decibels < GOOD_DB
         )
+        if self.classes.is_loud and min(self.output_decibels, default=0.0) >= GOOD_DB:
+            yield f"{self.classes} held inputs; {way_out}"
 
     def metrics(self) -> dict[str, float]:
         """Give what a checkpoint keeps, so that an export can say it again: the float weights are gone by then."""
@@ -286,6 +291,7 @@ class CompressReport:
             self.held_inputs,
             {weight.name: weight.decibels for weight in self.weights if weight.decibels is not None},
             self.output_decibels,
+            self.classes,
         )
         return signal.to_metrics()
 
@@ -325,7 +331,8 @@ class CompressReport:
         lines += [fold_line(f"{weight.name}: {weight.note}", 2) for weight in self.weights if weight.note]
         signal = ", ".join(f"{decibels:.1f} dB" for decibels in self.output_decibels)
         counts = f"{format_count(self.inputs, 'input')}; judged on {format_count(self.held_inputs, 'other')}"
-        text = f"outputs keep {signal} of the float network's signal, after {counts}"
+        classes = f", {self.classes}" if self.classes.places else ""
+        text = f"outputs keep {signal} of the float network's signal, after {counts}{classes}"
         lines.append(fold_line(text, 2))
         if self.equalisation is not None:
             lines.append(fold_line(f"equalised: {self.equalisation}", 2))
@@ -336,7 +343,9 @@ class CompressReport:
             lines.append(f"activations are 8-bit: {format_count(len(self.activations), 'tensor')}, scales stored")
         if self.advice is not None:
             whole = all(weight.bits == MAX_BITS for weight in self.weights) and self.budget is None
-            lines.append(fold_line(f"{'for fewer bits' if whole else 'advice'}: {self.advice.sentence}", 2))
+            done = () if whole else [weight.name for weight in self.weights if weight.bits == MAX_BITS]
+            sentence = self.advice.sentence_beyond(done)
+            lines.append(fold_line(f"{'for fewer bits' if whole else 'advice'}: {sentence}", 2))
         if self.channels is not None:
             lines.append(fold_line(f"channels: {self.channels.shrunk.line}", 2))
             if self.channels.latency is not None:

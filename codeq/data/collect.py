@@ -4,7 +4,8 @@
 
 A batch is a tensor, an array, a tuple or a list of them in the order of the network's arguments, or a mapping by their
 names. A pair whose second is a one-dimensional tensor of integers, one for each input, is (inputs, labels) as data
-loaders give them, and its labels are dropped; but not where the network is known to take two inputs. Of a mapping
+loaders give them, and its labels are dropped; but not where the network is known to take two inputs. Where it is known
+to take one, targets of any kind are dropped from what gives batches: numbers, masks, images. Of a mapping
 `labels` are dropped, as the collators of Hugging Face's transformers name them, where the network is known not to take
 them as an input.
 """
@@ -56,7 +57,7 @@ def collect_calibration(
         count: Inputs to take, from the first on. None takes all; of an iterable as many as `default_count` says:
             shuffle what is sorted by class.
         arity: How many inputs the network takes, where that is known: then a pair is not taken for inputs and labels
-            if it takes two, and always if it takes one and the second can be labels.
+            if it takes two, and always if it takes one and the second can be labels or targets.
         names: What the network takes, where that is known: `LABELS` that are not among them are left out of mappings.
         source: Where they are from, for messages.
 
@@ -80,10 +81,15 @@ def collect_calibration(
     whole = is_one_batch(inputs)
     wanted = count
     collected: list[Call] = []
-    size = 0
+    size, are_targets = 0, False
     for number, batch in enumerate([inputs] if whole else iterate(inputs, source)):
         place = source if whole else f"{source}, batch {number}"
-        call = _read_batch(batch, place, arity, names, drops_labels=not whole or arity == 1)
+        targets = not whole and arity == 1 and _has_labels(batch, arity, any_kind=True)
+        if not number and targets and not _has_labels(batch, arity):
+            logger.info("%s: gives pairs; the network takes one input, so that the second is left out", source)
+        are_targets = targets if not number else are_targets and targets
+        drops = are_targets or ((not whole or arity == 1) and _has_labels(batch, arity))
+        call = _read_batch(batch[0] if drops else batch, place, names)
         if collected:
             _check_like(call, collected[0], place)
         collected.append(call)
@@ -95,8 +101,6 @@ def collect_calibration(
     if not size:
         used_up = "" if whole else "; a generator gives its batches only once"
         raise CalibrationError(f"{source} needs at least one input, found none{used_up}")
-    if min(size, wanted or size) == 1:
-        logger.warning("%s has one input alone; its ranges seldom hold for others: take some dozens", source)
     if count is None and wanted is not None and size >= wanted:
         logger.info("%s: the first %d inputs are taken", source, wanted)
     joined = {key: _join([call[key] for call in collected], wanted) for key in collected[0]}
@@ -179,10 +183,8 @@ def iterate(inputs: Any, source: str) -> Iterator[Any]:
         ) from error
 
 
-def _read_batch(batch: Any, place: str, arity: int | None, names: Sequence[str], *, drops_labels: bool) -> Call:
-    """Put a batch into the form of a call, without its labels."""
-    if drops_labels and _has_labels(batch, arity):
-        batch = batch[0]
+def _read_batch(batch: Any, place: str, names: Sequence[str]) -> Call:
+    """Put a batch into the form of a call."""
     given: Mapping[Any, Any]
     if isinstance(batch, Mapping):
         given = {key: value for key, value in batch.items() if value is not None}
@@ -205,7 +207,8 @@ def _read_batch(batch: Any, place: str, arity: int | None, names: Sequence[str],
     return call
 
 
-def _has_labels(batch: Any, arity: int | None) -> bool:
+def _has_labels(batch: Any, arity: int | None, *, any_kind: bool = False) -> bool:
+    """Say whether the second of a pair is labels; with `any_kind` targets that are no integers are, one an input."""
     if arity == 2 or not isinstance(batch, tuple | list) or len(batch) != 2:
         return False
     inputs, labels = batch
@@ -216,7 +219,7 @@ def _has_labels(batch: Any, arity: int | None) -> bool:
     if not isinstance(inputs, Tensor | np.ndarray) or not isinstance(labels, Tensor | np.ndarray) or not inputs.ndim:
         return False
     is_integer = str(labels.dtype).removeprefix("torch.").startswith(("int", "uint"))
-    return labels.ndim == 1 and is_integer and len(labels) == len(inputs)
+    return labels.ndim > 0 and len(labels) == len(inputs) and (any_kind or (labels.ndim == 1 and is_integer))
 
 
 def _check_like(call: Call, first: Call, place: str) -> None:

@@ -19,12 +19,12 @@ def data_arguments(model: nn.Module) -> list[str]:
 
 
 def known_arity(model: nn.Module) -> int | None:
-    """Say how many inputs a network needs, for `collect_calibration`; None where some may be left out, or one does.
+    """Say how many inputs a network takes, for `collect_calibration`; None where all but one may be left out.
 
     A pair of which the second is integers may then be inputs and labels.
     """
     needed = len(needed_names(model))
-    return needed if needed > 1 else None
+    return needed if needed > 1 or len(data_arguments(model)) == 1 else None
 
 
 def image_channels(model: nn.Module) -> int | None:

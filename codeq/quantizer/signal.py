@@ -6,15 +6,16 @@ before it quantized too, as it will be; every call of the layer counts.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from codeq.quantizer.classes import Classes
 from codeq.quantizer.dead_zone import DeadZoneQuantizer
 from codeq.quantizer.outputs import add_powers, float_outputs
-from codeq.quantizer.power import Power
+from codeq.quantizer.power import Power, decibels_text
 
 BATCH_SIZE = 25
 """Inputs that are computed at a time."""
@@ -34,30 +35,40 @@ class NetworkSignal:
         results: Of what each weight's layer computes, by the weight's name; a layer that was not called by itself is
             missing.
         outputs: Of every output that is a float, in order.
+        classes: How often all outputs together choose another class.
     """
 
     inputs: int
     results: Mapping[str, float]
     outputs: tuple[float, ...]
+    classes: Classes = field(default_factory=Classes)
+
+    @property
+    def text(self) -> str:
+        """Say in a line what outputs keep."""
+        left = ", ".join(map(decibels_text, self.outputs))
+        return f"outputs keep {left}{f', {self.classes}' if self.classes.places else ''}"
 
     def to_metrics(self) -> dict[str, float]:
         """Give it as the numbers that a checkpoint keeps: decibels/inputs, .../outputs/0, .../results/NAME."""
         outputs = {f"{METRIC}/outputs/{number}": found for number, found in enumerate(self.outputs)}
         results = {f"{METRIC}/results/{name}": found for name, found in self.results.items()}
-        return {f"{METRIC}/inputs": float(self.inputs), **outputs, **results}
+        classes = {f"{METRIC}/classes/{name}": float(found) for name, found in asdict(self.classes).items()}
+        return {f"{METRIC}/inputs": float(self.inputs), **outputs, **results, **classes}
 
     @classmethod
     def from_metrics(cls, metrics: Mapping[str, Any]) -> "NetworkSignal | None":
         """Read what `to_metrics` gave, from among other metrics; None where it is not there, or not numbers."""
         found = {name: value for name, value in metrics.items() if str(name).startswith(f"{METRIC}/")}
-        outputs, results = (
+        outputs, results, classes = (
             {name.removeprefix(start): value for name, value in found.items() if name.startswith(start)}
-            for start in (f"{METRIC}/outputs/", f"{METRIC}/results/")
+            for start in (f"{METRIC}/outputs/", f"{METRIC}/results/", f"{METRIC}/classes/")
         )
         count = found.get(f"{METRIC}/inputs")
         if not outputs or not all(isinstance(value, float) for value in found.values()) or count is None:
             return None
-        return cls(int(count), results, tuple(outputs.values()))
+        counted = Classes(*(int(classes.get(name, 0)) for name in ("changed", "places")))
+        return cls(int(count), results, tuple(outputs.values()), counted)
 
 
 @torch.no_grad()
@@ -93,6 +104,7 @@ def measure_network(
         batch_size: Inputs of one call.
     """
     powers: dict[str, Power] = {}
+    classes = Classes()
     recorder = _Recorder({module for module, _ in layers.values()})
     with recorder.hooked():
         for start in range(0, len(tensors[0]), batch_size):
@@ -100,12 +112,15 @@ def measure_network(
             with _switched_off([quantizer for _, quantizer in layers.values()]):
                 wanted = float_outputs(model, batch, names)
             recorder.begin_comparing()
-            add_powers(powers, wanted, float_outputs(model, batch, names))
+            found = float_outputs(model, batch, names)
+            add_powers(powers, wanted, found)
+            for name, value in wanted.items():
+                classes.add(value, found[name])
             recorder.end_comparing()
     results = {
         name: recorder.powers[module].decibels for name, (module, _) in layers.items() if module in recorder.powers
     }
-    return NetworkSignal(len(tensors[0]), results, tuple(power.decibels for power in powers.values()))
+    return NetworkSignal(len(tensors[0]), results, tuple(power.decibels for power in powers.values()), classes)
 
 
 @contextmanager

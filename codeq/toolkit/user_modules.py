@@ -60,6 +60,11 @@ def import_named(where: str, spec: str) -> Any:
             f"{where}: cannot be imported (it exits with {error.code}); "
             'put what it runs as a program under `if __name__ == "__main__":`'
         ) from error
+    except ModuleNotFoundError as error:
+        raise CodeqError(
+            f"{where}: cannot be imported ({first_line(error)}); modules are looked for in this folder, in PYTHONPATH "
+            "and among installed packages"
+        ) from error
     except Exception as error:  # the user's module may raise anything; its first line says what to mend
         raise CodeqError(f"{where}: cannot be imported ({first_line(error)})") from error
 

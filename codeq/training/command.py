@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from codeq.toolkit.locks import written_by_one
 from codeq.toolkit.options import flag_of
 from codeq.toolkit.table import fold_line, format_bytes
 from codeq.training.distributed import Ranks, end_ranks, start_ranks
-from codeq.training.recipe import TrainConfig
+from codeq.training.recipe import HELD_FILES, TrainConfig
 from codeq.training.run_files import check_run_files
 from codeq.training.tensorboard import TensorBoardLog
 from codeq.training.trainer import EpochResult, Trainer, TrainResult
@@ -82,7 +82,10 @@ def _resumed_config(resume: checkpoint.Checkpoint, asked: dict[str, Any]) -> Tra
     # What a file says about code is never followed: the factory and its arguments are asked for again.
     network: dict[str, Any] = {"model_args": None} if config.is_foreign else {}
     for name, value in (network | asked).items():
-        if value != getattr(config, name):
+        stored_at = getattr(config, name)
+        if name in HELD_FILES and value is not None and stored_at is not None:
+            config = replace(config, **{name: value})  # what it holds is compared, not where it lies
+        elif value != stored_at:
             flag = flag_of(TrainConfig, name)
             stored, found = (_as_typed(name, item) for item in (getattr(config, name), value))
             repeat = config.is_foreign and name in ("model", "model_args")

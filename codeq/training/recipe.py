@@ -33,6 +33,8 @@ OPTIMIZERS: Mapping[str, Mapping[str, float]] = {
     "adamw": {"lr": 6e-3, "weight_decay": 1e-2},
 }
 """Optimizers of the weights, and what their settings default to."""
+HELD_FILES = ("teacher", "kernel_times")
+"""Fields that name files whose contents a run remembers: a resumed one may find them in another place."""
 MAX_LR = 1e3
 """Far above anything that trains, far below what leaves float32."""
 NETWORK = "network and data"

@@ -1,13 +1,14 @@
 """A training run writes no file that it reads, none twice, and an old one only when asked, or its own."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from codeq import checkpoint
 from codeq.errors import CodeqError, OutputError
 from codeq.run_log import read_run
 from codeq.toolkit.files import check_writable
-from codeq.training.recipe import TrainConfig
+from codeq.training.recipe import HELD_FILES, TrainConfig
 
 CONTINUED = ("--log", "--best")
 """What a resumed run goes on with. Its plot and its report come when it is done, so that none of these is there yet."""
@@ -42,8 +43,14 @@ def check_run_files(
         other = seen.setdefault(target, flag)
         if other != flag:
             raise OutputError(f"{flag} {path}: is the file of {other}; name another one")
-        own = resume is not None and flag in CONTINUED and path.is_file() and _config_in(flag, path) == config
+        own = resume is not None and flag in CONTINUED and path.is_file() and _is_same(_config_in(flag, path), config)
         check_writable(path, force=force or goes_on or own)
+
+
+def _is_same(found: TrainConfig | None, config: TrainConfig) -> bool:
+    """Compare two recipes, wherever the files lie whose contents are held."""
+    moved = {name: getattr(config, name) for name in HELD_FILES}
+    return found is not None and replace(found, **moved) == config
 
 
 def _config_in(flag: str, path: Path) -> TrainConfig | None:

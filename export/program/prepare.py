@@ -5,6 +5,7 @@
 What a backend needs beyond that, its own passes do.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from codeq.activations.guard import calibrate_guarded
 from codeq.activations.moves import is_move
 from codeq.activations.plan import ActivationPlan
 from codeq.data.collect import collect_calibration
-from codeq.graph.inputs import Inputs, join_inputs
+from codeq.graph.inputs import Inputs, count_inputs, join_inputs
 from codeq.graph.nodes import layer_names
 from codeq.graph.state import state_tensors
 from codeq.quantizer.attach import encode, quantized_weights
@@ -28,6 +29,8 @@ from export.program.fold_batch_norm import fold_batch_norm
 from export.program.program import ReferenceProgram, build_reference_program
 from export.program.quantize_activations import COMPARED_INPUTS, Choose, Replan, quantize_program
 from export.program.run import take_inputs
+
+logger = logging.getLogger(__name__)
 
 TRACED_INPUTS = 2
 """Inputs that a program with an open batch is traced with: torch.export takes a batch of 1 for a constant."""
@@ -88,6 +91,8 @@ def prepare_program(
     calibration = quantization.calibration
     if calibration is not None:
         calibration = collect_calibration(calibration, arity=len(example), names=names)
+        if count_inputs(calibration) == 1:
+            logger.warning("calibration is one input; its ranges seldom hold for others: take some dozens")
     given = _like_example(model, "calibration", calibration, example, names)
     program = build_reference_program(
         model, example, encodings, names=names, dynamic_batch=open_batch, keep_state=keep_state

@@ -14,12 +14,15 @@ import pytest
 import torch
 
 import codeq
+import models
+from codeq.channels.spaces import find_spaces
 from codeq.errors import CodeqError
 from codeq.run_log import read_run
 from codeq.train import main
 from codeq.training.budget_controller import BudgetController
 from codeq.training.recipe import TrainConfig
 from codeq.training.trainer import Trainer, train
+from tests.codeq.channels.tables import table_of
 
 ADAMW: dict[str, Any] = {"optimizer": "adamw", "lr": 6e-3, "weight_decay": 1e-2}
 SHORT = TrainConfig(**ADAMW, epochs=3, batch_size=128, lambda_dz=1.0, freeze_fraction=0.34)
@@ -262,6 +265,41 @@ def test_a_resumed_run_goes_on_with_its_own_files_alone(
     assert main(["--resume", str(part), "--best", str(best)]) == 0
     assert best.read_bytes() == kept
     assert [epoch["epoch"] for epoch in read_run(log).epochs] == [1]
+
+
+@pytest.mark.slow("it trains")
+def test_a_resumed_run_finds_its_files_where_they_were_moved_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part, teacher, times = (tmp_path / name for name in ("part.pt", "float.pt", "times.json"))
+    assert main([*QUICK, "--bits", "32", "-o", str(teacher)]) == 0
+    model = models.resnet8(in_channels=1, input_size=8)
+    codeq.attach(model, 8, channels=True)
+    table_of(find_spaces(model, torch.zeros(2, 1, 8, 8))).write(times)
+    read = ["--teacher", str(teacher), "--latency", "0.6", "--kernel-times", str(times)]
+    with monkeypatch.context() as patch:
+
+        def interrupt(trainer: Trainer) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(Trainer, "_finish", interrupt)
+        assert main([*QUICK, *read, "--bits", "8", "-o", str(part), "--best", str(tmp_path / "best.pt")]) == 130
+    capsys.readouterr()
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for file in (teacher, times):
+        file.rename(moved / file.name)
+    assert "o such file" in refusal(["--resume", part], capsys)
+    there = ["--teacher", moved / "float.pt", "--kernel-times", moved / "times.json"]
+    other = json.loads((moved / "times.json").read_text())
+    other["layers"]["conv1.weight"]["others"] += 1.0
+    (moved / "other.json").write_text(json.dumps(other))
+    assert "another table" in refusal(["--resume", part, *there[:3], moved / "other.json"], capsys)
+    assert main(["--resume", str(part), *map(str, there), "--best", str(tmp_path / "best.pt")]) in (0, 1)
+    finished = codeq.load(part).training
+    assert finished is not None
+    assert finished["complete"]
+    assert finished["config"]["teacher"] == str(moved / "float.pt")
 
 
 def test_the_trained_network_is_the_best_where_no_epoch_trains_on_frozen_grids(tmp_path: Path) -> None:

@@ -126,16 +126,40 @@ def test_pixels_are_divided_by_what_they_were(tmp_path: Path) -> None:
 def test_other_inputs_have_their_shapes_and_types(tmp_path: Path) -> None:
     path = tmp_path / "tokens.onnx"
     example = {"ids": torch.zeros(2, 5, dtype=torch.int64), "scale": torch.ones(2, 1)}
-    export_onnx(Tokens(), example, path)
-    assert "np.zeros((1, 5), np.int64),  # ids" in feeding_code(path)
-    assert run(path) == "(1, 2) (1, 4)\n"
+    model = Tokens().eval()
+    export_onnx(model, example, path)
+    assert "('ids', (1, 5), np.int64)," in feeding_code(path)
+    ids, scale = np.array([1, 2, 3, 4, 5]), np.array([0.5])  # one input each; the program gives them their batch
+    for name, array in {"ids": ids, "scale": scale}.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    wanted = model(torch.from_numpy(ids)[None], torch.tensor([[0.5]]))
+    with pytest.raises(AssertionError, match=r"give an \.npy file for each input: ids, scale"):
+        run(path)
+    with pytest.raises(AssertionError, match=r"scale\.npy: cannot reshape array of size 1 into shape \(1,5\)"):
+        run(path, str(tmp_path / "scale.npy"), str(tmp_path / "ids.npy"))
+    first, second = run(path, str(tmp_path / "ids.npy"), str(tmp_path / "scale.npy")).splitlines()
+    assert first.startswith("(1, 2) ")
+    assert np.allclose([float(value) for value in second.split()[2:]], wanted[1].detach().numpy()[0], atol=1e-5)
 
 
 def test_a_file_that_does_not_say_gets_no_invented_numbers(tmp_path: Path) -> None:
     path = tmp_path / "colours.onnx"
     export_onnx(Colours(), (torch.randn(2, 3, 20, 28),), path, preprocessing={"mean": MEAN, "std": STD})
     assert "MEAN" not in feeding_code(path)
-    assert run(path) == "(1, 3)\n"
+    np.save(tmp_path / "x.npy", np.zeros((3, 20, 28)))
+    assert run(path, str(tmp_path / "x.npy")).startswith("(1, 3) ")
+
+
+def test_without_labels_it_says_where_the_largest_is(tmp_path: Path) -> None:
+    path = tmp_path / "colours.onnx"
+    x = torch.randn(2, 3, 20, 28)
+    export_onnx(attached(), (x,), path, preprocessing=PHOTOGRAPHS)
+    image = write_image(tmp_path / "a.png", (28, 20))
+    assert run(path, str(image)).startswith(f"{image} (1, 3) largest at ")
+    with pytest.raises(AssertionError, match="give pictures, as in: python "):
+        run(path)
+    with pytest.raises(AssertionError, match=r"no\.png: .*No such file"):
+        run(path, str(tmp_path / "no.png"))
 
 
 def test_no_file_chooses_code(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A plain network asked for as integers is compressed on the way; an attached one that nobody trained is told apart."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 import codeq
 from codeq.compress import compress
 from codeq.quantizer.attach import describe
+from codeq.quantizer.classes import Classes
 from export import check_parity, export_onnx
 from export.errors import ExportError
 from export.plain_network import weight_signal
@@ -102,6 +104,12 @@ def test_what_weights_leave_is_shown_per_layer_and_per_output(network: nn.Module
     assert f"outputs keep {signal.outputs[0]:.1f} dB" in line
     assert "worst layers" in line
     assert report.to_dict()["weight_signal"]["results"] == signal.results
+    with torch.no_grad():
+        changed = int((network(INPUTS).argmax(1) != attached.eval()(INPUTS).argmax(1)).sum())
+    assert f"argmax differs on {changed} of {len(INPUTS)}" in line
+    loud = replace(report, weight_signal=replace(signal, classes=Classes(2, 15)), untrained="")
+    assert loud.warnings[0].startswith("next to the float network argmax differs on 2 of 15")
+    assert not replace(loud, weight_signal=replace(signal, classes=Classes(1, 15))).warnings
 
 
 def test_codes_alone_say_nothing_of_the_float_network(network: nn.Module, tmp_path: Path, exported: Report) -> None:

@@ -1,6 +1,7 @@
 """The command: trained weights and inputs in, a checkpoint out that exports."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,10 @@ def test_a_budget(trained: Path, run_command: Any) -> None:
     assert len(values["frontier"]) > 3
     assert "</svg>" in (trained / "frontier.svg").read_text()
     assert values["advice"]["weights"][0]["at"][0]["bits"] == 8
-    assert values["advice"]["sentence"] in " ".join(done.stdout.split())
+    printed = " ".join(done.stdout.split()).partition("advice: ")[2]
+    assert values["advice"]["sentence"].rpartition("; ")[2] in printed
+    kept = {weight["name"].removesuffix(".weight") for weight in values["weights"] if weight["bits"] == 8}
+    assert kept.isdisjoint(re.findall(r"\S+", printed.partition(" at 8 bits")[0].replace(",", "")))
 
 
 def test_equalised(trained: Path, run_command: Any) -> None:
@@ -98,7 +102,7 @@ def build():
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
 
 def images():
-    return torch.ones(4, 3, 8, 8)
+    return torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 def nothing():
     return []
@@ -132,7 +136,20 @@ CONVOLUTION = ["--model", "batches:build"]
 BAD_INPUT: dict[str, tuple[list[str], str]] = {
     "model": (["--model", "nothing", "--calibration", "inputs.npy"], "--model nothing: unknown model 'nothing'"),
     "model's arguments": (["--model", "autoencoder", "--model-args", '{"wrong": 1}'], "--model autoencoder"),
-    "model's size": (["--model", "autoencoder"], "cannot be called with calibration inputs 35 to 39, float"),
+    "model's size": (
+        ["--model", "autoencoder"],
+        "inputs.npy: Autoencoder cannot be called with calibration inputs 35 to 39, float",
+    ),
+    "no module": (["--model", "nowhere:x"], "(No module named 'nowhere'); modules are looked for in this folder, in"),
+    "one input again and again": ([*CODER, "--calibration", "same.npy"], "same.npy: calibration is 20 times the same"),
+    "one input alone": ([*CODER, "--calibration", "one.npy"], "one.npy: calibration is one input, which cannot choose"),
+    "bytes for floats": ([*CODER, "--calibration", "bytes.npy"], "; pixels go in as float32, divided and normalised"),
+    "no epochs": ([*CODER, "--distill", "0"], "--distill: expected an integer"),
+    "zeros twice": ([*CODER, "--zeros", "0.5", "--sparsity", "0.5"], "zeros in every weight (--zeros) and a budget"),
+    "too many labels": ([*CODER, "--labels", "labels.txt"], "names 2 classes, and Autoencoder answers (16,)"),
+    "labels without a name": ([*CODER, "--labels", "gap.txt"], "gap.txt, line 2: has no name, expected that"),
+    "no labels": ([*CODER, "--labels", "none.txt"], "none.txt: cannot be read (No such file or directory), expected"),
+    "labels that are no text": ([*CODER, "--labels", "junk.bin"], "junk.bin: cannot be read (it is no text), expected"),
     "no file": ([*CODER, "--calibration", "none.npy"], "none.npy: no such file or folder, expected a folder of images"),
     "no weights": ([*CODER, "--init", "none.pt"], "none.pt: no such file"),
     "junk for weights": ([*CODER, "--init", "junk.pt"], "junk.pt: not a checkpoint, or truncated (4 bytes)"),
@@ -208,6 +225,12 @@ def with_bad_input(trained: Path) -> Path:
     values = rng.standard_normal((40, 16)).astype(np.float32)
     values[5, 3] = np.nan
     np.save(trained / "nan.npy", values)
+    np.save(trained / "one.npy", values[:1])
+    np.save(trained / "same.npy", values[:1].repeat(20, 0))
+    np.save(trained / "bytes.npy", rng.integers(0, 255, (20, 16), np.uint8))
+    (trained / "labels.txt").write_text("cat\ndog\n")
+    (trained / "gap.txt").write_text("cat\n\ndog\n")
+    (trained / "junk.bin").write_bytes(b"\xff\xfe")
     return trained
 
 
@@ -230,9 +253,22 @@ def photos_network() -> nn.Module:
     return nn.Sequential(*layers)
 
 
+def test_labels_reach_the_program_that_feeds_a_file(with_bad_input: Path, run_command: Any) -> None:
+    (with_bad_input / "names.txt").write_text("a cat\na dog\nneither\nboth\n\n")
+    words = [*CONVOLUTION, "--calibration", "batches:images", "--mean", "0.5", "--std", "0.25"]
+    done = run_command("codeq.compress", *words, "--labels", "names.txt", cwd=with_bad_input)
+    assert done.returncode == 0, done.stderr
+    assert codeq.load(with_bad_input / "ckpt.pt", factory=photos_network).labels == (
+        "a cat",
+        "a dog",
+        "neither",
+        "both",
+    )
+
+
 def test_one_mean_is_every_channels(with_bad_input: Path, run_command: Any) -> None:
     damaged = with_bad_input / "photos" / "1.png"
-    damaged.write_bytes((with_bad_input / "photos" / "0.png").read_bytes())
+    pytest.importorskip("PIL.Image").open(with_bad_input / "photos" / "0.png").rotate(90).save(damaged)
     words = [*CONVOLUTION, "--calibration", "photos", "--input-size", "8", "--mean", "0.5", "--std", "0.25"]
     done = run_command("codeq.compress", *words, cwd=with_bad_input)
     assert done.returncode == 0, done.stderr

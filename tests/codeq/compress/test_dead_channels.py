@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -182,7 +183,14 @@ def test_what_it_refuses() -> None:
             compress(network, X, **half)  # type: ignore[arg-type]
     with pytest.raises(KernelTimesError, match=r"cannot read times\.json"):
         compress(network, X, latency=0.5, kernel_times="times.json")
-    with pytest.raises(CompressError, match=r"0.1% of the multiply-adds cannot be left: \d+.\d% is the least"):
+    refusal = (
+        r"^0\.1% of the multiply-adds cannot be left: (\d+\.\d)% is the least that this network's channels allow, with "
+        r"about -?\d+\.\d dB of the outputs' signal left as predicted; ask for at least that$"
+    )
+    with pytest.raises(CompressError, match=refusal) as caught:
         compress(network, X, macs=0.001)
+    said = re.match(refusal, str(caught.value))
+    assert said is not None
     assert before.keys() == network.state_dict().keys()
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    assert compress(network, X, macs=float(said[1]) / 100).channels is not None

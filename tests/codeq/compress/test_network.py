@@ -13,6 +13,7 @@ import codeq
 from codeq.compress import compress
 from codeq.errors import AttachError, CalibrationError, CompressError
 from codeq.quantizer.attach import quantized_weights
+from codeq.quantizer.signal import NetworkSignal
 from codeq.training.budget import Budget
 from export import export_onnx
 
@@ -67,6 +68,21 @@ def signal(model: nn.Module, other: nn.Module) -> float:
     with torch.no_grad():
         wanted, found = model(x), other.eval()(x)
     return float(10 * torch.log10(wanted.var(0).sum() / (wanted - found).square().mean(0).sum()))
+
+
+def test_other_classes_are_counted_against_the_float_network(float_network: nn.Module) -> None:
+    """Two bits and four fifths zeros: by the report and by hand, and a checkpoint keeps it for the export."""
+    model, x = copy.deepcopy(float_network), inputs(128, 1)
+    report = compress(model, x, bits=2, zeros=0.8, keep=False)
+    with torch.no_grad():
+        changed = int((float_network(x[-16:]).argmax(1) != model.eval()(x[-16:]).argmax(1)).sum())
+    assert report.held_inputs == 16
+    assert (report.classes.changed, report.classes.places) == (changed, 16)
+    assert f"argmax differs on {changed} of 16" in str(report)
+    kept = NetworkSignal.from_metrics(report.metrics() | {"test_accuracy": 1.0})
+    assert kept is not None
+    assert kept.classes == report.classes
+    assert f"argmax differs on {changed} of 16" in kept.text
 
 
 @pytest.mark.parametrize("granularity", ["channel", "tensor"])

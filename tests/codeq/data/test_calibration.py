@@ -193,7 +193,10 @@ def nothing(): return None
 def text(): return "inputs.npz"
 def double(): yield X.double()
 def wrong(): yield X[:, :, :1]
-def two(): yield X, X
+def three(): yield X, X, X
+def with_targets():
+    yield X[:1], X[:1, 0]
+    yield X[1:], X[1:, 0]
 def needs(path): return X
 def stops(): raise SystemExit(3)
 number = 8
@@ -217,7 +220,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("module")
-@pytest.mark.parametrize("name", ["whole", "array", "with_labels", "loader", "steps"])
+@pytest.mark.parametrize("name", ["whole", "array", "with_labels", "with_targets", "loader", "steps"])
 def test_functions(name: str) -> None:
     found = tensor(f"calibration_of_ours:{name}", input_shape=(3, 2, 2), dtype=torch.float32)
     assert torch.equal(found, torch.from_numpy(X))
@@ -244,7 +247,7 @@ def test_functions_that_give_names() -> None:
         ("text", r"\(\) is the text 'inputs.npz', expected inputs"),
         ("double", r"\(\), batch 0 is torch.float64 \(2, 3, 2, 2\), which no network takes"),
         ("wrong", r"\(\): all its batches together is float32 \(2, 3, 1, 2\), expected float32 \(N, 3, 2, 2\)"),
-        ("two", r"\(\) gives 2 inputs in a batch, the network takes 1"),
+        ("three", r"\(\) gives 3 inputs in a batch, the network takes 1"),
     ],
 )
 def test_functions_that_give_no_inputs(name: str, message: str) -> None:
@@ -442,8 +445,3 @@ def test_an_empty_text_is_not_the_working_folder(pictures: Path, monkeypatch: py
 def test_a_count_is_positive(arrays: Path) -> None:
     with pytest.raises(ValueError, match="count must be at least 1, found 0"):
         read_calibration(arrays, count=0)
-
-
-def test_one_image_alone_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    tensor(images(tmp_path), input_size=8)
-    assert f"{tmp_path} has one input alone" in caplog.text

@@ -95,6 +95,17 @@ def test_what_a_network_takes_decides_what_labels_are() -> None:
     assert torch.equal(both[1], LABELS)
 
 
+@pytest.mark.parametrize("targets", [X[:, 0], X[:, :1], X, X.numpy() > 0], ids=["numbers", "rows", "itself", "masks"])
+def test_targets_of_any_kind_go_where_a_network_takes_one_input(targets: Any, caplog: pytest.LogCaptureFixture) -> None:
+    pairs = [(X[:2], targets[:2]), (X[2:], targets[2:])]
+    with caplog.at_level(logging.INFO):
+        found = collect_calibration(pairs, arity=1, source="loader")
+    assert torch.equal(torch.as_tensor(found), X)
+    assert caplog.text.count("loader: gives pairs; the network takes one input, so that the second is left out") == 1
+    whole = collect_calibration((X, torch.as_tensor(targets)), arity=1)  # nobody's batches: two inputs by mistake
+    assert len(whole) == 2
+
+
 @pytest.mark.parametrize("count", [3, 4])
 def test_a_count_takes_the_first(count: int) -> None:
     pairs = batches_of_two(X)
@@ -123,14 +134,6 @@ def test_what_needs_no_change_is_not_copied() -> None:
 def test_an_array_that_cannot_be_written_is_copied() -> None:
     array = np.broadcast_to(np.float32(2), (3, 2))
     assert torch.equal(torch.as_tensor(collect_calibration(array)), torch.full((3, 2), 2.0))
-
-
-def test_one_input_alone_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        collect_calibration(X)
-        assert caplog.text == ""
-        collect_calibration([X], count=1)
-    assert "calibration has one input alone; its ranges seldom hold for others" in caplog.text
 
 
 def spoiled(value: float, row: int = 1) -> Tensor:
