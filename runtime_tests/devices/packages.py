@@ -64,6 +64,8 @@ def fetch_debian(
 
 
 def _unpack_debian(target: Path, packages: list[str], architecture: str | None, *, with_dependencies: bool) -> None:
+    what = f"{'Arm ' if architecture else ''}{packages[0 if with_dependencies else -1]} of Debian"
+    run_tool(["apt-get", "--version"], what)  # before anything is made
     state = target.with_name(f"{target.name}.apt")
     cache = state / "cache" / "archives"
     for path in (state / "state" / "lists" / "partial", cache / "partial", target):
@@ -72,7 +74,6 @@ def _unpack_debian(target: Path, packages: list[str], architecture: str | None, 
     options = [f"-oDir::State={state / 'state'}", f"-oDir::State::status={state / 'state' / 'status'}"]
     options += [f"-oDir::Cache={state / 'cache'}", "-oAPT::Sandbox::User=root"]
     options += [f"-oAPT::Architecture={architecture}", f"-oAPT::Architectures={architecture}"] if architecture else []
-    what = f"{'Arm ' if architecture else ''}{packages[0 if with_dependencies else -1]} of Debian"
     run_tool(["apt-get", *options, "update", "-qq"], what)
     words = ["download"]
     if with_dependencies:  # of an empty system, as the folder's is
