@@ -301,6 +301,19 @@ def load(path: str | os.PathLike[str], factory: Callable[[], nn.Module] | None =
     )
 
 
+def read_factory(path: str | os.PathLike[str]) -> tuple[str | None, dict[str, Any]]:
+    """Read which function a checkpoint says that its network is built by, `package.module:function`, and with what.
+
+    It is text from a file: import it only where a person has said that this file may choose code to run.
+
+    Raises:
+        CheckpointError: As for `load`.
+    """
+    source = Path(path)
+    header = validate_header(source, _read(source))
+    return header.get("factory"), header["arguments"]
+
+
 def _read(source: Path) -> dict[str, Any]:
     payload = safe_load(source, expected=EXPECTED)
     if payload.get("format") != FORMAT:
@@ -421,9 +434,8 @@ def _model_option(header: Mapping[str, Any]) -> str:
     if header.get("factory") is None:
         return MODEL_OPTION
     arguments = json.dumps(header["arguments"], default=str)
-    return f"pass --model {header['factory']}" + (
-        f" --model-args {shlex.quote(arguments)}" if header["arguments"] else ""
-    )
+    named = f" --model-args {shlex.quote(arguments)}" if header["arguments"] else ""
+    return f"pass --model {header['factory']}{named}"
 
 
 def _build(source: Path, build: Callable[[], nn.Module], payload: Mapping[str, Any]) -> nn.Module:

@@ -73,13 +73,14 @@ def run_export(backend: Backend, argv: list[str] | None) -> int:
         from codeq import checkpoint
         from codeq.graph.inputs import slice_inputs
         from codeq.quantizer.signal import NetworkSignal
+        from codeq.trusted_factory import factory_of
         from export.from_checkpoint import checked_inputs, choose_quantization
         from export.parity.verdict import ParityError
         from export.publish import publish
         from export.report import LABEL_WIDTH
 
     cli.set_threads(arguments.threads)
-    loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model, arguments.model_args))
+    loaded = checkpoint.load(arguments.checkpoint, factory_of(arguments))
     with cli.spinner(f"reading {arguments.calibration or arguments.checkpoint}"):
         quantization = choose_quantization(
             loaded, options_of(arguments, Quantization), arguments.calibration, mean=arguments.mean, std=arguments.std

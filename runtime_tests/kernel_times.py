@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         from codeq.channels.kernel_times import read_kernel_times
         from codeq.graph.autocast import autocast_off
         from codeq.toolkit.files import check_writable
+        from codeq.trusted_factory import factory_of
         from export.backend import get_backend
         from runtime_tests.bench.kernel_times import (
             backend_of_table,
@@ -75,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         check_writable(arguments.output, force=arguments.force)
     backend = get_backend(arguments.backend or next(iter(BACKENDS))) if table is None else backend_of_table(table)
     backend.require()
-    loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model, arguments.model_args))
+    loaded = checkpoint.load(arguments.checkpoint, factory_of(arguments))
     inputs, _ = loaded.inputs_to_check(COUNT)
     if table is not None:
         here = processor_name()

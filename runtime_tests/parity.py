@@ -65,10 +65,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     cli.check_json(arguments.json, arguments.checkpoint, arguments.file, force=arguments.force)
     with cli.loading():  # here, so that the parser answers without the libraries
+        from codeq.trusted_factory import factory_of
         from runtime_tests.agreement.parity import check_file
 
     cli.set_threads(arguments.threads)
-    factory = cli.import_factory(arguments.model, arguments.model_args)
+    factory = factory_of(arguments)
     with cli.progress_bar("parity", 1000) as update:
         report = check_file(
             arguments.checkpoint,

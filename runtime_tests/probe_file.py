@@ -53,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     with cli.loading():  # here, so that the parser answers without the libraries
         from codeq import checkpoint
         from codeq.graph.autocast import autocast_off
+        from codeq.trusted_factory import factory_of
         from export.backend import backend_of
         from export.stored_network import stored_network
         from runtime_tests.agreement.parity import take_checked
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     backend = backend_of(arguments.file)
     backend.require()
     stored = backend.read(arguments.file)
-    loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model, arguments.model_args))
+    loaded = checkpoint.load(arguments.checkpoint, factory_of(arguments))
     taken = take_checked(loaded, arguments.data, arguments.count)
     for note in taken.notes:
         print(f"note: {note}", file=sys.stderr)

@@ -64,11 +64,12 @@ def main(argv: list[str] | None = None) -> int:
     cli.check_json(arguments.json, arguments.checkpoint, *arguments.files, force=arguments.force)
     with cli.loading():  # here, so that the parser answers without the libraries
         from codeq import checkpoint
+        from codeq.trusted_factory import factory_of
         from runtime_tests.agreement.accuracy import load_test_data
         from runtime_tests.agreement.runtimes import compare_runtimes
 
     cli.set_threads(arguments.threads)
-    loaded = checkpoint.load(arguments.checkpoint, cli.import_factory(arguments.model, arguments.model_args))
+    loaded = checkpoint.load(arguments.checkpoint, factory_of(arguments))
     data = None if arguments.data is None else load_test_data(loaded, arguments.data)
     known = all_runtimes()
     runtimes = arguments.runtimes or [name for name, runtime in known.items() if is_installed(runtime)]

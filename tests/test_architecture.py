@@ -31,7 +31,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "activations cost",
         "channels",
         "checkpoint figures",
-        "training",
+        "training trusted_factory",
         "train compress adopt pareto",
         "advise",
     ),

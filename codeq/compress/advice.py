@@ -132,7 +132,7 @@ class Advice:
         """Say what to do."""
         return self.sentence_beyond(())
 
-    def sentence_beyond(self, at_most_bits: Collection[str]) -> str:
+    def sentence_beyond(self, at_eight_bits: Collection[str]) -> str:
         """Say what to do where these weights have 8 bits already."""
         if not self.weights:
             return "there is no weight to compress"
@@ -141,7 +141,7 @@ class Advice:
             (self.few_inputs, f"each output reads fewer than {FEW_INPUTS} values"),
             (self.noisy, f"{LOW_BITS} bits leave {FAR_DB:g} dB less than of most weights, or worse"),
         ):
-            if open_names := [name for name in names if name not in at_most_bits]:
+            if open_names := [name for name in names if name not in at_eight_bits]:
                 parts.append(f"leave {', '.join(self._patterns(open_names))} at 8 bits ({why})")
         stay = {*self.few_inputs, *self.noisy}
         if len(stay) < len(self.weights):

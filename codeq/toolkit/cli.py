@@ -269,11 +269,16 @@ def json_object(text: str) -> dict[str, Any]:
 
 
 def add_model_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--model` and `--model-args`, for `import_factory`: they name a network that the registry has not."""
+    """Add `--model`, `--model-args` and `--trust-factory`, for a network that the registry has not."""
     parser.add_argument(
         "--model", metavar="MODULE:FACTORY", help="build the network by this function (default: by the registry)"
     )
     parser.add_argument("--model-args", metavar="JSON", type=json_object, help=MODEL_ARGS_HELP)
+    parser.add_argument(
+        "--trust-factory",
+        action="store_true",
+        help="build it by the function that the checkpoint names: runs that code, so only for files of your own",
+    )
 
 
 def import_factory(spec: str | None, arguments: Mapping[str, Any] | None = None) -> Callable[[], "nn.Module"] | None:
