@@ -58,7 +58,7 @@ TESTED_BY: Mapping[str, str] = {
     "models/resnet8.py": BUILT_FROM_ITS_NAME,
     "models/tiny_vit.py": BUILT_FROM_ITS_NAME,
     "codeq/adopt/report.py": "tests/codeq/adopt/test_recovered.py reads every report of recover",
-    "codeq/compress/labels.py": "tests/codeq/compress/test_command.py",
+    "codeq/compress/labels.py": "tests/codeq/compress/test_command.py gives the command every kind of --labels",
     "codeq/compress/names.py": "tests/codeq/compress/test_command.py",
     "codeq/compress/problem.py": "tests/codeq/compress/methods/test_rounding.py",
     "codeq/compress/report.py": "tests/codeq/compress/test_network.py reads every report of compress",
