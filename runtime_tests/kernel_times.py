@@ -12,10 +12,9 @@ from pathlib import Path
 from codeq.errors import KernelTimesError
 from codeq.toolkit import cli
 from export.backend import BACKENDS
-from runtime_tests.options import BENCH_SECONDS, add_timing_options
+from runtime_tests.options import BENCH_SECONDS, KERNEL_PASSES, add_timing_options
 
 COUNT = 16
-PASSES = 5
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -40,7 +39,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--bits", type=cli.integer(2, 8), metavar="N", help="bits of the weights (default: 8)")
     parser.add_argument(
-        "--passes", type=cli.integer(1, 100), metavar="N", help=f"how often everything is run (default: {PASSES})"
+        "--passes",
+        type=cli.integer(1, 100),
+        metavar="N",
+        help=f"how often everything is run (default: {KERNEL_PASSES})",
     )
     add_timing_options(parser, BENCH_SECONDS)
     cli.add_model_option(parser)
@@ -93,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
             backend,
             bits=arguments.bits or 8,
             threads=arguments.threads,
-            passes=arguments.passes or PASSES,
+            passes=arguments.passes or KERNEL_PASSES,
             on_progress=lambda share, detail: update(int(1000 * share), detail),
         )
     times.write(arguments.output)

@@ -7,6 +7,8 @@ from models.names import NAMES
 
 BENCH_SECONDS = 5.0
 """About how long `runtime_tests.bench` times each file."""
+KERNEL_PASSES = 5
+"""How often `runtime_tests.kernel_times` runs everything."""
 
 
 def add_network(parser: argparse.ArgumentParser, default: str | None = None) -> None:

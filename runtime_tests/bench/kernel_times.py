@@ -35,7 +35,7 @@ from runtime_tests.bench.inputs import random_inputs
 from runtime_tests.bench.kernel_clock import Clock, onnxruntime_clock, time_runs, whole_clock
 from runtime_tests.bench.latency import bench
 from runtime_tests.bench.lone_layer import LoneLayer, lone_layers
-from runtime_tests.options import BENCH_SECONDS
+from runtime_tests.options import BENCH_SECONDS, KERNEL_PASSES
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +43,8 @@ TILE = 16
 """Channels that kernels compute at once, at most: of onnxruntime 16, of XNNPACK 8."""
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Of a layer's channels, rounded to tiles; one tile beside them."""
-PASSES, RUNS = 5, 8
-"""So often every file is opened, and run each time."""
+RUNS = 8
+"""So often every file is run each time that it is opened."""
 WRITING = 0.3
 """Share of the progress that writing files counts."""
 LONE: Mapping[str, Mapping[str, Any]] = {"onnx": {}, "tflite": {"io": "int8", "layout": "nhwc"}}
@@ -111,7 +111,7 @@ def measure_kernel_times(
     *,
     bits: int = 8,
     threads: int = 1,
-    passes: int = PASSES,
+    passes: int = KERNEL_PASSES,
     on_progress: Callable[[float, str], None] = lambda share, detail: None,
 ) -> KernelTimes:
     """Measure a network's table, here and now.
@@ -253,9 +253,9 @@ def _write_layers(
         on_progress(WRITING * number / len(spaces.layers), f"exporting {places.name}")
         calls = []
         for layer in layers[places.name]:
-            outputs = _numbers(layer.outputs, (places.outputs != NONE).any(), TILE, layer)
+            outputs = _numbers(layer.outputs, (places.outputs != NONE).any(), layer)
             reads = places.inputs is not None and (places.inputs != NONE).any()
-            numbers = _numbers(layer.inputs, reads, TILE, None)
+            numbers = _numbers(layer.inputs, reads, None)
             key = (layer, outputs, numbers)
             if key not in known:
                 known[key] = _write_layer(layer, outputs, numbers, backend, bits, folder / str(len(known)))
@@ -293,11 +293,11 @@ def _write(backend: Backend, model: nn.Module, inputs: Inputs, path: Path, optio
     backend.write(prepare_program(model, one, quantization, quantize_outputs=bool(options)), request, path)
 
 
-def _numbers(size: int, mortal: bool, tile: int, layer: LoneLayer | None) -> tuple[int, ...]:
+def _numbers(size: int, mortal: bool, layer: LoneLayer | None) -> tuple[int, ...]:
     """Choose the numbers of channels to measure."""
     if not mortal:
         return (size,)
-    step = tile_of(size, tile)
+    step = tile_of(size, TILE)
     if layer is not None and layer.groups > 1:
         step = int(np.lcm(step, layer.group_size))
     counts = {min(size, max(step, round(size * share / step) * step)) for share in SHARES}

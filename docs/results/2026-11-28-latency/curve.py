@@ -1,6 +1,6 @@
 """Judge files of networks by accuracy and latency, and draw the one against the other.
 
-python docs/results/2026-11-28-latency/curve.py CIFAR OUT NAME=CKPT ...
+PYTHONPATH=.:docs/results/2026-11-28-latency python docs/results/2026-11-28-latency/curve.py CIFAR OUT NAME=CKPT ...
 
 For every checkpoint an int8 .onnx and an int8 .tflite file, each exported only if parity holds; the accuracy of the
 file itself on all 10,000 test images; and the latency of all files of a runtime in one interleaved run: one thread,
@@ -16,8 +16,10 @@ from pathlib import Path
 import torch
 
 import codeq
+from codeq.checkpoint import read_factory
 from codeq.data import load_dataset
 from codeq.figures.style import AMBER, BLUE, GREY, VERMILION, figure_style, fix_layout, new_figure, save_figure
+from codeq.toolkit import cli
 from export import export_onnx, export_tflite
 from export.backend import backend_of
 from export.runner import run_batches
@@ -38,7 +40,8 @@ def judge(data: str, folder: Path, checkpoints: dict[str, str]) -> list[dict[str
         paths = {}
         for name, checkpoint in checkpoints.items():
             path = paths[name] = folder / f"{name}.{backend}"
-            model = codeq.load(checkpoint).model
+            spec, arguments = read_factory(checkpoint)  # of this folder's own: train.sh wrote it
+            model = codeq.load(checkpoint, cli.import_factory(spec, arguments or None)).model
             options = {"activations": "int8", "calibration": calibration, "check_inputs": (x[:8],), "force": True}
             report = export(model, (x[:2],), path, **options)
             runner = backend_of(path).open_runner(path, threads=1)
