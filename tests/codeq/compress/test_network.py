@@ -70,15 +70,19 @@ def signal(model: nn.Module, other: nn.Module) -> float:
     return float(10 * torch.log10(wanted.var(0).sum() / (wanted - found).square().mean(0).sum()))
 
 
-def test_other_classes_are_counted_against_the_float_network(float_network: nn.Module) -> None:
+def test_other_classes_are_counted_against_the_float_network(rng: torch.Generator) -> None:
     """Two bits and four fifths zeros: by the report and by hand, and a checkpoint keeps it for the export."""
-    model, x = copy.deepcopy(float_network), inputs(128, 1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        float_network = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 5)).eval()
+    model, x = copy.deepcopy(float_network), torch.randn(128, 8, generator=rng)
     report = compress(model, x, bits=2, zeros=0.8, keep=False)
     with torch.no_grad():
         changed = int((float_network(x[-16:]).argmax(1) != model.eval()(x[-16:]).argmax(1)).sum())
+    assert changed > 0
     assert report.held_inputs == 16
     assert (report.classes.changed, report.classes.places) == (changed, 16)
-    assert f"argmax differs on {changed} of 16" in str(report)
+    assert f"argmax differs on {changed} of 16" in " ".join(str(report).split())
     kept = NetworkSignal.from_metrics(report.metrics() | {"test_accuracy": 1.0})
     assert kept is not None
     assert kept.classes == report.classes
@@ -116,7 +120,8 @@ def test_the_codes_are_the_weights_that_the_network_computes_with(float_network:
 
 
 @pytest.mark.full
-def test_second_order_rounding_and_corrections_are_worth_it(float_network: nn.Module) -> None:
+@pytest.mark.parametrize("bits", [2, 4])
+def test_second_order_rounding_and_corrections_are_worth_it(bits: int, float_network: nn.Module) -> None:
     found = {}
     settings: dict[str, dict[str, Any]] = {
         "plain": {"method": "rounding", "correct": False},
@@ -125,9 +130,10 @@ def test_second_order_rounding_and_corrections_are_worth_it(float_network: nn.Mo
     }
     for name, setting in settings.items():
         model = copy.deepcopy(float_network)
-        compress(model, inputs(96, 1), bits=3, **setting)
+        compress(model, inputs(96, 1), bits=bits, **setting)
         found[name] = signal(float_network, model)
-    assert found["plain"] < found["corrected"] < found["obq"], found
+    assert found["plain"] + 10 < found["corrected"], found
+    assert found["corrected"] + 1 < found["obq"], found
     assert found["obq"] > found["plain"] + 2, found
 
 
