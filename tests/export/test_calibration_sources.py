@@ -159,8 +159,8 @@ def test_functions_take_a_data_loader(tmp_path: Path) -> None:
 def test_functions_refuse_batches_that_differ(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match=r"^calibration, batch 1 holds a mapping of x, batch 0 a tensor"):
         export_onnx(network(), (X,), tmp_path / "net.onnx", activations="int8", calibration=[X, {"x": X}])
-    with pytest.raises(ExportError, match="calibration gives 2 by position, expected 1 by position"):
-        export_onnx(network(), (X,), tmp_path / "net.onnx", activations="int8", calibration=[(X, X)])
+    with pytest.raises(ExportError, match="calibration gives 3 by position, expected 1 by position"):
+        export_onnx(network(), (X,), tmp_path / "net.onnx", activations="int8", calibration=[(X, X, X)])
     assert list(tmp_path.iterdir()) == []
 
 
