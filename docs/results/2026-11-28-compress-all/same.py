@@ -1,4 +1,4 @@
-"""Compare two runs of all.sh: every figure of every file but times, which are printed side by side.
+"""Compare two runs of all.sh: every figure of every file but times; lines that differ are printed.
 
 python docs/results/2026-11-28-compress-all/same.py OUT OTHER_OUT
 """
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-TIMES = ("seconds", "cpu_seconds", "peak_mb", "latency_ms")
+TIMES = ("seconds", "cpu_seconds", "export_seconds", "peak_mb", "latency_ms", "commit", "openvino, ms, medians of 100")
 
 
 def rows(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
