@@ -4,6 +4,7 @@ Pages link to the code that they speak of by relative paths, so that they work i
 code beside it.
 """
 
+import posixpath
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,7 +26,7 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
 
     def rewritten(link: re.Match[str]) -> str:
         text, target, anchor = link[1], link[2], link[3] or ""
-        path = _normal(folder / target)
+        path = PurePosixPath(posixpath.normpath(folder / target))
         inside = path.parts[:1] == ("docs",)
         name = str(path.relative_to("docs")) if inside else ""
         if inside and (files.get_file_from_path(name) is not None or not (docs.parent / path).exists()):
@@ -37,14 +38,3 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
         return text
 
     return LINK.sub(rewritten, markdown)
-
-
-def _normal(path: PurePosixPath) -> PurePosixPath:
-    """Take `..` out of a path."""
-    parts: list[str] = []
-    for part in path.parts:
-        if part == "..":
-            parts = parts[:-1]
-        else:
-            parts.append(part)
-    return PurePosixPath(*parts)

@@ -68,9 +68,7 @@ def compress_plain(model: nn.Module, example_inputs: Inputs, quantization: Quant
         f"the network had no quantizers: its weights were compressed at 8 bits, which leaves {left} of its outputs; "
         "codeq.compress does that with a choice of bits and zeros"
     )
-    results = {weight.name: weight.decibels for weight in report.weights if weight.decibels is not None}
-    signal = NetworkSignal(report.held_inputs, results, report.output_decibels, report.classes)
-    return Compressed(network, replace(quantization, calibration=inputs), note, signal)
+    return Compressed(network, replace(quantization, calibration=inputs), note, report.signal)
 
 
 def weight_signal(

@@ -431,11 +431,10 @@ def _compare(
     powers: dict[str, Power] = {}
     classes = Classes()
     for floats, batch in zip(wanted, _batches(held), strict=True):
-        found = float_outputs(model, batch, names)
         # In their order: a network whose activations are quantized has no names for them.
-        add_powers(powers, floats, dict(zip(floats, found.values(), strict=True)))
-        for value, left in zip(floats.values(), found.values(), strict=True):
-            classes.add(value, left)
+        found = dict(zip(floats, float_outputs(model, batch, names).values(), strict=True))
+        add_powers(powers, floats, found)
+        classes.add_outputs(floats, found)
     return tuple(power.decibels for power in powers.values()), classes
 
 

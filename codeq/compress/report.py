@@ -285,15 +285,15 @@ class CompressReport:
         if self.classes.is_loud and min(self.output_decibels, default=0.0) >= GOOD_DB:
             yield f"{self.classes} held inputs; {way_out}"
 
+    @property
+    def signal(self) -> NetworkSignal:
+        """Say what is left of the float network, as an export tells it."""
+        results = {weight.name: weight.decibels for weight in self.weights if weight.decibels is not None}
+        return NetworkSignal(self.held_inputs, results, self.output_decibels, self.classes)
+
     def metrics(self) -> dict[str, float]:
         """Give what a checkpoint keeps, so that an export can say it again: the float weights are gone by then."""
-        signal = NetworkSignal(
-            self.held_inputs,
-            {weight.name: weight.decibels for weight in self.weights if weight.decibels is not None},
-            self.output_decibels,
-            self.classes,
-        )
-        return signal.to_metrics()
+        return self.signal.to_metrics()
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything to machines, with plain types."""

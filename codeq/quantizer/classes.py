@@ -1,11 +1,12 @@
 """Count where outputs choose another class: the largest value along axis 1 is another one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
 LOUD_SHARE = 0.1
-"""From so many other classes on a report warns."""
+"""Above this share of places with another class a report warns."""
 
 
 @dataclass
@@ -22,6 +23,11 @@ class Classes:
         differs = wanted.argmax(1) != found.argmax(1)
         self.changed += int(differs.sum())
         self.places += differs.numel()
+
+    def add_outputs(self, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+        """Add the places of every output, by its name."""
+        for name, value in wanted.items():
+            self.add(value, found[name])
 
     @property
     def is_loud(self) -> bool:

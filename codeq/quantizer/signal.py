@@ -114,8 +114,7 @@ def measure_network(
             recorder.begin_comparing()
             found = float_outputs(model, batch, names)
             add_powers(powers, wanted, found)
-            for name, value in wanted.items():
-                classes.add(value, found[name])
+            classes.add_outputs(wanted, found)
             recorder.end_comparing()
     results = {
         name: recorder.powers[module].decibels for name, (module, _) in layers.items() if module in recorder.powers

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from codeq.quantizer.classes import LOUD_SHARE, Classes
 from codeq.quantizer.power import Power, decibels_text
 
 LOUD_DB = 10.0
 """Below it an output is worth a warning: a third of it is noise."""
-LOUD_SHARE = 0.1
-"""Above this share of inputs with another class, too."""
 WORST_LAYERS = 3
 
 
@@ -116,9 +115,8 @@ def worst_of(layers: Iterable[tuple[str, float]], count: int = WORST_LAYERS) -> 
 
 
 def _compare(name: str, expected: np.ndarray, found: np.ndarray) -> OutputSignal:
-    power = Power()
-    power.add(torch.from_numpy(expected), torch.from_numpy(found))
-    if expected.ndim < 2 or expected.shape[1] < 2:
-        return OutputSignal(name, power.decibels, 0, 0)
-    differs = expected.argmax(1) != found.argmax(1)
-    return OutputSignal(name, power.decibels, int(differs.sum()), differs.size)
+    power, classes = Power(), Classes()
+    wanted, left = torch.from_numpy(expected), torch.from_numpy(found)
+    power.add(wanted, left)
+    classes.add(wanted, left)
+    return OutputSignal(name, power.decibels, classes.changed, classes.places)
